@@ -1,0 +1,127 @@
+"""Reading a split of a cache, whether it is one file or several."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audiomos_cache.cache.file import CacheFile
+from audiomos_cache.cache.fingerprint import Fingerprint
+from audiomos_cache.cache.format import CachedClip, CachedPrompt
+from audiomos_cache.cache.store import split_files, split_names
+from audiomos_cache.errors import CacheError
+
+
+class CacheReader:
+    """The clips of one split: their labels as arrays, their features read on demand and hash-checked.
+
+    Attributes:
+        files: the split's files, in order.
+        mi, ta: (clips,) float64 labels, NaN where there are none.
+        valid_frames: (clips,) number of frames that come from audio.
+        frames: (clips,) number of stored frames.
+
+    Raises:
+        CacheError: no such cache or split, an incomplete one, or a damaged file.
+    """
+
+    def __init__(self, cache: Path, split: str) -> None:
+        paths = split_files(cache, split)
+        if not paths:
+            known = ", ".join(split_names(cache)) or "none"
+            raise CacheError(
+                f"{cache}: no split {split!r}; splits there: {known}; run extract with --split {split} first"
+            )
+        self.cache, self.split = cache, split
+        self.files = [CacheFile(path) for path in paths]
+        self._refuse_incomplete()
+        self._starts = np.cumsum([0, *map(len, self.files)])
+        self.mi = self._column("clips/mi")
+        self.ta = self._column("clips/ta")
+        self.valid_frames = self._column("audio/valid_frames")
+        self.frames = np.concatenate([np.diff(file.arrays["audio/offsets"]) for file in self.files])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """What decided the features."""
+        return self.files[0].header.fingerprint
+
+    @property
+    def audio_dim(self) -> int:
+        """Width of a frame."""
+        return self.files[0].header.audio_dim
+
+    @property
+    def text_dim(self) -> int:
+        """Width of a token."""
+        return self.files[0].header.text_dim
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Where the encoders came from."""
+        return dict(self.files[0].header.provenance)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the stored features."""
+        return self.files[0].header.dtype
+
+    @property
+    def skipped(self) -> tuple[tuple[str, str], ...]:
+        """Clips that the extraction left out, with the reason."""
+        return self.files[0].header.skipped
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """Ids of the clips."""
+        return [clip_id for file in self.files for clip_id in file.ids]
+
+    @cached_property
+    def systems(self) -> list[str]:
+        """System of each clip."""
+        return [system for file in self.files for system in file.systems]
+
+    def clip(self, index: int) -> CachedClip:
+        """Return all that is recorded of a clip."""
+        file, local = self._locate(index)
+        return file.clip(local)
+
+    def prompt(self, index: int) -> str:
+        """Return the text of a clip's prompt."""
+        file, local = self._locate(index)
+        return file.prompts[int(file.arrays["clips/prompt_row"][local])]
+
+    def read_frames(self, index: int, out: NDArray[Any] | None = None, *, padding: bool = False) -> NDArray[Any]:
+        """Read a clip's frames into `out`; see `CacheFile.read_frames`."""
+        file, local = self._locate(index)
+        return file.read_frames(local, out, padding=padding)
+
+    def read_prompt(self, index: int) -> CachedPrompt:
+        """Read the prompt features of a clip; see `CacheFile.read_prompt`."""
+        file, local = self._locate(index)
+        return file.read_prompt(int(file.arrays["clips/prompt_row"][local]))
+
+    def _locate(self, index: int) -> tuple[CacheFile, int]:
+        if not 0 <= index < len(self):
+            raise IndexError(f"clip {index} of {len(self)}")
+        which = int(np.searchsorted(self._starts, index, side="right")) - 1
+        return self.files[which], index - int(self._starts[which])
+
+    def _column(self, name: str) -> NDArray[Any]:
+        return np.concatenate([file.arrays[name] for file in self.files])
+
+    def _refuse_incomplete(self) -> None:
+        expected = self.files[0].header.file_count
+        places = [file.header.file_index for file in self.files]
+        if places != list(range(expected)) or not all(file.header.complete for file in self.files):
+            raise CacheError(
+                f"{self.cache}: split {self.split!r} has files {places} of {expected}; "
+                "a file is missing or was renamed; run extract again for this split"
+            )
+        for file in self.files[1:]:
+            file.header.fingerprint.require(self.fingerprint, str(file.path), "the files belong to different caches")

@@ -1,0 +1,32 @@
+"""`audiomos-cache submit`: pack the answer as the challenge takes it."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--list",
+    "list_path",
+    metavar="LIST",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The clips the challenge asks for, an id a line (eval_list.txt).",
+)
+@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The zip to write.")
+@click.option("--overwrite", is_flag=True, help="Replace the zip if it exists.")
+def submit(file: Path, list_path: Path, out: Path, overwrite: bool) -> None:
+    """Check the predictions in FILE against the challenge's list, and pack them as answer.txt in a zip.
+
+    \b
+    Example:
+      audiomos-cache submit fused/fused.eval.jsonl --list sets/eval_list.txt --out answer.zip
+    """
+    from audiomos_cache.dataset import read_id_list
+    from audiomos_cache.predictions import read_predictions, write_submission
+
+    predictions = read_predictions(file)
+    write_submission(out, predictions, read_id_list(list_path), overwrite=overwrite)
+    click.echo(f"{out}: answer.txt with {len(predictions.ids)} clips")

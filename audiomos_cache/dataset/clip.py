@@ -1,0 +1,97 @@
+"""The record of a clip, and the checks every name, split and score from a list goes through."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+
+from audiomos_cache.errors import DataError
+
+PREFIX = "audiomos2025-track1-"
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One audio file and what is known of it.
+
+    Attributes:
+        id: file name without `.wav`, or the manifest's.
+        prompt_id: `P044`; the clip's id where its prompt is its own (demo systems, manifests).
+        prompt: None where the dataset has none for this clip.
+        mi: mean opinion score, 1 to 5; None, as `ta`, where there is no label.
+        ta: likewise.
+    """
+
+    id: str
+    path: Path
+    system: str
+    prompt_id: str
+    prompt: str | None
+    split: str
+    mi: float | None
+    ta: float | None
+
+
+def system_of(clip_id: str) -> str:
+    """The generator of a clip: `S002` of `audiomos2025-track1-S002_P044`; the whole name if it has no `_`."""
+    bare = clip_id.removeprefix(PREFIX)
+    return bare.partition("_")[0] or bare
+
+
+def clip_id_of(name: str) -> str:
+    """A clip's id: its name without a trailing `.wav` (other dots stay)."""
+    return name.removesuffix(".wav")
+
+
+def check_id(name: str) -> str:
+    """The clip id of a name, if it has one that an answer file can hold.
+
+    Raises:
+        DataError: it is empty, or holds a comma or a control character.
+    """
+    clip_id = clip_id_of(name)
+    if not clip_id or re.search(r"[,\x00-\x1f\x7f]", clip_id):
+        raise DataError(f"found the id {clip_id!r}, expected a name without commas and control characters")
+    return clip_id
+
+
+def check_split(split: str) -> str:
+    """The split itself, if it can name a file.
+
+    Raises:
+        DataError: it cannot.
+    """
+    if not re.fullmatch(r"\w[\w.-]*", split, re.ASCII):
+        raise DataError(f"found the split {split!r}, expected letters, digits, '_', '-' and '.'")
+    return split
+
+
+def check_score(kind: str, value: object) -> float:
+    """A mean opinion score from a list's text or a JSON number.
+
+    Raises:
+        DataError: it is not a number from 1 to 5.
+    """
+    try:
+        score = float(value) if isinstance(value, str | int | float) else 0.0
+    except (ValueError, OverflowError):
+        score = 0.0
+    if isinstance(value, bool) or not 1 <= score <= 5:  # NaN is not
+        raise DataError(f"{kind} is {value!r:.50}, expected a number from 1 to 5")
+    return score
+
+
+def inside(folder: Path, *names: str) -> Path:
+    """The path of a file that a list names.
+
+    Raises:
+        DataError: it leaves the folder, on this system or on Windows, by its name or by a symlink.
+    """
+    path = folder.joinpath(*names)
+    leaves = any(PureWindowsPath(name).anchor or ".." in PureWindowsPath(name).parts for name in names)
+    try:
+        leaves = leaves or not path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError, ValueError):  # a loop of symlinks, a NUL
+        leaves = True
+    if leaves or "\\" in "".join(names):
+        raise DataError(f"{names[-1]!r} leaves the dataset folder, expected a file inside {folder}")
+    return path

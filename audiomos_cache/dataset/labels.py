@@ -1,0 +1,91 @@
+"""The challenge's lists: labels, ids and the systems' true scores."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from audiomos_cache.dataset.clip import PREFIX, check_id, check_score, system_of
+from audiomos_cache.dataset.lines import collect, read_lines
+from audiomos_cache.dataset.manifest import is_manifest, read_manifest
+from audiomos_cache.errors import DataError, first_five
+
+Scores = tuple[float, float]  # MI, TA
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labeled clips in their list's order.
+
+    Attributes:
+        ids: N clip ids.
+        systems: the N systems they come from.
+        mi: (N,) float64, 1 to 5.
+        ta: (N,) float64, 1 to 5.
+    """
+
+    ids: tuple[str, ...]
+    systems: tuple[str, ...]
+    mi: np.ndarray
+    ta: np.ndarray
+
+
+def read_labels(path: Path) -> Labels:
+    """Read a mos list (`name.wav,MI,TA`), or a manifest with mi and ta in every row.
+
+    Raises:
+        DataError: a row is not such, or an id comes twice.
+    """
+    if is_manifest(path):
+        clips = read_manifest(path).values()
+        if bare := [clip.id for clip in clips if clip.mi is None]:
+            raise DataError(f"{path}: no label for {first_five(bare)}, expected mi and ta in every row")
+        rows = [(clip.id, clip.system, clip.mi, clip.ta) for clip in clips]
+    else:
+        scores = collect(path, read_lines(path), parse_mos)
+        rows = [(name, system_of(name), *pair) for name, pair in scores.items()]
+    ids, systems, mi, ta = zip(*rows, strict=True)
+    return Labels(ids, systems, np.array(mi, np.float64), np.array(ta, np.float64))
+
+
+def read_id_list(path: Path) -> tuple[str, ...]:
+    """Read the ids of an eval list (one a line, with or without `.wav`), or of a mos list.
+
+    Raises:
+        DataError: a line is not such, or an id comes twice.
+    """
+    return tuple(collect(path, read_lines(path), parse_id))
+
+
+def read_system_truth(path: Path) -> dict[str, Scores]:
+    """Read each system's MI and TA from lines of `system,MI,TA`; a header is skipped.
+
+    Raises:
+        DataError: a line is not such, or a system comes twice.
+    """
+    lines = read_lines(path)
+    if not re.search(r",\s*([-+.\d]|nan)", lines[0][1], re.IGNORECASE):
+        lines = lines[1:]
+
+    def parse_system(line: str) -> tuple[str, Scores]:
+        system, scores = parse_mos(line)
+        return system.removeprefix(PREFIX), scores
+
+    return collect(path, lines, parse_system)
+
+
+def parse_mos(line: str) -> tuple[str, Scores]:
+    """Id, and MI and TA, of a line `name.wav,MI,TA`."""
+    fields = [field.strip() for field in line.split(",")]
+    if len(fields) != 3:
+        raise DataError(f"found {len(fields)} fields, expected 3: name.wav,MI,TA")
+    return check_id(fields[0]), (check_score("MI", fields[1]), check_score("TA", fields[2]))
+
+
+def parse_id(line: str) -> tuple[str, None]:
+    """Id of a line that holds it alone, or of a mos list's."""
+    fields = line.split(",")
+    if len(fields) not in (1, 3):
+        raise DataError(f"found {len(fields)} fields, expected an id, or name.wav,MI,TA")
+    return check_id(fields[0].strip()), None

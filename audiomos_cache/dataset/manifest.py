@@ -1,0 +1,83 @@
+"""Manifests: CSV with a header, or JSONL, with `path,prompt` and optionally `id,system,split,mi,ta`."""
+
+import csv
+import json
+from collections.abc import Iterable, Mapping
+from io import StringIO
+from pathlib import Path
+
+from audiomos_cache.dataset.clip import Clip, check_id, check_score, check_split, inside, system_of
+from audiomos_cache.dataset.lines import collect, read_lines, read_text
+from audiomos_cache.errors import DataError
+
+
+def is_manifest(path: Path) -> bool:
+    """Whether a list of labels is a manifest, by its name (.jsonl) or its header."""
+    return path.suffix.lower() == ".jsonl" or "path" in _columns(read_lines(path)[0][1].split(","))
+
+
+def read_manifest(path: Path) -> dict[str, Clip]:
+    """Read the clips of a manifest by id, in its order; other columns are ignored.
+
+    Raises:
+        DataError: a row is not what it should be, or an id comes twice (in two splits, too).
+    """
+    if path.suffix.lower() == ".jsonl":
+        return collect(path, read_lines(path), lambda line: _parse_clip(path.parent, _parse_json(line)))
+    reader = csv.reader(StringIO(read_text(path)), strict=True)
+    rows = ((reader.line_num, fields) for fields in reader if any(map(str.strip, fields)))
+    try:
+        columns = _columns(next(rows, (0, []))[1])
+        if not {"path", "prompt"} <= set(columns) or len(columns) != len(set(columns)):
+            raise DataError(f"{path}: found the columns {columns}, expected path and prompt, and none twice")
+
+        def parse_row(fields: list[str]) -> tuple[str, Clip]:
+            if len(fields) != len(columns):
+                raise DataError(f"found {len(fields)} fields, expected {len(columns)} as in the header")
+            return _parse_clip(path.parent, dict(zip(columns, fields, strict=True)))
+
+        return collect(path, rows, parse_row)
+    except csv.Error as error:
+        raise DataError(f"{path}:{reader.line_num}: not CSV ({error}); check its quotes") from None
+
+
+def _columns(header: Iterable[str]) -> list[str]:
+    return [column.strip(' "').lower() for column in header]
+
+
+def _parse_json(line: str) -> dict[str, object]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        row = None
+    if not isinstance(row, dict):
+        raise DataError(f"found {line[:40]!r}, expected a JSON object a line")
+    return row
+
+
+def _parse_clip(folder: Path, row: Mapping[str, object]) -> tuple[str, Clip]:
+    name = _text(row, "path")
+    if name is None:
+        raise DataError("found no path, expected one relative to the manifest's folder")
+    path = inside(folder, name)
+    clip_id = check_id(_text(row, "id") or path.stem)
+    system = _text(row, "system") or system_of(clip_id)
+    split = check_split(_text(row, "split") or "all")
+    mi, ta = (check_score(kind, row[kind]) if row.get(kind) not in (None, "") else None for kind in ("mi", "ta"))
+    if (mi is None) != (ta is None):
+        raise DataError(f"found {'ta' if mi is None else 'mi'} alone, expected both mi and ta, or neither")
+    return clip_id, Clip(clip_id, path, system, clip_id, _text(row, "prompt"), split, mi, ta)
+
+
+def _text(row: Mapping[str, object], column: str) -> str | None:
+    """A field's text without outer blanks; None where it is missing, null or empty."""
+    value = row.get(column)
+    if value is None:
+        return None
+    try:
+        if isinstance(value, str):
+            value.encode()  # JSON can hold half a surrogate pair, UTF-8 cannot
+            return value.strip() or None
+    except UnicodeEncodeError:
+        pass
+    raise DataError(f"{column} is {value!r:.50}, expected text")

@@ -1,0 +1,102 @@
+"""The folders of MusicEval phase 1 and of the challenge's eval phase."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from audiomos_cache.dataset.clip import PREFIX, Clip, check_split, clip_id_of, inside, system_of
+from audiomos_cache.dataset.labels import parse_id, parse_mos
+from audiomos_cache.dataset.lines import collect, read_lines
+from audiomos_cache.errors import DataError
+
+EVAL_PHASE = "audiomos2025-track1-eval-phase"
+DEMO_SYSTEMS = frozenset({"S001", "S006", "S013", "S017", "S018", "S033"})
+
+
+@dataclass(frozen=True, slots=True)
+class SplitList:
+    """A split's list, and the folders that may hold its prompts, the nearest first."""
+
+    path: Path
+    prompt_folders: tuple[Path, ...]
+
+
+def find_lists(data: Path) -> dict[str, SplitList]:
+    """Find the lists of a MusicEval, eval-phase or `DATA` folder, by split.
+
+    A labeled `eval_mos_list.txt` goes before `eval_list.txt`, and both before the eval phase inside `data`.
+
+    Raises:
+        DataError: there is none.
+    """
+    folder = data if (data / "sets").is_dir() else data / "DATA"
+    sets, prompt_folders = folder / "sets", _prompt_folders(folder)
+    lists = {
+        path.name.removesuffix("_mos_list.txt"): SplitList(path, prompt_folders) for path in sets.glob("*_mos_list.txt")
+    }
+    phase = data / EVAL_PHASE
+    for path, folders in (
+        (sets / "eval_list.txt", prompt_folders),
+        (phase / "DATA" / "sets" / "eval_list.txt", (phase / "DATA", phase, data)),
+    ):
+        if path.is_file():
+            lists.setdefault("eval", SplitList(path, folders))
+    if not lists:
+        raise DataError(f"{data}: no lists, expected sets/*_mos_list.txt or sets/eval_list.txt in it")
+    return lists
+
+
+def read_split(split: str, source: SplitList) -> tuple[Clip, ...]:
+    """Read the clips of one list, in its order.
+
+    Raises:
+        DataError: a line is not what it should be, an id comes twice, or a name leaves the folder.
+    """
+    try:
+        check_split(split)
+    except DataError as problem:
+        raise DataError(f"{source.path}: {problem}") from None
+    folder = source.path.parent.parent
+    prompts = _read_prompts(source.prompt_folders, "prompt_info.txt")
+    demo_prompts = _read_prompts(source.prompt_folders, "demo_prompt_info.txt")
+    labeled = source.path.name.endswith("_mos_list.txt")
+
+    def parse_clip(line: str) -> tuple[str, Clip]:
+        clip_id, (mi, ta) = parse_mos(line) if labeled else (parse_id(line)[0], (None, None))
+        path = inside(folder, "wav", f"{clip_id}.wav")
+        if "/" in clip_id:
+            raise DataError(f"{clip_id!r} holds a folder, expected the name of a file in wav")
+        system = system_of(clip_id)
+        prompt_id = clip_id.removeprefix(PREFIX).partition("_")[2]
+        if system in DEMO_SYSTEMS or not prompt_id:
+            prompt_id = clip_id
+        prompt = (demo_prompts if system in DEMO_SYSTEMS else prompts).get(prompt_id)
+        return clip_id, Clip(clip_id, path, system, prompt_id, prompt, split, mi, ta)
+
+    return tuple(collect(source.path, read_lines(source.path), parse_clip).values())
+
+
+def _prompt_folders(folder: Path) -> tuple[Path, ...]:
+    """A folder, and its parents up to MusicEval's where it is the eval phase's `DATA`."""
+    parent = folder.resolve().parent
+    if folder.resolve().name != "DATA":
+        return (folder,)
+    return (folder, parent, parent.parent) if parent.name == EVAL_PHASE else (folder, parent)
+
+
+def _read_prompts(folders: Iterable[Path], name: str) -> dict[str, str]:
+    """Prompts by id, `.wav` dropped; the nearest folder's text wins, an empty text is none."""
+    prompts: dict[str, str] = {}
+    for path in (folder / name for folder in folders):
+        if path.is_file():
+            distinct = {line: number for number, line in reversed(read_lines(path))}
+            rows = [(number, line) for line, number in distinct.items()]
+            prompts = collect(path, sorted(rows), _parse_prompt) | prompts
+    return {prompt_id: text for prompt_id, text in prompts.items() if text}
+
+
+def _parse_prompt(line: str) -> tuple[str, str]:
+    prompt_id, tab, text = line.partition("\t")
+    if not tab:
+        raise DataError(f"found {line[:40]!r}, expected an id, a tab and the prompt")
+    return clip_id_of(prompt_id.strip()), text.strip()

@@ -1,0 +1,64 @@
+"""Frozen encoders: the real MuQ and RoBERTa, and small untrained ones that need no download.
+
+`load_audio_encoder` and `load_text_encoder` take a registered name, a folder, or a hub repository id.
+"""
+
+from collections.abc import Callable
+
+from audiomos_cache.encoders.base import AudioEncoder, Identity, TextEncoder, TextFeatures
+from audiomos_cache.encoders.muq import HUB_ID, MuQEncoder
+from audiomos_cache.encoders.text import ROBERTA_HUB_ID, HuggingFaceTextEncoder
+from audiomos_cache.encoders.tiny import load_muq_tiny, load_roberta_tiny
+from audiomos_cache.errors import ConfigError
+
+__all__ = ["AudioEncoder", "Identity", "TextEncoder", "TextFeatures", "load_audio_encoder", "load_text_encoder"]
+
+UNTRAINED_NOTICE = "untrained: shows that the pipeline works, not how good MuQ is"
+
+# Encoders that need no source: name -> (device) -> encoder.
+BUILT_IN_AUDIO: dict[str, Callable[[str], AudioEncoder]] = {"muq-tiny": load_muq_tiny}
+BUILT_IN_TEXT: dict[str, Callable[[str], TextEncoder]] = {"roberta-tiny": load_roberta_tiny}
+# Names of published weights: name -> hub repository.
+PUBLISHED_AUDIO = {"muq": HUB_ID}
+PUBLISHED_TEXT = {"roberta": ROBERTA_HUB_ID}
+
+
+def load_audio_encoder(name: str, revision: str | None = None, device: str = "cpu") -> AudioEncoder:
+    """Load `muq`, `muq-tiny`, or a MuQ from a folder or hub repository.
+
+    Raises:
+        ConfigError: unknown name. EncoderError: it cannot be loaded.
+    """
+    if name in BUILT_IN_AUDIO:
+        _refuse_revision(name, revision)
+        return BUILT_IN_AUDIO[name](device)
+    source = _source(name, PUBLISHED_AUDIO, "--audio-encoder", [*PUBLISHED_AUDIO, *BUILT_IN_AUDIO])
+    return MuQEncoder.load(source, name=name, revision=revision, device=device)
+
+
+def load_text_encoder(name: str, revision: str | None = None, device: str = "cpu") -> TextEncoder:
+    """Load `roberta`, `roberta-tiny`, or any Hugging Face text encoder from a folder or hub repository.
+
+    Raises:
+        ConfigError: unknown name. EncoderError: it cannot be loaded.
+    """
+    if name in BUILT_IN_TEXT:
+        _refuse_revision(name, revision)
+        return BUILT_IN_TEXT[name](device)
+    source = _source(name, PUBLISHED_TEXT, "--text-encoder", [*PUBLISHED_TEXT, *BUILT_IN_TEXT])
+    return HuggingFaceTextEncoder.load(source, name=name, revision=revision, device=device)
+
+
+def _source(name: str, published: dict[str, str], option: str, known: list[str]) -> str:
+    if name in published:
+        return published[name]
+    if "/" not in name:
+        raise ConfigError(
+            f"{option} {name}: not one of {', '.join(sorted(known))}, nor a folder or hub id (those have a /)"
+        )
+    return name
+
+
+def _refuse_revision(name: str, revision: str | None) -> None:
+    if revision is not None:
+        raise ConfigError(f"{name} is made by code and has no revision {revision!r} to pin")

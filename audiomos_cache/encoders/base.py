@@ -1,0 +1,75 @@
+"""What an encoder is: audio or a prompt in, features out, and an identity that says what decides their values."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+Identity = dict[str, str | int | float]
+
+
+class AudioEncoder(Protocol):
+    """A frozen model that turns waveforms into frames.
+
+    Attributes:
+        name: how the user asked for it.
+        dim: width of a frame.
+        sample_rate_hz: what `encode` expects.
+        min_samples: the shortest waveform that it can encode.
+        untrained: whether its weights are random.
+    """
+
+    name: str
+    dim: int
+    sample_rate_hz: int
+    min_samples: int
+    untrained: bool
+
+    def identity(self) -> Identity:
+        """Return all that decides the value of a frame: class, weights hash, layer, front end."""
+
+    def provenance(self) -> Identity:
+        """Return where the weights came from: source and resolved revision. Decides no value."""
+
+    def frames_for(self, samples: int) -> int:
+        """Return how many frames a waveform of that many samples gives."""
+
+    def encode(self, waveforms: Tensor) -> Tensor:
+        """Turn (B, samples) float32 into frames (B, T, dim) float32, on the encoder's device."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextFeatures:
+    """What a text encoder says of one prompt.
+
+    Attributes:
+        tokens: (L, dim) float32, one row per token, on the CPU.
+        pad_vector: (dim,) float32, the encoder's output at a padding position of this prompt.
+        cut: whether the prompt was longer than the encoder's most tokens.
+    """
+
+    tokens: Tensor
+    pad_vector: Tensor
+    cut: bool
+
+
+class TextEncoder(Protocol):
+    """A frozen model that turns prompts into tokens; the attributes are those of `AudioEncoder`."""
+
+    name: str
+    dim: int
+    max_tokens: int
+    untrained: bool
+
+    def identity(self) -> Identity:
+        """Return all that decides the value of a token: class, weights hash, tokenizer, most tokens."""
+
+    def provenance(self) -> Identity:
+        """Return where the weights came from: source and resolved revision. Decides no value."""
+
+    def count_tokens(self, prompt: str) -> int:
+        """Return how many tokens the prompt has, special ones included, at most `max_tokens`."""
+
+    def encode(self, prompts: Sequence[str]) -> list[TextFeatures]:
+        """Encode prompts of one and the same number of tokens as one batch."""

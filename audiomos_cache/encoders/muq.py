@@ -1,0 +1,124 @@
+"""MuQ: 24 kHz audio in, 25 frames a second out (Zhu et al. 2025, arXiv 2501.01108), through the `muq` package."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from audiomos_cache.encoders.base import Identity
+from audiomos_cache.encoders.weights import hash_tensors, resolve_folder
+from audiomos_cache.errors import EncoderError
+
+HUB_ID = "OpenMuQ/MuQ-large-msd-iter"
+_FILES = ("config.json", "model.safetensors")
+# The parts whose weights decide a frame; the rest of a checkpoint serves pre-training.
+_PARTS = ("model.conv.", "model.conformer.layers.", "model.conformer.layer_norm.")
+
+
+def build_muq(config: dict[str, Any]) -> Any:
+    """Build `muq`'s own class from a config in the format of the published `config.json`, with random weights.
+
+    transformers 5 asks the conformer's config, which `muq` passes as a plain dict, for the attention to use.
+    """
+    from muq.muq.muq import MuQ, MuQConfig
+
+    known = {key: value for key, value in config.items() if key in MuQConfig.__dataclass_fields__}
+    known["w2v2_config"] = {**config["w2v2_config"], "_attn_implementation": "eager"}
+    return MuQ(MuQConfig(**known)).eval().requires_grad_(False)
+
+
+class MuQEncoder:
+    """The last hidden states of a MuQ.
+
+    The model's parts are called in turn rather than through `MuQ.forward`, which asks transformers for hidden states
+    in a way that version 5 no longer answers, and computes a projection nobody needs. The result is the same.
+    """
+
+    sample_rate_hz = 24_000
+    min_samples = 2048  # the front end mirrors 1024 samples at each end
+
+    def __init__(
+        self, model: Any, *, name: str, source: str, revision: str, device: str = "cpu", untrained: bool = False
+    ) -> None:
+        self.name = name
+        self.untrained = untrained
+        self.dim = int(model.config.encoder_dim)
+        self._source, self._revision = source, revision
+        self._device = torch.device(device)
+        self._model = model.model.to(self._device)
+        self._identity: Identity = {
+            "class": "MuQ",
+            "weights_xxh3_128": hash_tensors(
+                {key: value for key, value in model.state_dict().items() if key.startswith(_PARTS)}
+            ),
+            "layer": -1,
+            "depth": int(model.config.encoder_depth),
+            "attention_heads": int(model.config.w2v2_config["num_attention_heads"]),
+            "mel_mean": float(model.config.stat["melspec_2048_mean"]),
+            "mel_std": float(model.config.stat["melspec_2048_std"]),
+            "sample_rate_hz": self.sample_rate_hz,
+            "dim": self.dim,
+        }
+
+    @classmethod
+    def load(cls, source: str, *, name: str, revision: str | None = None, device: str = "cpu") -> "MuQEncoder":
+        """Load a MuQ from a hub repository or a folder that holds `config.json` and `model.safetensors`.
+
+        Raises:
+            EncoderError: not to be had, not in that format, or weights missing or of another shape.
+        """
+        folder, resolved = resolve_folder(source, revision, _FILES, "--audio-encoder")
+        for file in _FILES:
+            if not (folder / file).is_file():
+                raise EncoderError(
+                    f"--audio-encoder {source}: no {file} in it; a MuQ folder holds {' and '.join(_FILES)}"
+                )
+        try:
+            model = build_muq(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+            _load_weights(model, folder / "model.safetensors")
+        except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+            raise EncoderError(f"--audio-encoder {source}: not a MuQ that can be loaded: {error}") from error
+        return cls(model, name=name, source=source, revision=resolved, device=device)
+
+    def identity(self) -> Identity:
+        """Return all that decides the value of a frame."""
+        return self._identity
+
+    def provenance(self) -> Identity:
+        """Return source and resolved revision."""
+        return {"source": self._source, "revision": self._revision}
+
+    def frames_for(self, samples: int) -> int:
+        """Count frames: a mel frame per 240 samples, then two convolutions that halve, rounding up."""
+        return math.ceil(math.ceil(samples // 240 / 2) / 2)
+
+    @torch.inference_mode()
+    def encode(self, waveforms: Tensor) -> Tensor:
+        """Turn waveforms of one length into the conformer's last hidden states.
+
+        Args:
+            waveforms: (B, samples) float32 at 24 kHz, at least `min_samples` long.
+        Returns:
+            (B, frames_for(samples), dim) float32, on the encoder's device.
+        """
+        mel = self._model.preprocessing(waveforms.to(self._device), features=["melspec_2048"])
+        subsampled = self._model.conv(self._model.normalize(mel)["melspec_2048"])
+        frames: Tensor = self._model.conformer(subsampled).last_hidden_state
+        return frames
+
+
+def _load_weights(model: Any, path: Path) -> None:
+    """Load a checkpoint; every tensor of the parts that decide a frame must be there, in its shape."""
+    found = load_file(path)
+    expected = {key for key in model.state_dict() if key.startswith(_PARTS) and not key.endswith("num_batches_tracked")}
+    missing = sorted(expected - found.keys())
+    foreign = sorted(key for key in found.keys() - model.state_dict().keys() if key.startswith(_PARTS))
+    for problem, keys in (("lacks", missing), ("holds unknown", foreign)):
+        if keys:
+            raise EncoderError(f"{path}: {problem} {keys[0]} ({len(keys)} tensors); expected the weights of a MuQ")
+    model.load_state_dict(found, strict=False)

@@ -1,0 +1,121 @@
+"""Text encoders: RoBERTa (Liu et al. 2019) and any other Hugging Face encoder, through transformers' own classes."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import xxhash
+
+from audiomos_cache.encoders.base import Identity, TextFeatures
+from audiomos_cache.encoders.weights import hash_tensors, resolve_folder
+from audiomos_cache.errors import EncoderError
+
+ROBERTA_HUB_ID = "FacebookAI/roberta-base"
+_FILES = ("config.json", "model*.safetensors", "model.safetensors.index.json", "tokenizer*", "vocab*", "merges.txt",
+          "special_tokens_map.json", "added_tokens.json", "*.model")  # fmt: skip
+_CONFIG_KEYS = ("model_type", "num_hidden_layers", "num_attention_heads", "hidden_act", "layer_norm_eps")
+_PROBE = "A slow, moody piano ballad in D♭ minor (90 BPM) — with rain & 'vinyl' crackle?"
+
+
+class HuggingFaceTextEncoder:
+    """The last hidden states of a Hugging Face text encoder, a row per token, special tokens included."""
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        name: str,
+        source: str,
+        revision: str,
+        max_tokens: int = 128,
+        device: str = "cpu",
+        untrained: bool = False,
+    ) -> None:
+        if tokenizer.pad_token_id is None:
+            raise EncoderError(f"--text-encoder {source}: its tokenizer has no padding token; an encoder needs one")
+        self.name = name
+        self.untrained = untrained
+        self.dim = int(model.config.hidden_size)
+        self.max_tokens = max_tokens
+        self._source, self._revision = source, revision
+        self._tokenizer = tokenizer
+        self._device = torch.device(device)
+        self._model = model.eval().requires_grad_(False).to(self._device)
+        weights = {key: value for key, value in model.state_dict().items() if not key.startswith("pooler.")}
+        # A tokenizer is known by its vocabulary and by how it splits a sentence with something of everything.
+        tokenizer_facts = json.dumps([sorted(tokenizer.get_vocab().items()), self._token_ids(_PROBE)])
+        self._identity: Identity = {
+            "class": type(model).__name__,
+            "weights_xxh3_128": hash_tensors(weights),
+            "tokenizer_xxh3_128": xxhash.xxh3_128_hexdigest(tokenizer_facts.encode()),
+            "layer": -1,
+            "max_tokens": max_tokens,
+            "dim": self.dim,
+            **{key: getattr(model.config, key) for key in _CONFIG_KEYS if hasattr(model.config, key)},
+        }
+
+    @classmethod
+    def load(
+        cls, source: str, *, name: str, revision: str | None = None, device: str = "cpu"
+    ) -> "HuggingFaceTextEncoder":
+        """Load an encoder and its tokenizer from a hub repository or a folder; weights as safetensors only.
+
+        Raises:
+            EncoderError: not to be had, not a text encoder, or weights missing.
+        """
+        from transformers import AutoModel, AutoTokenizer
+
+        folder, resolved = resolve_folder(source, revision, _FILES, "--text-encoder")
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+            model, info = AutoModel.from_pretrained(
+                folder, use_safetensors=True, output_loading_info=True, dtype=torch.float32
+            )
+        except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise EncoderError(f"--text-encoder {source}: not a text encoder that can be loaded: {reason}") from error
+        missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
+        if missing:
+            raise EncoderError(f"--text-encoder {source}: its weights lack {missing[0]} ({len(missing)} tensors)")
+        return cls(model, tokenizer, name=name, source=source, revision=resolved, device=device)
+
+    def identity(self) -> Identity:
+        """Return all that decides the value of a token."""
+        return self._identity
+
+    def provenance(self) -> Identity:
+        """Return source and resolved revision."""
+        return {"source": self._source, "revision": self._revision}
+
+    def count_tokens(self, prompt: str) -> int:
+        """Return how many tokens the prompt has, special ones included, at most `max_tokens`."""
+        return len(self._token_ids(prompt))
+
+    @torch.inference_mode()
+    def encode(self, prompts: Sequence[str]) -> list[TextFeatures]:
+        """Encode prompts that have one and the same number of tokens.
+
+        Each row gets a single padding position more, which nothing attends to: what comes out there is what the
+        encoder gives at any padding position of that prompt.
+
+        Raises:
+            ValueError: the prompts' numbers of tokens differ.
+        """
+        ids = [self._token_ids(prompt) for prompt in prompts]
+        length = len(ids[0])
+        if any(len(row) != length for row in ids):
+            raise ValueError("prompts of one batch must have the same number of tokens")
+        input_ids = torch.tensor([[*row, self._tokenizer.pad_token_id] for row in ids], device=self._device)
+        mask = torch.ones_like(input_ids)
+        mask[:, length] = 0
+        hidden = self._model(input_ids=input_ids, attention_mask=mask).last_hidden_state.float().cpu()
+        return [
+            TextFeatures(row[:length], row[length], cut=len(self._token_ids(prompt, self.max_tokens + 1)) > length)
+            for row, prompt in zip(hidden, prompts, strict=True)
+        ]
+
+    def _token_ids(self, prompt: str, max_tokens: int | None = None) -> list[int]:
+        ids: list[int] = self._tokenizer(prompt, truncation=True, max_length=max_tokens or self.max_tokens)["input_ids"]
+        return ids

@@ -1,0 +1,86 @@
+"""Small encoders with seeded random weights: the real classes, nothing to download.
+
+Untrained: they show that the pipeline works, not how good MuQ is.
+"""
+
+from typing import Any
+
+from audiomos_cache.encoders.muq import MuQEncoder, build_muq
+from audiomos_cache.encoders.text import HuggingFaceTextEncoder
+from audiomos_cache.encoders.weights import seed_weights
+
+SEED = 2025
+
+# The released MuQ's config with smaller widths and depth.
+TINY_MUQ_CONFIG = {
+    "encoder_dim": 128,
+    "encoder_depth": 2,
+    "conv_dim": 32,
+    "stat": {"melspec_2048_mean": 6.768444971712967, "melspec_2048_std": 18.417922652295623},
+    "w2v2_config": {
+        "num_attention_heads": 4,
+        "intermediate_size": 256,
+        "activation_dropout": 0.1,
+        "attention_dropout": 0.1,
+        "conformer_conv_dropout": 0.1,
+        "conv_depthwise_kernel_size": 31,
+        "feat_extract_activation": "gelu",
+        "hidden_act": "swish",
+        "hidden_dropout": 0.1,
+        "layer_norm_eps": 1e-5,
+        "layerdrop": 0.0,
+        "max_source_positions": 5000,
+        "num_conv_pos_embeddings": 128,
+        "num_conv_pos_embedding_groups": 16,
+        "position_embeddings_type": "rotary",
+        "rotary_embedding_base": 10000,
+    },
+}
+
+
+def load_muq_tiny(device: str = "cpu") -> MuQEncoder:
+    """Build a MuQ of dim 128, 2 layers and 4 heads with the same random weights on every start."""
+    model = build_muq(TINY_MUQ_CONFIG)
+    seed_weights(model, SEED)
+    source = f"seeded random weights {SEED}"
+    return MuQEncoder(model, name="muq-tiny", source=source, revision="none", device=device, untrained=True)
+
+
+def load_roberta_tiny(device: str = "cpu") -> HuggingFaceTextEncoder:
+    """Build a RoBERTa of dim 64 and 2 layers that reads bytes, with the same random weights on every start."""
+    from transformers import RobertaConfig, RobertaModel
+
+    tokenizer = _byte_tokenizer()
+    config = RobertaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=128,
+        max_position_embeddings=132,
+        type_vocab_size=1,
+        bos_token_id=0,
+        pad_token_id=1,
+        eos_token_id=2,
+    )
+    model = RobertaModel(config, add_pooling_layer=False)
+    seed_weights(model, SEED)
+    source = f"seeded random weights {SEED}"
+    return HuggingFaceTextEncoder(
+        model, tokenizer, name="roberta-tiny", source=source, revision="none", device=device, untrained=True
+    )
+
+
+def _byte_tokenizer() -> Any:
+    """Build a tokenizer with a token per byte, in RoBERTa's format: <s> bytes </s>."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    vocabulary = {token: i for i, token in enumerate(special + sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), trim_offsets=False)
+    wrap: Any = PreTrainedTokenizerFast
+    return wrap(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>")

@@ -1,0 +1,77 @@
+"""Where an encoder's weights come from, what they hash to, and random ones that are the same on every machine."""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import xxhash
+from torch import Tensor, nn
+
+from audiomos_cache.errors import EncoderError
+
+
+def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """Hash names, shapes, dtypes and bytes of floating-point tensors: 32 hex digits of xxh3_128.
+
+    Integer tensors (counters, position indices) do not decide a feature and are left out.
+    """
+    digest = xxhash.xxh3_128()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        if tensor.is_floating_point():
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def seed_weights(model: nn.Module, seed: int) -> None:
+    """Fill every parameter with values that depend on `seed` and the parameter's name alone.
+
+    Weights and biases of a layer are uniform on +-1 / sqrt(fan-in), as torch's linear layers start; norms stay one
+    and zero. NumPy draws them, so neither the order in which a library creates its layers nor its own
+    initialisation changes them.
+    """
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            weight = parameters.get(f"{name.rpartition('.')[0]}.weight") if name.endswith(".bias") else parameter
+            if weight is None or weight.ndim < 2:
+                parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+                continue
+            generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
+            values = 2 * generator.random(tuple(parameter.shape), dtype=np.float32) - 1
+            parameter.copy_(torch.from_numpy(values / np.sqrt(weight[0].numel(), dtype=np.float32)))
+
+
+def resolve_folder(source: str, revision: str | None, patterns: Sequence[str], option: str) -> tuple[Path, str]:
+    """Find the folder with an encoder's files: a local one, or a snapshot of a hub repository.
+
+    Args:
+        source: a folder, or a hub repository id such as `FacebookAI/roberta-base`.
+        revision: branch, tag or commit of a hub repository.
+        patterns: file names to fetch.
+        option: the command-line option to name in messages.
+    Returns:
+        The folder, and the resolved commit (`local` for a folder).
+    Raises:
+        EncoderError: no such folder or repository, no network, or a revision asked of a folder.
+    """
+    if Path(source).is_dir():
+        if revision is not None:
+            raise EncoderError(f"{option} {source}: is a folder, and a folder has no revision {revision!r} to pin")
+        return Path(source), "local"
+    if source.startswith((".", "/", "~")) or source.count("/") != 1:
+        raise EncoderError(f"{option} {source}: no such folder, and not a hub id of the form owner/name")
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = snapshot_download(source, revision=revision, allow_patterns=list(patterns))
+    except Exception as error:  # the hub's network errors differ between its versions and share no base
+        reason = " ".join(str(error).split())[:200]
+        raise EncoderError(
+            f"{option} {source}: cannot be fetched from the Hugging Face hub ({type(error).__name__}: {reason}). "
+            f"On a machine with a network run `hf download {source}`, copy the folder here, and give {option} its path"
+        ) from error
+    return Path(folder), Path(folder).name

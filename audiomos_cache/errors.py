@@ -1,0 +1,34 @@
+"""What can go wrong in a way the user can mend. The command line prints these as one line, exit code 1.
+
+A message names the item, what was found, what was expected, and what to do.
+"""
+
+
+class AudiomosError(Exception):
+    """Base of every error whose message is meant for the user."""
+
+
+class DataError(AudiomosError):
+    """A dataset, list, label, audio file or predictions file is not what it should be."""
+
+
+class CacheError(AudiomosError):
+    """A cache file is missing, damaged, foreign, or of another fingerprint."""
+
+
+class ConfigError(AudiomosError):
+    """A preset, config file, `--set` override or encoder name is not valid."""
+
+
+class EncoderError(AudiomosError):
+    """An encoder cannot be loaded, or gives features that cannot be stored."""
+
+
+class OutputExistsError(AudiomosError):
+    """The place to write to holds something already, and `--overwrite` was not given."""
+
+
+def first_five(items: list[str]) -> str:
+    """Join the first five items of a list for a message, and say how many there are in all."""
+    shown = ", ".join(items[:5])
+    return shown if len(items) <= 5 else f"{shown}, ... ({len(items)} in all)"

@@ -1,0 +1,316 @@
+"""The extraction: run the frozen encoders once over a split, skip what is done, write the cache.
+
+Batches are cut from the whole split, before what is done is taken out, so an interrupted extraction that goes on
+encodes the same batches as one that was never interrupted, and ends with the same bytes.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from audiomos_cache import preflight
+from audiomos_cache.audio import Audio, decode, decoded_length, fit_length, resampler_identity
+from audiomos_cache.cache import CachedClip, CachedPrompt, Fingerprint, Header
+from audiomos_cache.cache.format import hash_rows
+from audiomos_cache.cache.store import clear_temporaries, locked, part_files, remove_split, split_files
+from audiomos_cache.cache.writer import PartWriter, done_clips, publish_split
+from audiomos_cache.dataset import Clip
+from audiomos_cache.encoders import AudioEncoder, TextEncoder
+from audiomos_cache.errors import AudiomosError, DataError, EncoderError, first_five
+
+log = logging.getLogger(__name__)
+
+MAX_SECONDS = 30.0
+DECODE_THREADS = 4
+BATCHES_AHEAD = 2
+
+Progress = Callable[[int, int], None]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractionOptions:
+    """How to extract.
+
+    Attributes:
+        pad_to_s: zero-pad every clip to this many seconds before it is encoded; None: encode at its own length.
+            Longer clips are cut, at this length or at 30 s.
+        dtype: of the stored features.
+        batch_size: clips encoded at once.
+        on_error: what to do about a bad clip: stop and name it, or leave it out and list it.
+        overwrite: start the split anew.
+    """
+
+    pad_to_s: float | None = MAX_SECONDS
+    dtype: Literal["float16", "float32"] = "float16"
+    batch_size: int = 4
+    on_error: Literal["stop", "skip"] = "stop"
+    overwrite: bool = False
+
+    @property
+    def max_seconds(self) -> float:
+        """Where longer clips are cut."""
+        return MAX_SECONDS if self.pad_to_s is None else self.pad_to_s
+
+
+@dataclass(slots=True)
+class SplitSummary:
+    """What an extraction did: clips in the split, encoded now, left out (id, reason), and odd things it saw."""
+
+    split: str
+    clips: int = 0
+    encoded: int = 0
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+
+
+def fingerprint_of(audio: AudioEncoder, text: TextEncoder, options: ExtractionOptions) -> Fingerprint:
+    """Put together all that decides a feature's value."""
+    return Fingerprint.of(
+        {
+            "audio_encoder": audio.identity(),
+            "text_encoder": text.identity(),
+            "resampler": resampler_identity(),
+            "pad_to_s": options.pad_to_s,
+            "max_seconds": options.max_seconds,
+            "dtype": options.dtype,
+        }
+    )
+
+
+def extract_split(
+    clips: Sequence[Clip],
+    cache: Path,
+    audio: AudioEncoder,
+    text: TextEncoder,
+    options: ExtractionOptions,
+    progress: Progress = lambda _done, _total: None,
+) -> SplitSummary:
+    """Extract the features of one split into `cache`; go on where an earlier extraction stopped.
+
+    Args:
+        clips: of one split, in the dataset's order.
+        cache: the cache folder; made if missing.
+        audio, text: the encoders.
+        options: how to extract.
+        progress: told (done, total) clips after each batch.
+    Raises:
+        DataError: a bad clip, with `on_error` "stop"; what is done is kept. CacheError: the folder holds features of
+        another fingerprint or of clips, labels or prompts that the dataset no longer has. OSError: disk full, say.
+    """
+    split = clips[0].split
+    header = Header(
+        split=split,
+        fingerprint=fingerprint_of(audio, text, options),
+        audio_dim=audio.dim,
+        text_dim=text.dim,
+        provenance={
+            "audio_encoder": {"name": audio.name, "untrained": audio.untrained, **audio.provenance()},
+            "text_encoder": {"name": text.name, "untrained": text.untrained, **text.provenance()},
+        },
+    )
+    with locked(cache, split):
+        if options.overwrite:
+            remove_split(cache, split)
+        clear_temporaries(cache, split)
+        preflight.refuse_other_fingerprint(cache, header.fingerprint)
+        done = done_clips(cache, split)
+        preflight.refuse_changes(cache, clips, done)
+        summary = SplitSummary(split)
+        todo = {clip.id for clip in clips if clip.id not in done}
+        if todo:
+            if options.on_error == "stop":
+                preflight.refuse_missing_files([clip for clip in clips if clip.id in todo])
+            preflight.refuse_full_disk(cache, _most_bytes(len(todo), audio, options))
+            prompts = encode_prompts(text, clips, todo, options)
+            _encode_clips(clips, todo, audio, options, PartWriter(cache, header, prompts), summary, progress)
+        _finish(cache, header, clips, summary)
+    return summary
+
+
+def encode_prompts(
+    text: TextEncoder, clips: Sequence[Clip], todo: set[str], options: ExtractionOptions
+) -> dict[str, CachedPrompt]:
+    """Encode each distinct prompt of the clips to do once, in batches of equal length.
+
+    Raises:
+        EncoderError: a prompt's features are not finite.
+    """
+    needed = {clip.prompt for clip in clips if clip.id in todo}
+    by_length: dict[int, list[str]] = {}
+    for prompt in dict.fromkeys(clip.prompt for clip in clips if clip.prompt is not None):
+        by_length.setdefault(text.count_tokens(prompt), []).append(prompt)
+    encoded = {}
+    cut = []
+    for prompts in by_length.values():
+        for batch in _chunks(prompts, options.batch_size):
+            if needed.isdisjoint(batch):
+                continue
+            for prompt, features in zip(batch, text.encode(batch), strict=True):
+                tokens = features.tokens.numpy().astype(options.dtype)
+                pad_vector = features.pad_vector.numpy().astype(options.dtype)
+                if not (np.isfinite(tokens).all() and np.isfinite(pad_vector).all()):
+                    raise EncoderError(f"prompt {prompt!r}: {text.name} gives NaN or Inf as {options.dtype}")
+                encoded[prompt] = CachedPrompt(prompt, tokens, pad_vector)
+                if features.cut:
+                    cut.append(repr(prompt))
+    if cut:
+        log.warning("prompts longer than %d tokens, the rest is cut: %s", text.max_tokens, first_five(cut))
+    return encoded
+
+
+def _encode_clips(
+    clips: Sequence[Clip],
+    todo: set[str],
+    audio: AudioEncoder,
+    options: ExtractionOptions,
+    writer: PartWriter,
+    summary: SplitSummary,
+    progress: Progress,
+) -> None:
+    """Decode ahead in threads, encode, and hand finished clips to the writer, batch by batch."""
+
+    def decode_clip(clip: Clip) -> Audio:
+        if clip.prompt is None:
+            raise DataError(f"{clip.id}: no prompt for {clip.prompt_id}; add it to the prompt list")
+        return decode(clip.path, audio.sample_rate_hz, options.max_seconds)
+
+    batches = _batches(clips, audio, options)
+    left = [[clip for clip in batch if clip.id in todo] for batch in batches]
+    finished = len(clips) - len(todo)
+    try:
+        for batch in _decode_ahead([batch for batch in left if batch], decode_clip):
+            decoded = []
+            for clip, future in batch:
+                try:
+                    decoded.append((clip, future.result()))
+                except DataError as error:
+                    _skip_or_stop(clip, error, options, summary)
+            for _, sound in decoded:
+                summary.warnings += sound.warnings
+            for same in _by_length(decoded, audio, options):
+                _encode_batch(same, audio, options, writer, summary)
+            finished += len(batch)
+            progress(finished, len(clips))
+    finally:  # after an error or an interrupt too: what is encoded is kept
+        writer.flush()
+
+
+def _encode_batch(
+    batch: Sequence[tuple[Clip, Audio, NDArray[np.float32]]],
+    audio: AudioEncoder,
+    options: ExtractionOptions,
+    writer: PartWriter,
+    summary: SplitSummary,
+) -> None:
+    """Encode waveforms of one length and hand those with finite features to the writer."""
+    waveforms = torch.from_numpy(np.stack([waveform for _, _, waveform in batch]))
+    encoded = audio.encode(waveforms).to(getattr(torch, options.dtype)).cpu().numpy()
+    records, features = [], []
+    for (clip, sound, _), frames in zip(batch, encoded, strict=True):
+        if not np.isfinite(frames).all():
+            error = EncoderError(f"{clip.id}: {audio.name} gives NaN or Inf as {options.dtype}; check {clip.path}")
+            _skip_or_stop(clip, error, options, summary)
+            continue
+        records.append(_record(clip, sound, frames, audio))
+        features.append(frames)
+    writer.add(records, features)
+    summary.encoded += len(records)
+
+
+def _record(clip: Clip, sound: Audio, frames: NDArray[Any], audio: AudioEncoder) -> CachedClip:
+    valid = min(max(audio.frames_for(len(sound.samples)), 1), len(frames))
+    return CachedClip(
+        id=clip.id,
+        system=clip.system,
+        prompt_id=clip.prompt_id,
+        prompt=clip.prompt or "",
+        mi=np.nan if clip.mi is None else clip.mi,
+        ta=np.nan if clip.ta is None else clip.ta,
+        duration_s=sound.duration_s,
+        audio_hash=sound.file_hash,
+        frames=len(frames),
+        valid_frames=valid,
+        feature_hash=hash_rows(frames[:valid]),
+        padding_hash=hash_rows(frames[valid:]),
+    )
+
+
+def _finish(cache: Path, header: Header, clips: Sequence[Clip], summary: SplitSummary) -> None:
+    """Publish the split's files, unless they hold just these clips already."""
+    done = done_clips(cache, header.split)
+    order = [clip.id for clip in clips if clip.id in done]
+    if not order:
+        raise DataError(
+            f"split {header.split!r}: none of its {len(clips)} clips could be extracted; "
+            f"the first: {summary.skipped[0][1]}"
+        )
+    summary.clips = len(order)
+    summary.files = split_files(cache, header.split)
+    if part_files(cache, header.split) or not summary.files:
+        summary.files = publish_split(cache, replace(header, skipped=tuple(summary.skipped)), order, done)
+
+
+def _most_bytes(clips: int, audio: AudioEncoder, options: ExtractionOptions) -> int:
+    """What so many clips need on the disk at most: their parts and the finished file stand side by side."""
+    frames = audio.frames_for(round(options.max_seconds * audio.sample_rate_hz))
+    return 2 * clips * frames * audio.dim * np.dtype(options.dtype).itemsize
+
+
+def _batches(clips: Sequence[Clip], audio: AudioEncoder, options: ExtractionOptions) -> list[list[Clip]]:
+    """Cut the split into batches that will have one length each, as far as the files' headers tell."""
+    if options.pad_to_s is not None:
+        return _chunks(clips, options.batch_size)
+    by_length: dict[int, list[Clip]] = {}
+    for clip in clips:
+        length = decoded_length(clip.path, audio.sample_rate_hz, options.max_seconds)
+        by_length.setdefault(length, []).append(clip)
+    return [batch for length in sorted(by_length) for batch in _chunks(by_length[length], options.batch_size)]
+
+
+def _by_length(
+    decoded: Iterable[tuple[Clip, Audio]], audio: AudioEncoder, options: ExtractionOptions
+) -> list[list[tuple[Clip, Audio, NDArray[np.float32]]]]:
+    """Bring clips to the length they are encoded at, and group those of equal length."""
+    groups: dict[int, list[tuple[Clip, Audio, NDArray[np.float32]]]] = {}
+    for clip, sound in decoded:
+        own = max(len(sound.samples), audio.min_samples)
+        length = own if options.pad_to_s is None else round(options.pad_to_s * audio.sample_rate_hz)
+        groups.setdefault(length, []).append((clip, sound, fit_length(sound.samples, length)))
+    return list(groups.values())
+
+
+def _decode_ahead(
+    batches: Sequence[Sequence[Clip]], decode_clip: Callable[[Clip], Audio]
+) -> Iterator[list[tuple[Clip, "Future[Audio]"]]]:
+    """Yield the batches in order, with the decoding of the next ones under way in threads."""
+    waiting: deque[list[tuple[Clip, Future[Audio]]]] = deque()
+    with ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="decode") as pool:
+        try:
+            for batch in batches:
+                waiting.append([(clip, pool.submit(decode_clip, clip)) for clip in batch])
+                if len(waiting) > BATCHES_AHEAD:
+                    yield waiting.popleft()
+            while waiting:
+                yield waiting.popleft()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _skip_or_stop(clip: Clip, error: AudiomosError, options: ExtractionOptions, summary: SplitSummary) -> None:
+    if options.on_error == "stop":
+        raise type(error)(f"{error}; or leave such clips out with --on-error skip") from error
+    summary.skipped.append((clip.id, str(error)))
+
+
+def _chunks(items: Sequence[T], size: int) -> list[list[T]]:
+    return [list(items[i : i + size]) for i in range(0, len(items), size)]

@@ -1,0 +1,161 @@
+"""The head: temporal -> pooling -> MI; fusion -> TA; a downstream and an output layer for each target."""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from audiomos_cache.config import HeadConfig, load_head_config, scaled
+from audiomos_cache.heads.downstream import LstmDownstream, MlpDownstream
+from audiomos_cache.heads.fusion import ConcatFusion, CrossAttentionFusion, NoFusion
+from audiomos_cache.heads.outputs import CoralOutput, DistributionOutput, ScalarOutput, TargetOutput
+from audiomos_cache.heads.pooling import POOLINGS, refuse_empty_rows
+from audiomos_cache.heads.temporal import BiLstmTemporal, NoTemporal, TransformerTemporal
+
+
+@dataclass(frozen=True, slots=True)
+class HeadOutput:
+    """A head's predictions for a batch of clips, one `TargetOutput` per target."""
+
+    mi_output: TargetOutput
+    ta_output: TargetOutput
+
+    @property
+    def mi(self) -> Tensor:
+        """MI scores, (B,)."""
+        return self.mi_output.score
+
+    @property
+    def ta(self) -> Tensor:
+        """TA scores, (B,)."""
+        return self.ta_output.score
+
+    @property
+    def mi_dist(self) -> Tensor | None:
+        """Distribution of MI over the score bins, (B, bins), where the head has one."""
+        return self.mi_output.dist
+
+    @property
+    def ta_dist(self) -> Tensor | None:
+        """Distribution of TA over the score bins, (B, bins), where the head has one."""
+        return self.ta_output.dist
+
+    @property
+    def mi_logits(self) -> Tensor | None:
+        """Ordinal logits of MI, (B, ranks - 1), where the head has them."""
+        return self.mi_output.logits
+
+    @property
+    def ta_logits(self) -> Tensor | None:
+        """Ordinal logits of TA, (B, ranks - 1), where the head has them."""
+        return self.ta_output.logits
+
+
+class Head(nn.Module):
+    """Everything that is trained on frozen features. A clip's prediction does not depend on its batch."""
+
+    def __init__(
+        self,
+        temporal: nn.Module,
+        pooling: nn.Module,
+        fusion: nn.Module,
+        decoupled: bool,
+        mi: nn.Module,
+        ta: nn.Module,
+    ) -> None:
+        super().__init__()
+        self.temporal = temporal
+        self.pooling = pooling
+        self.fusion = fusion
+        self.decoupled = decoupled
+        self.mi = mi
+        self.ta = ta
+
+    def forward(self, frames: Tensor, frame_mask: Tensor, tokens: Tensor, token_mask: Tensor) -> HeadOutput:
+        """Predict MI and TA of each clip.
+
+        Args:
+            frames: (B, T, audio_dim) float, the clips' frames, padded with anything finite.
+            frame_mask: (B, T) bool, True = valid, the valid frames first, at least one per clip.
+            tokens: (B, L, text_dim) float, the prompts' tokens, padded with anything finite.
+            token_mask: (B, L) bool, True = valid, at least one per clip.
+        Raises:
+            ValueError: a clip without a valid frame or token.
+        """
+        refuse_empty_rows(frame_mask, "frame")
+        refuse_empty_rows(token_mask, "token")
+        hidden = self.temporal(frames, frame_mask)
+        audio = frames if self.decoupled else hidden
+        return HeadOutput(
+            mi_output=self.mi(self.pooling(hidden, frame_mask)),
+            ta_output=self.ta(self.fusion(audio, frame_mask, tokens, token_mask)),
+        )
+
+
+def build_head(preset_or_config: str | HeadConfig, audio_dim: int = 1024, text_dim: int = 768) -> Head:
+    """Build a head with freshly initialised weights (from torch's global generator).
+
+    Args:
+        preset_or_config: a preset's name, the path of a YAML file, or a validated config.
+        audio_dim: width of the frames. All published widths scale with it.
+        text_dim: width of the tokens.
+    Raises:
+        ConfigError: unknown preset or invalid config.
+    """
+    config = preset_or_config if isinstance(preset_or_config, HeadConfig) else load_head_config(preset_or_config)[1]
+    temporal = _build_temporal(config, audio_dim)
+    pooling = POOLINGS[config.pooling](audio_dim)
+    fusion = _build_fusion(config, audio_dim, text_dim)
+    return Head(
+        temporal=temporal,
+        pooling=pooling,
+        fusion=fusion,
+        decoupled=config.fusion.kind == "decoupled",
+        mi=_build_target(config, pooling.output_size, hidden=scaled(512, audio_dim), audio_dim=audio_dim),
+        ta=_build_target(config, fusion.output_size, hidden=scaled(384, audio_dim), audio_dim=audio_dim),
+    )
+
+
+def _build_temporal(config: HeadConfig, audio_dim: int) -> NoTemporal | TransformerTemporal | BiLstmTemporal:
+    t = config.temporal
+    match t.kind:
+        case "transformer":
+            feedforward = scaled(t.feedforward, audio_dim)
+            return TransformerTemporal(audio_dim, t.layers, t.heads, feedforward, config.dropout)
+        case "bilstm":
+            return BiLstmTemporal(audio_dim, t.layers, config.dropout)
+        case "none":
+            return NoTemporal(audio_dim)
+
+
+def _build_fusion(config: HeadConfig, audio_dim: int, text_dim: int) -> CrossAttentionFusion | ConcatFusion | NoFusion:
+    f = config.fusion
+    common_dim = scaled(f.common_dim, audio_dim, multiple_of=f.heads)
+    match f.kind:
+        case "cross_attention" | "decoupled":
+            return CrossAttentionFusion(audio_dim, text_dim, common_dim, f.heads, config.dropout, config.pooling)
+        case "concat":
+            return ConcatFusion(audio_dim, text_dim, common_dim, config.pooling)
+        case "none":
+            return NoFusion(audio_dim, common_dim, config.pooling)
+
+
+def _build_target(config: HeadConfig, input_size: int, hidden: int, audio_dim: int) -> nn.Sequential:
+    """Put a downstream and an output layer together for one target; `hidden` is the width of its first layer."""
+    coral = config.output.kind == "coral"
+    downstream: LstmDownstream | MlpDownstream
+    if config.downstream == "lstm":
+        downstream = LstmDownstream(input_size, hidden)
+    elif coral:  # both targets have the same widths, and a dropout after each ReLU
+        sizes = (scaled(512, audio_dim), scaled(256, audio_dim))
+        downstream = MlpDownstream(input_size, sizes, config.dropout, dropout_after=(0, 1))
+    else:
+        downstream = MlpDownstream(input_size, (hidden, max(hidden // 2, 1)), config.dropout, dropout_after=(0,))
+    output: nn.Module
+    match config.output.kind:
+        case "scalar":
+            output = ScalarOutput(downstream.output_size)
+        case "distribution":
+            output = DistributionOutput(downstream.output_size, config.output.bins)
+        case "coral":
+            output = CoralOutput(downstream.output_size, config.output.ranks)
+    return nn.Sequential(downstream, output)

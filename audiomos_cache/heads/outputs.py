@@ -1,0 +1,76 @@
+"""Output layers: the last features of a head in, one target's score out, with its distribution or logits."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from audiomos_cache.heads.pooling import at_least_float32
+from audiomos_cache.targets import LOWEST, bin_centres
+
+
+@dataclass(frozen=True, slots=True)
+class TargetOutput:
+    """What a head says of one target (MI or TA).
+
+    Attributes:
+        score: (B,), on the 1 to 5 scale.
+        dist: (B, bins), rows sum to 1; only from a distribution output.
+        logits: (B, ranks - 1), that the score exceeds 1, 2, ...; only from a CORAL output.
+    """
+
+    score: Tensor
+    dist: Tensor | None = None
+    logits: Tensor | None = None
+
+
+class ScalarOutput(nn.Module):
+    """The score itself, unbounded."""
+
+    def __init__(self, input_size: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(input_size, 1)
+
+    def forward(self, features: Tensor) -> TargetOutput:
+        """Map (B, input_size) to a score (B,)."""
+        return TargetOutput(at_least_float32(self.linear(features)).squeeze(1))
+
+
+class DistributionOutput(nn.Module):
+    """A distribution over score bins; the score is its mean.
+
+    Source: Ritter-Gutierrez et al. 2025, section II (20 bins on 1 to 5).
+    """
+
+    centres: Tensor
+
+    def __init__(self, input_size: int, bins: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(input_size, bins)
+        self.register_buffer("centres", torch.from_numpy(bin_centres(bins)), persistent=False)
+
+    def forward(self, features: Tensor) -> TargetOutput:
+        """Map (B, input_size) to dist (B, bins) and its mean (B,)."""
+        dist = at_least_float32(self.linear(features)).softmax(dim=1)
+        return TargetOutput(dist @ self.centres.to(dist.dtype), dist=dist)
+
+
+class CoralOutput(nn.Module):
+    """Ordinal logits that never increase from one threshold to the next, for any weights.
+
+    The first logit is free; each next one is the previous minus a softplus. The score is 1 plus the sum of the
+    probabilities of exceeding 1, 2, ...
+    Source: Cao, Mirjalili and Raschka 2020 (CORAL); the softplus form is the published AudioMOS code's.
+    """
+
+    def __init__(self, input_size: int, ranks: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(input_size, ranks - 1)
+
+    def forward(self, features: Tensor) -> TargetOutput:
+        """Map (B, input_size) to logits (B, ranks - 1) and a score (B,)."""
+        raw = at_least_float32(self.linear(features))
+        steps = torch.cat((raw[:, :1], -functional.softplus(raw[:, 1:])), dim=1)
+        logits = steps.cumsum(dim=1)
+        return TargetOutput(LOWEST + logits.sigmoid().sum(dim=1), logits=logits)

@@ -1,0 +1,130 @@
+"""How well predictions agree with listeners: MSE, LCC, SRCC and KTAU, per clip and per system."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import kendalltau, rankdata
+
+from audiomos_cache.dataset import Labels
+from audiomos_cache.errors import DataError, first_five
+from audiomos_cache.predictions import Predictions, join_ids
+
+Floats = NDArray[np.float64]
+
+
+def mse(predicted: Floats, truth: Floats) -> float:
+    """Mean squared error of two (N,) arrays."""
+    return float(np.mean((predicted - truth) ** 2))
+
+
+def lcc(predicted: Floats, truth: Floats) -> float:
+    """Linear (Pearson) correlation of two (N,) arrays; nan where one of them is constant."""
+    if _is_constant(predicted) or _is_constant(truth):
+        return math.nan
+    x, y = predicted - predicted.mean(), truth - truth.mean()
+    return float(np.clip(x / np.linalg.norm(x) @ (y / np.linalg.norm(y)), -1.0, 1.0))
+
+
+def srcc(predicted: Floats, truth: Floats) -> float:
+    """Rank (Spearman) correlation of two (N,) arrays, ties at their mean rank; nan where one is constant."""
+    return lcc(rankdata(predicted), rankdata(truth))
+
+
+def ktau(predicted: Floats, truth: Floats) -> float:
+    """Kendall's tau-b of two (N,) arrays; nan where one of them is constant."""
+    if _is_constant(predicted) or _is_constant(truth):
+        return math.nan
+    return float(kendalltau(predicted, truth, variant="b").statistic)
+
+
+def _is_constant(values: Floats) -> bool:
+    return bool(np.ptp(values) == 0)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """The four numbers of one score (MI or TA) at one level."""
+
+    mse: float
+    lcc: float
+    srcc: float
+    ktau: float
+
+    @classmethod
+    def of(cls, predicted: Floats, truth: Floats) -> "Agreement":
+        """Compare two (N,) arrays, N >= 1."""
+        return cls(*(measure(predicted, truth) for measure in (mse, lcc, srcc, ktau)))
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The sixteen numbers: MI and TA at utterance level (per clip) and at system level (per-system means)."""
+
+    utt_mi: Agreement
+    utt_ta: Agreement
+    sys_mi: Agreement
+    sys_ta: Agreement
+    n_clips: int
+    n_systems: int
+
+    def to_json(self) -> dict[str, dict[str, float | None] | int]:
+        """Give nested plain values for `json.dumps`; a number that is not defined is None."""
+        return {
+            name: value
+            if isinstance(value, int)
+            else {measure: None if math.isnan(number) else number for measure, number in value.items()}
+            for name, value in asdict(self).items()
+        }
+
+
+def system_means(systems: Sequence[str], values: Floats) -> dict[str, float]:
+    """Average the (N,) `values` of each system; `systems` names the system of each clip. Sorted by system.
+
+    The order of the clips decides the last bit of a mean, and with it how means rank that are equal but for rounding.
+    """
+    clips: dict[str, list[float]] = {}
+    for system, value in zip(systems, values.tolist(), strict=True):
+        clips.setdefault(system, []).append(value)
+    return {system: float(np.mean(clips[system])) for system in sorted(clips)}
+
+
+def evaluate(
+    predictions: Predictions, labels: Labels, system_truth: Mapping[str, tuple[float, float]] | None = None
+) -> Scores:
+    """Compare predictions with labels, joined by clip id.
+
+    Args:
+        system_truth: (MI, TA) of each system as listeners gave them, of others too; None: the means of the
+            clips' labels.
+    Raises:
+        DataError: the two do not hold the same clips, a label stands twice, a system has no truth.
+    """
+    rows = np.argsort(join_ids(predictions.ids, labels.ids, "predictions", "the labels"))
+    predicted = {"mi": predictions.mi[rows], "ta": predictions.ta[rows]}  # in the list's order, as the original
+    truth = {"mi": labels.mi, "ta": labels.ta}
+    systems = labels.systems
+    if system_truth is None:
+        true_means = {target: system_means(systems, values) for target, values in truth.items()}
+    elif unknown := sorted(set(systems) - set(system_truth)):
+        raise DataError(f"system-level truth: nothing for systems {first_five(unknown)}, expected MI and TA")
+    else:
+        true_means = {
+            "mi": {system: mi for system, (mi, _) in system_truth.items()},
+            "ta": {system: ta for system, (_, ta) in system_truth.items()},
+        }
+
+    def per_system(target: str) -> Agreement:
+        means = system_means(systems, predicted[target])
+        return Agreement.of(np.array(list(means.values())), np.array([true_means[target][name] for name in means]))
+
+    return Scores(
+        utt_mi=Agreement.of(predicted["mi"], truth["mi"]),
+        utt_ta=Agreement.of(predicted["ta"], truth["ta"]),
+        sys_mi=per_system("mi"),
+        sys_ta=per_system("ta"),
+        n_clips=len(systems),
+        n_systems=len(set(systems)),
+    )

@@ -1,0 +1,315 @@
+"""Predictions for a list of clips: the JSON Lines file, the original's `.pt`, the answer and its zip."""
+
+import json
+import logging
+import os
+import pickle
+import reprlib
+import sys
+import zipfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from audiomos_cache.dataset import clip_id_of
+from audiomos_cache.errors import DataError, OutputExistsError, first_five
+from audiomos_cache.targets import HIGHEST, LOWEST
+
+logger = logging.getLogger(__name__)
+
+ANSWER_NAME = "answer.txt"
+
+_DISTS = ("mi_dist", "ta_dist")
+_FIELDS = ("id", "mi", "ta", *_DISTS)
+_ORIGINAL_FIELDS = {
+    "mi": "overall_score",
+    "ta": "textual_score",
+    "mi_dist": "overall_dist",
+    "ta_dist": "textual_dist",
+}
+_MAX_PT_BYTES = 64 * 2**20  # of its contents: a clip takes about 500
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a head, or a fusion of heads, says about N clips. Made by `build`, which checks it.
+
+    ids: N clip ids, sorted and unique.
+    mi, ta: (N,) float64, mean opinion scores.
+    mi_dist, ta_dist: (N, K) float64 on `bin_centres(K)`, or None where the head has no distribution.
+    """
+
+    ids: tuple[str, ...]
+    mi: NDArray[np.float64]
+    ta: NDArray[np.float64]
+    mi_dist: NDArray[np.float64] | None = None
+    ta_dist: NDArray[np.float64] | None = None
+
+    @classmethod
+    def build(
+        cls,
+        ids: Iterable[str],
+        mi: ArrayLike,
+        ta: ArrayLike,
+        mi_dist: ArrayLike | None = None,
+        ta_dist: ArrayLike | None = None,
+    ) -> Self:
+        """Sort the clips by id, and check that each has one finite prediction.
+
+        Args:
+            ids: N clip ids in any order; row i of every array belongs to the i-th.
+            mi, ta: (N,).
+            mi_dist, ta_dist: (N, K) or None.
+        Raises:
+            DataError: no clip, an id twice, an array of another shape, a NaN or an infinity.
+        """
+        ids = tuple(ids)
+        if not ids:
+            raise DataError("no clip has a prediction, expected at least one")
+        if repeated := _repeated(ids):
+            raise DataError(f"clips with more than one prediction: {first_five(sorted(repeated))}")
+        order = sorted(range(len(ids)), key=ids.__getitem__)
+
+        def column(name: str, values: ArrayLike, ndim: int) -> NDArray[np.float64]:
+            array = np.asarray(values, dtype=np.float64)
+            if array.ndim != ndim or len(array) != len(ids) or not array.size:
+                expected = f"({len(ids)},)" if ndim == 1 else f"({len(ids)}, bins)"
+                raise DataError(f"{name} of clips {first_five(list(ids))}: shape {array.shape}, expected {expected}")
+            if bad := [ids[row] for row in order if not np.isfinite(array[row]).all()]:
+                raise DataError(f"{name} is not a finite number for clips {first_five(bad)}")
+            return array[order]
+
+        return cls(
+            ids=tuple(ids[row] for row in order),
+            mi=column("mi", mi, 1),
+            ta=column("ta", ta, 1),
+            mi_dist=None if mi_dist is None else column("mi_dist", mi_dist, 2),
+            ta_dist=None if ta_dist is None else column("ta_dist", ta_dist, 2),
+        )
+
+
+def join_ids(ids: Sequence[str], others: Sequence[str], name: str, others_name: str) -> list[int]:
+    """Find the place of each id in `others`. The names are those of the two lists, for the message.
+
+    Raises:
+        DataError: an id stands twice in `others`, or in one of the lists only.
+    """
+    problems = {
+        f"missing clips of {others_name}": set(others) - set(ids),
+        f"clips that are not in {others_name}": set(ids) - set(others),
+        f"clips more than once in {others_name}": _repeated(others),
+    }
+    if found := [f"{problem}: {first_five(sorted(clips))}" for problem, clips in problems.items() if clips]:
+        raise DataError(f"{name}: {'; '.join(found)}; both must hold the same clips")
+    place = {clip: row for row, clip in enumerate(others)}
+    return [place[clip] for clip in ids]
+
+
+def write_predictions(path: Path, predictions: Predictions) -> None:
+    """Write JSON Lines, a clip a line, sorted by id; `path` is replaced whole, floats keep all digits."""
+    columns = {name: getattr(predictions, name) for name in _FIELDS[1:]}
+    rows = {name: values.tolist() for name, values in columns.items() if values is not None}
+    lines = (
+        json.dumps({"id": clip, **{name: values[row] for name, values in rows.items()}}, allow_nan=False)
+        for row, clip in enumerate(predictions.ids)
+    )
+    write_whole(path, "".join(f"{line}\n" for line in lines).encode())
+
+
+def read_predictions(path: Path) -> Predictions:
+    """Read a predictions file: our `.jsonl`, or the original system's `.pt`.
+
+    Raises:
+        DataError: another kind of file, a line or clip that is not a prediction (named), a clip twice.
+        OSError: the file cannot be read.
+    """
+    readers = {".jsonl": _jsonl_rows, ".pt": _original_rows}
+    if path.suffix not in readers:
+        raise DataError(f"{path}: unknown kind of predictions file, expected .jsonl or .pt")
+    rows: list[dict[str, Any]] = []
+    for place, content in readers[path.suffix](path):
+        try:
+            row = _checked(content)
+            if rows and _bins(row) != _bins(rows[0]):
+                raise ValueError(f"bins are {_bins(row)}, expected {_bins(rows[0])} as for the first clip")
+        except ValueError as error:
+            raise DataError(f"{place}: {error}") from error
+        rows.append(row)
+
+    def column(name: str) -> list[Any]:
+        return [row[name] for row in rows]
+
+    def dists(name: str) -> list[Any] | None:
+        return column(name) if rows and rows[0][name] else None
+
+    try:
+        return Predictions.build(column("id"), column("mi"), column("ta"), dists("mi_dist"), dists("ta_dist"))
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def write_answer(path: Path, predictions: Predictions) -> None:
+    """Write the challenge's answer: a line `id,MI,TA` a clip, sorted by id, 8 decimals, clipped to 1..5."""
+    write_whole(path, _answer(predictions))
+
+
+def write_submission(path: Path, predictions: Predictions, ids: Sequence[str], *, overwrite: bool = False) -> None:
+    """Write the zip that is handed in: it holds `answer.txt` alone, and the same answer gives the same bytes.
+
+    Args:
+        ids: the clips the challenge asks for, in any order.
+    Raises:
+        DataError: `predictions` are not for exactly those clips.
+        OutputExistsError: `path` exists and `overwrite` is False.
+    """
+    if path.exists() and not overwrite:
+        raise OutputExistsError(f"{path}: exists already; give another path, or --overwrite")
+    join_ids(predictions.ids, ids, "predictions", "the list")
+    entry = zipfile.ZipInfo(ANSWER_NAME, date_time=(1980, 1, 1, 0, 0, 0))
+    entry.create_system = 3  # Unix, whatever this machine is
+    entry.external_attr = 0o644 << 16
+    packed = BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr(entry, _answer(predictions))  # stored: compressed bytes depend on zlib's version
+    write_whole(path, packed.getvalue())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Put `content` at `path` completely or not at all: a file beside it is written, synced and renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _repeated(ids: Iterable[str]) -> set[str]:
+    return {clip for clip, count in Counter(ids).items() if count > 1}
+
+
+def _answer(predictions: Predictions) -> bytes:
+    scores = np.stack([predictions.mi, predictions.ta], axis=1)
+    clipped = scores.clip(LOWEST, HIGHEST)
+    if outside := np.count_nonzero(clipped != scores):
+        logger.warning("%d of %d scores lay outside 1..5 and were clipped", outside, scores.size)
+    lines = (f"{clip},{mi:.8f},{ta:.8f}\n" for clip, (mi, ta) in zip(predictions.ids, clipped, strict=True))
+    return "".join(lines).encode()
+
+
+def _checked(row: object) -> dict[str, Any]:
+    """Give a clip's five fields, an absent distribution as None; ValueError says what is wrong with them."""
+    if not isinstance(row, dict):
+        raise ValueError(f"{reprlib.repr(row)}, expected an object with id, mi and ta")
+    if unknown := sorted(set(row) - set(_FIELDS)):
+        raise ValueError(f"unknown field {unknown[0]!r}, expected only {', '.join(_FIELDS)}")
+    fields = {name: row.get(name) for name in _FIELDS}
+    if not isinstance(fields["id"], str) or not fields["id"]:
+        raise ValueError(f"id is {reprlib.repr(fields['id'])}, expected a clip id")
+    for name in ("mi", "ta"):
+        if not _is_number(fields[name]):
+            raise ValueError(f"{name} is {reprlib.repr(fields[name])}, expected a finite number")
+    for name in _DISTS:
+        dist = fields[name]
+        if dist is not None and not (isinstance(dist, list) and dist and all(map(_is_number, dist))):
+            raise ValueError(f"{name} is {reprlib.repr(dist)}, expected a list of finite numbers")
+    return fields
+
+
+def _bins(row: dict[str, Any]) -> dict[str, int | None]:
+    return {name: len(row[name]) if row[name] else None for name in _DISTS}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def _jsonl_rows(path: Path) -> Iterator[tuple[str, object]]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise DataError(f"{path}:{number}: not a line of JSON: {error}") from error
+            yield f"{path}:{number}", row
+
+
+def _original_rows(path: Path) -> Iterator[tuple[str, object]]:
+    """Turn `{wav name: {overall_score, textual_score, overall_dist, textual_dist}}` into our rows."""
+    clips = _load_pt(path)
+    if not isinstance(clips, dict):
+        raise DataError(f"{path}: {reprlib.repr(clips)}, expected a dict of clips")
+    for name, clip in clips.items():
+        place = f"{path}, clip {reprlib.repr(name)}"
+        if not isinstance(name, str) or not isinstance(clip, dict):
+            raise DataError(f"{place}: {reprlib.repr(clip)}, expected a name and a dict of scores")
+        row = {field: clip.get(original) for field, original in _ORIGINAL_FIELDS.items()}
+        values = {key: value.numbers if isinstance(value, _Array) else value for key, value in row.items()}
+        yield place, {"id": clip_id_of(name), **values}
+
+
+class _Dtype:
+    """Stands in for `numpy.dtype` while a `.pt` is read: floats only."""
+
+    def __init__(self, code: str, *_: object) -> None:
+        if code not in ("f2", "f4", "f8"):
+            raise pickle.UnpicklingError(f"dtype {code!r}")
+        self.code = code
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.code = state[1] + self.code  # byte order
+
+
+class _Array:
+    """Stands in for `numpy.ndarray` while a `.pt` is read: one-dimensional, never larger than its bytes."""
+
+    def __init__(self, *_: object) -> None:
+        self.numbers: list[float] = []
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, dtype, _, content = state
+        self.numbers = np.frombuffer(content, dtype.code).astype(np.float64).tolist()
+        if shape != (len(self.numbers),):
+            raise pickle.UnpicklingError(f"array of shape {shape}")
+
+
+def _scalar(dtype: _Dtype, content: bytes) -> float:
+    return float(np.frombuffer(content, dtype.code)[0])
+
+
+def _load_pt(path: Path) -> object:
+    """Load a `.pt` with torch's safe loader, and stand-ins for the few numpy names that such a file uses.
+
+    Stand-ins, because numpy's own allocate whatever size the file asks for.
+    """
+    import torch
+
+    allowed: list[Any] = [(_Array, "numpy.ndarray"), (_Dtype, "numpy.dtype")]
+    for module in ("numpy._core.multiarray", "numpy.core.multiarray"):  # numpy 2, numpy 1
+        allowed += [(_Array, f"{module}._reconstruct"), (_scalar, f"{module}.scalar")]
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+        if size <= _MAX_PT_BYTES:
+            with torch.serialization.safe_globals(allowed):
+                return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # a hostile or damaged file may raise anything
+        raise DataError(
+            f"{path}: damaged, or not predictions of the original system; "
+            "expected numbers, texts and float arrays only; nothing in it was run"
+        ) from error
+    raise DataError(f"{path}: its contents take {size} bytes; a predictions file has at most {_MAX_PT_BYTES}")

@@ -1,0 +1,79 @@
+"""What is refused before an extraction encodes its first clip."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import xxhash
+
+from audiomos_cache.cache import CachedClip, Fingerprint
+from audiomos_cache.cache.file import CacheFile
+from audiomos_cache.cache.store import part_files, split_files, split_names
+from audiomos_cache.dataset import Clip
+from audiomos_cache.errors import CacheError, DataError, first_five
+
+
+def refuse_other_fingerprint(cache: Path, fingerprint: Fingerprint) -> None:
+    """Refuse to mix features of different fingerprints in one cache folder, finished or not."""
+    for split in split_names(cache) + sorted(path.name.removesuffix(".parts") for path in cache.glob("*.parts")):
+        for path in split_files(cache, split)[:1] + part_files(cache, split)[:1]:
+            CacheFile(path).header.fingerprint.require(
+                fingerprint, str(path), "give another --cache, or the options that this one was made with"
+            )
+
+
+def refuse_changes(cache: Path, clips: Sequence[Clip], done: Mapping[str, tuple[CacheFile, int]]) -> None:
+    """Refuse to go on in a cache whose finished clips are no longer what the dataset says."""
+    split = clips[0].split
+    wanted = {clip.id: clip for clip in clips}
+    gone = sorted(done.keys() - wanted.keys())
+    if gone:
+        raise CacheError(
+            f"{cache}: split {split!r} holds clips that the dataset does not list: {first_five(gone)}; "
+            "give another --cache, or --overwrite to extract the split again"
+        )
+    changed = []
+    for clip_id, (file, place) in done.items():
+        was, now = file.clip(place), wanted[clip_id]
+        labels = (np.nan if now.mi is None else now.mi, np.nan if now.ta is None else now.ta)
+        if now.prompt is not None and was.prompt != now.prompt:
+            changed.append(f"{clip_id} (prompt)")
+        elif not np.array_equal((was.mi, was.ta), labels, equal_nan=True):
+            changed.append(f"{clip_id} (MI, TA {was.mi:g}, {was.ta:g}, now {labels[0]:g}, {labels[1]:g})")
+        elif _audio_changed(now.path, file, was):
+            changed.append(f"{clip_id} (audio)")
+    if changed:
+        raise CacheError(
+            f"{cache}: split {split!r} was extracted before the dataset changed: {first_five(changed)}; "
+            "give another --cache, or --overwrite to extract the split again"
+        )
+
+
+def _audio_changed(path: Path, file: CacheFile, was: CachedClip) -> bool:
+    """Say whether an audio file that is newer than its features has other content."""
+    try:
+        newer = path.stat().st_mtime_ns > file.path.stat().st_mtime_ns
+        return newer and xxhash.xxh3_128_digest(path.read_bytes()) != was.audio_hash
+    except OSError:
+        return False  # the audio may be deleted once its features are cached
+
+
+def refuse_missing_files(clips: Sequence[Clip]) -> None:
+    """Name all audio files that are not there, before the first clip is encoded."""
+    missing = [str(clip.path) for clip in clips if not clip.path.exists()]
+    if missing:
+        raise DataError(
+            f"split {clips[0].split!r}: audio files that the list names are missing: {first_five(missing)}; "
+            "put them there, or leave them out with --on-error skip"
+        )
+
+
+def refuse_full_disk(cache: Path, needed: int) -> None:
+    """Refuse to start where `needed` bytes cannot fit."""
+    free = shutil.disk_usage(cache).free
+    if needed > free:
+        raise CacheError(
+            f"{cache}: {free / 1e9:.1f} GB free on the disk, up to {needed / 1e9:.1f} GB needed while extracting; "
+            "free some, or give a --cache on another disk"
+        )

@@ -1,0 +1,62 @@
+"""A mean opinion score as what a head is trained on: a distribution over bins, or a set of ordinal levels.
+
+Scores are on the 1 to 5 scale. All functions take (N,) scores and compute in float64.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+LOWEST, HIGHEST = 1.0, 5.0
+
+
+def bin_centres(bins: int) -> NDArray[np.float64]:
+    """Return the score each bin stands for: (bins,) from 1 to 5, evenly spaced."""
+    return np.linspace(LOWEST, HIGHEST, bins)
+
+
+def gaussian_distribution(scores: ArrayLike, bins: int, sigma: float) -> NDArray[np.float64]:
+    """Spread each score over the bins as a normalised gaussian.
+
+    Args:
+        scores: (N,), clamped to 1..5 first.
+        bins: number of bins.
+        sigma: width in score units.
+    Returns:
+        (N, bins), rows sum to 1.
+    Source: Ritter-Gutierrez et al. 2025 (sigma 0.25, 20 bins).
+    """
+    clamped = np.clip(np.asarray(scores, np.float64), LOWEST, HIGHEST)
+    distance = (bin_centres(bins) - clamped[:, None]) / sigma
+    # Relative to the nearest bin, so that a narrow sigma cannot underflow to a row of zeros.
+    exponent = -0.5 * (distance**2 - (distance**2).min(axis=1, keepdims=True))
+    density = np.exp(exponent)
+    return np.asarray(density / density.sum(axis=1, keepdims=True))
+
+
+def one_hot_distribution(scores: ArrayLike, bins: int) -> NDArray[np.float64]:
+    """Put all of each score's mass in bin floor((s - 1) / 4 * (bins - 1)).
+
+    Args:
+        scores: (N,), clamped to 1..5 first.
+        bins: number of bins.
+    Returns:
+        (N, bins), one 1 per row. The last bin is reached only by a score of exactly 5.
+    Source: Ritter-Gutierrez et al. 2025, published code.
+    """
+    clamped = np.clip(np.asarray(scores, np.float64), LOWEST, HIGHEST)
+    # Labels are decimal fractions that binary floats miss by an ulp: 2.6 must not fall into the bin below.
+    position = np.round((clamped - LOWEST) / (HIGHEST - LOWEST) * (bins - 1), 9)
+    return np.asarray(np.eye(bins)[np.floor(position).astype(int)])
+
+
+def ordinal_levels(scores: ArrayLike, ranks: int = 5) -> NDArray[np.float64]:
+    """Say for each score which of the thresholds 1, 2, ... ranks - 1 it exceeds.
+
+    Args:
+        scores: (N,).
+        ranks: number of ordinal categories.
+    Returns:
+        (N, ranks - 1) of 0 and 1; column k - 1 is [score > k].
+    Source: Cao, Mirjalili and Raschka 2020 (CORAL), thresholds as in the published code.
+    """
+    return (np.asarray(scores, np.float64)[:, None] > np.arange(1, ranks)).astype(np.float64)

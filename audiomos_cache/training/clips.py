@@ -1,0 +1,112 @@
+"""Chosen clips of a cache with their labels: a split, or any clips a list names."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from audiomos_cache.cache import CacheReader, Fingerprint
+from audiomos_cache.cache.store import split_names
+from audiomos_cache.dataset import Labels, read_labels
+from audiomos_cache.errors import CacheError, DataError, first_five
+
+
+@dataclass(frozen=True)
+class ClipSet:
+    """Clips of one cache, in a fixed order.
+
+    Attributes:
+        name: the split's, or the list's.
+        places: (reader, index in it) of each clip.
+        ids, systems: of each clip.
+        mi, ta: (N,) float64 labels, NaN where there are none.
+    """
+
+    name: str
+    places: Sequence[tuple[CacheReader, int]]
+    ids: tuple[str, ...]
+    systems: tuple[str, ...]
+    mi: NDArray[np.float64]
+    ta: NDArray[np.float64]
+
+    @classmethod
+    def of_split(cls, cache: Path, split: str) -> "ClipSet":
+        """Take all clips of a split, with the labels in the cache.
+
+        Raises:
+            CacheError: no such cache or split.
+        """
+        reader = CacheReader(cache, split)
+        places = [(reader, index) for index in range(len(reader))]
+        return cls(split, places, tuple(reader.ids), tuple(reader.systems), reader.mi, reader.ta)
+
+    @classmethod
+    def of_list(cls, cache: Path, path: Path) -> "ClipSet":
+        """Take the clips that a list names, from whichever split has them, with the list's labels.
+
+        Raises:
+            DataError: the list is not valid, or names clips that the cache does not have.
+        """
+        labels = read_labels(path)
+        readers = [CacheReader(cache, split) for split in split_names(cache)]
+        known = {clip_id: (reader, i) for reader in readers for i, clip_id in enumerate(reader.ids)}
+        unknown = [clip_id for clip_id in labels.ids if clip_id not in known]
+        if unknown:
+            raise DataError(f"{path}: {cache} has no features of {first_five(unknown)}; extract them first")
+        return cls(str(path), [known[i] for i in labels.ids], labels.ids, labels.systems, labels.mi, labels.ta)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether every clip has both labels."""
+        return bool(np.isfinite(self.mi).all() and np.isfinite(self.ta).all())
+
+    @property
+    def labels(self) -> Labels:
+        """The labels, to evaluate predictions against."""
+        return Labels(self.ids, self.systems, self.mi, self.ta)
+
+    @property
+    def first_reader(self) -> CacheReader:
+        """A reader of the cache, for what all its splits share: fingerprint, dims, provenance."""
+        return self.places[0][0]
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """What decided the features."""
+        return self.first_reader.fingerprint
+
+    def labels_hash(self) -> str:
+        """Hash ids and labels: 32 hex digits of xxh3_128."""
+        rows: list[tuple[Any, ...]] = sorted(zip(self.ids, self.mi.tolist(), self.ta.tolist(), strict=True))
+        return xxhash.xxh3_128_hexdigest(repr(rows).encode())
+
+    def require_labels(self) -> None:
+        """Raise DataError naming the clips without labels, if there are any."""
+        missing = [i for i, mi, ta in zip(self.ids, self.mi, self.ta, strict=True) if not np.isfinite([mi, ta]).all()]
+        if missing:
+            raise DataError(
+                f"{self.name}: clips without labels: {first_five(missing)}; training needs MI and TA of each; "
+                "give a list with --train-list or --dev-list"
+            )
+
+
+def all_splits(cache: Path) -> list[ClipSet]:
+    """Return every split of a cache.
+
+    Raises:
+        CacheError: the folder holds none, or splits of different fingerprints.
+    """
+    names = split_names(cache)
+    if not names:
+        raise CacheError(f"{cache}: no finished split in it; run extract first")
+    splits = [ClipSet.of_split(cache, name) for name in names]
+    for split in splits[1:]:
+        split.fingerprint.require(splits[0].fingerprint, f"{cache}, split {split.name}", "extract both again")
+    return splits

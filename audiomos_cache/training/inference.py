@@ -1,0 +1,32 @@
+"""Predictions of a trained head on cached clips."""
+
+import torch
+
+from audiomos_cache.heads import Head, HeadOutput
+from audiomos_cache.predictions import Predictions
+from audiomos_cache.training.batches import FeatureBatches, chunks
+
+BATCH_SIZE = 32
+_COLUMNS = ("mi", "ta", "mi_dist", "ta_dist")
+
+
+@torch.inference_mode()
+def run_head(head: Head, batches: FeatureBatches, device: torch.device) -> list[HeadOutput]:
+    """Run a head over a clip set, in order, in evaluation mode."""
+    head.eval()
+    outputs = []
+    for indices in chunks(range(len(batches.clips)), BATCH_SIZE):
+        features = batches.gather(indices).to(device)
+        outputs.append(head(features.frames, features.frame_mask, features.tokens, features.token_mask))
+    return outputs
+
+
+def predictions_of(outputs: list[HeadOutput], batches: FeatureBatches) -> Predictions:
+    """Put a head's outputs for a clip set together.
+
+    Raises:
+        DataError: a prediction is not finite; names the clips.
+    """
+    present = [name for name in _COLUMNS if getattr(outputs[0], name) is not None]
+    columns = {name: torch.cat([getattr(o, name) for o in outputs]).double().cpu().numpy() for name in present}
+    return Predictions.build(batches.clips.ids, **columns)

@@ -1,0 +1,167 @@
+"""Training one head from cached features: one readable loop."""
+
+import copy
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from audiomos_cache.config import HeadConfig, scaled_lr
+from audiomos_cache.errors import DataError, first_five
+from audiomos_cache.heads import Head, HeadOutput, build_head
+from audiomos_cache.losses import Objective, build_objective
+from audiomos_cache.metrics import Scores, evaluate
+from audiomos_cache.training.batches import FeatureBatches, chunks, epoch_order
+from audiomos_cache.training.clips import ClipSet
+from audiomos_cache.training.inference import predictions_of, run_head
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Best:
+    """The best checkpoint so far by one measure (higher is better; a loss counts negative)."""
+
+    value: float = -math.inf
+    epoch: int = 0
+    weights: dict[str, Tensor] = field(default_factory=dict)
+
+    def offer(self, value: float, epoch: int, head: Head) -> bool:
+        """Take this epoch's weights if they are the first, or better. An undefined value (NaN) is the worst."""
+        if self.weights and not value > self.value:
+            return False
+        self.value = -math.inf if math.isnan(value) else value
+        self.epoch = epoch
+        self.weights = copy.deepcopy(head.state_dict())
+        return True
+
+
+@dataclass(slots=True)
+class Trained:
+    """What training gives: the head (with its last weights), the three bests, and a line per epoch."""
+
+    head: Head
+    bests: dict[str, Best]
+    history: list[dict[str, Any]]
+
+
+def train(
+    config: HeadConfig,
+    seed: int,
+    train_clips: ClipSet,
+    dev_clips: ClipSet,
+    device: torch.device,
+    on_epoch: Callable[[dict[str, Any]], None] = lambda _line: None,
+) -> Trained:
+    """Train a head until none of the three bests has improved for `patience` epochs.
+
+    Args:
+        config: head and training.
+        seed: of initial weights, dropout and data order.
+        train_clips, dev_clips: labelled clips of one cache.
+        device: where to compute.
+        on_epoch: told each epoch's line of the history.
+    Raises:
+        DataError: the loss is not finite; names the batch's clips.
+    Source: Ritter-Gutierrez et al. 2025 and the published code (AdamW, the three bests, patience).
+    """
+    torch.manual_seed(seed)
+    reader = train_clips.first_reader
+    head = build_head(config, reader.audio_dim, reader.text_dim).to(device)
+    output, training = config.output, config.training
+    objective = build_objective(
+        output.kind, bins=output.bins, targets=output.targets, sigma=output.sigma, ranks=output.ranks
+    )
+    optimizer = torch.optim.AdamW(
+        head.parameters(), lr=scaled_lr(training.lr, reader.audio_dim), weight_decay=training.weight_decay
+    )
+    train_set = _TargetedBatches(train_clips, objective, device)
+    dev_set = _TargetedBatches(dev_clips, objective, device)
+    trained = Trained(head, {"loss": Best(), "srcc": Best(), "combined": Best()}, [])
+    since_best = 0
+    for epoch in range(1, training.max_epochs + 1):
+        order = epoch_order(len(train_clips), seed, epoch)
+        train_loss = _train_epoch(head, optimizer, train_set, chunks(order, training.batch_size))
+        dev_loss, scores = _validate(head, dev_set)
+        values = _values(dev_loss, scores)
+        improved = [name for name, value in values.items() if trained.bests[name].offer(value, epoch, head)]
+        line = {
+            "epoch": epoch,
+            "train_loss": train_loss,
+            "dev_loss": dev_loss,
+            "dev": scores.to_json(),
+            "best": improved,
+        }
+        trained.history.append(line)
+        on_epoch(line)
+        since_best = 0 if improved else since_best + 1
+        if since_best >= training.patience:
+            break
+    return trained
+
+
+class _TargetedBatches:
+    """Features of a clip set with the targets of both scores, on a device."""
+
+    def __init__(self, clips: ClipSet, objective: Objective, device: torch.device) -> None:
+        self.clips = clips
+        self.features = FeatureBatches(clips)
+        self.objective = objective
+        self.device = device
+        self._mi, self._ta = (self._tensor(objective.targets(labels)) for labels in (clips.mi, clips.ta))
+
+    def _tensor(self, targets: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(targets).float().to(self.device)
+
+    def loss(self, output: HeadOutput, indices: list[int]) -> Tensor:
+        """Add the losses of MI and TA for the clips at `indices`."""
+        return self.objective.loss(output.mi_output, self._mi[indices]) + self.objective.loss(
+            output.ta_output, self._ta[indices]
+        )
+
+
+def _train_epoch(
+    head: Head, optimizer: torch.optim.Optimizer, batches: _TargetedBatches, order: list[list[int]]
+) -> float:
+    """Take one step per batch. Returns the mean over the clips of (loss MI + loss TA) / 2."""
+    head.train()
+    total = 0.0
+    for indices in order:
+        features = batches.features.gather(indices).to(batches.device)
+        output = head(features.frames, features.frame_mask, features.tokens, features.token_mask)
+        loss = batches.loss(output, indices)
+        value = loss.item()
+        if not math.isfinite(value):
+            ids = [batches.clips.ids[i] for i in indices]
+            raise DataError(f"the loss is {value} on the batch of {first_five(ids)}; a smaller training.lr may help")
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        total += value / 2 * len(indices)
+    return total / len(batches.clips)
+
+
+@torch.inference_mode()
+def _validate(head: Head, batches: _TargetedBatches) -> tuple[float, Scores]:
+    """Return the mean over the clips of (loss MI + loss TA) / 2, and the sixteen numbers."""
+    outputs = run_head(head, batches.features, batches.device)
+    total, start = 0.0, 0
+    for output in outputs:
+        indices = list(range(start, start + len(output.mi)))
+        total += batches.loss(output, indices).item() / 2 * len(indices)
+        start += len(indices)
+    return total / start, evaluate(predictions_of(outputs, batches.features), batches.clips.labels)
+
+
+def _values(dev_loss: float, scores: Scores) -> dict[str, float]:
+    """Return the three measures that checkpoints are kept by, higher is better."""
+    return {
+        "loss": -dev_loss,
+        "srcc": scores.sys_mi.srcc,
+        "combined": (scores.utt_mi.srcc + scores.sys_ta.srcc) / 2,
+    }

@@ -1,0 +1,155 @@
+"""The folder of a run: what a trained head is, everything needed to use it, and what it predicted."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from audiomos_cache.cache import Fingerprint
+from audiomos_cache.config import HeadConfig
+from audiomos_cache.encoders import UNTRAINED_NOTICE
+from audiomos_cache.errors import ConfigError, DataError, OutputExistsError, first_five
+from audiomos_cache.heads import Head, build_head
+from audiomos_cache.predictions import Predictions, write_predictions
+
+BESTS = ("loss", "srcc", "combined")
+CONFIG = "config.yaml"
+_VERSIONED = ("audiomos-cache", "torch", "numpy", "scipy", "h5py", "safetensors")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A finished run.
+
+    Attributes:
+        folder: where it is.
+        config: the head's.
+        seed: of initial weights, dropout and data order.
+        fingerprint: of the cache it was trained on.
+        audio_dim, text_dim: widths it was built for.
+    """
+
+    folder: Path
+    config: HeadConfig
+    seed: int
+    fingerprint: Fingerprint
+    audio_dim: int
+    text_dim: int
+
+    @classmethod
+    def open(cls, folder: Path) -> "Run":
+        """Read a run's config.
+
+        Raises:
+            DataError: not a run folder. ConfigError: its config is not valid.
+        """
+        path = folder / CONFIG
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise DataError(f"{folder}: no {CONFIG} in it, so not a run; train-head makes runs") from error
+        try:
+            return cls(
+                folder=folder,
+                config=HeadConfig.model_validate(content["head"]),
+                seed=int(content["seed"]),
+                fingerprint=Fingerprint.of(content["fingerprint_fields"]),
+                audio_dim=int(content["audio_dim"]),
+                text_dim=int(content["text_dim"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"{path}: not the config of a run: {' '.join(str(error).split())}") from error
+
+    def load_head(self, best: str) -> Head:
+        """Build the head and load one of its three checkpoints.
+
+        Raises:
+            DataError: the checkpoint is missing or does not fit.
+        """
+        path = checkpoint_path(self.folder, best)
+        head = build_head(self.config, self.audio_dim, self.text_dim)
+        try:
+            head.load_state_dict(load_file(path))
+        except (OSError, SafetensorError, RuntimeError) as error:
+            raise DataError(f"{path}: not the weights of this run's head: {' '.join(str(error).split())}") from error
+        return head
+
+
+def checkpoint_path(folder: Path, best: str) -> Path:
+    """Return where a run's best checkpoint by one of three measures lies."""
+    return folder / f"best-{best}.safetensors"
+
+
+def predictions_path(folder: Path, split: str, best: str) -> Path:
+    """Return where a run's predictions of a split by one of its checkpoints lie."""
+    return folder / "predictions" / f"{split}.{best}.jsonl"
+
+
+class RunWriter:
+    """Builds a run beside its final place and puts it there when it is finished, so a run folder is always whole."""
+
+    def __init__(self, final: Path) -> None:
+        self.final = final
+        self.folder = final.with_name(f"{final.name}.part")
+        shutil.rmtree(self.folder, ignore_errors=True)  # of an interrupted training
+        (self.folder / "predictions").mkdir(parents=True)
+
+    def write_config(self, content: Mapping[str, Any]) -> None:
+        """Write the resolved config."""
+        text = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, width=120)
+        (self.folder / CONFIG).write_text(text, encoding="utf-8")
+
+    def write_checkpoint(self, best: str, weights: Mapping[str, Tensor]) -> None:
+        """Write the weights of a head; the same weights give the same bytes."""
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+        checkpoint_path(self.folder, best).write_bytes(save(tensors))
+
+    def append_history(self, line: Mapping[str, Any]) -> None:
+        """Add an epoch to the history."""
+        with (self.folder / "history.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def write_metrics(self, content: Mapping[str, Any]) -> None:
+        """Write the numbers of each best checkpoint on each labelled split."""
+        (self.folder / "metrics.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+    def write_predictions(self, split: str, best: str, predictions: Predictions) -> None:
+        """Write the predictions of a split."""
+        write_predictions(predictions_path(self.folder, split, best), predictions)
+
+    def publish(self, *, overwrite: bool) -> None:
+        """Give the run its final name; an earlier run of that name is removed only where the user said so."""
+        if overwrite:
+            shutil.rmtree(self.final, ignore_errors=True)
+        self.folder.rename(self.final)
+
+
+def refuse_existing(folders: list[Path]) -> None:
+    """Raise OutputExistsError naming the run folders that exist already, before any training."""
+    existing = [str(folder) for folder in folders if folder.exists()]
+    if existing:
+        raise OutputExistsError(
+            f"runs exist already: {first_five(existing)}; give another --out, or --overwrite to train them again"
+        )
+
+
+def encoder_notes(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Say which encoders made the features, and that untrained ones are untrained."""
+    return {
+        kind: {**facts, "notice": UNTRAINED_NOTICE} if facts.get("untrained") else dict(facts)
+        for kind, facts in provenance.items()
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what decides a run's numbers."""
+    return {package: version(package) for package in _VERSIONED} | {"cuda": torch.version.cuda or "none"}

@@ -1,0 +1,141 @@
+"""Training heads on a cache: for each head and seed a run folder, with predictions of every split."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from audiomos_cache.config import HeadConfig, scaled_lr
+from audiomos_cache.errors import DataError, first_five
+from audiomos_cache.metrics import Scores, evaluate
+from audiomos_cache.training.batches import FeatureBatches
+from audiomos_cache.training.clips import ClipSet, all_splits
+from audiomos_cache.training.inference import predictions_of, run_head
+from audiomos_cache.training.loop import Trained, train
+from audiomos_cache.training.run import RunWriter, encoder_notes, refuse_existing, versions
+
+
+@dataclass(frozen=True, slots=True)
+class HeadJob:
+    """One head to train: name of the run, its config, its seed."""
+
+    name: str
+    config: HeadConfig
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeadResult:
+    """A finished run: its folder, epochs trained, and the dev numbers of each best checkpoint."""
+
+    folder: Path
+    epochs: int
+    dev: Mapping[str, Scores]
+
+
+def train_heads(
+    jobs: Sequence[HeadJob],
+    cache: Path,
+    out: Path,
+    *,
+    train_list: Path | None = None,
+    dev_list: Path | None = None,
+    overwrite: bool = False,
+    device: str = "cpu",
+    on_epoch: Callable[[HeadJob, dict[str, Any]], None] = lambda _job, _line: None,
+) -> list[HeadResult]:
+    """Train each job on the cache's train split, choose checkpoints on its dev split, and write a run for each.
+
+    Args:
+        jobs: the heads.
+        cache: the cache folder.
+        out: where the run folders go.
+        train_list, dev_list: clips and labels to use instead of the splits.
+        overwrite: replace runs of the same name.
+        device: `cpu` or `cuda`.
+        on_epoch: told each epoch's line of the history.
+    Raises:
+        OutputExistsError: a run exists already; nothing is trained then. DataError: missing labels, or clips in both
+        lists. CacheError: no such cache or split, or damaged features.
+    """
+    names = [job.name for job in jobs]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(f"runs that would have the same name: {first_five(repeated)}; give each head and seed once")
+    if not overwrite:
+        refuse_existing([out / name for name in names])
+    splits = all_splits(cache)
+    train_clips = ClipSet.of_list(cache, train_list) if train_list else ClipSet.of_split(cache, "train")
+    dev_clips = ClipSet.of_list(cache, dev_list) if dev_list else ClipSet.of_split(cache, "dev")
+    _check(train_clips, dev_clips)
+    results = []
+    for job in jobs:
+        trained = None
+        writer = RunWriter(out / job.name)
+        writer.write_config(_config(job, train_clips, dev_clips, device))
+
+        def report(line: dict[str, Any], job: HeadJob = job, writer: RunWriter = writer) -> None:
+            writer.append_history(line)
+            on_epoch(job, line)
+
+        trained = train(job.config, job.seed, train_clips, dev_clips, torch.device(device), report)
+        dev = _write_bests(writer, trained, splits, dev_clips, torch.device(device))
+        writer.publish(overwrite=overwrite)
+        results.append(HeadResult(writer.final, len(trained.history), dev))
+    return results
+
+
+def _write_bests(
+    writer: RunWriter, trained: Trained, splits: Sequence[ClipSet], dev_clips: ClipSet, device: torch.device
+) -> dict[str, Scores]:
+    """Write each best checkpoint, its predictions of every split, and its numbers where there are labels."""
+    metrics: dict[str, Any] = {}
+    dev_scores = {}
+    for name, best in trained.bests.items():
+        writer.write_checkpoint(name, best.weights)
+        trained.head.load_state_dict(best.weights)
+        metrics[name] = {"epoch": best.epoch}
+        for clips in splits:
+            batches = FeatureBatches(clips)
+            predictions = predictions_of(run_head(trained.head, batches, device), batches)
+            writer.write_predictions(clips.name, name, predictions)
+            if clips.labelled:
+                metrics[name][clips.name] = evaluate(predictions, clips.labels).to_json()
+        batches = FeatureBatches(dev_clips)
+        dev_scores[name] = evaluate(predictions_of(run_head(trained.head, batches, device), batches), dev_clips.labels)
+    writer.write_metrics(metrics)
+    return dev_scores
+
+
+def _check(train_clips: ClipSet, dev_clips: ClipSet) -> None:
+    """Refuse clips without labels, and clips that would be trained on and validated on."""
+    for clips in (train_clips, dev_clips):
+        clips.require_labels()
+    both = sorted(set(train_clips.ids) & set(dev_clips.ids))
+    if both:
+        raise DataError(
+            f"clips both in {train_clips.name} and {dev_clips.name}: {first_five(both)}; remove them from one"
+        )
+
+
+def _config(job: HeadJob, train_clips: ClipSet, dev_clips: ClipSet, device: str) -> dict[str, Any]:
+    """Put together what a run remembers of how it was made."""
+    reader = train_clips.first_reader
+    return {
+        "name": job.name,
+        "seed": job.seed,
+        "head": job.config.model_dump(),
+        "resolved_lr": scaled_lr(job.config.training.lr, reader.audio_dim),
+        "audio_dim": reader.audio_dim,
+        "text_dim": reader.text_dim,
+        "device": device,
+        "data": {
+            role: {"from": clips.name, "clips": len(clips), "labels_xxh3_128": clips.labels_hash()}
+            for role, clips in (("train", train_clips), ("dev", dev_clips))
+        },
+        "encoders": encoder_notes(reader.provenance),
+        "fingerprint": reader.fingerprint.digest,
+        "fingerprint_fields": reader.fingerprint.fields,
+        "versions": versions(),
+    }

@@ -1,0 +1,6 @@
+"""Launcher for a checkout: `python cli.py extract ...` is `audiomos-cache extract ...`."""
+
+from audiomos_cache.cli import main
+
+if __name__ == "__main__":
+    main()

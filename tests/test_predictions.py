@@ -1,0 +1,363 @@
+import json
+import os
+import pickle
+import stat
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from audiomos_cache.errors import DataError, OutputExistsError
+from audiomos_cache.predictions import (
+    Predictions,
+    join_ids,
+    read_predictions,
+    write_answer,
+    write_predictions,
+    write_submission,
+    write_whole,
+)
+
+GOLDEN = Path(__file__).parent / "golden" / "fusion"
+
+
+def two_clips(**changes):
+    fields = {"ids": ["b", "a"], "mi": [2.0, 1.5], "ta": [4.0, 3.5], "mi_dist": [[0.1, 0.9], [0.6, 0.4]]}
+    return Predictions.build(**fields | changes)
+
+
+def write_lines(path, *rows):
+    path.write_text("".join(row if isinstance(row, str) else json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def save_pt(path, **clips):
+    torch.save(clips, path)
+    return path
+
+
+def original(mi=3.0, ta=2.0, mi_dist=None, ta_dist=None):
+    return {"overall_score": mi, "textual_score": ta, "overall_dist": mi_dist, "textual_dist": ta_dist}
+
+
+# Predictions.build
+
+
+def test_rows_follow_their_ids_when_sorted():
+    predictions = two_clips()
+    assert predictions.ids == ("a", "b")
+    assert predictions.mi.tolist() == [1.5, 2.0]
+    assert predictions.ta.tolist() == [3.5, 4.0]
+    assert predictions.mi_dist.tolist() == [[0.6, 0.4], [0.1, 0.9]]
+    assert predictions.ta_dist is None
+    assert predictions.mi.dtype == predictions.mi_dist.dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ids": ["a", "a"]}, "clips with more than one prediction: a"),
+        ({"mi": [2.0]}, "mi of clips b, a: shape (1,), expected (2,)"),
+        ({"ta": [[2.0], [3.0]]}, "ta of clips b, a: shape (2, 1), expected (2,)"),
+        ({"mi_dist": [0.5, 0.5]}, "mi_dist of clips b, a: shape (2,), expected (2, bins)"),
+        ({"ta_dist": [[], []]}, "ta_dist of clips b, a: shape (2, 0), expected (2, bins)"),
+        ({"mi": [np.nan, 1.0]}, "mi is not a finite number for clips b"),
+        ({"mi_dist": [[0.0, np.inf], [np.nan, 0.0]]}, "mi_dist is not a finite number for clips a, b"),
+    ],
+)
+def test_build_refuses(changes, message):
+    with pytest.raises(DataError) as error:
+        two_clips(**changes)
+    assert str(error.value) == message
+
+
+def test_build_refuses_no_clip():
+    with pytest.raises(DataError, match="no clip has a prediction, expected at least one"):
+        Predictions.build([], [], [])
+
+
+def test_join_ids_gives_places_in_the_other_list():
+    assert join_ids(["a", "b", "c"], ["c", "a", "b"], "x", "y") == [1, 2, 0]
+
+
+def test_join_ids_names_the_first_five_and_the_count():
+    with pytest.raises(DataError) as error:
+        join_ids(["a", "z"], ["a", "c", "b", "d", "e", "f", "g", "a"], "x", "the list")
+    assert str(error.value) == (
+        "x: missing clips of the list: b, c, d, e, f, ... (6 in all); clips that are not in the list: z; "
+        "clips more than once in the list: a; both must hold the same clips"
+    )
+
+
+# JSON Lines
+
+
+def test_jsonl_keeps_every_digit(tmp_path):
+    random = np.random.default_rng(0)
+    written = Predictions.build(
+        ["c", "a", "b"], random.normal(3, 1, 3), [0.1, 1 / 3, 5e-324], random.random((3, 20)), random.random((3, 7))
+    )
+    write_predictions(tmp_path / "p.jsonl", written)
+    read = read_predictions(tmp_path / "p.jsonl")
+    assert read.ids == written.ids
+    for name in ("mi", "ta", "mi_dist", "ta_dist"):
+        assert np.array_equal(getattr(read, name), getattr(written, name)), name
+
+
+def test_jsonl_layout(tmp_path):
+    write_predictions(tmp_path / "p.jsonl", two_clips())
+    assert (tmp_path / "p.jsonl").read_text() == (
+        '{"id": "a", "mi": 1.5, "ta": 3.5, "mi_dist": [0.6, 0.4]}\n'
+        '{"id": "b", "mi": 2.0, "ta": 4.0, "mi_dist": [0.1, 0.9]}\n'
+    )
+
+
+GOOD = {"id": "a", "mi": 3.0, "ta": 2}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"id": "b", "mi"\n', "not a line of JSON: Expecting ':' delimiter: line 2 column 1 (char 17)"),
+        (b"\xff\n".decode("latin1"), "not a line of JSON"),
+        ("[" * 100_000 + "\n", "not a line of JSON"),
+        ([1], "[1], expected an object with id, mi and ta"),
+        (GOOD | {"id": 7}, "id is 7, expected a clip id"),
+        ({"mi": 3.0, "ta": 2.0}, "id is None, expected a clip id"),
+        ({"id": "b", "mi": 3.0}, "ta is None, expected a finite number"),
+        (GOOD | {"mi": "3"}, "mi is '3', expected a finite number"),
+        (GOOD | {"mi": True}, "mi is True, expected a finite number"),
+        ('{"id": "b", "mi": NaN, "ta": 2}\n', "mi is nan, expected a finite number"),
+        ('{"id": "b", "mi": 1e999, "ta": 2}\n', "mi is inf, expected a finite number"),
+        (GOOD | {"mi": 10**400}, "expected a finite number"),
+        (GOOD | {"ta_dist": []}, "ta_dist is [], expected a list of finite numbers"),
+        (GOOD | {"ta_dist": [0.5, None]}, "ta_dist is [0.5, None], expected a list of finite numbers"),
+        (GOOD | {"mi_dists": [1]}, "unknown field 'mi_dists', expected only id, mi, ta, mi_dist, ta_dist"),
+        (
+            GOOD | {"mi_dist": [1]},
+            "bins are {'mi_dist': 1, 'ta_dist': None}, "
+            "expected {'mi_dist': None, 'ta_dist': None} as for the first clip",
+        ),
+    ],
+)
+def test_jsonl_refuses_a_bad_line_by_number(tmp_path, line, message):
+    path = write_lines(tmp_path / "p.jsonl", GOOD, "\n", line)
+    with pytest.raises(DataError) as error:
+        read_predictions(path)
+    assert str(error.value).startswith(f"{path}:3: ")
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [([GOOD, GOOD], "clips with more than one prediction: a"), ([], "no clip has a prediction")],
+)
+def test_jsonl_refuses_a_bad_list(tmp_path, rows, message):
+    path = write_lines(tmp_path / "p.jsonl", *rows)
+    with pytest.raises(DataError, match=f"^{path}: {message}"):
+        read_predictions(path)
+
+
+def test_unknown_kind_of_file(tmp_path):
+    with pytest.raises(DataError, match=r"p\.csv: unknown kind of predictions file, expected \.jsonl or \.pt"):
+        read_predictions(tmp_path / "p.csv")
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path, monkeypatch):
+    path = tmp_path / "p.jsonl"
+    write_whole(path, b"old")
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_predictions(path, two_clips())
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+# The original's .pt
+
+
+def test_reads_the_originals_distributions():
+    path = GOLDEN / "dist_a_eval.pt"
+    read = read_predictions(path)
+    truth = torch.load(path, weights_only=False)
+    assert len(read.ids) == 60
+    for row, clip in enumerate(read.ids):
+        assert read.mi[row] == truth[clip]["overall_score"]
+        assert read.ta[row] == truth[clip]["textual_score"]
+        assert np.array_equal(read.mi_dist[row], truth[clip]["overall_dist"].astype(float))
+        assert np.array_equal(read.ta_dist[row], truth[clip]["textual_dist"].astype(float))
+
+
+def test_reads_the_originals_scalars():
+    read = read_predictions(GOLDEN / "coral_c_dev.pt")
+    assert len(read.ids) == 160
+    assert read.mi_dist is None and read.ta_dist is None
+
+
+@pytest.mark.parametrize("dtype", ["<f2", "<f4", "<f8", ">f4"])
+def test_reads_numpy_scalars_and_every_float_array(tmp_path, dtype):
+    dist = np.array([0.25, 0.75], dtype)
+    path = save_pt(tmp_path / "p.pt", **{"a.wav": original(np.float32(2.5), np.float64(3.5), dist, [0.5, 0.5])})
+    read = read_predictions(path)
+    assert read.ids == ("a",)
+    assert (read.mi.item(), read.ta.item()) == (2.5, 3.5)
+    assert read.mi_dist.tolist() == [[0.25, 0.75]]
+    assert read.ta_dist.tolist() == [[0.5, 0.5]]
+
+
+def test_reads_what_numpy_1_wrote(tmp_path):
+    path = save_pt(tmp_path / "p.pt", a=original(mi_dist=np.float32([0.5]), ta_dist=np.float32([1])))
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    assert b"numpy._core" in entries["p/data.pkl"]
+    entries["p/data.pkl"] = entries["p/data.pkl"].replace(b"numpy._core", b"numpy.core")
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    assert read_predictions(path).mi_dist.tolist() == [[0.5]]
+
+
+class Payload:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+def test_a_malicious_pt_is_refused_and_does_not_run(tmp_path):
+    path, mark = tmp_path / "p.pt", tmp_path / "ran"
+    torch.save({"a": original(mi=Payload(mark))}, path)
+    with pytest.raises(DataError, match="damaged, or not predictions of the original system") as error:
+        read_predictions(path)
+    assert "nothing in it was run" in str(error.value)
+    assert not mark.exists()
+    torch.load(path, weights_only=False)
+    assert mark.exists()  # so the payload works, and was refused above
+
+
+def test_a_bare_malicious_pickle_is_refused_and_does_not_run(tmp_path):
+    path, mark = tmp_path / "p.pt", tmp_path / "ran"
+    path.write_bytes(pickle.dumps(Payload(mark)))
+    with pytest.raises(DataError, match="nothing in it was run"):
+        read_predictions(path)
+    assert not mark.exists()
+
+
+class Huge:
+    """Asks for an array of 2**50 floats when it is unpickled."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        Huge(np.ndarray, (2**50,)),
+        Huge(np._core.multiarray._reconstruct, np.ndarray, (2**50,), b"b"),
+    ],
+)
+def test_an_array_larger_than_its_bytes_is_never_allocated(tmp_path, bomb):
+    path = save_pt(tmp_path / "p.pt", a=original(mi_dist=bomb, ta_dist=[1.0]))
+    with pytest.raises(DataError, match=r"p\.pt, clip 'a': mi_dist is \[\], expected a list of finite numbers"):
+        read_predictions(path)
+
+
+@pytest.mark.parametrize(
+    ("clips", "message"),
+    [
+        ([1, 2], "[1, 2], expected a dict of clips"),
+        ({"a": 3.0}, "clip 'a': 3.0, expected a name and a dict of scores"),
+        ({7: original()}, "expected a name and a dict of scores"),
+        ({"a": {"overall_score": 3.0}}, "clip 'a': ta is None, expected a finite number"),
+        ({"a": original(mi=float("nan"))}, "clip 'a': mi is nan, expected a finite number"),
+        ({"a": original(), "a.wav": original()}, "clips with more than one prediction: a"),
+        ({"a": original(), "b": original(mi_dist=[1.0])}, "clip 'b': bins are {'mi_dist': 1"),
+        ({"a": original(mi_dist=np.ones((1, 20)))}, "damaged, or not predictions"),
+        ({"a": original(mi_dist=np.array([1, 2]))}, "damaged, or not predictions"),
+        ({"a": original(mi_dist=torch.ones(20))}, "expected a list of finite numbers"),
+    ],
+)
+def test_pt_refuses_other_contents(tmp_path, clips, message):
+    torch.save(clips, tmp_path / "p.pt")
+    with pytest.raises(DataError) as error:
+        read_predictions(tmp_path / "p.pt")
+    assert str(error.value).startswith(str(tmp_path / "p.pt"))
+    assert message in str(error.value)
+
+
+def test_a_truncated_pt_is_refused(tmp_path):
+    path = tmp_path / "p.pt"
+    path.write_bytes((GOLDEN / "dist_a_eval.pt").read_bytes()[:-500])
+    with pytest.raises(DataError, match="damaged, or not predictions"):
+        read_predictions(path)
+
+
+def test_a_pt_that_unpacks_to_too_much_is_refused(tmp_path):
+    path = tmp_path / "p.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("p/data.pkl", bytes(64 * 2**20 + 1))
+    with pytest.raises(DataError, match=r"its contents take 67108865 bytes; .* at most 67108864"):
+        read_predictions(path)
+
+
+def test_a_missing_pt_is_reported_as_missing(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        read_predictions(tmp_path / "p.pt")
+
+
+# The answer
+
+
+def test_answer_has_8_decimals_and_is_clipped_with_a_word(tmp_path, caplog):
+    write_answer(tmp_path / "answer.txt", two_clips(mi=[0.5, 1 / 3 + 2], ta=[5.25, 5.0]))
+    assert (tmp_path / "answer.txt").read_text() == "a,2.33333333,5.00000000\nb,1.00000000,5.00000000\n"
+    assert caplog.messages == ["2 of 4 scores lay outside 1..5 and were clipped"]
+
+
+def test_answer_within_range_says_nothing(tmp_path, caplog):
+    write_answer(tmp_path / "answer.txt", two_clips())
+    assert not caplog.messages
+
+
+def test_submission_holds_the_answer_alone_and_is_reproducible(tmp_path):
+    for name in ("one.zip", "two.zip"):
+        write_submission(tmp_path / name, two_clips(), ["b", "a"])
+    assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
+    with zipfile.ZipFile(tmp_path / "one.zip") as archive:
+        (entry,) = archive.infolist()
+        assert entry.filename == "answer.txt"
+        assert entry.date_time == (1980, 1, 1, 0, 0, 0)
+        assert stat.S_IMODE(entry.external_attr >> 16) == 0o644
+        assert archive.read(entry) == b"a,1.50000000,3.50000000\nb,2.00000000,4.00000000\n"
+
+
+def test_submission_for_other_clips_is_refused(tmp_path):
+    with pytest.raises(DataError) as error:
+        write_submission(tmp_path / "answer.zip", two_clips(), ["a", "c"])
+    assert str(error.value) == (
+        "predictions: missing clips of the list: c; clips that are not in the list: b; both must hold the same clips"
+    )
+    assert not list(tmp_path.iterdir())
+
+
+def test_submission_is_replaced_only_when_asked(tmp_path):
+    path = tmp_path / "answer.zip"
+    path.write_bytes(b"mine")
+    with pytest.raises(OutputExistsError, match=r"answer\.zip: exists already; give another path, or --overwrite"):
+        write_submission(path, two_clips(), ["a", "b"])
+    assert path.read_bytes() == b"mine"
+    write_submission(path, two_clips(), ["a", "b"], overwrite=True)
+    assert zipfile.is_zipfile(path)
