@@ -20,8 +20,8 @@ from audiomos_cache import preflight
 from audiomos_cache.audio import Audio, decode, decoded_length, fit_length, resampler_identity
 from audiomos_cache.cache import CachedClip, CachedPrompt, Fingerprint, Header
 from audiomos_cache.cache.format import hash_rows
-from audiomos_cache.cache.store import clear_temporaries, locked, part_files, remove_split, split_files
-from audiomos_cache.cache.writer import PartWriter, done_clips, publish_split
+from audiomos_cache.cache.store import clear_temporaries, locked, remove_split, split_files
+from audiomos_cache.cache.writer import PartWriter, done_clips, is_published, publish_split
 from audiomos_cache.dataset import Clip
 from audiomos_cache.encoders import AudioEncoder, TextEncoder
 from audiomos_cache.errors import AudiomosError, DataError, EncoderError, first_five
@@ -105,7 +105,7 @@ def extract_split(
         progress: told (done, total) clips after each batch.
     Raises:
         DataError: a bad clip, with `on_error` "stop"; what is done is kept. CacheError: the folder holds features of
-        another fingerprint or of clips, labels or prompts that the dataset no longer has. OSError: disk full, say.
+        another fingerprint or of clips, labels or prompts that the dataset no longer has, or the disk is full.
     """
     split = clips[0].split
     header = Header(
@@ -119,18 +119,20 @@ def extract_split(
         },
     )
     with locked(cache, split):
+        preflight.refuse_other_fingerprint(cache, header.fingerprint, split if options.overwrite else None)
         if options.overwrite:
+            if options.on_error == "stop":
+                preflight.refuse_missing(clips)  # before anything is deleted
             remove_split(cache, split)
         clear_temporaries(cache, split)
-        preflight.refuse_other_fingerprint(cache, header.fingerprint)
         done = done_clips(cache, split)
         preflight.refuse_changes(cache, clips, done)
         summary = SplitSummary(split)
         todo = {clip.id for clip in clips if clip.id not in done}
         if todo:
             if options.on_error == "stop":
-                preflight.refuse_missing_files([clip for clip in clips if clip.id in todo])
-            preflight.refuse_full_disk(cache, _most_bytes(len(todo), audio, options))
+                preflight.refuse_missing([clip for clip in clips if clip.id in todo])
+            preflight.refuse_full_disk(cache, _bytes_needed(clips, todo, audio, options))
             prompts = encode_prompts(text, clips, todo, options)
             _encode_clips(clips, todo, audio, options, PartWriter(cache, header, prompts), summary, progress)
         _finish(cache, header, clips, summary)
@@ -156,8 +158,8 @@ def encode_prompts(
             if needed.isdisjoint(batch):
                 continue
             for prompt, features in zip(batch, text.encode(batch), strict=True):
-                tokens = features.tokens.numpy().astype(options.dtype)
-                pad_vector = features.pad_vector.numpy().astype(options.dtype)
+                dtype = getattr(torch, options.dtype)
+                tokens, pad_vector = features.tokens.to(dtype).numpy(), features.pad_vector.to(dtype).numpy()
                 if not (np.isfinite(tokens).all() and np.isfinite(pad_vector).all()):
                     raise EncoderError(f"prompt {prompt!r}: {text.name} gives NaN or Inf as {options.dtype}")
                 encoded[prompt] = CachedPrompt(prompt, tokens, pad_vector)
@@ -256,14 +258,19 @@ def _finish(cache: Path, header: Header, clips: Sequence[Clip], summary: SplitSu
         )
     summary.clips = len(order)
     summary.files = split_files(cache, header.split)
-    if part_files(cache, header.split) or not summary.files:
+    if not is_published(cache, header.split):
         summary.files = publish_split(cache, replace(header, skipped=tuple(summary.skipped)), order, done)
 
 
-def _most_bytes(clips: int, audio: AudioEncoder, options: ExtractionOptions) -> int:
-    """What so many clips need on the disk at most: their parts and the finished file stand side by side."""
-    frames = audio.frames_for(round(options.max_seconds * audio.sample_rate_hz))
-    return 2 * clips * frames * audio.dim * np.dtype(options.dtype).itemsize
+def _bytes_needed(clips: Sequence[Clip], todo: set[str], audio: AudioEncoder, options: ExtractionOptions) -> int:
+    """What the disk must hold: the parts of the clips to do, and beside all parts the finished file."""
+    frames = 0
+    for clip in clips:
+        length = round(options.max_seconds * audio.sample_rate_hz)
+        if options.pad_to_s is None:
+            length = decoded_length(clip.path, audio.sample_rate_hz, options.max_seconds)
+        frames += audio.frames_for(length) * (2 if clip.id in todo else 1)
+    return frames * audio.dim * np.dtype(options.dtype).itemsize
 
 
 def _batches(clips: Sequence[Clip], audio: AudioEncoder, options: ExtractionOptions) -> list[list[Clip]]:
@@ -283,8 +290,8 @@ def _by_length(
     """Bring clips to the length they are encoded at, and group those of equal length."""
     groups: dict[int, list[tuple[Clip, Audio, NDArray[np.float32]]]] = {}
     for clip, sound in decoded:
-        own = max(len(sound.samples), audio.min_samples)
-        length = own if options.pad_to_s is None else round(options.pad_to_s * audio.sample_rate_hz)
+        own = len(sound.samples) if options.pad_to_s is None else round(options.pad_to_s * audio.sample_rate_hz)
+        length = max(own, audio.min_samples)
         groups.setdefault(length, []).append((clip, sound, fit_length(sound.samples, length)))
     return list(groups.values())
 

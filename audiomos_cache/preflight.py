@@ -14,9 +14,13 @@ from audiomos_cache.dataset import Clip
 from audiomos_cache.errors import CacheError, DataError, first_five
 
 
-def refuse_other_fingerprint(cache: Path, fingerprint: Fingerprint) -> None:
-    """Refuse to mix features of different fingerprints in one cache folder, finished or not."""
-    for split in split_names(cache) + sorted(path.name.removesuffix(".parts") for path in cache.glob("*.parts")):
+def refuse_other_fingerprint(cache: Path, fingerprint: Fingerprint, overwritten: str | None = None) -> None:
+    """Refuse to mix features of different fingerprints in one cache folder, finished or not.
+
+    The split that is about to be overwritten may have another.
+    """
+    splits = split_names(cache) + sorted(path.name.removesuffix(".parts") for path in cache.glob("*.parts"))
+    for split in (split for split in splits if split != overwritten):
         for path in split_files(cache, split)[:1] + part_files(cache, split)[:1]:
             CacheFile(path).header.fingerprint.require(
                 fingerprint, str(path), "give another --cache, or the options that this one was made with"
@@ -39,6 +43,10 @@ def refuse_changes(cache: Path, clips: Sequence[Clip], done: Mapping[str, tuple[
         labels = (np.nan if now.mi is None else now.mi, np.nan if now.ta is None else now.ta)
         if now.prompt is not None and was.prompt != now.prompt:
             changed.append(f"{clip_id} (prompt)")
+        elif (was.system, was.prompt_id) != (now.system, now.prompt_id):
+            changed.append(
+                f"{clip_id} (system, prompt id {was.system}, {was.prompt_id}, now {now.system}, {now.prompt_id})"
+            )
         elif not np.array_equal((was.mi, was.ta), labels, equal_nan=True):
             changed.append(f"{clip_id} (MI, TA {was.mi:g}, {was.ta:g}, now {labels[0]:g}, {labels[1]:g})")
         elif _audio_changed(now.path, file, was):
@@ -59,13 +67,19 @@ def _audio_changed(path: Path, file: CacheFile, was: CachedClip) -> bool:
         return False  # the audio may be deleted once its features are cached
 
 
-def refuse_missing_files(clips: Sequence[Clip]) -> None:
-    """Name all audio files that are not there, before the first clip is encoded."""
+def refuse_missing(clips: Sequence[Clip]) -> None:
+    """Name all audio files and prompts that are not there, before the first clip is encoded."""
     missing = [str(clip.path) for clip in clips if not clip.path.exists()]
     if missing:
         raise DataError(
             f"split {clips[0].split!r}: audio files that the list names are missing: {first_five(missing)}; "
             "put them there, or leave them out with --on-error skip"
+        )
+    bare = [f"{clip.id} ({clip.prompt_id})" for clip in clips if clip.prompt is None]
+    if bare:
+        raise DataError(
+            f"split {clips[0].split!r}: no prompt for {first_five(bare)}; "
+            "add them to the prompt list, or leave the clips out with --on-error skip"
         )
 
 

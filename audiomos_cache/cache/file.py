@@ -60,10 +60,11 @@ class CacheFile:
                     for name, (dtype, ndim) in _all_index_arrays().items()
                 }
                 self._places = {name: self._place(file, name, size) for name in FEATURES}
-        except (OSError, KeyError, RuntimeError, UnicodeDecodeError) as error:
+            self._check_consistency(attributes)
+            self.header = self._header(attributes)
+            self._check_places()
+        except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
             raise CacheError(f"{path}: cannot be read as a cache file ({error}); {_REMEDY}") from error
-        self._check_consistency(attributes)
-        self.header = self._header(attributes)
 
     def __len__(self) -> int:
         return len(self._arrays["clips/mi"])
@@ -187,7 +188,10 @@ class CacheFile:
         return self._descriptors[pid]
 
     def _strings(self, name: str) -> list[str]:
-        return unpack_strings(self._arrays[f"{name}/bytes"], self._arrays[f"{name}/offsets"])
+        try:
+            return unpack_strings(self._arrays[f"{name}/bytes"], self._arrays[f"{name}/offsets"])
+        except UnicodeDecodeError as error:
+            raise CacheError(f"{self.path}: /{name} is not UTF-8 text; {_REMEDY}") from error
 
     def _read_attributes(self, file: h5py.File) -> dict[str, Any]:
         if file.attrs.get("format") != FORMAT:
@@ -260,6 +264,12 @@ class CacheFile:
         )
         if not sound:
             raise CacheError(f"{self.path}: its index arrays contradict each other; {_REMEDY}")
+
+    def _check_places(self) -> None:
+        """Check that the features have the one type that the fingerprint says, and tokens one width."""
+        (_, _, frames_dtype), *text = self._places.values()
+        if {frames_dtype, *(dtype for _, _, dtype in text)} != {self.header.dtype} or text[0][1] != text[1][1]:
+            raise CacheError(f"{self.path}: its features are not of one type and width; {_REMEDY}")
 
     def _header(self, attributes: dict[str, Any]) -> Header:
         return Header(

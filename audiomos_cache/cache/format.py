@@ -24,6 +24,7 @@ from audiomos_cache.errors import CacheError
 FORMAT = b"audiomos_cache"
 FORMAT_VERSION = 1
 HASH_BYTES = 16
+_STRUCTURE_BYTES = 1 << 17  # more than HDF5's own structures take
 
 # Index arrays: name -> (dtype, number of dimensions). Strings are pairs of arrays, `NAME/bytes` and `NAME/offsets`.
 INDEX = {
@@ -160,26 +161,38 @@ def write_file(
         prompts: each prompt of the clips once.
         frames: (frames, audio_dim) of each clip, in the same order.
     Raises:
-        CacheError: frames that are not what their clip's record says. OSError: the disk is full, say.
+        CacheError: the disk is full, or frames are not what their clip's record says. Nothing is left of the file.
     """
-    arrays = _index_arrays(header, clips, prompts)
+    index = _index_arrays(header, clips, prompts)
+    arrays = {
+        "text/tokens": _stack([p.tokens for p in prompts], header.text_dim, header.dtype),
+        "text/pad_vector": _stack([p.pad_vector[None] for p in prompts], header.text_dim, header.dtype),
+        **index,
+    }
     attributes = _attributes(header)
-    offsets = arrays["audio/offsets"]
-    # Format 1.8 has checksummed metadata; h5py stores no times by default, so equal content gives equal bytes.
-    with h5py.File(path, "x", libver=("v108", "v108")) as file:
-        shape = (int(offsets[-1]), header.audio_dim)
-        stored = file.create_dataset("audio/frames", shape, header.dtype, fill_time="never")
-        for clip, start, rows in zip(clips, offsets[:-1].tolist(), frames, strict=True):
-            _check_frames(path, clip, rows)
-            stored[start : start + clip.frames] = rows
-        file["text/tokens"] = _stack([p.tokens for p in prompts], header.text_dim, header.dtype)
-        file["text/pad_vector"] = _stack([p.pad_vector[None] for p in prompts], header.text_dim, header.dtype)
-        for name, array in arrays.items():
-            file[name] = array
-        for name, value in attributes.items():
-            file.attrs[name] = np.bytes_(value) if isinstance(value, bytes) else np.int64(value)
-        file.attrs["index_hash"] = np.bytes_(index_hash(attributes, arrays).encode())
-    fsync(path)
+    offsets = index["audio/offsets"]
+    shape = (int(offsets[-1]), header.audio_dim)
+    _refuse_full_disk(path, shape[0] * shape[1] * header.dtype.itemsize + sum(a.nbytes for a in arrays.values()))
+    try:
+        # Format 1.8 has checksummed metadata; h5py stores no times by default, so equal content gives equal bytes.
+        with h5py.File(path, "x", libver=("v108", "v108")) as file:
+            stored = file.create_dataset("audio/frames", shape, header.dtype, fill_time="never")
+            for clip, start, rows in zip(clips, offsets[:-1].tolist(), frames, strict=True):
+                _check_frames(path, clip, rows)
+                stored[start : start + clip.frames] = rows
+            for name, array in arrays.items():
+                file[name] = array
+            for name, value in attributes.items():
+                file.attrs[name] = np.bytes_(value) if isinstance(value, bytes) else np.int64(value)
+            file.attrs["index_hash"] = np.bytes_(index_hash(attributes, index).encode())
+        fsync(path)
+    except BaseException as error:
+        path.unlink(missing_ok=True)
+        if isinstance(error, RuntimeError):  # h5py's word for a file that cannot be closed
+            raise CacheError(
+                f"{path}: cannot be written; is the disk full? ({' '.join(str(error).split())})"
+            ) from error
+        raise
 
 
 def fsync(path: Path) -> None:
@@ -189,6 +202,25 @@ def fsync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _refuse_full_disk(path: Path, size: int) -> None:
+    """Ask the system for the space before HDF5 does, which may abort the process where a write fails.
+
+    Raises:
+        CacheError: there is not so much. FileExistsError: `path` exists.
+    """
+    with path.open("xb") as file:
+        try:
+            if hasattr(os, "posix_fallocate"):  # not on a Mac
+                os.posix_fallocate(file.fileno(), 0, size + _STRUCTURE_BYTES)
+        except OSError as error:
+            raise CacheError(
+                f"{path}: {error.strerror}, {size / 1e9:.3f} GB needed; "
+                "free some and run extract again, it goes on where it stopped"
+            ) from error
+        finally:
+            path.unlink()
 
 
 def _index_arrays(

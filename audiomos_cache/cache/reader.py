@@ -123,5 +123,7 @@ class CacheReader:
                 f"{self.cache}: split {self.split!r} has files {places} of {expected}; "
                 "a file is missing or was renamed; run extract again for this split"
             )
-        for file in self.files[1:]:
+        for file in self.files:
+            if file.header.split != self.split:
+                raise CacheError(f"{file.path}: holds split {file.header.split!r}, not {self.split!r}; rename it back")
             file.header.fingerprint.require(self.fingerprint, str(file.path), "the files belong to different caches")

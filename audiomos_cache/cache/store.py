@@ -20,15 +20,19 @@ from audiomos_cache.cache.format import fsync
 from audiomos_cache.errors import CacheError
 
 _SPLIT_FILE = re.compile(r"(?P<split>.+?)(-\d{5})?\.h5")
+_NUMBER = "-[0-9][0-9][0-9][0-9][0-9]"
 TEMPORARY = ".part"
 
 
 def split_files(cache: Path, split: str) -> list[Path]:
-    """Return the finished files of a split, in order."""
+    """Return the finished files of a split, in order: one, or where there is none, the numbered ones."""
     single = cache / f"{split}.h5"
-    if single.is_file():
-        return [single]
-    return sorted(cache.glob(f"{split}-[0-9][0-9][0-9][0-9][0-9].h5"))
+    return [single] if single.is_file() else sorted(cache.glob(f"{split}{_NUMBER}.h5"))
+
+
+def every_file(cache: Path, split: str) -> list[Path]:
+    """Return the finished files of a split, and those that a kill left beside them while they were replaced."""
+    return [*cache.glob(f"{split}.h5"), *cache.glob(f"{split}{_NUMBER}.h5")]
 
 
 def split_names(cache: Path) -> list[str]:
@@ -40,6 +44,14 @@ def split_names(cache: Path) -> list[str]:
 def parts_folder(cache: Path, split: str) -> Path:
     """Return the folder of a split's parts."""
     return cache / f"{split}.parts"
+
+
+def make_parts_folder(cache: Path, split: str) -> None:
+    """Make the folder of a split's parts, durably."""
+    folder = parts_folder(cache, split)
+    if not folder.is_dir():
+        folder.mkdir()
+        fsync(cache)
 
 
 def part_files(cache: Path, split: str) -> list[Path]:
@@ -55,10 +67,14 @@ def publish(temporary: Path, final: Path) -> None:
     """
     try:
         os.link(temporary, final)
-    except FileExistsError as error:
-        raise CacheError(f"{final}: exists already and is never replaced; is another extraction running?") from error
+    except OSError as error:
+        if final.exists():
+            raise CacheError(
+                f"{final}: exists already and is never replaced; is another extraction running?"
+            ) from error
+        temporary.rename(final)  # no hard links on this filesystem; the lock keeps others away
     fsync(final.parent)
-    temporary.unlink()
+    temporary.unlink(missing_ok=True)
 
 
 def replace(temporary: Path, final: Path) -> None:
@@ -69,9 +85,9 @@ def replace(temporary: Path, final: Path) -> None:
 
 def clear_temporaries(cache: Path, split: str) -> None:
     """Remove what a killed extraction left half-written. Call with the lock held."""
-    for folder, pattern in ((cache, f"{split}*{TEMPORARY}"), (parts_folder(cache, split), f"*{TEMPORARY}")):
-        for path in folder.glob(pattern):
-            path.unlink()
+    names = (f"{split}.h5{TEMPORARY}", f"{split}{_NUMBER}.h5{TEMPORARY}")  # another split's name may start like it
+    for path in (*cache.glob(names[0]), *cache.glob(names[1]), *parts_folder(cache, split).glob(f"*{TEMPORARY}")):
+        path.unlink()
 
 
 def remove_parts(cache: Path, split: str) -> None:
@@ -82,7 +98,7 @@ def remove_parts(cache: Path, split: str) -> None:
 
 def remove_split(cache: Path, split: str) -> None:
     """Remove a split, finished or not. Only where the user said `--overwrite`."""
-    for path in split_files(cache, split):
+    for path in every_file(cache, split):
         path.unlink()
     remove_parts(cache, split)
 

@@ -13,6 +13,7 @@ from audiomos_cache.cache import store
 from audiomos_cache.cache.file import CacheFile
 from audiomos_cache.cache.format import CachedClip, CachedPrompt, Header, write_file
 from audiomos_cache.cache.reader import CacheReader
+from audiomos_cache.errors import CacheError
 
 CLIPS_PER_PART = 256
 SECONDS_PER_PART = 30.0
@@ -50,19 +51,31 @@ class PartWriter:
         if self._clips:
             ids = "\n".join(clip.id for clip in self._clips)
             final = store.parts_folder(self.cache, self.header.split) / f"{xxhash.xxh3_64_hexdigest(ids.encode())}.h5"
-            final.parent.mkdir(exist_ok=True)
-            temporary = final.with_suffix(store.TEMPORARY)
-            prompts = [self.prompts[text] for text in _distinct(clip.prompt for clip in self._clips)]
-            write_file(temporary, replace(self.header, complete=False), self._clips, prompts, self._frames)
-            store.publish(temporary, final)
+            if not final.exists():  # it does where an interrupt came between publishing and forgetting
+                store.make_parts_folder(self.cache, self.header.split)
+                temporary = final.with_suffix(store.TEMPORARY)
+                prompts = [self.prompts[text] for text in _distinct(clip.prompt for clip in self._clips)]
+                write_file(temporary, replace(self.header, complete=False), self._clips, prompts, self._frames)
+                store.publish(temporary, final)
         self._clips, self._frames, self._since = [], [], time.monotonic()
 
 
 def done_clips(cache: Path, split: str) -> dict[str, tuple[CacheFile, int]]:
-    """Return the clips of a split that are done, in finished files or parts: id -> (file, place in it)."""
-    finished = CacheReader(cache, split).files if store.split_files(cache, split) else []
-    parts = [CacheFile(path) for path in store.part_files(cache, split)]
-    return {clip_id: (file, place) for file in finished + parts for place, clip_id in enumerate(file.ids)}
+    """Return the clips of a split that are done, in finished files or parts: id -> (file, place in it).
+
+    Of several finished files some may be missing, after a kill while they were published: their clips are in the parts.
+    """
+    files = [CacheFile(path) for path in store.split_files(cache, split) + store.part_files(cache, split)]
+    return {clip_id: (file, place) for file in files for place, clip_id in enumerate(file.ids)}
+
+
+def is_published(cache: Path, split: str) -> bool:
+    """Say whether a split has all its finished files, and no part that is not in them."""
+    try:
+        CacheReader(cache, split)
+    except CacheError:
+        return False
+    return not store.part_files(cache, split)
 
 
 def publish_split(
@@ -94,7 +107,7 @@ def publish_split(
         temporaries.append(cache / f"{name}{store.TEMPORARY}")
         own = replace(header, complete=True, file_index=index, file_count=len(groups))
         _copy(temporaries[-1], own, [done[clip_id] for clip_id in ids])
-    before = set(store.split_files(cache, header.split))
+    before = set(store.every_file(cache, header.split))
     for temporary, name in zip(temporaries, names, strict=True):
         (store.replace if cache / name in before else store.publish)(temporary, cache / name)
     for old in before - {cache / name for name in names}:

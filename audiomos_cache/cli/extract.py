@@ -1,11 +1,12 @@
 """`audiomos-cache extract`: run the frozen encoders once and keep their features."""
 
+from functools import partial
 from pathlib import Path
 
 import click
 
 from audiomos_cache.cli.devices import DEVICES, resolve_device
-from audiomos_cache.cli.progress import progress_of
+from audiomos_cache.cli.progress import progress
 
 
 def _pad_to(_context: click.Context, _option: click.Parameter, value: str) -> float | None:
@@ -37,7 +38,7 @@ def _pad_to(_context: click.Context, _option: click.Parameter, value: str) -> fl
     default="30",
     metavar="SECONDS|none",
     callback=_pad_to,
-    help="Zero-pad and cut clips to this; none: own length.",
+    help="Encode clips at this length, padded or cut; none: their own.",
 )
 @click.option(
     "--dtype", type=click.Choice(("float16", "float32")), default="float16", help="Type of the stored features."
@@ -87,8 +88,8 @@ def extract(
         if encoder.untrained:
             click.echo(f"{encoder.name} is {UNTRAINED_NOTICE}", err=True)
     for split, clips in dataset.items():
-        with progress_of(f"extract {split}", "clips") as progress:
-            summary = extract_split(clips, cache, audio, text, options, progress)
+        with progress("clips") as update:
+            summary = extract_split(clips, cache, audio, text, options, partial(update, f"extract {split}"))
         if summary.warnings:
             click.echo(f"Warnings: {first_five(summary.warnings)}", err=True)
         for clip_id, reason in summary.skipped:

@@ -1,46 +1,55 @@
-"""Progress on stderr: a bar on a terminal, plain lines in a log."""
+"""Progress on stderr: a bar for each piece of work on a terminal, plain lines in a log."""
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, Protocol
 
 import click
 
 SECONDS_BETWEEN_LINES = 10.0
 
 
+class Update(Protocol):
+    """Told what is being worked on, how much of it is done, and a note to show beside it."""
+
+    def __call__(self, what: str, done: int, total: int, note: str = "") -> None: ...
+
+
 @contextmanager
-def progress_of(what: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """Give a function to be told (done, total); `what` is the label, `unit` what is counted."""
+def progress(unit: str) -> Iterator[Update]:
+    """Give a function to report progress with; `unit` is what is counted, such as clips."""
     if not sys.stderr.isatty():
-        yield _Lines(what, unit)
+        yield _Lines(unit)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(unit),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    text = TextColumn("{task.description}"), TextColumn(f"{unit} {{task.fields[note]}}")
+    columns = (text[0], BarColumn(), MofNCompleteColumn(), text[1], TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        tasks: dict[str, Any] = {}
+
+        def update(what: str, done: int, total: int, note: str = "") -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, note=note)
+            bars.update(tasks[what], completed=done, total=total, note=note)
+
+        yield update
 
 
 class _Lines:
-    """A line now and then, and one at the end."""
+    """A line now and then, and one when a piece of work is done."""
 
-    def __init__(self, what: str, unit: str) -> None:
-        self.what, self.unit = what, unit
-        self.start = self.last = time.monotonic()
+    def __init__(self, unit: str) -> None:
+        self.unit = unit
+        self.started: dict[str, float] = {}
+        self.last = time.monotonic()
 
-    def __call__(self, done: int, total: int) -> None:
+    def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
         now = time.monotonic()
-        if done < total and now - self.last < SECONDS_BETWEEN_LINES:
-            return
-        self.last = now
-        click.echo(f"{self.what}: {done} of {total} {self.unit}, {now - self.start:.0f} s", err=True)
+        start = self.started.setdefault(what, now)
+        if done >= total or now - self.last >= SECONDS_BETWEEN_LINES:
+            self.last = now
+            click.echo(f"{what}: {done} of {total} {self.unit}, {now - start:.0f} s {note}".rstrip(), err=True)

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from audiomos_cache.cli.devices import DEVICES, resolve_device
+from audiomos_cache.cli.progress import progress
 
 
 @click.command("train-head")
@@ -52,20 +53,17 @@ def train_head(
     configs = [load_head_config(head, overrides) for head in heads]
     jobs = [HeadJob(f"{name}-seed{seed}", config, seed) for name, config in configs for seed in seeds]
 
-    def report(job: HeadJob, line: dict[str, Any]) -> None:
-        if line["best"]:
-            dev = line["dev"]
-            click.echo(
-                f"{job.name} epoch {line['epoch']}: dev loss {line['dev_loss']:.4f}, "
-                f"system SRCC MI {_shown(dev['sys_mi']['srcc'])} TA {_shown(dev['sys_ta']['srcc'])}, "
-                f"best {' '.join(line['best'])}",
-                err=True,
-            )
+    with progress("epochs") as update:
 
-    results = train_heads(
-        jobs, cache, out, train_list=train_list, dev_list=dev_list, overwrite=overwrite,
-        device=resolve_device(device), on_epoch=report,
-    )  # fmt: skip
+        def report(job: HeadJob, line: dict[str, Any], last: bool) -> None:
+            done = line["epoch"]
+            total = done if last else job.config.training.max_epochs
+            update(job.name, done, total, f"dev loss {line['dev_loss']:.4f}")
+
+        results = train_heads(
+            jobs, cache, out, train_list=train_list, dev_list=dev_list, overwrite=overwrite,
+            device=resolve_device(device), on_epoch=report,
+        )  # fmt: skip
     from rich.console import Console
     from rich.table import Table
 
@@ -75,7 +73,7 @@ def train_head(
     for result in results:
         scores = result.dev["combined"].to_json()
         numbers = [_shown(scores[level]["srcc"]) for level in ("utt_mi", "utt_ta", "sys_mi", "sys_ta")]  # type: ignore[index]
-        table.add_row(str(result.folder), str(result.epochs), *numbers)
+        table.add_row(result.folder.name, str(result.epochs), *numbers)
     Console().print(table)
 
 

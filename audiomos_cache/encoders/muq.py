@@ -2,6 +2,7 @@
 
 import json
 import math
+import random
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +19,28 @@ HUB_ID = "OpenMuQ/MuQ-large-msd-iter"
 _FILES = ("config.json", "model.safetensors")
 # The parts whose weights decide a frame; the rest of a checkpoint serves pre-training.
 _PARTS = ("model.conv.", "model.conformer.layers.", "model.conformer.layer_norm.")
+# What decides a frame and is no weight.
+_CONFORMER_KEYS = ("hidden_act", "layer_norm_eps", "position_embeddings_type", "rotary_embedding_base")
+_FRONT_END = {"hop_length": 240, "label_rate": 25}
 
 
 def build_muq(config: dict[str, Any]) -> Any:
     """Build `muq`'s own class from a config in the format of the published `config.json`, with random weights.
 
     transformers 5 asks the conformer's config, which `muq` passes as a plain dict, for the attention to use.
+    `muq` seeds the global generators; they are given back as they were.
     """
     from muq.muq.muq import MuQ, MuQConfig
 
     known = {key: value for key, value in config.items() if key in MuQConfig.__dataclass_fields__}
+    known["rvq_ckpt_path"] = None  # a file of pre-training, which `muq` would unpickle
     known["w2v2_config"] = {**config["w2v2_config"], "_attn_implementation": "eager"}
-    return MuQ(MuQConfig(**known)).eval().requires_grad_(False)
+    state = random.getstate()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return MuQ(MuQConfig(**known)).eval().requires_grad_(False)
+    finally:
+        random.setstate(state)
 
 
 class MuQEncoder:
@@ -59,6 +70,7 @@ class MuQEncoder:
             "layer": -1,
             "depth": int(model.config.encoder_depth),
             "attention_heads": int(model.config.w2v2_config["num_attention_heads"]),
+            **{key: model.config.w2v2_config[key] for key in _CONFORMER_KEYS if key in model.config.w2v2_config},
             "mel_mean": float(model.config.stat["melspec_2048_mean"]),
             "mel_std": float(model.config.stat["melspec_2048_std"]),
             "sample_rate_hz": self.sample_rate_hz,
@@ -79,10 +91,11 @@ class MuQEncoder:
                     f"--audio-encoder {source}: no {file} in it; a MuQ folder holds {' and '.join(_FILES)}"
                 )
         try:
-            model = build_muq(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+            model = build_muq(_read_config(folder / "config.json"))
             _load_weights(model, folder / "model.safetensors")
-        except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-            raise EncoderError(f"--audio-encoder {source}: not a MuQ that can be loaded: {error}") from error
+        except (AttributeError, ImportError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+            reason = " ".join(str(error).split())
+            raise EncoderError(f"--audio-encoder {source}: not a MuQ that can be loaded: {reason}") from error
         return cls(model, name=name, source=source, revision=resolved, device=device)
 
     def identity(self) -> Identity:
@@ -110,6 +123,20 @@ class MuQEncoder:
         subsampled = self._model.conv(self._model.normalize(mel)["melspec_2048"])
         frames: Tensor = self._model.conformer(subsampled).last_hidden_state
         return frames
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """Read a MuQ's config; one that is another model's, or of another front end, is refused."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(config, dict) or not {"w2v2_config", "stat"} <= config.keys():
+        raise EncoderError(f"{path}: not the config of a MuQ, which has encoder_dim, stat, w2v2_config and more")
+    for key, expected in _FRONT_END.items():
+        if config.get(key, expected) != expected:
+            raise EncoderError(f"{path}: {key} is {config[key]}, and only {expected} can be used")
+    for key in ("melspec_2048_mean", "melspec_2048_std"):
+        if not isinstance(config["stat"].get(key), float | int):
+            raise EncoderError(f"{path}: stat lacks the number {key}")
+    return config
 
 
 def _load_weights(model: Any, path: Path) -> None:

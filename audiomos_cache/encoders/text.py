@@ -41,6 +41,11 @@ class HuggingFaceTextEncoder:
         self.max_tokens = max_tokens
         self._source, self._revision = source, revision
         self._tokenizer = tokenizer
+        if set(self._token_ids(_PROBE, max_tokens)) <= set(tokenizer.all_special_ids):
+            raise EncoderError(
+                f"--text-encoder {source}: its tokenizer knows no token of an English sentence; "
+                "are its files (tokenizer.json or vocabulary) there?"
+            )
         self._device = torch.device(device)
         self._model = model.eval().requires_grad_(False).to(self._device)
         weights = {key: value for key, value in model.state_dict().items() if not key.startswith("pooler.")}
@@ -69,11 +74,12 @@ class HuggingFaceTextEncoder:
 
         folder, resolved = resolve_folder(source, revision, _FILES, "--text-encoder")
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder)
+            # Left unset, transformers asks on the terminal whether to run code that comes with the weights.
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
             model, info = AutoModel.from_pretrained(
-                folder, use_safetensors=True, output_loading_info=True, dtype=torch.float32
+                folder, trust_remote_code=False, use_safetensors=True, output_loading_info=True, dtype=torch.float32
             )
-        except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
+        except Exception as error:  # the errors of transformers, tokenizers and safetensors share no base
             reason = " ".join(str(error).split())[:200]
             raise EncoderError(f"--text-encoder {source}: not a text encoder that can be loaded: {reason}") from error
         missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from audiomos_cache.config import HeadConfig, load_head_config, scaled
+from audiomos_cache.errors import ConfigError
 from audiomos_cache.heads.downstream import LstmDownstream, MlpDownstream
 from audiomos_cache.heads.fusion import ConcatFusion, CrossAttentionFusion, NoFusion
 from audiomos_cache.heads.outputs import CoralOutput, DistributionOutput, ScalarOutput, TargetOutput
@@ -99,7 +100,7 @@ def build_head(preset_or_config: str | HeadConfig, audio_dim: int = 1024, text_d
         audio_dim: width of the frames. All published widths scale with it.
         text_dim: width of the tokens.
     Raises:
-        ConfigError: unknown preset or invalid config.
+        ConfigError: unknown preset, invalid config, or attention heads that do not divide `audio_dim`.
     """
     config = preset_or_config if isinstance(preset_or_config, HeadConfig) else load_head_config(preset_or_config)[1]
     temporal = _build_temporal(config, audio_dim)
@@ -119,6 +120,8 @@ def _build_temporal(config: HeadConfig, audio_dim: int) -> NoTemporal | Transfor
     t = config.temporal
     match t.kind:
         case "transformer":
+            if audio_dim % t.heads:
+                raise ConfigError(f"temporal.heads: {t.heads} does not divide {audio_dim}, the width of the frames")
             feedforward = scaled(t.feedforward, audio_dim)
             return TransformerTemporal(audio_dim, t.layers, t.heads, feedforward, config.dropout)
         case "bilstm":

@@ -56,6 +56,7 @@ class FakeTextEncoder:
     """Gives a token per word: its number of letters, and its place. A padding position gives the number of words.
 
     Attributes:
+        dim: width of a token, at most 2.
         encoded: the prompts encoded so far.
     """
 
@@ -89,7 +90,8 @@ class FakeTextEncoder:
     def _features(self, words: list[str]) -> TextFeatures:
         kept = words[: self.max_tokens]
         tokens = torch.tensor([[float(len(word)), float(place)] for place, word in enumerate(kept)])
-        return TextFeatures(tokens, torch.full((2,), float(len(kept))), cut=len(words) > len(kept))
+        pad_vector = torch.full((self.dim,), float(len(kept)))
+        return TextFeatures(tokens[:, : self.dim], pad_vector, cut=len(words) > len(kept))
 
     @staticmethod
     def _words(prompt: str) -> list[str]:

@@ -56,7 +56,7 @@ def train(
     train_clips: ClipSet,
     dev_clips: ClipSet,
     device: torch.device,
-    on_epoch: Callable[[dict[str, Any]], None] = lambda _line: None,
+    on_epoch: Callable[[dict[str, Any], bool], None] = lambda _line, _last: None,
 ) -> Trained:
     """Train a head until none of the three bests has improved for `patience` epochs.
 
@@ -65,7 +65,7 @@ def train(
         seed: of initial weights, dropout and data order.
         train_clips, dev_clips: labelled clips of one cache.
         device: where to compute.
-        on_epoch: told each epoch's line of the history.
+        on_epoch: told each epoch's line of the history, and whether it is the last.
     Raises:
         DataError: the loss is not finite; names the batch's clips.
     Source: Ritter-Gutierrez et al. 2025 and the published code (AdamW, the three bests, patience).
@@ -97,10 +97,11 @@ def train(
             "dev": scores.to_json(),
             "best": improved,
         }
-        trained.history.append(line)
-        on_epoch(line)
         since_best = 0 if improved else since_best + 1
-        if since_best >= training.patience:
+        last = since_best >= training.patience or epoch == training.max_epochs
+        trained.history.append(line)
+        on_epoch(line, last)
+        if last:
             break
     return trained
 

@@ -44,7 +44,7 @@ def train_heads(
     dev_list: Path | None = None,
     overwrite: bool = False,
     device: str = "cpu",
-    on_epoch: Callable[[HeadJob, dict[str, Any]], None] = lambda _job, _line: None,
+    on_epoch: Callable[[HeadJob, dict[str, Any], bool], None] = lambda _job, _line, _last: None,
 ) -> list[HeadResult]:
     """Train each job on the cache's train split, choose checkpoints on its dev split, and write a run for each.
 
@@ -55,7 +55,7 @@ def train_heads(
         train_list, dev_list: clips and labels to use instead of the splits.
         overwrite: replace runs of the same name.
         device: `cpu` or `cuda`.
-        on_epoch: told each epoch's line of the history.
+        on_epoch: told each epoch's line of the history, and whether it is the last.
     Raises:
         OutputExistsError: a run exists already; nothing is trained then. DataError: missing labels, or clips in both
         lists. CacheError: no such cache or split, or damaged features.
@@ -71,13 +71,12 @@ def train_heads(
     _check(train_clips, dev_clips)
     results = []
     for job in jobs:
-        trained = None
         writer = RunWriter(out / job.name)
         writer.write_config(_config(job, train_clips, dev_clips, device))
 
-        def report(line: dict[str, Any], job: HeadJob = job, writer: RunWriter = writer) -> None:
+        def report(line: dict[str, Any], last: bool, job: HeadJob = job, writer: RunWriter = writer) -> None:
             writer.append_history(line)
-            on_epoch(job, line)
+            on_epoch(job, line, last)
 
         trained = train(job.config, job.seed, train_clips, dev_clips, torch.device(device), report)
         dev = _write_bests(writer, trained, splits, dev_clips, torch.device(device))
