@@ -14,7 +14,8 @@ SECONDS_BETWEEN_LINES = 10.0
 class Update(Protocol):
     """Told what is being worked on, how much of it is done, and a note to show beside it."""
 
-    def __call__(self, what: str, done: int, total: int, note: str = "") -> None: ...
+    def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
+        """Show that `done` of `total` of `what` are done."""
 
 
 @contextmanager
