@@ -18,7 +18,7 @@ PUBLISHED_AUDIO_DIM = 1024
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class TemporalConfig(_Strict):

@@ -23,7 +23,7 @@ from audiomos_cache.cache.format import hash_rows
 from audiomos_cache.cache.store import clear_temporaries, locked, remove_split, split_files
 from audiomos_cache.cache.writer import PartWriter, done_clips, is_published, publish_split
 from audiomos_cache.dataset import Clip
-from audiomos_cache.encoders import AudioEncoder, TextEncoder
+from audiomos_cache.encoders import UNTRAINED_NOTICE, AudioEncoder, TextEncoder
 from audiomos_cache.errors import AudiomosError, DataError, EncoderError, first_five
 
 log = logging.getLogger(__name__)
@@ -113,10 +113,7 @@ def extract_split(
         fingerprint=fingerprint_of(audio, text, options),
         audio_dim=audio.dim,
         text_dim=text.dim,
-        provenance={
-            "audio_encoder": {"name": audio.name, "untrained": audio.untrained, **audio.provenance()},
-            "text_encoder": {"name": text.name, "untrained": text.untrained, **text.provenance()},
-        },
+        provenance={"audio_encoder": _provenance(audio), "text_encoder": _provenance(text)},
     )
     with locked(cache, split):
         preflight.refuse_other_fingerprint(cache, header.fingerprint, split if options.overwrite else None)
@@ -137,6 +134,12 @@ def extract_split(
             _encode_clips(clips, todo, audio, options, PartWriter(cache, header, prompts), summary, progress)
         _finish(cache, header, clips, summary)
     return summary
+
+
+def _provenance(encoder: AudioEncoder | TextEncoder) -> dict[str, Any]:
+    """Say where an encoder came from, and of an untrained one that it is."""
+    notice = {"notice": UNTRAINED_NOTICE} if encoder.untrained else {}
+    return {"name": encoder.name, **encoder.provenance(), **notice}
 
 
 def encode_prompts(

@@ -42,6 +42,7 @@ INDEX = {
 }
 STRINGS = ("clips/id", "clips/system", "clips/prompt_id", "text/prompt", "skipped/id", "skipped/reason")
 FEATURES = ("audio/frames", "text/tokens", "text/pad_vector")
+_GROUPS = ("audio", "text", "clips", "skipped", *STRINGS)
 FEATURE_DTYPES = {"float16": "<f2", "float32": "<f4"}
 
 
@@ -174,8 +175,10 @@ def write_file(
     shape = (int(offsets[-1]), header.audio_dim)
     _refuse_full_disk(path, shape[0] * shape[1] * header.dtype.itemsize + sum(a.nbytes for a in arrays.values()))
     try:
-        # Format 1.8 has checksummed metadata; h5py stores no times by default, so equal content gives equal bytes.
-        with h5py.File(path, "x", libver=("v108", "v108")) as file:
+        # Format 1.8 has checksummed metadata. Nothing has a time in it, so equal content gives equal bytes.
+        with h5py.File(path, "x", libver=("v108", "v108"), track_times=False) as file:
+            for group in _GROUPS:
+                file.create_group(group, track_times=False)  # made for a dataset, it would have one
             stored = file.create_dataset("audio/frames", shape, header.dtype, fill_time="never")
             for clip, start, rows in zip(clips, offsets[:-1].tolist(), frames, strict=True):
                 _check_frames(path, clip, rows)

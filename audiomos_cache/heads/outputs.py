@@ -53,7 +53,8 @@ class DistributionOutput(nn.Module):
     def forward(self, features: Tensor) -> TargetOutput:
         """Map (B, input_size) to dist (B, bins) and its mean (B,)."""
         dist = at_least_float32(self.linear(features)).softmax(dim=1)
-        return TargetOutput(dist @ self.centres.to(dist.dtype), dist=dist)
+        # No matrix product: under autocast that would be one in half precision.
+        return TargetOutput((dist * self.centres.to(dist.dtype)).sum(dim=1), dist=dist)
 
 
 class CoralOutput(nn.Module):

@@ -24,12 +24,12 @@ def predict_split(
         OutputExistsError: the file exists, and `overwrite` is not given.
     """
     run = Run.open(run_folder)
-    path = out or predictions_path(run_folder, split, best)
-    if path.exists() and not overwrite:
-        raise OutputExistsError(f"{path}: exists already; give another --out, or --overwrite to replace it")
     clips = ClipSet.of_split(cache, split)
     advice = f"predict with the cache that {run_folder} was trained on, or train a head on this one"
     clips.fingerprint.require(run.fingerprint, f"{cache}, split {split}", advice)
+    path = out or predictions_path(run_folder, split, best)
+    if path.exists() and not overwrite:
+        raise OutputExistsError(f"{path}: exists already; give another --out, or --overwrite to replace it")
     batches = FeatureBatches(clips)
     target = torch.device(device)
     outputs = run_head(run.load_head(best).to(target), batches, target)

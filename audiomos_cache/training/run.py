@@ -16,7 +16,6 @@ from torch import Tensor
 
 from audiomos_cache.cache import Fingerprint
 from audiomos_cache.config import HeadConfig
-from audiomos_cache.encoders import UNTRAINED_NOTICE
 from audiomos_cache.errors import ConfigError, DataError, OutputExistsError, first_five
 from audiomos_cache.heads import Head, build_head
 from audiomos_cache.predictions import Predictions, write_predictions
@@ -140,14 +139,6 @@ def refuse_existing(folders: list[Path]) -> None:
         raise OutputExistsError(
             f"runs exist already: {first_five(existing)}; give another --out, or --overwrite to train them again"
         )
-
-
-def encoder_notes(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """Say which encoders made the features, and that untrained ones are untrained."""
-    return {
-        kind: {**facts, "notice": UNTRAINED_NOTICE} if facts.get("untrained") else dict(facts)
-        for kind, facts in provenance.items()
-    }
 
 
 def versions() -> dict[str, str]:

@@ -14,7 +14,7 @@ from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.clips import ClipSet, all_splits
 from audiomos_cache.training.inference import predictions_of, run_head
 from audiomos_cache.training.loop import Trained, train
-from audiomos_cache.training.run import RunWriter, encoder_notes, refuse_existing, versions
+from audiomos_cache.training.run import RunWriter, refuse_existing, versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ def _config(job: HeadJob, train_clips: ClipSet, dev_clips: ClipSet, device: str)
             role: {"from": clips.name, "clips": len(clips), "labels_xxh3_128": clips.labels_hash()}
             for role, clips in (("train", train_clips), ("dev", dev_clips))
         },
-        "encoders": encoder_notes(reader.provenance),
+        "encoders": reader.provenance,
         "fingerprint": reader.fingerprint.digest,
         "fingerprint_fields": reader.fingerprint.fields,
         "versions": versions(),

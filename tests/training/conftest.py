@@ -1,0 +1,65 @@
+"""A small cache whose frames carry the labels: the louder a clip, the higher its MI; longer prompts, higher TA."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torch import Tensor
+
+from audiomos_cache.dataset import Clip
+from audiomos_cache.extraction import ExtractionOptions, extract_split
+from audiomos_cache.testing import FakeAudioEncoder, FakeTextEncoder
+
+
+class WideAudioEncoder(FakeAudioEncoder):
+    """The fake's frames, spread over 64 columns: enough for layers whose widths follow the frames'."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dim = 64
+
+    def encode(self, waveforms: Tensor) -> Tensor:
+        self.dim = 4
+        narrow = super().encode(waveforms)
+        self.dim = 64
+        return narrow @ torch.randn(4, 64, generator=torch.Generator().manual_seed(0))
+
+
+def extract(clips: list[Clip], cache: Path, **options: Any) -> None:
+    extract_split(clips, cache, WideAudioEncoder(), FakeTextEncoder(), ExtractionOptions(**options))
+
+
+def make_clips(folder: Path, split: str, count: int, seed: int, *, labelled: bool = True) -> list[Clip]:
+    rng = np.random.default_rng(seed)
+    clips = []
+    for i in range(count):
+        mi, words = float(rng.uniform(1, 5)), int(rng.integers(1, 6))
+        samples = np.full(int(rng.integers(300, 1500)), mi / 8) + rng.normal(0, 0.02, 1)
+        path = folder / f"{split}{i}.wav"
+        soundfile.write(path, samples, 1000, subtype="FLOAT")
+        clips.append(
+            Clip(
+                id=f"S{i % 4:03d}_{split}{i:03d}",
+                path=path,
+                system=f"S{i % 4:03d}",
+                prompt_id=f"P{words}",
+                prompt=" ".join(["piano"] * words),
+                split=split,
+                mi=mi if labelled else None,
+                ta=float(words) if labelled else None,
+            )
+        )
+    return clips
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Splits train (48), dev (16) and the unlabelled eval (8) of fake features 64 and 2 wide."""
+    folder = tmp_path_factory.mktemp("training")
+    for seed, (split, count) in enumerate({"train": 48, "dev": 16, "eval": 8}.items()):
+        clips = make_clips(folder, split, count, seed, labelled=split != "eval")
+        extract(clips, folder / "cache", pad_to_s=1.5)
+    return folder / "cache"

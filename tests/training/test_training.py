@@ -1,0 +1,292 @@
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from scipy.stats import spearmanr
+
+from audiomos_cache.cache import CacheReader
+from audiomos_cache.config import HeadConfig, load_head_config
+from audiomos_cache.errors import CacheError, DataError, OutputExistsError
+from audiomos_cache.heads import build_head
+from audiomos_cache.metrics import evaluate
+from audiomos_cache.predictions import read_predictions
+from audiomos_cache.training import train_head as train_head_module
+from audiomos_cache.training.batches import FeatureBatches, epoch_order
+from audiomos_cache.training.clips import ClipSet
+from audiomos_cache.training.inference import predictions_of, run_head
+from audiomos_cache.training.loop import Best, train
+from audiomos_cache.training.predict import predict_split
+from audiomos_cache.training.run import BESTS, Run, checkpoint_path
+from audiomos_cache.training.train_head import HeadJob, train_heads
+from tests.training.conftest import extract, make_clips
+
+CPU = torch.device("cpu")
+
+
+def job(head: str = "pooling-dist", seed: int = 1, *overrides: str) -> HeadJob:
+    return HeadJob(f"{head}-seed{seed}", load_head_config(head, ("training.max_epochs=3", *overrides))[1], seed)
+
+
+@pytest.fixture(scope="module")
+def run(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs")
+    [result] = train_heads([job("pooling-dist", 1, "training.max_epochs=12")], cache, out)
+    return result.folder
+
+
+def test_gather_masks_and_converts(cache: Path) -> None:
+    clips = ClipSet.of_split(cache, "train")
+    reader = CacheReader(cache, "train")
+    batches = FeatureBatches(clips)
+    features = batches.gather([3, 0, 7])
+    for row, index in enumerate((3, 0, 7)):
+        frames, tokens = reader.read_frames(index), reader.read_prompt(index).tokens
+        assert features.frame_mask[row].sum() == len(frames) == reader.valid_frames[index]
+        np.testing.assert_array_equal(features.frames[row, : len(frames)].numpy(), frames.astype(np.float32))
+        assert not features.frames[row, len(frames) :].any()
+        np.testing.assert_array_equal(features.tokens[row][features.token_mask[row]].numpy(), tokens)
+    assert features.frames.dtype == torch.float32
+    kept = features.frames.clone()
+    batches.gather([10, 11, 12])
+    assert torch.equal(features.frames, kept), "a later batch must not write into an earlier one"
+
+
+def test_epoch_order_depends_on_seed_and_epoch_alone() -> None:
+    torch.manual_seed(0)
+    first = epoch_order(50, seed=1, epoch=2)
+    torch.manual_seed(5)
+    assert epoch_order(50, seed=1, epoch=2) == first
+    assert sorted(first) == list(range(50))
+    assert epoch_order(50, seed=1, epoch=3) != first != epoch_order(50, seed=2, epoch=2)
+
+
+def test_best_keeps_the_first_of_equals_and_prefers_numbers_to_nan() -> None:
+    head = torch.nn.Linear(1, 1)
+    best = Best()
+    assert best.offer(math.nan, 1, head), "the first epoch is kept whatever its value"
+    assert best.offer(0.5, 2, head)
+    assert not best.offer(0.5, 3, head)
+    assert not best.offer(math.nan, 4, head)
+    with torch.no_grad():
+        head.weight.fill_(7.0)
+    assert best.epoch == 2
+    assert best.weights["weight"].item() != 7.0, "the weights are a copy"
+
+
+def test_same_seed_gives_the_same_bytes(cache: Path, tmp_path: Path) -> None:
+    for out in ("a", "b"):
+        train_heads([job("transformer-dist", 1), job("transformer-dist", 2)], cache, tmp_path / out)
+    for best in BESTS:
+        a, b = (checkpoint_path(tmp_path / out / "transformer-dist-seed1", best).read_bytes() for out in ("a", "b"))
+        assert a == b
+        assert a != checkpoint_path(tmp_path / "a" / "transformer-dist-seed2", best).read_bytes()
+    histories = [(tmp_path / out / "transformer-dist-seed1" / "history.jsonl").read_text() for out in ("a", "b")]
+    assert histories[0] == histories[1]
+
+
+def test_checkpoints_are_those_of_the_best_epochs(cache: Path, run: Path) -> None:
+    history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+    measures = {
+        "loss": [-line["dev_loss"] for line in history],
+        "srcc": [line["dev"]["sys_mi"]["srcc"] for line in history],
+        "combined": [(line["dev"]["utt_mi"]["srcc"] + line["dev"]["sys_ta"]["srcc"]) / 2 for line in history],
+    }
+    metrics = json.loads((run / "metrics.json").read_text())
+    dev = ClipSet.of_split(cache, "dev")
+    for best, values in measures.items():
+        assert metrics[best]["epoch"] == int(np.argmax(values)) + 1
+        batches = FeatureBatches(dev)
+        scores = evaluate(predictions_of(run_head(Run.open(run).load_head(best), batches, CPU), batches), dev.labels)
+        assert scores.to_json() == history[metrics[best]["epoch"] - 1]["dev"] == metrics[best]["dev"]
+    assert "eval" not in metrics["loss"], "there are no labels to compare with"
+
+
+def test_dev_loss_is_half_the_sum_of_both_kls(cache: Path) -> None:
+    from scipy.special import rel_entr
+
+    from audiomos_cache.targets import gaussian_distribution
+
+    clips, dev = ClipSet.of_split(cache, "train"), ClipSet.of_split(cache, "dev")
+    config = load_head_config("pooling-dist", ("training.max_epochs=1",))[1]
+    trained = train(config, 1, clips, dev, CPU)
+    batches = FeatureBatches(dev)
+    predictions = predictions_of(run_head(trained.head, batches, CPU), batches)
+    order = np.argsort(dev.ids)
+    kl = [
+        rel_entr(gaussian_distribution(labels[order], 20, 0.25), dist).sum(axis=1).mean()
+        for labels, dist in ((dev.mi, predictions.mi_dist), (dev.ta, predictions.ta_dist))
+    ]
+    assert trained.history[0]["dev_loss"] == pytest.approx(sum(kl) / 2, rel=1e-5)
+
+
+def test_stops_when_nothing_has_improved_for_the_patience(cache: Path) -> None:
+    clips, dev = ClipSet.of_split(cache, "train"), ClipSet.of_split(cache, "dev")
+    config = load_head_config("pooling-dist", ("training.lr=1e-30", "training.patience=4"))[1]
+    trained = train(config, 1, clips, dev, CPU)
+    assert [line["epoch"] for line in trained.history] == [1, 2, 3, 4, 5]
+    assert [bool(line["best"]) for line in trained.history] == [True, False, False, False, False]
+
+
+@pytest.mark.parametrize("head", ["pooling-dist", "transformer-coral", "transformer-scalar"])
+def test_learns_a_planted_signal(cache: Path, head: str) -> None:
+    clips, dev = ClipSet.of_split(cache, "train"), ClipSet.of_split(cache, "dev")
+    config = job(head, 3, "training.max_epochs=60", "training.batch_size=8", "dropout=0").config
+    trained = train(config, 3, clips, dev, CPU)
+    batches = FeatureBatches(dev)
+    trained.head.load_state_dict(trained.bests["loss"].weights)
+    predictions = predictions_of(run_head(trained.head, batches, CPU), batches)
+    truth = dict(zip(dev.ids, dev.mi, strict=True))
+    assert spearmanr(predictions.mi, [truth[i] for i in predictions.ids])[0] > 0.9
+
+
+def test_predictions_of_every_best_on_every_split(cache: Path, run: Path) -> None:
+    files = sorted(path.name for path in (run / "predictions").iterdir())
+    assert files == sorted(f"{split}.{best}.jsonl" for split in ("train", "dev", "eval") for best in BESTS)
+    for split in ("train", "dev", "eval"):
+        predictions = read_predictions(run / "predictions" / f"{split}.loss.jsonl")
+        assert predictions.ids == tuple(sorted(CacheReader(cache, split).ids))
+        assert predictions.mi_dist is not None
+        np.testing.assert_allclose(predictions.mi_dist.sum(axis=1), 1, atol=1e-6)
+
+
+def test_a_prediction_does_not_depend_on_the_batch(cache: Path, run: Path) -> None:
+    head = Run.open(run).load_head("loss").eval()
+    batches = FeatureBatches(ClipSet.of_split(cache, "dev"))
+    together = run_head(head, batches, CPU)[0].mi
+    for index in range(len(together)):
+        one = batches.gather([index])
+        with torch.inference_mode():
+            alone = head(one.frames, one.frame_mask, one.tokens, one.token_mask).mi
+        assert alone.item() == pytest.approx(together[index].item(), abs=1e-5)
+
+
+def test_config_says_how_the_run_was_made(cache: Path, run: Path) -> None:
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    reader = CacheReader(cache, "train")
+    assert config["seed"] == 1
+    assert config["fingerprint"] == reader.fingerprint.digest
+    assert config["fingerprint_fields"] == reader.fingerprint.fields
+    assert config["data"]["train"] == {
+        "from": "train",
+        "clips": 48,
+        "labels_xxh3_128": ClipSet.of_split(cache, "train").labels_hash(),
+    }
+    assert config["encoders"]["audio_encoder"]["notice"].startswith("untrained: shows that the pipeline works")
+    assert {"audiomos-cache", "torch", "numpy"} <= config["versions"].keys()
+    assert HeadConfig.model_validate(config["head"]).output.kind == "distribution"
+
+
+def test_lists_replace_the_splits_and_their_labels(cache: Path, tmp_path: Path) -> None:
+    reader = CacheReader(cache, "train")
+    lines = [f"{clip_id}.wav,2.0,3.0\n" for clip_id in reader.ids[:10]]
+    (tmp_path / "train.txt").write_text("".join(lines))
+    dev_lines = [f"{clip_id}.wav,{i % 5 + 1},2\n" for i, clip_id in enumerate(reader.ids[10:16])]
+    (tmp_path / "dev.txt").write_text("".join(dev_lines))
+    lists = {"train_list": tmp_path / "train.txt", "dev_list": tmp_path / "dev.txt"}
+    [result] = train_heads([job()], cache, tmp_path / "runs", **lists)
+    config = yaml.safe_load((result.folder / "config.yaml").read_text())
+    assert config["data"]["train"]["clips"] == 10
+    assert config["data"]["dev"]["clips"] == 6
+    clips = ClipSet.of_list(cache, tmp_path / "train.txt")
+    assert set(clips.mi) == {2.0}
+    assert clips.ids == tuple(reader.ids[:10])
+
+
+def test_refuses_unusable_lists(cache: Path, tmp_path: Path) -> None:
+    reader = CacheReader(cache, "train")
+    (tmp_path / "unknown.txt").write_text("nowhere.wav,2,3\n")
+    with pytest.raises(DataError, match=r"unknown\.txt: .* has no features of nowhere; extract them first"):
+        ClipSet.of_list(cache, tmp_path / "unknown.txt")
+    (tmp_path / "dev.txt").write_text(f"{reader.ids[0]}.wav,2,3\n")
+    with pytest.raises(DataError, match=f"clips both in train and .*: {reader.ids[0]}; remove them"):
+        train_heads([job()], cache, tmp_path / "runs", dev_list=tmp_path / "dev.txt")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_refuses_a_cache_without_labels_or_splits(tmp_path: Path) -> None:
+    clips = make_clips(tmp_path, "train", 3, 0, labelled=False)
+    extract(clips, tmp_path / "cache")
+    with pytest.raises(CacheError, match="no split 'dev'; splits there: train; run extract with --split dev first"):
+        train_heads([job()], tmp_path / "cache", tmp_path / "runs")
+    extract(make_clips(tmp_path, "dev", 3, 1), tmp_path / "cache")
+    with pytest.raises(DataError, match="train: clips without labels: S000_train000, S001_train001, S002_train002;"):
+        train_heads([job()], tmp_path / "cache", tmp_path / "runs")
+    with pytest.raises(CacheError, match="no finished split in it; run extract first"):
+        train_heads([job()], tmp_path / "empty", tmp_path / "runs")
+
+
+def test_existing_runs_are_refused_before_anything_is_trained(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [result] = train_heads([job()], cache, tmp_path)
+    before = checkpoint_path(result.folder, "loss").read_bytes()
+    (result.folder / "mine.txt").write_text("a note")
+
+    def refuse(*_arguments: object) -> None:
+        raise AssertionError("nothing may be trained")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_head_module, "train", refuse)
+        with pytest.raises(OutputExistsError, match=r"runs exist already: .*pooling-dist-seed1; give another --out"):
+            train_heads([job(seed=2), job()], cache, tmp_path)
+    assert not (tmp_path / "pooling-dist-seed2").exists()
+    assert (result.folder / "mine.txt").read_text() == "a note"
+    train_heads([job()], cache, tmp_path, overwrite=True)
+    assert checkpoint_path(result.folder, "loss").read_bytes() == before
+    assert not (result.folder / "mine.txt").exists()
+
+
+def test_the_same_job_twice_is_refused(cache: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="would have the same name: pooling-dist-seed1;"):
+        train_heads([job(), job()], cache, tmp_path)
+
+
+def test_an_interrupted_training_leaves_no_run(cache: Path, tmp_path: Path) -> None:
+    def interrupt(_job: HeadJob, line: dict[str, object], _last: bool) -> None:
+        if line["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_heads([job()], cache, tmp_path, on_epoch=interrupt)
+    assert not (tmp_path / "pooling-dist-seed1").exists()
+    [result] = train_heads([job()], cache, tmp_path)
+    assert len((result.folder / "history.jsonl").read_text().splitlines()) == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pooling-dist-seed1"]
+
+
+def test_a_diverging_training_names_clips(cache: Path) -> None:
+    clips, dev = ClipSet.of_split(cache, "train"), ClipSet.of_split(cache, "dev")
+    config = load_head_config("transformer-scalar", ("training.lr=1e30",))[1]
+    with pytest.raises(DataError, match=r"S00\d_(train|dev)\d+"):
+        train(config, 1, clips, dev, CPU)
+
+
+def test_predict_gives_the_runs_own_predictions(cache: Path, run: Path, tmp_path: Path) -> None:
+    path = predict_split(run, cache, "eval", "loss", tmp_path / "new" / "p.jsonl", overwrite=False, device="cpu")
+    assert path.read_bytes() == (run / "predictions" / "eval.loss.jsonl").read_bytes()
+    with pytest.raises(OutputExistsError, match="exists already; give another --out"):
+        predict_split(run, cache, "eval", "loss", None, overwrite=False, device="cpu")
+
+
+def test_predict_refuses_a_cache_of_another_fingerprint(run: Path, tmp_path: Path) -> None:
+    clips = make_clips(tmp_path, "eval", 2, 0)
+    extract(clips, tmp_path / "cache", pad_to_s=None)
+    with pytest.raises(CacheError, match=r"first difference: max_seconds is 30\.0, expected 1\.5; predict with"):
+        predict_split(run, tmp_path / "cache", "eval", "loss", None, overwrite=False, device="cpu")
+
+
+def test_what_is_no_run_is_refused(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no config\.yaml in it, so not a run"):
+        Run.open(tmp_path)
+    (tmp_path / "config.yaml").write_text("seed: 1\n")
+    with pytest.raises(Exception, match=r"config\.yaml: not the config of a run: 'head'"):
+        Run.open(tmp_path)
+    opened = Run.open(run)
+    other = build_head("transformer-dist", 64, 2)
+    assert set(other.state_dict()) != set(opened.load_head("loss").state_dict())
+    with pytest.raises(DataError, match=r"best-nothing\.safetensors: not the weights of this run's head"):
+        opened.load_head("nothing")
