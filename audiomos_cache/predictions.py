@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import pickle
 import reprlib
 import sys
 import zipfile
@@ -17,8 +16,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from audiomos_cache.dataset import clip_id_of
 from audiomos_cache.errors import DataError, OutputExistsError, first_five
+from audiomos_cache.original import original_rows
 from audiomos_cache.targets import HIGHEST, LOWEST
 
 logger = logging.getLogger(__name__)
@@ -27,13 +26,6 @@ ANSWER_NAME = "answer.txt"
 
 _DISTS = ("mi_dist", "ta_dist")
 _FIELDS = ("id", "mi", "ta", *_DISTS)
-_ORIGINAL_FIELDS = {
-    "mi": "overall_score",
-    "ta": "textual_score",
-    "mi_dist": "overall_dist",
-    "ta_dist": "textual_dist",
-}
-_MAX_PT_BYTES = 64 * 2**20  # of its contents: a clip takes about 500
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +121,9 @@ def read_predictions(path: Path) -> Predictions:
         DataError: another kind of file, a line or clip that is not a prediction (named), a clip twice.
         OSError: the file cannot be read.
     """
-    readers = {".jsonl": _jsonl_rows, ".pt": _original_rows}
+    readers = {".jsonl": _jsonl_rows, ".pt": original_rows}
+    if not path.is_file():
+        raise DataError(f"{path}: no such file, expected predictions, .jsonl or .pt; predict and fuse make them")
     if path.suffix not in readers:
         raise DataError(f"{path}: unknown kind of predictions file, expected .jsonl or .pt")
     rows: list[dict[str, Any]] = []
@@ -244,72 +238,3 @@ def _jsonl_rows(path: Path) -> Iterator[tuple[str, object]]:
             except (ValueError, RecursionError) as error:
                 raise DataError(f"{path}:{number}: not a line of JSON: {error}") from error
             yield f"{path}:{number}", row
-
-
-def _original_rows(path: Path) -> Iterator[tuple[str, object]]:
-    """Turn `{wav name: {overall_score, textual_score, overall_dist, textual_dist}}` into our rows."""
-    clips = _load_pt(path)
-    if not isinstance(clips, dict):
-        raise DataError(f"{path}: {reprlib.repr(clips)}, expected a dict of clips")
-    for name, clip in clips.items():
-        place = f"{path}, clip {reprlib.repr(name)}"
-        if not isinstance(name, str) or not isinstance(clip, dict):
-            raise DataError(f"{place}: {reprlib.repr(clip)}, expected a name and a dict of scores")
-        row = {field: clip.get(original) for field, original in _ORIGINAL_FIELDS.items()}
-        values = {key: value.numbers if isinstance(value, _Array) else value for key, value in row.items()}
-        yield place, {"id": clip_id_of(name), **values}
-
-
-class _Dtype:
-    """Stands in for `numpy.dtype` while a `.pt` is read: floats only."""
-
-    def __init__(self, code: str, *_: object) -> None:
-        if code not in ("f2", "f4", "f8"):
-            raise pickle.UnpicklingError(f"dtype {code!r}")
-        self.code = code
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.code = state[1] + self.code  # byte order
-
-
-class _Array:
-    """Stands in for `numpy.ndarray` while a `.pt` is read: one-dimensional, never larger than its bytes."""
-
-    def __init__(self, *_: object) -> None:
-        self.numbers: list[float] = []
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        _, shape, dtype, _, content = state
-        self.numbers = np.frombuffer(content, dtype.code).astype(np.float64).tolist()
-        if shape != (len(self.numbers),):
-            raise pickle.UnpicklingError(f"array of shape {shape}")
-
-
-def _scalar(dtype: _Dtype, content: bytes) -> float:
-    return float(np.frombuffer(content, dtype.code)[0])
-
-
-def _load_pt(path: Path) -> object:
-    """Load a `.pt` with torch's safe loader, and stand-ins for the few numpy names that such a file uses.
-
-    Stand-ins, because numpy's own allocate whatever size the file asks for.
-    """
-    import torch
-
-    allowed: list[Any] = [(_Array, "numpy.ndarray"), (_Dtype, "numpy.dtype")]
-    for module in ("numpy._core.multiarray", "numpy.core.multiarray"):  # numpy 2, numpy 1
-        allowed += [(_Array, f"{module}._reconstruct"), (_scalar, f"{module}.scalar")]
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(entry.file_size for entry in archive.infolist())
-        if size <= _MAX_PT_BYTES:
-            with torch.serialization.safe_globals(allowed):
-                return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # a hostile or damaged file may raise anything
-        raise DataError(
-            f"{path}: damaged, or not predictions of the original system; "
-            "expected numbers, texts and float arrays only; nothing in it was run"
-        ) from error
-    raise DataError(f"{path}: its contents take {size} bytes; a predictions file has at most {_MAX_PT_BYTES}")

@@ -161,6 +161,7 @@ def test_jsonl_refuses_a_bad_list(tmp_path, rows, message):
 
 
 def test_unknown_kind_of_file(tmp_path):
+    (tmp_path / "p.csv").touch()
     with pytest.raises(DataError, match=r"p\.csv: unknown kind of predictions file, expected \.jsonl or \.pt"):
         read_predictions(tmp_path / "p.csv")
 
@@ -313,9 +314,10 @@ def test_a_pt_that_unpacks_to_too_much_is_refused(tmp_path):
         read_predictions(path)
 
 
-def test_a_missing_pt_is_reported_as_missing(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        read_predictions(tmp_path / "p.pt")
+@pytest.mark.parametrize("name", ["p.pt", "p.jsonl"])
+def test_a_missing_file_is_reported_as_missing(tmp_path, name):
+    with pytest.raises(DataError, match=rf"{name}: no such file, expected predictions, \.jsonl or \.pt"):
+        read_predictions(tmp_path / name)
 
 
 # The answer

@@ -6,20 +6,20 @@ import click
 
 
 @click.command
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--labels",
     "labels_path",
     metavar="LIST",
     required=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     help="The clips' scores: lines `name.wav,MI,TA`.",
 )
 @click.option(
     "--system-truth",
     "truth_path",
     metavar="CSV",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     help="The systems' scores: lines `system,MI,TA`. Without it, the means of the list.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")

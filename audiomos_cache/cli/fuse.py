@@ -7,7 +7,7 @@ import click
 METHODS = ("mean", "ridge")
 BESTS = ("loss", "srcc", "combined")
 
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_FILE = click.Path(path_type=Path)
 
 
 @click.command
@@ -16,7 +16,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     metavar="RUN_OR_FILE...",
     nargs=-1,
     required=True,
-    type=click.Path(exists=True, path_type=Path),
+    type=click.Path(path_type=Path),
 )
 @click.option("--method", type=click.Choice(METHODS), default="ridge", help="How to blend; ridge needs --labels.")
 @click.option("--labels", metavar="LIST", type=_FILE, help="The fit split's scores: lines `name.wav,MI,TA`.")

@@ -1,0 +1,77 @@
+"""Which predictions files belong together: those of runs, or a user's own."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from audiomos_cache.errors import DataError
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The files to fuse, one of each split for every name; `fit` is empty where nothing is fitted."""
+
+    names: tuple[str, ...]
+    fit: tuple[Path, ...]
+    apply: tuple[Path, ...]
+    fingerprint: str | None = None
+
+
+def inputs_of_runs(runs: Sequence[Path], fit_split: str | None, apply_split: str, best: str) -> Inputs:
+    """Find the predictions in run folders.
+
+    Raises:
+        DataError: not a run, runs on features of different fingerprints, a run without these predictions.
+    """
+    fingerprints = [_fingerprint(run) for run in runs]
+    for run, fingerprint in zip(runs, fingerprints, strict=True):
+        if fingerprint != fingerprints[0]:
+            raise DataError(
+                f"{run}: trained on features with fingerprint {fingerprint}, but {runs[0]} on "
+                f"{fingerprints[0]}; fuse runs of one cache only"
+            )
+    return Inputs(
+        names=tuple(map(str, runs)),
+        fit=tuple(_predictions_of(run, fit_split, best) for run in runs if fit_split is not None),
+        apply=tuple(_predictions_of(run, apply_split, best) for run in runs),
+        fingerprint=fingerprints[0],
+    )
+
+
+def inputs_of_files(files: Sequence[Path], apply: Sequence[Path], learns: bool) -> Inputs:
+    """Pair the fit split's files with the apply split's. Where nothing is fitted, `files` alone will do.
+
+    Raises:
+        DataError: not as many of the one as of the other.
+    """
+    if not learns:
+        return Inputs(tuple(map(str, files)), fit=(), apply=tuple(apply or files))
+    if len(apply) != len(files):
+        raise DataError(
+            f"{len(apply)} files of the apply split, expected {len(files)}: give --apply FILE once for each "
+            "file of the fit split, in the same order"
+        )
+    return Inputs(tuple(map(str, files)), fit=tuple(files), apply=tuple(apply))
+
+
+def _fingerprint(run: Path) -> str:
+    config = run / "config.yaml"
+    if not config.is_file():
+        raise DataError(f"{run}: no config.yaml, expected the folder of a run that train-head made")
+    try:
+        content = yaml.safe_load(config.read_bytes())
+    except yaml.YAMLError as error:
+        raise DataError(f"{config}: not YAML; train the run again") from error
+    fingerprint = content.get("fingerprint") if isinstance(content, dict) else None
+    if not isinstance(fingerprint, str):
+        raise DataError(f"{config}: fingerprint is {fingerprint!r}, expected a text; train the run again")
+    return fingerprint
+
+
+def _predictions_of(run: Path, split: str, best: str) -> Path:
+    path = run / "predictions" / f"{split}.{best}.jsonl"
+    if not path.is_file():
+        raise DataError(f"{path}: does not exist; make it with audiomos-cache predict --run {run} --split {split}")
+    return path
