@@ -241,9 +241,11 @@ def test_a_loop_of_symlinks(musiceval: Path) -> None:
         load_dataset(musiceval)
 
 
-def test_a_linked_wav_folder_leaves(musiceval: Path, tmp_path: Path) -> None:
+def test_the_wav_folder_may_lie_on_another_disk(musiceval: Path, tmp_path: Path) -> None:
     (tmp_path / "disk2").mkdir()
     (musiceval / "wav").symlink_to(tmp_path / "disk2")
+    assert len(load_dataset(musiceval)["train"]) == 2
+    add_train(musiceval, "../secret.wav,3,3\n")
     with pytest.raises(DataError, match="leaves the dataset folder"):
         load_dataset(musiceval)
 

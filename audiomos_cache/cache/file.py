@@ -64,7 +64,8 @@ class CacheFile:
             self.header = self._header(attributes)
             self._check_places()
         except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
-            raise CacheError(f"{path}: cannot be read as a cache file ({error}); {_REMEDY}") from error
+            reason = " ".join(str(error).split())
+            raise CacheError(f"{path}: cannot be read as a cache file ({reason}); {_REMEDY}") from error
 
     def __len__(self) -> int:
         return len(self._arrays["clips/mi"])
@@ -255,6 +256,7 @@ class CacheFile:
         sound = (
             set(per_clip) == {clips}
             and len(a["text/offsets"]) == len(a["text/prompt/offsets"]) == prompts + 1
+            and len(a["skipped/id/offsets"]) == len(a["skipped/reason/offsets"])
             and all(_monotone(offsets, end) for offsets, end in packed)
             and _monotone(a["audio/offsets"])
             and _monotone(a["text/offsets"])

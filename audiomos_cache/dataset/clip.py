@@ -81,7 +81,9 @@ def check_score(kind: str, value: object) -> float:
 
 
 def inside(folder: Path, *names: str) -> Path:
-    """The path of a file that a list names.
+    """The path of a file that a list names, the last of `names`.
+
+    The folder that holds the audio may itself be a link to another disk: the user put it there, not the list.
 
     Raises:
         DataError: it leaves the folder, on this system or on Windows, by its name or by a symlink.
@@ -89,7 +91,8 @@ def inside(folder: Path, *names: str) -> Path:
     path = folder.joinpath(*names)
     leaves = any(PureWindowsPath(name).anchor or ".." in PureWindowsPath(name).parts for name in names)
     try:
-        leaves = leaves or not path.resolve().is_relative_to(folder.resolve())
+        homes = (folder.resolve(), folder.joinpath(*names[:-1]).resolve())
+        leaves = leaves or not any(path.resolve().is_relative_to(home) for home in homes)
     except (OSError, RuntimeError, ValueError):  # a loop of symlinks, a NUL
         leaves = True
     if leaves or "\\" in "".join(names):
