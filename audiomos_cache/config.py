@@ -45,7 +45,7 @@ class OutputConfig(_Strict):
     bins: int = Field(20, ge=2)
     targets: Literal["gaussian", "one_hot"] = "gaussian"
     sigma: float = Field(0.25, gt=0)
-    ranks: int = Field(5, ge=2)
+    ranks: Literal[5] = 5
 
 
 class TrainingConfig(_Strict):

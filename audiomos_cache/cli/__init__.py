@@ -30,7 +30,7 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            click.echo("Interrupted. What was finished is kept; run the same command again to go on.", err=True)
+            click.echo("Interrupted. What was finished is kept.", err=True)
             ctx.exit(INTERRUPTED)
         except BrokenPipeError:
             raise  # click ends quietly when the reader of a pipe has gone

@@ -85,7 +85,9 @@ class HuggingFaceTextEncoder:
         missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
         if missing:
             raise EncoderError(f"--text-encoder {source}: its weights lack {missing[0]} ({len(missing)} tensors)")
-        return cls(model, tokenizer, name=name, source=source, revision=resolved, device=device)
+        encoder = cls(model, tokenizer, name=name, source=source, revision=resolved, device=device)
+        encoder._refuse_short_positions(source)
+        return encoder
 
     def identity(self) -> Identity:
         """Return all that decides the value of a token."""
@@ -103,8 +105,8 @@ class HuggingFaceTextEncoder:
     def encode(self, prompts: Sequence[str]) -> list[TextFeatures]:
         """Encode prompts that have one and the same number of tokens.
 
-        Each row gets a single padding position more, which nothing attends to: what comes out there is what the
-        encoder gives at any padding position of that prompt.
+        Each row gets a single padding position more, which nothing attends to. RoBERTa gives the same vector at any
+        padding position of a prompt; encoders that number their padding (BERT) give this one at the first.
 
         Raises:
             ValueError: the prompts' numbers of tokens differ.
@@ -121,6 +123,17 @@ class HuggingFaceTextEncoder:
             TextFeatures(row[:length], row[length], cut=len(self._token_ids(prompt, self.max_tokens + 1)) > length)
             for row, prompt in zip(hidden, prompts, strict=True)
         ]
+
+    def _refuse_short_positions(self, source: str) -> None:
+        """Encode one prompt of the most tokens: what cannot, is found out before any clip is encoded."""
+        try:
+            self.encode(["music " * self.max_tokens])
+        except Exception as error:  # each model has its own way to fail
+            reason = " ".join(str(error).split())[:200]
+            raise EncoderError(
+                f"--text-encoder {source}: cannot encode {self.max_tokens} tokens and a padding position: {reason}; "
+                "give an encoder-only model with room for that many"
+            ) from error
 
     def _token_ids(self, prompt: str, max_tokens: int | None = None) -> list[int]:
         ids: list[int] = self._tokenizer(prompt, truncation=True, max_length=max_tokens or self.max_tokens)["input_ids"]

@@ -1,0 +1,163 @@
+"""What `load_audio_encoder` and `load_text_encoder` make of a name, a folder, or a hub repository id."""
+
+import fnmatch
+import shutil
+
+import pytest
+
+from audiomos_cache.encoders import load_audio_encoder, load_text_encoder
+from audiomos_cache.encoders.muq import build_muq
+from audiomos_cache.encoders.tiny import TINY_MUQ_CONFIG, load_roberta_tiny
+from audiomos_cache.errors import ConfigError, EncoderError
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+LOADERS = {"--audio-encoder": load_audio_encoder, "--text-encoder": load_text_encoder}
+
+
+@pytest.fixture(params=LOADERS, ids=["audio", "text"])
+def option(request):
+    return request.param
+
+
+class Hub:
+    """Stands in for the Hugging Face hub: hands out one folder, or fails, and remembers what it was asked for."""
+
+    def __init__(self):
+        self.folder = None
+        self.error = None
+        self.asked = []
+
+    def snapshot_download(self, repo_id, *, revision=None, allow_patterns=None):
+        self.asked.append((repo_id, revision, allow_patterns))
+        if self.error:
+            raise self.error
+        return str(self.folder)
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    hub = Hub()
+    monkeypatch.setattr("huggingface_hub.snapshot_download", hub.snapshot_download)
+    return hub
+
+
+@pytest.fixture(scope="session")
+def repositories(tmp_path_factory):
+    """A folder in the hub's cache for each option."""
+    root = tmp_path_factory.mktemp("hub")
+    audio, text = (root / kind / "snapshots" / COMMIT for kind in ("audio", "text"))
+    muq = build_muq(TINY_MUQ_CONFIG)
+    muq.config.w2v2_config.pop("_attn_implementation")
+    muq.save_pretrained(audio)
+    roberta = load_roberta_tiny()
+    roberta._model.save_pretrained(text)
+    roberta._tokenizer.save_pretrained(text)
+    return {"--audio-encoder": audio, "--text-encoder": text}
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--audio-encoder", "--audio-encoder mu: not one of muq, muq-tiny, nor a folder or hub id (those have a /)"),
+        (
+            "--text-encoder",
+            "--text-encoder mu: not one of roberta, roberta-tiny, nor a folder or hub id (those have a /)",
+        ),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_known_ones(option, message):
+    with pytest.raises(ConfigError) as caught:
+        LOADERS[option]("mu")
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/no/where", "~/muq", "one/two/three"])
+def test_a_folder_that_is_not_there_is_refused_without_asking_the_hub(option, name, hub):
+    with pytest.raises(EncoderError) as caught:
+        LOADERS[option](name)
+    assert str(caught.value) == f"{option} {name}: no such folder, and not a hub id of the form owner/name"
+    assert hub.asked == []
+
+
+def test_a_revision_of_a_folder_is_refused(option, tmp_path):
+    with pytest.raises(EncoderError) as caught:
+        LOADERS[option](str(tmp_path), revision="main")
+    assert str(caught.value) == f"{option} {tmp_path}: is a folder, and a folder has no revision 'main' to pin"
+
+
+@pytest.mark.parametrize(("option", "name"), [("--audio-encoder", "muq-tiny"), ("--text-encoder", "roberta-tiny")])
+def test_a_revision_of_a_built_in_encoder_is_refused(option, name):
+    with pytest.raises(ConfigError) as caught:
+        LOADERS[option](name, revision="main")
+    assert str(caught.value) == f"{name} is made by code and has no revision 'main' to pin"
+
+
+def test_without_a_network_the_message_says_what_to_do(option, hub):
+    hub.error = ConnectionError("Failed to resolve\n 'huggingface.co'")
+    with pytest.raises(EncoderError) as caught:
+        LOADERS[option]("someone/model")
+    assert str(caught.value) == (
+        f"{option} someone/model: cannot be fetched from the Hugging Face hub "
+        "(ConnectionError: Failed to resolve 'huggingface.co'). On a machine with a network run "
+        f"`hf download someone/model`, copy the folder here, and give {option} its path"
+    )
+
+
+@pytest.mark.parametrize(
+    ("option", "name", "repository"),
+    [
+        ("--audio-encoder", "muq", "OpenMuQ/MuQ-large-msd-iter"),
+        ("--text-encoder", "roberta", "FacebookAI/roberta-base"),
+        ("--audio-encoder", "someone/muq", "someone/muq"),
+        ("--text-encoder", "someone/bert", "someone/bert"),
+    ],
+)
+def test_the_resolved_revision_is_recorded(option, name, repository, hub, repositories):
+    hub.folder = repositories[option]
+    encoder = LOADERS[option](name, revision="v1.0")
+    assert encoder.provenance() == {"source": repository, "revision": COMMIT}
+    assert encoder.name == name and not encoder.untrained
+    [(asked_repository, asked_revision, _)] = hub.asked
+    assert (asked_repository, asked_revision) == (repository, "v1.0")
+
+
+def test_where_the_weights_came_from_is_no_part_of_the_identity(option, hub, repositories, tmp_path):
+    hub.folder = repositories[option]
+    copy = shutil.copytree(hub.folder, tmp_path / "copy")
+    from_hub, from_folder = LOADERS[option]("someone/model"), LOADERS[option](str(copy))
+    assert from_hub.identity() == from_folder.identity()
+    assert from_hub.provenance() != from_folder.provenance()
+
+
+@pytest.mark.parametrize(
+    ("option", "files"),
+    [
+        ("--audio-encoder", ["config.json", "model.safetensors"]),
+        (
+            "--text-encoder",
+            ["config.json", "model.safetensors", "model-00001-of-00002.safetensors", "model.safetensors.index.json",
+             "tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "merges.txt", "spiece.model",
+             "special_tokens_map.json"],
+        ),
+    ],
+)  # fmt: skip
+def test_only_what_is_needed_is_fetched_and_nothing_pickled(option, files, hub, repositories):
+    hub.folder = repositories[option]
+    LOADERS[option]("someone/model")
+    [(_, revision, patterns)] = hub.asked
+    assert revision is None
+
+    def is_fetched(file):
+        return any(fnmatch.fnmatch(file, pattern) for pattern in patterns)
+
+    assert [file for file in files if not is_fetched(file)] == []
+    unwanted = ["pytorch_model.bin", "model.bin", "model.pt", "pytorch_model.bin.index.json", "modeling_custom.py",
+                "tf_model.h5", "model.onnx", "flax_model.msgpack", "rust_model.ot"]  # fmt: skip
+    assert [file for file in unwanted if is_fetched(file)] == []
+
+
+def test_a_folder_is_preferred_to_a_repository_of_the_same_name(hub, repositories, tmp_path, monkeypatch):
+    shutil.copytree(repositories["--audio-encoder"], tmp_path / "someone" / "muq")
+    monkeypatch.chdir(tmp_path)
+    assert load_audio_encoder("someone/muq").provenance() == {"source": "someone/muq", "revision": "local"}
+    assert hub.asked == []

@@ -1,0 +1,244 @@
+import itertools
+
+import pytest
+import torch
+
+from audiomos_cache.config import HeadConfig, load_head_config, preset_names
+from audiomos_cache.errors import ConfigError
+from audiomos_cache.heads import build_head
+
+AUDIO_DIM, TEXT_DIM = 32, 24
+FIELDS = ("mi", "ta", "mi_dist", "ta_dist", "mi_logits", "ta_logits")
+
+# Their gradient is zero by construction: a softmax does not see what is added to all of its inputs, and the recurrent
+# weights of one step from a zero state see only zeros.
+WITHOUT_GRADIENT = ("pooling.weight.bias", "lstm.weight_hh_l0")
+
+
+@pytest.fixture(params=preset_names())
+def preset(request):
+    return request.param
+
+
+def output_kind(preset):
+    return load_head_config(preset)[1].output.kind
+
+
+def tiny(preset, randomise=lambda head: head):
+    torch.manual_seed(0)
+    return randomise(build_head(preset, AUDIO_DIM, TEXT_DIM)).eval()
+
+
+def assert_equal_rows(output, i, expected, j, atol=1e-5):
+    """Compare row i of one output with row j of another, in all that a head says."""
+    for field in FIELDS:
+        got, want = getattr(output, field), getattr(expected, field)
+        assert (got is None) == (want is None), field
+        if got is not None:
+            assert got[i].isfinite().all() and torch.allclose(got[i], want[j], atol=atol, rtol=0), field
+
+
+def test_shapes(preset, make_clips):
+    output = tiny(preset)(*make_clips([7, 3, 5], [4, 6, 1]))
+    kind = output_kind(preset)
+    assert output.mi.shape == output.ta.shape == (3,)
+    assert output.mi.dtype == torch.float32
+    for dist in (output.mi_dist, output.ta_dist):
+        if kind == "distribution":
+            assert dist.shape == (3, 20)
+            assert torch.allclose(dist.sum(dim=1), torch.ones(3), atol=1e-6) and (dist >= 0).all()
+        else:
+            assert dist is None
+    for logits in (output.mi_logits, output.ta_logits):
+        assert logits.shape == (3, 4) if kind == "coral" else logits is None
+
+
+def test_a_clip_has_the_same_scores_alone_and_in_a_padded_batch(preset, make_clips, randomise):
+    head, clips = tiny(preset, randomise), make_clips([40, 9, 1, 23], [3, 12, 7, 1])
+    with torch.no_grad():
+        together = head(*clips)
+        for i in range(4):
+            assert_equal_rows(together, i, head(*clips.row(i)), 0)
+    assert together.mi.std() > 1e-3 and together.ta.std() > 1e-3  # the clips are told apart
+
+
+def test_permuting_the_batch_permutes_the_output(preset, make_clips, randomise):
+    head, clips, order = tiny(preset, randomise), make_clips([40, 9, 1, 23], [3, 12, 7, 1]), [2, 0, 3, 1]
+    with torch.no_grad():
+        output, permuted = head(*clips), head(*clips.permuted(order))
+    for i, j in enumerate(order):
+        assert_equal_rows(permuted, i, output, j)
+
+
+def test_the_order_of_the_frames_counts_where_there_is_a_temporal_layer(preset, make_clips, randomise):
+    head, clips = tiny(preset, randomise), make_clips([20], [5])
+    with torch.no_grad():
+        forward = head(*clips)
+        clips.frames = clips.frames.flip(1)
+        backward = head(*clips)
+    same = load_head_config(preset)[1].temporal.kind == "none"
+    assert torch.allclose(forward.mi, backward.mi, atol=1e-5) == same
+
+
+def test_the_prompt_counts_for_ta_alone(preset, make_clips, randomise):
+    head, clips = tiny(preset, randomise), make_clips([20], [5])
+    with torch.no_grad():
+        before = head(*clips)
+        clips.tokens = clips.tokens + 1
+        after = head(*clips)
+    assert torch.equal(before.mi, after.mi)
+    assert not torch.allclose(before.ta, after.ta, atol=1e-4)
+
+
+def test_a_clip_of_one_frame_has_finite_scores_and_gradients(preset, make_clips):
+    head = tiny(preset).train()
+    output = head(*make_clips([1], [1]))
+    (output.mi + output.ta).sum().backward()
+    assert output.mi.isfinite().all() and output.ta.isfinite().all()
+    for name, parameter in head.named_parameters():
+        assert parameter.grad.isfinite().all(), name
+
+
+def test_every_parameter_gets_a_gradient(preset, make_clips, randomise):
+    head = tiny(preset, randomise)
+    output = head(*make_clips([7, 3, 5], [4, 6, 2]))
+    (output.mi + output.ta).sum().backward()
+    gradients = {name: parameter.grad for name, parameter in head.named_parameters()}
+    assert [name for name, gradient in gradients.items() if gradient is None] == []
+    zero = [name for name, gradient in gradients.items() if gradient.abs().max() < 1e-6]
+    assert [name for name in zero if not name.endswith(WITHOUT_GRADIENT)] == []
+
+
+def test_mi_and_ta_share_only_the_temporal_layer(preset, make_clips, randomise):
+    head = tiny(preset, randomise)
+    head(*make_clips([7, 3], [4, 6])).ta.sum().backward()
+    moved = {name.split(".")[0] for name, parameter in head.named_parameters() if parameter.grad is not None}
+    config = load_head_config(preset)[1]
+    shared = config.temporal.kind != "none" and config.fusion.kind != "decoupled"
+    assert moved == ({"fusion", "ta", "temporal"} if shared else {"fusion", "ta"})
+
+
+def test_features_in_half_precision_move_a_score_by_less_than_two_thousandths(preset, make_clips, randomise):
+    head = build_head(preset).eval()
+    randomise(head, scale=0.02)
+    clips = make_clips([60, 60, 60], [12, 12, 12], audio_dim=1024, text_dim=768)
+    with torch.no_grad():
+        full = head(*clips)
+        clips.frames, clips.tokens = clips.frames.half().float(), clips.tokens.half().float()
+        rounded = head(*clips)
+    for exact, near in ((full.mi, rounded.mi), (full.ta, rounded.ta)):
+        assert 0 < (exact - near).abs().max() < 0.002
+
+
+def test_dropout_is_on_in_training_alone(preset, make_clips, randomise):
+    head, clips = tiny(preset, randomise), make_clips([20], [5])
+    with torch.no_grad():
+        assert torch.equal(head(*clips).ta, head(*clips).ta)
+        head.train()
+        assert not torch.equal(head(*clips).ta, head(*clips).ta)
+
+
+@pytest.mark.parametrize(("which", "word"), [("frame_mask", "frame"), ("token_mask", "token")])
+def test_a_clip_without_anything_valid_is_refused(preset, make_clips, which, word):
+    clips = make_clips([7, 3, 5], [4, 6, 2])
+    getattr(clips, which)[1] = False
+    with pytest.raises(ValueError) as caught:
+        tiny(preset)(*clips)
+    assert str(caught.value) == f"row 1 of the batch has no valid {word}; every clip needs at least one"
+
+
+def test_weights_depend_on_the_seed_alone(preset):
+    def weights(seed):
+        torch.manual_seed(seed)
+        return torch.cat([parameter.flatten() for parameter in build_head(preset, AUDIO_DIM, TEXT_DIM).parameters()])
+
+    assert torch.equal(weights(1984), weights(1984))
+    assert not torch.equal(weights(1984), weights(1990))
+
+
+def all_configs():
+    """Every way to put a head together."""
+    temporals = ("transformer", "bilstm", "none")
+    poolings = ("attentive", "mean", "mean_std")
+    fusions = ("cross_attention", "decoupled", "concat", "none")
+    downstreams = ("mlp", "lstm")
+    outputs = ("scalar", "distribution", "coral")
+    for temporal, pooling, fusion, downstream, output in itertools.product(
+        temporals, poolings, fusions, downstreams, outputs
+    ):
+        if fusion == "decoupled" and temporal == "none":
+            continue  # refused: see test_config.py
+        yield HeadConfig.model_validate(
+            {
+                "temporal": {"kind": temporal, "layers": 2, "heads": 2},
+                "pooling": pooling,
+                "fusion": {"kind": fusion, "heads": 2},
+                "downstream": downstream,
+                "output": {"kind": output},
+            }
+        )
+
+
+def test_every_combination_of_parts_is_a_head(make_clips):
+    """Builds, runs, trains, and keeps a clip's scores alone and padded, down to a clip of one frame."""
+    clips = make_clips([6, 1], [1, 4], audio_dim=8, text_dim=6)
+    combinations = 0
+    for config in all_configs():
+        head = build_head(config, audio_dim=8, text_dim=6).eval()
+        together = head(*clips)
+        for i in range(2):
+            assert_equal_rows(together, i, head(*clips.row(i)), 0)
+        (together.mi + together.ta).sum().backward()
+        for name, parameter in head.named_parameters():
+            assert parameter.grad is not None and parameter.grad.isfinite().all(), (config, name)
+        combinations += 1
+    assert combinations == 3 * 3 * 4 * 2 * 3 - 3 * 2 * 3
+
+
+def test_what_is_set_reaches_the_parts():
+    settings = {
+        "temporal": {"kind": "transformer", "layers": 3, "heads": 2, "feedforward": 512},
+        "pooling": "mean_std",
+        "fusion": {"kind": "cross_attention", "common_dim": 256, "heads": 8},
+        "output": {"kind": "distribution", "bins": 7},
+        "dropout": 0.15,
+    }
+    head = build_head(HeadConfig.model_validate(settings), audio_dim=64, text_dim=TEXT_DIM)
+    shapes = {name: tuple(parameter.shape) for name, parameter in head.named_parameters()}
+    assert len(head.temporal.layers) == 3
+    assert all(layer.attention.heads == 2 for layer in head.temporal.layers)
+    assert shapes["temporal.layers.2.linear1.weight"] == (32, 64)  # 512 * 64 / 1024
+    assert shapes["fusion.audio_projection.weight"] == (16, 64)  # 256 * 64 / 1024
+    assert shapes["fusion.text_projection.weight"] == (16, TEXT_DIM)
+    assert head.fusion.attention.heads == 8
+    assert shapes["mi.0.layers.0.weight"] == (32, 2 * 64) and shapes["ta.0.layers.0.weight"] == (24, 2 * 16)
+    assert shapes["mi.1.linear.weight"] == (7, 16) and shapes["ta.1.linear.weight"] == (7, 12)
+    assert {module.p for module in head.modules() if isinstance(module, torch.nn.Dropout)} == {0.15}
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_the_layers_that_are_set_reach_a_bilstm(layers):
+    config = HeadConfig.model_validate({"temporal": {"kind": "bilstm", "layers": layers}})
+    lstm = build_head(config, AUDIO_DIM, TEXT_DIM).temporal.lstm
+    assert (lstm.num_layers, lstm.dropout) == (layers, 0.3 if layers > 1 else 0)
+
+
+def test_attention_heads_that_do_not_divide_the_frames_are_refused():
+    config = HeadConfig.model_validate({"temporal": {"heads": 3}})
+    with pytest.raises(ConfigError) as caught:
+        build_head(config, AUDIO_DIM, TEXT_DIM)
+    assert str(caught.value) == "temporal.heads: 3 does not divide 32, the width of the frames"
+
+
+def test_a_preset_is_built_from_its_name_or_its_config():
+    torch.manual_seed(0)
+    by_name = build_head("pooling-dist", AUDIO_DIM, TEXT_DIM).state_dict()
+    torch.manual_seed(0)
+    by_config = build_head(load_head_config("pooling-dist")[1], AUDIO_DIM, TEXT_DIM).state_dict()
+    assert list(by_name) == list(by_config)
+    assert all(torch.equal(by_name[name], by_config[name]) for name in by_name)
+
+
+def test_an_unknown_preset_is_refused():
+    with pytest.raises(ConfigError, match="--head transformer-dits: no such preset; known are cross-attention-dist, "):
+        build_head("transformer-dits")

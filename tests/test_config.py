@@ -1,0 +1,242 @@
+import pytest
+
+from audiomos_cache.config import (
+    HeadConfig,
+    load_head_config,
+    preset_names,
+    presets_folder,
+    scaled,
+    scaled_lr,
+)
+from audiomos_cache.errors import ConfigError
+
+PRESETS = [
+    "cross-attention-dist",
+    "decoupled-dist",
+    "decoupled-lstm-dist",
+    "pooling-dist",
+    "transformer-coral",
+    "transformer-dist",
+    "transformer-onehot",
+    "transformer-scalar",
+]
+
+
+@pytest.fixture
+def yaml_file(tmp_path):
+    def write(content):
+        path = tmp_path / "mine.yaml"
+        path.write_text(content, encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+def message_of(head, *overrides):
+    with pytest.raises(ConfigError) as caught:
+        load_head_config(head, overrides)
+    return str(caught.value)
+
+
+def test_the_presets_are_found():
+    assert preset_names() == PRESETS
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_loads_under_its_name(name):
+    loaded, config = load_head_config(name)
+    assert loaded == name
+    assert isinstance(config, HeadConfig)
+
+
+# Temporal, fusion, downstream, output, targets.
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("cross-attention-dist", ("none", "cross_attention", "mlp", "distribution", "gaussian")),
+        ("decoupled-dist", ("transformer", "decoupled", "mlp", "distribution", "gaussian")),
+        ("decoupled-lstm-dist", ("transformer", "decoupled", "lstm", "distribution", "gaussian")),
+        ("pooling-dist", ("none", "concat", "mlp", "distribution", "gaussian")),
+        ("transformer-coral", ("transformer", "cross_attention", "mlp", "coral", "gaussian")),
+        ("transformer-dist", ("transformer", "cross_attention", "mlp", "distribution", "gaussian")),
+        ("transformer-onehot", ("transformer", "cross_attention", "mlp", "distribution", "one_hot")),
+        ("transformer-scalar", ("transformer", "cross_attention", "mlp", "scalar", "gaussian")),
+    ],
+)
+def test_a_preset_is_what_its_name_says(name, parts):
+    _, config = load_head_config(name)
+    found = (config.temporal.kind, config.fusion.kind, config.downstream, config.output.kind, config.output.targets)
+    assert found == parts
+    assert config.pooling == "attentive"
+
+
+def test_the_published_numbers():
+    _, config = load_head_config("transformer-dist")
+    assert config.model_dump() == {
+        "temporal": {"kind": "transformer", "layers": 1, "heads": 4, "feedforward": 2048},
+        "pooling": "attentive",
+        "fusion": {"kind": "cross_attention", "common_dim": 768, "heads": 4},
+        "downstream": "mlp",
+        "output": {"kind": "distribution", "bins": 20, "targets": "gaussian", "sigma": 0.25, "ranks": 5},
+        "dropout": 0.3,
+        "training": {"lr": 5e-5, "weight_decay": 0.01, "batch_size": 32, "max_epochs": 100, "patience": 15},
+    }
+
+
+@pytest.mark.parametrize("width", [256, 384, 512, 768, 2048])
+def test_at_the_published_width_nothing_is_scaled(width):
+    assert scaled(width, 1024) == width
+    assert scaled(width, 1024, multiple_of=4) == width
+
+
+@pytest.mark.parametrize(
+    ("width", "audio_dim", "multiple_of", "result"),
+    [(2048, 128, 1, 256), (768, 128, 4, 96), (384, 128, 1, 48), (512, 1, 1, 1), (768, 4, 4, 4), (768, 10, 4, 8)],
+)
+def test_widths_are_scaled_by_hand(width, audio_dim, multiple_of, result):
+    assert scaled(width, audio_dim, multiple_of) == result
+
+
+def test_the_learning_rate_grows_as_the_frames_get_narrower():
+    assert scaled_lr(5e-5, 1024) == 5e-5
+    assert scaled_lr(5e-5, 128) == pytest.approx(4e-4)
+
+
+def test_an_unknown_preset_is_refused_with_the_known_ones():
+    assert message_of("transformer-dits") == (
+        f"--head transformer-dits: no such preset; known are {', '.join(PRESETS)}, or give a .yaml file"
+    )
+
+
+def test_a_file_of_ones_own_is_named_by_its_stem(yaml_file):
+    name, config = load_head_config(yaml_file("pooling: mean_std\noutput: {bins: 9}\n"))
+    assert name == "mine"
+    assert config.pooling == "mean_std" and config.output.bins == 9
+    assert config.temporal == load_head_config("transformer-dist")[1].temporal  # what it leaves out
+
+
+def test_a_config_cannot_be_changed():
+    _, config = load_head_config("transformer-dist")
+    with pytest.raises(ValueError, match="frozen"):
+        config.dropout = 0.5
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    path = tmp_path / "nowhere.yaml"
+    assert message_of(str(path)) == f"{path}: cannot be read as YAML: [Errno 2] No such file or directory: '{path}'"
+
+
+@pytest.mark.parametrize(
+    ("content", "found"), [("[1, 2]", "list"), ("just words", "str"), ("", "NoneType"), ("3.5", "float")]
+)
+def test_yaml_that_is_no_mapping_is_refused(yaml_file, content, found):
+    path = yaml_file(content)
+    assert message_of(path) == f"{path}: found {found}, expected keys such as temporal, pooling, output"
+
+
+@pytest.mark.parametrize("content", ["pooling: [", "a: b: c", "!!python/object/apply:os.getcwd []", "pooling: &a [*b]"])
+def test_yaml_that_cannot_be_read_is_refused_in_one_line(yaml_file, content):
+    path = yaml_file(content)
+    message = message_of(path)
+    assert message.startswith(f"{path}: cannot be read as YAML: ") and "\n" not in message
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    assert message_of(str(path)).startswith(f"{path}: cannot be read as YAML: ")
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("poling: mean", "poling: unknown key"),
+        ("temporal: {layer: 2}", "temporal.layer: unknown key"),
+        ("pooling: atention", "pooling: 'atention' is not one of attentive, mean, mean_std"),
+        ("temporal: {kind: lstm}", "temporal.kind: 'lstm' is not one of transformer, bilstm, none"),
+        ("temporal: {layers: 0}", "temporal.layers: 0: input should be greater than or equal to 1"),
+        ("temporal: {layers: 1.5}", "temporal.layers: 1.5: input should be a valid integer, got a number with a "
+         "fractional part"),
+        ("dropout: 1", "dropout: 1: input should be less than 1"),
+        ("output: {bins: 1}", "output.bins: 1: input should be greater than or equal to 2"),
+        ("output: {sigma: 0}", "output.sigma: 0: input should be greater than 0"),
+        ("output: {sigma: .inf}", "output.sigma: inf: input should be a finite number"),
+        ("training: {lr: .nan}", "training.lr: nan: input should be a finite number"),
+        ("training: {lr: fast}", "training.lr: 'fast': input should be a valid number, unable to parse string as a "
+         "number"),
+        ("training: {patience: }", "training.patience: None: input should be a valid integer"),
+    ],
+)  # fmt: skip
+def test_a_problem_is_named_by_its_key(yaml_file, content, problem):
+    path = yaml_file(content)
+    assert message_of(path) == f"{path}: {problem}"
+
+
+def test_decoupled_fusion_without_a_temporal_layer_is_refused(yaml_file):
+    path = yaml_file("temporal: {kind: none}\nfusion: {kind: decoupled}")
+    assert message_of(path) == (
+        f"{path}: fusion.kind: 'decoupled' looks past the temporal layer, and temporal.kind is 'none'; "
+        "use 'cross_attention'"
+    )
+
+
+def test_all_problems_are_reported_at_once(yaml_file):
+    path = yaml_file("pooling: max\nextra: 1\ntemporal: {heads: 0}\ntraining: {lr: -1}")
+    message = message_of(path)
+    assert message.startswith(f"{path}: ")
+    assert sorted(message.removeprefix(f"{path}: ").split("; ")) == [
+        "extra: unknown key",
+        "pooling: 'max' is not one of attentive, mean, mean_std",
+        "temporal.heads: 0: input should be greater than or equal to 1",
+        "training.lr: -1: input should be greater than 0",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("override", "group", "key", "value"),
+    [
+        ("temporal.layers=3", "temporal", "layers", 3),
+        ("training.lr=1e-4", "training", "lr", 1e-4),
+        ("training.lr=1E-4", "training", "lr", 1e-4),
+        ("training.lr=0.001", "training", "lr", 1e-3),
+        ("training.batch_size=1e2", "training", "batch_size", 100),
+        ("output.targets=one_hot", "output", "targets", "one_hot"),
+        ("fusion.kind=none", "fusion", "kind", "none"),
+    ],
+)
+def test_an_override_replaces_one_value(override, group, key, value):
+    _, plain = load_head_config("transformer-dist")
+    name, config = load_head_config("transformer-dist", (override,))
+    assert name == "transformer-dist"
+    assert config.model_dump() == plain.model_dump() | {group: plain.model_dump()[group] | {key: value}}
+
+
+def test_the_last_of_several_overrides_wins():
+    _, config = load_head_config("transformer-dist", ("dropout=0.1", "pooling=mean", "dropout=0.2"))
+    assert (config.dropout, config.pooling) == (0.2, "mean")
+
+
+def test_an_override_changes_no_later_load():
+    load_head_config("transformer-dist", ("temporal.layers=3",))
+    assert load_head_config("transformer-dist")[1].temporal.layers == 1
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("pooling", "--set pooling: expected key=value, such as temporal.layers=2"),
+        ("=3", "--set =3: expected key=value, such as temporal.layers=2"),
+        ("pooling=[", "--set pooling=[: the value is not valid YAML"),
+        ("pooling.kind=mean", "--set pooling.kind=mean: pooling is a value, not a group of keys"),
+    ],
+)
+def test_an_override_that_is_none_is_refused(override, message):
+    assert message_of("transformer-dist", override) == message
+
+
+def test_a_wrong_value_names_the_preset_and_the_overrides():
+    path = presets_folder() / "transformer-dist.yaml"
+    assert message_of("transformer-dist", "pooling=max", "temporal.width=3") == (
+        f"{path} with pooling=max temporal.width=3: temporal.width: unknown key; "
+        "pooling: 'max' is not one of attentive, mean, mean_std"
+    )
