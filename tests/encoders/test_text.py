@@ -321,5 +321,5 @@ def test_an_encoder_with_too_few_positions_is_refused_at_load(tmp_path):
     config = RobertaConfig.from_dict({**tiny._model.config.to_dict(), "max_position_embeddings": 100})
     RobertaModel(config, add_pooling_layer=False).save_pretrained(tmp_path)
     tiny._tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(EncoderError, match=r"cannot encode 128 tokens and a padding position: .*; give an encoder-only"):
+    with pytest.raises(EncoderError, match=r"cannot encode 128 tokens and a padding position: .*; give an encoder"):
         load_text_encoder(str(tmp_path))

@@ -12,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from audiomos_cache.errors import OutputExistsError
+from audiomos_cache.testing import music
 from audiomos_cache.testing.music import (
     DEMO_SYSTEMS,
     SAMPLE_RATE_HZ,
@@ -21,7 +22,6 @@ from audiomos_cache.testing.music import (
     PromptWords,
     damage,
     make_dataset,
-    music,
     render_prompt,
 )
 

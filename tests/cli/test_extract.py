@@ -1,0 +1,369 @@
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from click.testing import CliRunner
+
+from audiomos_cache import encoders
+from audiomos_cache.cache import CacheReader
+from audiomos_cache.cli import main
+from audiomos_cache.testing import FakeAudioEncoder, FakeTextEncoder, make_dataset
+
+# Imports once, then runs our command line in a new process for each line of arguments that it reads. Encoding is
+# slow, and every clip a part, so that a signal finds the extraction at work. Nothing may be computed before the
+# fork: torch's threads do not survive it.
+LAUNCHER = """
+import json, os, sys, time
+from functools import partial
+from torchaudio.transforms import Resample
+from transformers import PreTrainedTokenizerFast, RobertaModel
+from transformers.models.wav2vec2_conformer.modeling_wav2vec2_conformer import Wav2Vec2ConformerEncoder
+from muq.muq.muq import MuQ
+from audiomos_cache import extraction
+from audiomos_cache.cli import main
+from audiomos_cache.encoders.muq import MuQEncoder
+
+def slow(self, waveforms, encode=MuQEncoder.encode):
+    time.sleep(seconds)
+    return encode(self, waveforms)
+
+MuQEncoder.encode = slow
+extraction.PartWriter = partial(extraction.PartWriter, clips_per_part=1)
+print("ready", flush=True)
+for line in sys.stdin:
+    log, seconds, arguments = json.loads(line)
+    pid = os.fork()
+    if not pid:
+        for stream in (1, 2):
+            os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+        main(arguments)
+    print(pid, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+"""
+
+
+def run(*arguments):
+    """Run a command that must succeed."""
+    result = CliRunner().invoke(main, list(map(str, arguments)), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def fail(*arguments):
+    """Run a command that must end with our error, and give its one line."""
+    result = CliRunner().invoke(main, list(map(str, arguments)), catch_exceptions=False)
+    assert (result.exit_code, result.stdout) == (1, ""), result.output
+    (line,) = result.stderr.splitlines()
+    return line
+
+
+def fail_after_notices(*arguments):
+    """As `fail`, where the encoders have said that they are untrained."""
+    result = CliRunner().invoke(main, list(map(str, arguments)), catch_exceptions=False)
+    assert (result.exit_code, result.stdout) == (1, ""), result.output
+    first, second, line = result.stderr.splitlines()
+    assert all("is untrained" in notice for notice in (first, second))
+    return line
+
+
+def misuse(*arguments):
+    """Run a command that is not used as it should be, and give the last line."""
+    result = CliRunner().invoke(main, list(map(str, arguments)), catch_exceptions=False)
+    assert (result.exit_code, result.stdout) == (2, ""), result.output
+    return result.stderr.splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return make_dataset(tmp_path_factory.mktemp("music") / "data", prompts=3, seconds=(0.5, 1.0))
+
+
+@pytest.fixture
+def fakes(monkeypatch):
+    audio, text = FakeAudioEncoder(), FakeTextEncoder()
+    monkeypatch.setattr(encoders, "load_audio_encoder", lambda *_: audio)
+    monkeypatch.setattr(encoders, "load_text_encoder", lambda *_: text)
+    return audio, text
+
+
+class Launcher:
+    def __init__(self, process, folder):
+        self.process, self.folder = process, folder
+
+    def start(self, log, *arguments, seconds=0.15):
+        """Start a process that takes so many seconds for a clip."""
+        self.process.stdin.write(json.dumps([str(self.folder / log), seconds, list(map(str, arguments))]) + "\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
+
+    def end(self, log):
+        """Exit code and output."""
+        return int(self.process.stdout.readline()), (self.folder / log).read_text().splitlines()
+
+
+@contextmanager
+def launcher(folder):
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", LAUNCHER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    ) as process:
+        try:
+            assert process.stdout.readline() == "ready\n"
+            yield Launcher(process, folder)
+        finally:
+            process.kill()
+
+
+def wait_for_parts(cache, count):
+    end = time.monotonic() + 30
+    while len(list(cache.glob("train.parts/*.h5"))) < count:
+        assert time.monotonic() < end, "no part in 30 s"
+        time.sleep(0.002)
+
+
+def test_interrupted_then_killed_three_times_it_ends_with_the_same_bytes(data, tmp_path):
+    moments = random.Random(7)
+    cache = tmp_path / "cache"
+    options = ("--data", data, "--split", "train", "--audio-encoder", "muq-tiny", "--text-encoder", "roberta-tiny",
+               "--pad-to", "2", "--device", "cpu", "--batch-size", "1", "--cache")  # fmt: skip
+    with launcher(tmp_path) as processes:
+        processes.start("whole.log", "extract", *options, tmp_path / "whole", seconds=0)
+        code, lines = processes.end("whole.log")
+        assert code == 0
+        assert lines[-1] == f"train: 8 clips (8 encoded) in {tmp_path}/whole/train.h5"
+
+        pid = processes.start("interrupted.log", "extract", *options, cache)
+        wait_for_parts(cache, 1)
+        os.kill(pid, signal.SIGINT)
+        code, lines = processes.end("interrupted.log")
+        assert code == 130
+        notices, (last,) = lines[:2], lines[2:]
+        assert [line.partition(":")[0] for line in notices] == ["muq-tiny is untrained", "roberta-tiny is untrained"]
+        assert last.startswith("Interrupted. What was finished is kept")
+
+        for _ in range(3):
+            done = len(list(cache.glob("train.parts/*.h5")))
+            pid = processes.start("killed.log", "extract", *options, cache)
+            wait_for_parts(cache, done + 1)
+            time.sleep(moments.uniform(0, 0.14))
+            os.kill(pid, signal.SIGKILL)
+            assert processes.end("killed.log")[0] == -signal.SIGKILL
+            assert not (cache / "train.h5").exists()
+
+        done = len(list(cache.glob("train.parts/*.h5")))
+        assert 4 <= done < 8
+        processes.start("rest.log", "extract", *options, cache, seconds=0)
+        code, lines = processes.end("rest.log")
+    assert code == 0
+    assert lines[-1] == f"train: 8 clips ({8 - done} encoded) in {cache}/train.h5"
+    assert (cache / "train.h5").read_bytes() == (tmp_path / "whole" / "train.h5").read_bytes()
+    assert sorted(path.name for path in cache.iterdir()) == ["train.h5", "train.lock"]
+    reader = CacheReader(cache, "train")
+    assert (reader.audio_dim, reader.text_dim, len(reader)) == (128, 64, 8)
+    assert set(reader.frames) == {50}  # 2 s at 25 Hz
+    frames = [reader.read_frames(i) for i in range(8)]
+    assert all(12 <= len(rows) <= 26 and np.isfinite(rows).all() and rows.std() > 0.1 for rows in frames)
+
+
+def test_all_splits_with_a_line_each_on_stdout(data, tmp_path, fakes):
+    cache = tmp_path / "cache"
+    result = run("extract", "--data", data, "--cache", cache, "--pad-to", "none")
+    splits = ("train", "dev", "test", "eval")
+    assert result.stdout.splitlines() == [f"{split}: 8 clips (8 encoded) in {cache}/{split}.h5" for split in splits]
+    assert result.stderr.splitlines() == [
+        "fake-audio is untrained: shows that the pipeline works, not how good MuQ is",
+        "fake-text is untrained: shows that the pipeline works, not how good MuQ is",
+        *(f"extract {split}: 8 of 8 clips, 0 s" for split in splits),
+    ]
+    rows = [line.split(",") for line in (data / "sets" / "dev_mos_list.txt").read_text().splitlines()]
+    reader = CacheReader(cache, "dev")
+    assert reader.ids == [name.removesuffix(".wav") for name, _, _ in rows]
+    np.testing.assert_array_equal(reader.mi, [float(mi) for _, mi, _ in rows])
+    np.testing.assert_array_equal(reader.ta, [float(ta) for _, _, ta in rows])
+    assert np.isnan(CacheReader(cache, "eval").mi).all()
+    seconds = [soundfile.info(data / "wav" / name).duration for name, _, _ in rows]
+    np.testing.assert_allclose(reader.valid_frames, [np.floor(10 * s + 1e-2) for s in seconds], atol=1)
+
+    result = run("extract", "--data", data, "--cache", cache, "--pad-to", "none", "--split", "dev", "--split", "train")
+    assert result.stdout.splitlines() == [
+        f"{split}: 8 clips (nothing left to do) in {cache}/{split}.h5" for split in ("train", "dev")
+    ]
+    assert fakes[0].encoded == 32
+
+
+def manifest(folder, rows):
+    folder.mkdir()
+    for name, seconds in (("a", 1.0), ("b", 0.05), ("c", 2.0)):
+        soundfile.write(folder / f"{name}.wav", np.full(round(1000 * seconds), 0.5), 1000)
+    (folder / "clips.csv").write_text("path,prompt,mi,ta\n" + rows)
+    return folder / "clips.csv"
+
+
+@pytest.mark.usefixtures("fakes")
+def test_skipped_clips_and_warnings(tmp_path):
+    path = manifest(tmp_path / "data", "a.wav,slow,3,4\nb.wav,fast,,\nc.wav,sad,1,1\nd.wav,happy,5,5\n")
+    options = ("--data", path, "--cache", tmp_path / "cache", "--pad-to", "1.5")
+    line = fail_after_notices("extract", *options)
+    assert line.startswith(
+        f"Error: split 'all': audio files that the list names are missing: {tmp_path}/data/d.wav; put"
+    )
+    result = run("extract", *options, "--on-error", "skip")
+    assert result.stdout == f"all: 3 clips (3 encoded, 1 skipped) in {tmp_path}/cache/all.h5\n"
+    reason = f"{tmp_path}/data/d.wav: no such file; add it, or take it from the list"
+    assert result.stderr.splitlines()[-2:] == [
+        f"Warnings: {tmp_path}/data/b.wav: 0.050 s long, expected 0.1 s or more; check the file, "
+        f"{tmp_path}/data/c.wav: 2.00 s long, expected 1.5 s or less; the rest is cut",
+        f"Skipped d: {reason}",
+    ]
+    result = run("inspect", tmp_path / "cache")
+    assert result.stdout.splitlines()[-1] == f"skipped in all: d: {reason}"
+
+
+@pytest.mark.usefixtures("fakes")
+def test_inspect(data, tmp_path):
+    cache = tmp_path / "cache"
+    run("extract", "--data", data, "--cache", cache, "--split", "dev", "--split", "eval")
+    described = json.loads(run("inspect", cache, "--json").stdout)
+    reader = CacheReader(cache, "dev")
+    names = [line.split(",")[0] for line in (data / "sets" / "dev_mos_list.txt").read_text().splitlines()]
+    seconds = sum(soundfile.info(data / "wav" / name).duration for name in names)
+    assert described["cache"] == str(cache)
+    assert described["fingerprint"] == reader.fingerprint.digest
+    assert described["fingerprint_fields"]["audio_encoder"]["class"] == "FakeAudioEncoder"
+    assert described["encoders"]["text_encoder"]["name"] == "fake-text"
+    assert list(described["splits"]) == ["dev", "eval"]
+    dev = described["splits"]["dev"]
+    assert dev.pop("hours") == pytest.approx(seconds / 3600)
+    assert dev == {
+        "clips": 8,
+        "systems": 8,
+        "prompts": len({reader.prompt(i) for i in range(8)}),
+        "labelled": 8,
+        "skipped": [],
+        "files": [f"{cache}/dev.h5"],
+        "bytes": (cache / "dev.h5").stat().st_size,
+    }
+    assert described["splits"]["eval"]["labelled"] == 0
+
+    lines = run("inspect", cache).stdout.splitlines()
+    assert reader.fingerprint.digest in lines[0] + lines[1]
+    cells = {row[0]: row[1:] for row in ([cell.strip() for cell in line.split("│")[1:-1]] for line in lines) if row}
+    megabytes = f"{(cache / 'dev.h5').stat().st_size / 1e6:.1f}"
+    assert cells["dev"] == ["8", "8", str(dev["prompts"]), f"{seconds / 3600:.2f}", "8", "0", "1", megabytes]
+    assert [line.split(":")[0] for line in lines[-2:]] == ["audio_encoder", "text_encoder"]
+    assert "untrained" in lines[-2]
+
+
+def test_inspect_without_a_cache(tmp_path):
+    assert fail("inspect", tmp_path) == f"Error: {tmp_path}: no finished split in it; run extract first"
+    assert fail("inspect", tmp_path / "none", "--json").endswith("/none: no finished split in it; run extract first")
+    (tmp_path / "train.h5").write_text("not a cache")
+    assert fail("inspect", tmp_path).startswith(f"Error: {tmp_path}/train.h5: cannot be read as a cache file (")
+
+
+@pytest.mark.usefixtures("fakes")
+def test_inspect_of_two_caches_in_one_folder(data, tmp_path):
+    for split, options in (("dev", ()), ("test", ("--dtype", "float32"))):
+        run("extract", "--data", data, "--cache", tmp_path / split, "--split", split, *options)
+    (tmp_path / "test" / "test.h5").rename(tmp_path / "dev" / "test.h5")
+    line = fail("inspect", tmp_path / "dev")
+    message = r"Error: .*/dev, split test: fingerprint .*: dtype is 'float32', expected 'float16'; extract both again"
+    assert re.fullmatch(message, line)
+
+
+@pytest.mark.parametrize("command", ["extract", "inspect"])
+def test_help_has_an_example(command):
+    text = run(command, "--help").stdout
+    assert f"Usage: main {command} [OPTIONS]" in text
+    assert re.search(rf"Examples?:\n +audiomos-cache {command} ", text)
+    if command == "extract":
+        assert "[default: 30]" in text
+        assert "[default: muq]" in text
+
+
+def test_bad_data_is_one_line(data, tmp_path):
+    cache = ("--cache", tmp_path / "cache")
+    missing = tmp_path / "none"
+    expected = f"Error: {missing}: nothing there, expected a MusicEval folder, or a .csv or .jsonl manifest"
+    assert fail("extract", "--data", missing, *cache) == expected
+    expected = f"Error: {tmp_path}: no lists, expected sets/*_mos_list.txt or sets/eval_list.txt in it"
+    assert fail("extract", "--data", tmp_path, *cache) == expected
+    expected = f"Error: {data}: no split 'holdout', expected one of train, dev, test, eval"
+    assert fail("extract", "--data", data, "--split", "holdout", *cache) == expected
+    line = fail("extract", "--data", f"{missing}.csv", *cache)
+    assert line == f"Error: {missing}.csv: no such file, expected a list or a manifest"
+    assert not (tmp_path / "cache").exists()
+
+
+def test_unknown_encoder_is_one_line(data, tmp_path, monkeypatch):
+    options = ("--data", data, "--split", "dev", "--cache", tmp_path / "cache")
+    expected = "Error: --audio-encoder wav2vec: not one of muq, muq-tiny, nor a folder or hub id (those have a /)"
+    assert fail("extract", *options, "--audio-encoder", "wav2vec") == expected
+    expected = "Error: --audio-encoder ./none: no such folder, and not a hub id of the form owner/name"
+    assert fail("extract", *options, "--audio-encoder", "./none") == expected
+    monkeypatch.setattr(encoders, "load_audio_encoder", lambda *_: FakeAudioEncoder())
+    expected = "Error: --text-encoder bert: not one of roberta, roberta-tiny, nor a folder or hub id (those have a /)"
+    assert fail("extract", *options, "--text-encoder", "bert") == expected
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.usefixtures("fakes")
+def test_a_damaged_or_foreign_cache_is_one_line(data, tmp_path):
+    options = ("--data", data, "--split", "dev", "--cache", tmp_path)
+    run("extract", *options)
+    audio = data / "wav" / f"{CacheReader(tmp_path, 'dev').ids[0]}.wav"
+    line = fail_after_notices("extract", *options, "--dtype", "float32")
+    assert re.fullmatch(
+        r"Error: .*/dev.h5: fingerprint .* dtype is 'float16', expected 'float32'; give another.*", line
+    )
+    (tmp_path / "dev.h5").write_bytes(audio.read_bytes())
+    line = fail_after_notices("extract", *options)
+    assert line.startswith(f"Error: {tmp_path}/dev.h5: cannot be read as a cache file (")
+    (tmp_path / "file").write_text("")
+    line = fail_after_notices("extract", *options[:-1], tmp_path / "file")
+    assert line == f"Error: [Errno 17] File exists: '{tmp_path}/file'"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "Missing option '--data'."),
+        (("--pad-to", "long"), "'long' is neither none nor a number of seconds up to 600"),
+        (("--pad-to", "0"), "'0' is neither none nor a number of seconds up to 600"),
+        (("--pad-to", "601"), "'601' is neither none"),
+        (("--pad-to", "nan"), "'nan' is neither none"),
+        (("--batch-size", "0"), "0 is not in the range x>=1"),
+        (("--dtype", "float64"), "'float64' is not one of 'float16', 'float32'"),
+        (("--on-error", "ignore"), "'ignore' is not one of 'stop', 'skip'"),
+        (("--device", "tpu"), "'tpu' is not one of 'auto', 'cpu', 'cuda'"),
+        (("--device", "cuda"), "--device cuda: PyTorch sees no CUDA device here; use --device cpu"),
+        (("--batch", "3", "extra"), "No such option"),
+    ],
+)
+def test_wrong_usage(data, arguments, message, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    given = ("--data", data) if arguments else ()
+    assert message in misuse("extract", *given, *arguments)
+
+
+def test_wrong_usage_of_inspect():
+    assert misuse("inspect") == "Error: Missing argument 'CACHE'."
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    with pytest.raises(Exception, match="no finished split in it") as caught:
+        CliRunner().invoke(main, ["--debug", "inspect", str(tmp_path)], catch_exceptions=False)
+    assert type(caught.value).__name__ == "CacheError"

@@ -1,0 +1,627 @@
+import errno
+import os
+import re
+import shutil
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import soundfile
+
+from audiomos_cache import extraction, preflight
+from audiomos_cache.cache import CacheReader
+from audiomos_cache.cache.file import CacheFile
+from audiomos_cache.cache.store import locked, part_files
+from audiomos_cache.cache.writer import PartWriter
+from audiomos_cache.dataset import Clip
+from audiomos_cache.errors import CacheError, DataError, EncoderError
+from audiomos_cache.extraction import ExtractionOptions, extract_split
+from audiomos_cache.testing import FakeAudioEncoder, FakeTextEncoder
+
+PROMPTS = ("slow organ", "a fast flute", "sad guitar", "happy synth drums")
+PAD = ExtractionOptions(pad_to_s=1.0, batch_size=3)
+OWN_LENGTH = ExtractionOptions(pad_to_s=None, batch_size=3)
+BOTH = pytest.mark.parametrize("options", [PAD, OWN_LENGTH], ids=["pad", "own length"])
+
+
+@dataclass
+class LoggingEncoder(FakeAudioEncoder):
+    """Keeps the batches that it was given, and raises in place of one."""
+
+    batches: list[np.ndarray] = field(default_factory=list)
+    fails_at: int | None = None
+    failure: type[BaseException] = KeyboardInterrupt
+
+    def encode(self, waveforms):
+        if len(self.batches) == self.fails_at:
+            raise self.failure
+        self.batches.append(waveforms.numpy().copy())
+        return super().encode(waveforms)
+
+
+class OutOfMemoryError(RuntimeError):
+    pass
+
+
+def wave_of(number, frames):
+    """So many blocks of 100 samples with the values number/16, (number + 1)/16, ..."""
+    return np.repeat((number + np.arange(frames)) / 16, 100).astype(np.float32)
+
+
+def write_wav(path, samples, rate=1000):
+    soundfile.write(path, samples, rate, subtype="FLOAT")
+
+
+def make_clips(folder: Path, count: int = 10) -> tuple[Clip, ...]:
+    """Clips of 3, 5, 7, 3, ... frames, at the fake encoder's rate, in an order that is not that of their names."""
+    (folder / "wav").mkdir(parents=True)
+    clips = []
+    for i in range(count):
+        clip_id = f"S{i % 4:03d}_P{count - i:03d}"
+        path = folder / "wav" / f"{clip_id}.wav"
+        write_wav(path, wave_of(i, 3 + 2 * (i % 3)))
+        prompt = PROMPTS[i % 4] if i != 5 else PROMPTS[0]
+        mi, ta = (None, None) if i == 2 else (1 + i / 4, 4.5)
+        clips.append(Clip(clip_id, path, f"S{i % 4:03d}", f"P{count - i:03d}", prompt, "train", mi, ta))
+    return tuple(clips)
+
+
+@pytest.fixture
+def clips(tmp_path):
+    return make_clips(tmp_path / "data")
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def decoded(monkeypatch):
+    """Names of the clips that are decoded."""
+    names = []
+
+    def decode(path, *args):
+        names.append(path.stem)
+        return original(path, *args)
+
+    original = extraction.decode
+    monkeypatch.setattr(extraction, "decode", decode)
+    return names
+
+
+@pytest.fixture
+def parts_of(monkeypatch):
+    """Make parts as small as asked for."""
+
+    def set_size(clips):
+        monkeypatch.setattr(extraction, "PartWriter", partial(PartWriter, clips_per_part=clips))
+
+    return set_size
+
+
+def extract(clips, cache, options=PAD, audio=None, text=None, **others):
+    return extract_split(clips, cache, audio or LoggingEncoder(), text or FakeTextEncoder(), options, **others)
+
+
+def clean_bytes(clips, folder, options=PAD):
+    extract(clips, folder, options)
+    return (folder / "train.h5").read_bytes()
+
+
+def by_hand(samples, frames):
+    """What the fake encoder's docstring promises for these samples, zero-padded to so many frames."""
+    mean = np.array([np.mean(block) for block in np.pad(samples, (0, 100 * frames - len(samples))).reshape(-1, 100)])
+    return np.stack([mean, mean**2, -mean, mean + 1], axis=1).astype("f2")
+
+
+@BOTH
+def test_features_labels_and_order(clips, cache, options):
+    audio, text = LoggingEncoder(), FakeTextEncoder()
+    summary = extract(clips, cache, options, audio, text)
+    assert (summary.split, summary.clips, summary.encoded, summary.skipped) == ("train", 10, 10, [])
+    assert summary.files == [cache / "train.h5"]
+    reader = CacheReader(cache, "train")
+    assert reader.ids == [clip.id for clip in clips]
+    assert reader.files[0].prompts == list(PROMPTS)  # by first use
+    assert sorted(text.encoded) == sorted(PROMPTS)  # each once, though ten clips have them
+    for i, clip in enumerate(clips):
+        own = 3 + 2 * (i % 3)
+        stored = 10 if options is PAD else own
+        expected = by_hand(wave_of(i, own), stored)
+        assert reader.valid_frames[i] == own
+        np.testing.assert_array_equal(reader.read_frames(i, padding=True), expected, strict=True)
+        np.testing.assert_array_equal(reader.read_frames(i), expected[:own], strict=True)
+        found = reader.clip(i)
+        assert (found.system, found.prompt_id, found.prompt) == (clip.system, clip.prompt_id, clip.prompt)
+        assert found.duration_s == own / 10
+        labels = [np.nan, np.nan] if i == 2 else [clip.mi, clip.ta]
+        np.testing.assert_array_equal([found.mi, found.ta], labels)
+        words = clip.prompt.split()
+        prompt = reader.read_prompt(i)
+        assert prompt.text == clip.prompt
+        letters = np.array([[len(word), place] for place, word in enumerate(words)], "f2")
+        np.testing.assert_array_equal(prompt.tokens, letters, strict=True)
+        np.testing.assert_array_equal(prompt.pad_vector, np.full(2, len(words), "f2"), strict=True)
+    assert sorted(path.name for path in cache.iterdir()) == ["train.h5", "train.lock"]
+
+
+def test_provenance_says_untrained(clips, cache):
+    extract(clips, cache)
+    provenance = CacheReader(cache, "train").provenance
+    assert [provenance[key]["name"] for key in ("audio_encoder", "text_encoder")] == ["fake-audio", "fake-text"]
+    assert all("untrained" in str(provenance[key]) for key in provenance)
+
+
+@pytest.mark.parametrize(
+    ("samples", "valid"), [(50, 1), (99, 1), (100, 1), (199, 1), (350, 3), (999, 9), (1000, 10), (1001, 10), (1700, 10)]
+)
+def test_valid_frames_of_a_padded_clip(clips, cache, samples, valid):
+    """Frames that hold audio alone, but one at least; a long clip is cut, and said to be."""
+    wave = np.full(samples, 0.25, np.float32)
+    write_wav(clips[0].path, wave)
+    summary = extract(clips[:1], cache)
+    reader = CacheReader(cache, "train")
+    assert (int(reader.valid_frames[0]), int(reader.frames[0])) == (valid, 10)
+    np.testing.assert_array_equal(reader.read_frames(0, padding=True), by_hand(wave[:1000], 10), strict=True)
+    assert reader.clip(0).duration_s == samples / 1000
+    warned = {50: "0.050 s long, expected 0.1 s or more", 99: "0.099 s long", 1001: "1.00 s long", 1700: "1.70 s long"}
+    assert len(summary.warnings) == (samples in warned)
+    assert warned.get(samples, "") in "".join(summary.warnings)
+
+
+@pytest.mark.parametrize(("samples", "valid", "stored"), [(50, 1, 1), (350, 3, 3), (40_000, 300, 300)])
+def test_valid_frames_of_a_clip_at_its_own_length(clips, cache, samples, valid, stored):
+    """A clip below the encoder's shortest is padded to it, and one of more than 30 s is cut."""
+    write_wav(clips[0].path, np.full(samples, 0.25, np.float32))
+    extract(clips[:1], cache, OWN_LENGTH)
+    reader = CacheReader(cache, "train")
+    assert (int(reader.valid_frames[0]), int(reader.frames[0])) == (valid, stored)
+
+
+def test_padding_to_less_than_the_encoder_can_take(clips, cache):
+    extract(clips, cache, replace(PAD, pad_to_s=0.05))
+    reader = CacheReader(cache, "train")
+    assert set(reader.frames) == set(reader.valid_frames) == {1}
+
+
+def test_own_length_batches_have_one_length_and_no_padding(clips, cache):
+    audio = LoggingEncoder()
+    extract(clips, cache, OWN_LENGTH, audio)
+    assert [batch.shape for batch in audio.batches] == [(3, 300), (1, 300), (3, 500), (3, 700)]
+    assert all((batch[:, -1] != 0).all() for batch in audio.batches)
+
+
+def test_own_length_batches_where_headers_mislead(clips, cache, monkeypatch):
+    """Headers only sort the clips: what has one length is decided by the samples."""
+    monkeypatch.setattr(extraction, "decoded_length", lambda *_: 0)
+    audio = LoggingEncoder()
+    extract(clips, cache, OWN_LENGTH, audio)
+    assert sum(map(len, audio.batches)) == 10
+    assert CacheReader(cache, "train").ids == [clip.id for clip in clips]
+    np.testing.assert_array_equal(CacheReader(cache, "train").frames, [3 + 2 * (i % 3) for i in range(10)])
+
+
+def test_batch_size_changes_no_byte(clips, tmp_path):
+    files = [clean_bytes(clips, tmp_path / f"{size}", replace(PAD, batch_size=size)) for size in (1, 3, 32)]
+    assert files[0] == files[1] == files[2]
+
+
+def test_float32(clips, cache):
+    write_wav(clips[0].path, np.full(300, 1 / 3, np.float32))
+    extract(clips, cache, replace(PAD, dtype="float32"))
+    frames = CacheReader(cache, "train").read_frames(0)
+    assert frames.dtype == np.float32
+    np.testing.assert_allclose(frames[0], [1 / 3, 1 / 9, -1 / 3, 4 / 3], rtol=1e-6)
+
+
+@BOTH
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, OutOfMemoryError])
+@pytest.mark.parametrize("batches", [0, 1, 3])
+def test_an_interrupted_extraction_goes_on_and_ends_with_the_same_bytes(
+    clips, cache, tmp_path, options, failure, batches, decoded, parts_of
+):
+    expected = clean_bytes(clips, tmp_path / "clean", options)
+    parts_of(2)
+    interrupted = LoggingEncoder(fails_at=batches, failure=failure)
+    with pytest.raises(failure):
+        extract(clips, cache, options, interrupted)
+    kept = {clip_id for part in part_files(cache, "train") for clip_id in CacheFile(part).ids}
+    assert len(kept) == sum(map(len, interrupted.batches))
+    assert not (cache / "train.h5").exists()
+
+    decoded.clear()
+    seen = []
+    audio = LoggingEncoder()
+    summary = extract(clips, cache, options, audio, progress=lambda done, total: seen.append((done, total)))
+    assert sorted(decoded) == sorted({clip.id for clip in clips} - kept)
+    assert summary.encoded == sum(map(len, audio.batches)) == 10 - len(kept)
+    assert [total for _, total in seen] == [10] * len(seen)
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    assert seen[0][0] > len(kept)
+    assert seen[-1] == (10, 10)
+    assert (cache / "train.h5").read_bytes() == expected
+    assert not (cache / "train.parts").exists()
+    whole = LoggingEncoder()
+    extract(clips, tmp_path / "whole", options, whole)
+    assert [batch.tolist() for batch in interrupted.batches + audio.batches] == [
+        batch.tolist() for batch in whole.batches
+    ]
+
+
+def test_interrupted_again_and_again(clips, cache, tmp_path):
+    expected = clean_bytes(clips, tmp_path / "clean")
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            extract(clips, cache, audio=LoggingEncoder(fails_at=1))
+    assert len(part_files(cache, "train")) == 3
+    assert extract(clips, cache).encoded == 1
+    assert (cache / "train.h5").read_bytes() == expected
+
+
+def test_what_a_killed_run_left_half_written_is_not_read(clips, cache, tmp_path):
+    expected = clean_bytes(clips, tmp_path / "clean")
+    with pytest.raises(KeyboardInterrupt):
+        extract(clips, cache, audio=LoggingEncoder(fails_at=2))
+    (cache / "train.h5.part").write_bytes(expected[:1000])
+    (cache / "train.parts" / "0123456789abcdef.part").write_bytes(b"half")
+    extract(clips, cache)
+    assert (cache / "train.h5").read_bytes() == expected
+    assert sorted(path.name for path in cache.iterdir()) == ["train.h5", "train.lock"]
+
+
+@BOTH
+def test_a_finished_split_is_left_alone(clips, cache, options, decoded):
+    extract(clips, cache, options)
+    file = cache / "train.h5"
+    before = (file.read_bytes(), file.stat().st_mtime_ns, file.stat().st_ino)
+    decoded.clear()
+    audio, text = LoggingEncoder(), FakeTextEncoder()
+    summary = extract(clips, cache, options, audio, text)
+    assert (summary.clips, summary.encoded, summary.files) == (10, 0, [file])
+    assert (file.read_bytes(), file.stat().st_mtime_ns, file.stat().st_ino) == before
+    assert (audio.batches, text.encoded, decoded) == ([], [], [])
+
+
+def test_the_audio_may_go_once_it_is_cached(clips, cache):
+    extract(clips, cache)
+    shutil.rmtree(clips[0].path.parent)
+    assert extract(clips, cache).encoded == 0
+
+
+def test_a_bad_clip_stops_by_name_and_keeps_what_is_done(clips, cache, tmp_path, decoded):
+    expected = clean_bytes(clips, tmp_path / "clean")
+    good = clips[7].path.read_bytes()
+    clips[7].path.write_bytes(b"RIFF" + b"no audio" * 9)
+    message = rf"{clips[7].id}.wav: not audio, .*; or leave such clips out with --on-error skip"
+    audio = LoggingEncoder()
+    with pytest.raises(DataError, match=message):
+        extract(clips, cache, audio=audio)
+    assert sum(map(len, audio.batches)) == 6
+    clips[7].path.write_bytes(good)
+    decoded.clear()
+    extract(clips, cache)
+    assert sorted(decoded) == sorted(clip.id for clip in clips[6:])
+    assert (cache / "train.h5").read_bytes() == expected
+
+
+@BOTH
+def test_skipped_clips_are_listed_and_added_once_mended(clips, cache, tmp_path, options, decoded):
+    expected = clean_bytes(clips, tmp_path / "clean", options)
+    skip = replace(options, on_error="skip")
+    good = {i: clips[i].path.read_bytes() for i in (1, 7)}
+    clips[1].path.unlink()
+    clips[7].path.write_bytes(b"")
+    summary = extract(clips, cache, skip)
+    reasons = dict(summary.skipped)
+    assert set(reasons) == {clips[1].id, clips[7].id}
+    assert reasons[clips[1].id] == f"{clips[1].path}: no such file; add it, or take it from the list"
+    assert reasons[clips[7].id].startswith(f"{clips[7].path}: empty file (0 bytes)")
+    assert (summary.clips, summary.encoded) == (8, 8)
+    reader = CacheReader(cache, "train")
+    assert sorted(reader.skipped) == sorted(summary.skipped)
+    assert reader.ids == [clip.id for i, clip in enumerate(clips) if i not in good]
+
+    before = (cache / "train.h5").read_bytes()
+    again = extract(clips, cache, skip)
+    assert (again.clips, again.encoded, sorted(again.skipped)) == (8, 0, sorted(summary.skipped))
+    assert (cache / "train.h5").read_bytes() == before
+    with pytest.raises(DataError, match=f"audio files that the list names are missing: {clips[1].path}; put them"):
+        extract(clips, cache, options)
+
+    for i, content in good.items():
+        clips[i].path.write_bytes(content)
+    decoded.clear()
+    assert extract(clips, cache, skip).encoded == 2
+    assert sorted(decoded) == sorted(clips[i].id for i in good)
+    assert (cache / "train.h5").read_bytes() == expected
+
+
+def test_nan_features_are_named(clips, cache):
+    """By a value beyond float16: 0.25 million squared."""
+    write_wav(clips[4].path, np.full(300, 500, np.float32))
+    message = f"{clips[4].id}: fake-audio gives NaN or Inf as float16; check {clips[4].path}; or leave such clips out"
+    with pytest.raises(EncoderError, match=re.escape(message)):
+        extract(clips, cache)
+    summary = extract(clips, cache, replace(PAD, on_error="skip"))
+    assert summary.skipped == [(clips[4].id, message.partition("; or leave")[0])]
+    assert (summary.encoded, summary.clips) == (6, 9)
+    assert clips[4].id not in CacheReader(cache, "train").ids
+    assert CacheReader(cache, "train").skipped == tuple(summary.skipped)
+
+
+def test_nan_prompt_features_are_named(clips, cache):
+    clips = (replace(clips[0], prompt="a " + "o" * 70_000), *clips[1:])
+    with pytest.raises(EncoderError, match=r"prompt 'a o+': fake-text gives NaN or Inf as float16"):
+        extract(clips, cache)
+
+
+def test_missing_audio_is_listed_before_anything_is_encoded(clips, cache):
+    for clip in clips[:6]:
+        clip.path.unlink()
+    audio, text = LoggingEncoder(), FakeTextEncoder()
+    listed = ", ".join(str(clip.path) for clip in clips[:5])
+    message = (
+        f"split 'train': audio files that the list names are missing: {listed}, ... (6 in all); put them there, or"
+    )
+    with pytest.raises(DataError, match=re.escape(message)):
+        extract(clips, cache, audio=audio, text=text)
+    assert (audio.batches, text.encoded) == ([], [])
+
+
+def test_missing_prompts_are_listed_before_anything_is_encoded(clips, cache):
+    clips = (*clips[:8], replace(clips[8], prompt=None), replace(clips[9], prompt=None))
+    audio = LoggingEncoder()
+    message = (
+        f"split 'train': no prompt for {clips[8].id} (P002), {clips[9].id} (P001); add them to the prompt list, or"
+    )
+    with pytest.raises(DataError, match=re.escape(message)):
+        extract(clips, cache, audio=audio)
+    assert audio.batches == []
+    summary = extract(clips, cache, replace(PAD, on_error="skip"))
+    assert summary.skipped == [
+        (clip.id, f"{clip.id}: no prompt for {clip.prompt_id}; add it to the prompt list") for clip in clips[8:]
+    ]
+    assert CacheReader(cache, "train").ids == [clip.id for clip in clips[:8]]
+
+
+def test_no_clip_can_be_extracted(clips, cache):
+    for clip in clips:
+        clip.path.write_bytes(b"")
+    message = (
+        f"split 'train': none of its 10 clips could be extracted; the first: {clips[0].path}: empty file (0 bytes)"
+    )
+    with pytest.raises(DataError, match=re.escape(message)):
+        extract(clips, cache, replace(PAD, on_error="skip"))
+    assert [path.name for path in cache.iterdir()] == ["train.lock"]
+
+
+def changed_audio(clip):
+    write_wav(clip.path, wave_of(9, 4))
+    later = clip.path.stat().st_mtime_ns + 10**9
+    os.utime(clip.path, ns=(later, later))
+    return clip
+
+
+@pytest.mark.parametrize("finished", [True, False], ids=["finished", "in parts"])
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        (lambda clip: replace(clip, mi=3.5), "(MI, TA 1.25, 4.5, now 3.5, 4.5)"),
+        (lambda clip: replace(clip, mi=None, ta=None), "(MI, TA 1.25, 4.5, now nan, nan)"),
+        (lambda clip: replace(clip, prompt="another one"), "(prompt)"),
+        (lambda clip: replace(clip, system="S900"), "(system, prompt id S001, P009, now S900, P009)"),
+        (changed_audio, "(audio)"),
+    ],
+    ids=["label", "no label", "prompt", "system", "audio"],
+)
+def test_a_dataset_that_changed_is_refused(clips, cache, finished, change, what):
+    if finished:
+        extract(clips, cache)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            extract(clips, cache, audio=LoggingEncoder(fails_at=2))
+    before = {path: path.read_bytes() for path in cache.rglob("*.h5")}
+    now = (clips[0], change(clips[1]), *clips[2:])
+    message = (
+        f"cache: split 'train' was extracted before the dataset changed: {clips[1].id} {what}; "
+        "give another --cache, or --overwrite to extract the split again"
+    )
+    audio = LoggingEncoder()
+    with pytest.raises(CacheError, match=re.escape(message)):
+        extract(now, cache, audio=audio)
+    assert audio.batches == []
+    assert {path: path.read_bytes() for path in cache.rglob("*.h5")} == before
+    assert extract(now, cache, replace(PAD, overwrite=True)).encoded == 10
+    assert extract(now, cache).encoded == 0
+
+
+def test_audio_that_was_only_touched_is_not_a_change(clips, cache):
+    extract(clips, cache)
+    for clip in clips:
+        os.utime(clip.path, (2**33, 2**33))
+    assert extract(clips, cache).encoded == 0
+
+
+def test_a_clip_that_is_no_longer_listed_is_refused(clips, cache):
+    extract(clips, cache)
+    message = (
+        rf"cache: split 'train' holds clips that the dataset does not list: {clips[2].id}; give another --cache, or"
+    )
+    with pytest.raises(CacheError, match=message):
+        extract(clips[:2] + clips[3:], cache)
+
+
+def test_a_clip_that_was_added_is_extracted(clips, cache, tmp_path):
+    expected = clean_bytes(clips, tmp_path / "clean")
+    extract(clips[:4] + clips[5:], cache)
+    assert extract(clips, cache).encoded == 1
+    assert (cache / "train.h5").read_bytes() == expected
+
+
+@pytest.mark.parametrize("finished", [True, False], ids=["finished", "in parts"])
+@pytest.mark.parametrize(
+    ("options", "dim", "difference"),
+    [
+        (replace(PAD, dtype="float32"), 4, "dtype is 'float16', expected 'float32'"),
+        (replace(PAD, pad_to_s=2.0), 4, "max_seconds is 1.0, expected 2.0"),
+        (PAD, 3, "audio_encoder.dim is 4, expected 3"),
+    ],
+)
+def test_another_fingerprint_is_refused(clips, cache, finished, options, dim, difference):
+    if finished:
+        extract(clips, cache)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            extract(clips, cache, audio=LoggingEncoder(fails_at=2))
+    before = {path: path.read_bytes() for path in cache.rglob("*.h5")}
+    audio = LoggingEncoder(dim=dim)
+    other_split = tuple(replace(clip, split="dev") for clip in clips)
+    for those in (clips, other_split):
+        with pytest.raises(
+            CacheError, match=f"first difference: {re.escape(difference)}; give another --cache, or the"
+        ):
+            extract(those, cache, options, audio)
+    with pytest.raises(CacheError, match=r"train.*\.h5: fingerprint \w{32}, expected \w{32}; first difference"):
+        extract(other_split, cache, replace(options, overwrite=True), audio)
+    assert audio.batches == []
+    assert {path: path.read_bytes() for path in cache.rglob("*.h5")} == before
+    assert extract(clips, cache, replace(options, overwrite=True), audio).encoded == 10
+
+
+@pytest.mark.parametrize("change", ["sample_rate_hz", "resampler", "text"])
+def test_what_decides_a_feature_is_in_the_fingerprint(change, monkeypatch):
+    audio, text = FakeAudioEncoder(), FakeTextEncoder()
+    before = extraction.fingerprint_of(audio, text, PAD)
+    for harmless in (replace(PAD, batch_size=9), replace(PAD, on_error="skip"), replace(PAD, overwrite=True)):
+        assert extraction.fingerprint_of(audio, text, harmless) == before
+    if change == "sample_rate_hz":
+        audio.sample_rate_hz = 999
+    elif change == "text":
+        text.max_tokens = 7
+    else:
+        monkeypatch.setattr(extraction, "resampler_identity", lambda: {"name": "another"})
+    assert extraction.fingerprint_of(audio, text, PAD).digest != before.digest
+
+
+def test_overwrite_that_cannot_work_deletes_nothing(clips, cache):
+    extract(clips, cache)
+    before = (cache / "train.h5").read_bytes()
+    clips[3].path.unlink()
+    with pytest.raises(DataError, match="audio files that the list names are missing"):
+        extract(clips, cache, replace(PAD, overwrite=True))
+    assert (cache / "train.h5").read_bytes() == before
+
+
+def test_overwrite_mends_a_damaged_file(clips, cache, tmp_path):
+    expected = clean_bytes(clips, tmp_path / "clean")
+    extract(clips, cache)
+    (cache / "train.h5").write_bytes(expected[:-100])
+    with pytest.raises(CacheError, match=r"train.h5: cannot be read as a cache file"):
+        extract(clips, cache)
+    assert extract(clips, cache, replace(PAD, overwrite=True)).encoded == 10
+    assert (cache / "train.h5").read_bytes() == expected
+
+
+def test_a_lost_file_of_several_is_extracted_again(clips, cache, monkeypatch):
+    publish = partial(extraction.publish_split, bytes_per_file=300)
+    monkeypatch.setattr(extraction, "publish_split", publish)
+    files = extract(clips, cache).files
+    before = [path.read_bytes() for path in files]
+    assert len(files) == 4
+    files[1].unlink()
+    with pytest.raises(CacheError, match="a file is missing or was renamed; run extract again for this split"):
+        CacheReader(cache, "train")
+    assert extract(clips, cache).encoded == 3
+    assert [path.read_bytes() for path in files] == before
+
+
+def test_a_second_extraction_of_the_split_is_refused(clips, cache):
+    audio = LoggingEncoder()
+    with locked(cache, "train"), pytest.raises(CacheError, match=f"'train' is being written by process {os.getpid()}"):
+        extract(clips, cache, audio=audio)
+    assert audio.batches == []
+
+
+@pytest.mark.parametrize(
+    ("options", "needed"),
+    [
+        (PAD, 2 * 10 * 10 * 4 * 2),
+        (replace(PAD, dtype="float32"), 2 * 10 * 10 * 4 * 4),
+        (OWN_LENGTH, 2 * (4 * 3 + 3 * 5 + 3 * 7) * 4 * 2),
+    ],
+)
+def test_a_full_disk_is_foreseen(clips, cache, monkeypatch, options, needed):
+    """Parts and finished file stand side by side: clips x frames x width x bytes, twice."""
+    audio = LoggingEncoder()
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _path: SimpleNamespace(free=needed - 1))
+    message = r"cache: 0\.0 GB free on the disk, up to 0\.0 GB needed while extracting; free some, or give a --cache on"
+    with pytest.raises(CacheError, match=message):
+        extract(clips, cache, options, audio)
+    assert audio.batches == []
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _path: SimpleNamespace(free=needed))
+    extract(clips, cache, options, audio)
+
+
+def test_disk_space_for_the_rest_of_a_split(clips, cache, monkeypatch):
+    """The finished file holds the clips that are done already, too."""
+    with pytest.raises(KeyboardInterrupt):
+        extract(clips, cache, audio=LoggingEncoder(fails_at=2))
+    needed = (10 + 4) * 10 * 4 * 2
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _path: SimpleNamespace(free=needed - 1))
+    with pytest.raises(CacheError, match="GB free on the disk"):
+        extract(clips, cache)
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _path: SimpleNamespace(free=needed))
+    assert extract(clips, cache).encoded == 4
+
+
+@pytest.mark.parametrize("fails_at", [0, 2, 4])
+def test_a_disk_that_fills_up_keeps_what_is_done(clips, cache, tmp_path, monkeypatch, parts_of, fails_at):
+    """In the middle of a part, or of the finished file."""
+    expected = clean_bytes(clips, tmp_path / "clean")
+    parts_of(2)
+    asked = []
+
+    def fallocate(_descriptor, _start, _size):
+        asked.append(1)
+        if len(asked) > fails_at:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", fallocate)
+        message = (
+            r"\.part: No space left on device, 0\.000 GB needed; free some and run extract again, it goes on where"
+        )
+        with pytest.raises(CacheError, match=message):
+            extract(clips, cache)
+    assert len(part_files(cache, "train")) == fails_at
+    assert not list(cache.rglob("*.part"))
+    audio = LoggingEncoder()
+    extract(clips, cache, audio=audio)
+    assert sum(map(len, audio.batches)) == 10 - sum((3, 3, 3, 1)[:fails_at])
+    assert (cache / "train.h5").read_bytes() == expected
+
+
+def test_long_prompts_are_cut_with_a_warning(clips, cache, caplog):
+    clips = (replace(clips[0], prompt="one two three four five six seven eight nine"), *clips[1:])
+    extract(clips, cache)
+    assert [record.getMessage() for record in caplog.records] == [
+        "prompts longer than 8 tokens, the rest is cut: 'one two three four five six seven eight nine'"
+    ]
+    assert len(CacheReader(cache, "train").read_prompt(0).tokens) == 8
+
+
+def test_prompts_are_encoded_in_batches_of_one_length(clips):
+    text = FakeTextEncoder()
+    batches = []
+    encode = text.encode
+    text.encode = lambda prompts: batches.append(list(prompts)) or encode(prompts)
+    encoded = extraction.encode_prompts(text, clips, {clip.id for clip in clips}, replace(PAD, batch_size=1))
+    assert batches == [["slow organ"], ["sad guitar"], ["a fast flute"], ["happy synth drums"]]
+    assert list(encoded) == ["slow organ", "sad guitar", "a fast flute", "happy synth drums"]
+    batches.clear()
+    encoded = extraction.encode_prompts(text, clips, {clips[1].id}, replace(PAD, batch_size=2))
+    assert batches == [["a fast flute", "happy synth drums"]]  # the batch of a whole run
