@@ -11,14 +11,22 @@ import numpy as np
 import pytest
 import soundfile
 
-from audiomos_cache import extraction, preflight
 from audiomos_cache.cache import CacheReader
 from audiomos_cache.cache.file import CacheFile
 from audiomos_cache.cache.store import locked, part_files
 from audiomos_cache.cache.writer import PartWriter
 from audiomos_cache.dataset import Clip
 from audiomos_cache.errors import CacheError, DataError, EncoderError
-from audiomos_cache.extraction import ExtractionOptions, extract_split
+from audiomos_cache.extraction import (
+    ExtractionOptions,
+    encode_prompts,
+    extract_split,
+    fingerprint_of,
+    options,
+    preflight,
+    split,
+    waveforms,
+)
 from audiomos_cache.testing import FakeAudioEncoder, FakeTextEncoder
 
 PROMPTS = ("slow organ", "a fast flute", "sad guitar", "happy synth drums")
@@ -88,8 +96,8 @@ def decoded(monkeypatch):
         names.append(path.stem)
         return original(path, *args)
 
-    original = extraction.decode
-    monkeypatch.setattr(extraction, "decode", decode)
+    original = split.decode
+    monkeypatch.setattr(split, "decode", decode)
     return names
 
 
@@ -98,7 +106,7 @@ def parts_of(monkeypatch):
     """Make parts as small as asked for."""
 
     def set_size(clips):
-        monkeypatch.setattr(extraction, "PartWriter", partial(PartWriter, clips_per_part=clips))
+        monkeypatch.setattr(split, "PartWriter", partial(PartWriter, clips_per_part=clips))
 
     return set_size
 
@@ -197,7 +205,7 @@ def test_own_length_batches_have_one_length_and_no_padding(clips, cache):
 
 def test_own_length_batches_where_headers_mislead(clips, cache, monkeypatch):
     """Headers only sort the clips: what has one length is decided by the samples."""
-    monkeypatch.setattr(extraction, "decoded_length", lambda *_: 0)
+    monkeypatch.setattr(waveforms, "decoded_length", lambda *_: 0)
     audio = LoggingEncoder()
     extract(clips, cache, OWN_LENGTH, audio)
     assert sum(map(len, audio.batches)) == 10
@@ -495,16 +503,16 @@ def test_another_fingerprint_is_refused(clips, cache, finished, options, dim, di
 @pytest.mark.parametrize("change", ["sample_rate_hz", "resampler", "text"])
 def test_what_decides_a_feature_is_in_the_fingerprint(change, monkeypatch):
     audio, text = FakeAudioEncoder(), FakeTextEncoder()
-    before = extraction.fingerprint_of(audio, text, PAD)
+    before = fingerprint_of(audio, text, PAD)
     for harmless in (replace(PAD, batch_size=9), replace(PAD, on_error="skip"), replace(PAD, overwrite=True)):
-        assert extraction.fingerprint_of(audio, text, harmless) == before
+        assert fingerprint_of(audio, text, harmless) == before
     if change == "sample_rate_hz":
         audio.sample_rate_hz = 999
     elif change == "text":
         text.max_tokens = 7
     else:
-        monkeypatch.setattr(extraction, "resampler_identity", lambda: {"name": "another"})
-    assert extraction.fingerprint_of(audio, text, PAD).digest != before.digest
+        monkeypatch.setattr(options, "resampler_identity", lambda: {"name": "another"})
+    assert fingerprint_of(audio, text, PAD).digest != before.digest
 
 
 def test_overwrite_that_cannot_work_deletes_nothing(clips, cache):
@@ -527,8 +535,8 @@ def test_overwrite_mends_a_damaged_file(clips, cache, tmp_path):
 
 
 def test_a_lost_file_of_several_is_extracted_again(clips, cache, monkeypatch):
-    publish = partial(extraction.publish_split, bytes_per_file=300)
-    monkeypatch.setattr(extraction, "publish_split", publish)
+    publish = partial(split.publish_split, bytes_per_file=300)
+    monkeypatch.setattr(split, "publish_split", publish)
     files = extract(clips, cache).files
     before = [path.read_bytes() for path in files]
     assert len(files) == 4
@@ -619,9 +627,9 @@ def test_prompts_are_encoded_in_batches_of_one_length(clips):
     batches = []
     encode = text.encode
     text.encode = lambda prompts: batches.append(list(prompts)) or encode(prompts)
-    encoded = extraction.encode_prompts(text, clips, {clip.id for clip in clips}, replace(PAD, batch_size=1))
+    encoded = encode_prompts(text, clips, {clip.id for clip in clips}, replace(PAD, batch_size=1))
     assert batches == [["slow organ"], ["sad guitar"], ["a fast flute"], ["happy synth drums"]]
     assert list(encoded) == ["slow organ", "sad guitar", "a fast flute", "happy synth drums"]
     batches.clear()
-    encoded = extraction.encode_prompts(text, clips, {clips[1].id}, replace(PAD, batch_size=2))
+    encoded = encode_prompts(text, clips, {clips[1].id}, replace(PAD, batch_size=2))
     assert batches == [["a fast flute", "happy synth drums"]]  # the batch of a whole run

@@ -1,64 +1,32 @@
-"""The extraction: run the frozen encoders once over a split, skip what is done, write the cache.
+"""The loop: run the frozen encoders once over a split, skip what is done, write the cache.
 
 Batches are cut from the whole split, before what is done is taken out, so an interrupted extraction that goes on
 encodes the same batches as one that was never interrupted, and ends with the same bytes.
 """
 
-import logging
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from audiomos_cache import preflight
-from audiomos_cache.audio import Audio, decode, decoded_length, fit_length, resampler_identity
-from audiomos_cache.cache import CachedClip, CachedPrompt, Fingerprint, Header
+from audiomos_cache.audio import Audio, decode
+from audiomos_cache.cache import CachedClip, Header
 from audiomos_cache.cache.format import hash_rows
 from audiomos_cache.cache.store import clear_temporaries, locked, remove_split, split_files
 from audiomos_cache.cache.writer import PartWriter, done_clips, is_published, publish_split
 from audiomos_cache.dataset import Clip
 from audiomos_cache.encoders import UNTRAINED_NOTICE, AudioEncoder, TextEncoder
-from audiomos_cache.errors import AudiomosError, DataError, EncoderError, first_five
-
-log = logging.getLogger(__name__)
-
-MAX_SECONDS = 30.0
-DECODE_THREADS = 4
-BATCHES_AHEAD = 2
+from audiomos_cache.errors import AudiomosError, DataError, EncoderError
+from audiomos_cache.extraction import preflight
+from audiomos_cache.extraction.options import ExtractionOptions, fingerprint_of
+from audiomos_cache.extraction.prompts import encode_prompts
+from audiomos_cache.extraction.waveforms import bytes_needed, cut_batches, decode_ahead, group_by_length
 
 Progress = Callable[[int, int], None]
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class ExtractionOptions:
-    """How to extract.
-
-    Attributes:
-        pad_to_s: zero-pad every clip to this many seconds before it is encoded; None: encode at its own length.
-            Longer clips are cut, at this length or at 30 s.
-        dtype: of the stored features.
-        batch_size: clips encoded at once.
-        on_error: what to do about a bad clip: stop and name it, or leave it out and list it.
-        overwrite: start the split anew.
-    """
-
-    pad_to_s: float | None = MAX_SECONDS
-    dtype: Literal["float16", "float32"] = "float16"
-    batch_size: int = 4
-    on_error: Literal["stop", "skip"] = "stop"
-    overwrite: bool = False
-
-    @property
-    def max_seconds(self) -> float:
-        """Where longer clips are cut."""
-        return MAX_SECONDS if self.pad_to_s is None else self.pad_to_s
 
 
 @dataclass(slots=True)
@@ -71,20 +39,6 @@ class SplitSummary:
     skipped: list[tuple[str, str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
-
-
-def fingerprint_of(audio: AudioEncoder, text: TextEncoder, options: ExtractionOptions) -> Fingerprint:
-    """Put together all that decides a feature's value."""
-    return Fingerprint.of(
-        {
-            "audio_encoder": audio.identity(),
-            "text_encoder": text.identity(),
-            "resampler": resampler_identity(),
-            "pad_to_s": options.pad_to_s,
-            "max_seconds": options.max_seconds,
-            "dtype": options.dtype,
-        }
-    )
 
 
 def extract_split(
@@ -129,7 +83,7 @@ def extract_split(
         if todo:
             if options.on_error == "stop":
                 preflight.refuse_missing([clip for clip in clips if clip.id in todo])
-            preflight.refuse_full_disk(cache, _bytes_needed(clips, todo, audio, options))
+            preflight.refuse_full_disk(cache, bytes_needed(clips, todo, audio, options))
             prompts = encode_prompts(text, clips, todo, options)
             _encode_clips(clips, todo, audio, options, PartWriter(cache, header, prompts), summary, progress)
         _finish(cache, header, clips, summary)
@@ -140,37 +94,6 @@ def _provenance(encoder: AudioEncoder | TextEncoder) -> dict[str, Any]:
     """Say where an encoder came from, and of an untrained one that it is."""
     notice = {"notice": UNTRAINED_NOTICE} if encoder.untrained else {}
     return {"name": encoder.name, **encoder.provenance(), **notice}
-
-
-def encode_prompts(
-    text: TextEncoder, clips: Sequence[Clip], todo: set[str], options: ExtractionOptions
-) -> dict[str, CachedPrompt]:
-    """Encode each distinct prompt of the clips to do once, in batches of equal length.
-
-    Raises:
-        EncoderError: a prompt's features are not finite.
-    """
-    needed = {clip.prompt for clip in clips if clip.id in todo}
-    by_length: dict[int, list[str]] = {}
-    for prompt in dict.fromkeys(clip.prompt for clip in clips if clip.prompt is not None):
-        by_length.setdefault(text.count_tokens(prompt), []).append(prompt)
-    encoded = {}
-    cut = []
-    for prompts in by_length.values():
-        for batch in _chunks(prompts, options.batch_size):
-            if needed.isdisjoint(batch):
-                continue
-            for prompt, features in zip(batch, text.encode(batch), strict=True):
-                dtype = getattr(torch, options.dtype)
-                tokens, pad_vector = features.tokens.to(dtype).numpy(), features.pad_vector.to(dtype).numpy()
-                if not (np.isfinite(tokens).all() and np.isfinite(pad_vector).all()):
-                    raise EncoderError(f"prompt {prompt!r}: {text.name} gives NaN or Inf as {options.dtype}")
-                encoded[prompt] = CachedPrompt(prompt, tokens, pad_vector)
-                if features.cut:
-                    cut.append(repr(prompt))
-    if cut:
-        log.warning("prompts longer than %d tokens, the rest is cut: %s", text.max_tokens, first_five(cut))
-    return encoded
 
 
 def _encode_clips(
@@ -189,11 +112,11 @@ def _encode_clips(
             raise DataError(f"{clip.id}: no prompt for {clip.prompt_id}; add it to the prompt list")
         return decode(clip.path, audio.sample_rate_hz, options.max_seconds)
 
-    batches = _batches(clips, audio, options)
+    batches = cut_batches(clips, audio, options)
     left = [[clip for clip in batch if clip.id in todo] for batch in batches]
     finished = len(clips) - len(todo)
     try:
-        for batch in _decode_ahead([batch for batch in left if batch], decode_clip):
+        for batch in decode_ahead([batch for batch in left if batch], decode_clip):
             decoded = []
             for clip, future in batch:
                 try:
@@ -202,7 +125,7 @@ def _encode_clips(
                     _skip_or_stop(clip, error, options, summary)
             for _, sound in decoded:
                 summary.warnings += sound.warnings
-            for same in _by_length(decoded, audio, options):
+            for same in group_by_length(decoded, audio, options):
                 _encode_batch(same, audio, options, writer, summary)
             finished += len(batch)
             progress(finished, len(clips))
@@ -265,62 +188,7 @@ def _finish(cache: Path, header: Header, clips: Sequence[Clip], summary: SplitSu
         summary.files = publish_split(cache, replace(header, skipped=tuple(summary.skipped)), order, done)
 
 
-def _bytes_needed(clips: Sequence[Clip], todo: set[str], audio: AudioEncoder, options: ExtractionOptions) -> int:
-    """What the disk must hold: the parts of the clips to do, and beside all parts the finished file."""
-    frames = 0
-    for clip in clips:
-        length = round(options.max_seconds * audio.sample_rate_hz)
-        if options.pad_to_s is None:
-            length = decoded_length(clip.path, audio.sample_rate_hz, options.max_seconds)
-        frames += audio.frames_for(length) * (2 if clip.id in todo else 1)
-    return frames * audio.dim * np.dtype(options.dtype).itemsize
-
-
-def _batches(clips: Sequence[Clip], audio: AudioEncoder, options: ExtractionOptions) -> list[list[Clip]]:
-    """Cut the split into batches that will have one length each, as far as the files' headers tell."""
-    if options.pad_to_s is not None:
-        return _chunks(clips, options.batch_size)
-    by_length: dict[int, list[Clip]] = {}
-    for clip in clips:
-        length = decoded_length(clip.path, audio.sample_rate_hz, options.max_seconds)
-        by_length.setdefault(length, []).append(clip)
-    return [batch for length in sorted(by_length) for batch in _chunks(by_length[length], options.batch_size)]
-
-
-def _by_length(
-    decoded: Iterable[tuple[Clip, Audio]], audio: AudioEncoder, options: ExtractionOptions
-) -> list[list[tuple[Clip, Audio, NDArray[np.float32]]]]:
-    """Bring clips to the length they are encoded at, and group those of equal length."""
-    groups: dict[int, list[tuple[Clip, Audio, NDArray[np.float32]]]] = {}
-    for clip, sound in decoded:
-        own = len(sound.samples) if options.pad_to_s is None else round(options.pad_to_s * audio.sample_rate_hz)
-        length = max(own, audio.min_samples)
-        groups.setdefault(length, []).append((clip, sound, fit_length(sound.samples, length)))
-    return list(groups.values())
-
-
-def _decode_ahead(
-    batches: Sequence[Sequence[Clip]], decode_clip: Callable[[Clip], Audio]
-) -> Iterator[list[tuple[Clip, "Future[Audio]"]]]:
-    """Yield the batches in order, with the decoding of the next ones under way in threads."""
-    waiting: deque[list[tuple[Clip, Future[Audio]]]] = deque()
-    with ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="decode") as pool:
-        try:
-            for batch in batches:
-                waiting.append([(clip, pool.submit(decode_clip, clip)) for clip in batch])
-                if len(waiting) > BATCHES_AHEAD:
-                    yield waiting.popleft()
-            while waiting:
-                yield waiting.popleft()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
 def _skip_or_stop(clip: Clip, error: AudiomosError, options: ExtractionOptions, summary: SplitSummary) -> None:
     if options.on_error == "stop":
         raise type(error)(f"{error}; or leave such clips out with --on-error skip") from error
     summary.skipped.append((clip.id, str(error)))
-
-
-def _chunks(items: Sequence[T], size: int) -> list[list[T]]:
-    return [list(items[i : i + size]) for i in range(0, len(items), size)]

@@ -1,0 +1,17 @@
+"""The extraction: run the frozen encoders once over a dataset and keep their features in a cache.
+
+`extract_split` is the loop; beside it, what is refused before it starts, and its audio and text sides.
+"""
+
+from audiomos_cache.extraction.options import MAX_SECONDS, ExtractionOptions, fingerprint_of
+from audiomos_cache.extraction.prompts import encode_prompts
+from audiomos_cache.extraction.split import SplitSummary, extract_split
+
+__all__ = [
+    "MAX_SECONDS",
+    "ExtractionOptions",
+    "SplitSummary",
+    "encode_prompts",
+    "extract_split",
+    "fingerprint_of",
+]

@@ -1,0 +1,57 @@
+"""How to extract, and the fingerprint that follows from it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from audiomos_cache.audio import resampler_identity
+from audiomos_cache.cache import Fingerprint
+from audiomos_cache.encoders import AudioEncoder, TextEncoder
+
+MAX_SECONDS = 30.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractionOptions:
+    """How to extract.
+
+    Attributes:
+        pad_to_s: zero-pad every clip to this many seconds before it is encoded; None: encode at its own length.
+            Longer clips are cut, at this length or at 30 s.
+        dtype: of the stored features.
+        batch_size: clips encoded at once.
+        on_error: what to do about a bad clip: stop and name it, or leave it out and list it.
+        overwrite: start the split anew.
+    """
+
+    pad_to_s: float | None = MAX_SECONDS
+    dtype: Literal["float16", "float32"] = "float16"
+    batch_size: int = 4
+    on_error: Literal["stop", "skip"] = "stop"
+    overwrite: bool = False
+
+    @property
+    def max_seconds(self) -> float:
+        """Where longer clips are cut."""
+        return MAX_SECONDS if self.pad_to_s is None else self.pad_to_s
+
+
+def fingerprint_of(audio: AudioEncoder, text: TextEncoder, options: ExtractionOptions) -> Fingerprint:
+    """Put together all that decides a feature's value."""
+    return Fingerprint.of(
+        {
+            "audio_encoder": audio.identity(),
+            "text_encoder": text.identity(),
+            "resampler": resampler_identity(),
+            "pad_to_s": options.pad_to_s,
+            "max_seconds": options.max_seconds,
+            "dtype": options.dtype,
+        }
+    )
+
+
+def chunks(items: Sequence[T], size: int) -> list[list[T]]:
+    """Cut items into lists of at most `size`."""
+    return [list(items[i : i + size]) for i in range(0, len(items), size)]
