@@ -270,6 +270,17 @@ def test_interrupted_again_and_again(clips, cache, tmp_path):
     assert (cache / "train.h5").read_bytes() == expected
 
 
+@pytest.mark.parametrize(
+    ("options", "sizes"), [(PAD, [2, 3, 1]), (OWN_LENGTH, [1, 1, 2, 2])], ids=["pad", "own length"]
+)
+def test_batches_are_those_of_the_whole_split(clips, cache, options, sizes):
+    """Of frames [3, 5, 7, 3, ...], what is done of a batch is left out of it, and nothing fills the gap."""
+    extract(clips[:4], cache, options)
+    audio = LoggingEncoder()
+    extract(clips, cache, options, audio)
+    assert [len(batch) for batch in audio.batches] == sizes
+
+
 def test_what_a_killed_run_left_half_written_is_not_read(clips, cache, tmp_path):
     expected = clean_bytes(clips, tmp_path / "clean")
     with pytest.raises(KeyboardInterrupt):
@@ -292,6 +303,14 @@ def test_a_finished_split_is_left_alone(clips, cache, options, decoded):
     assert (summary.clips, summary.encoded, summary.files) == (10, 0, [file])
     assert (file.read_bytes(), file.stat().st_mtime_ns, file.stat().st_ino) == before
     assert (audio.batches, text.encoded, decoded) == ([], [], [])
+
+
+def test_audio_older_than_its_features_is_not_read_again(clips, cache, monkeypatch):
+    extract(clips, cache)
+    for clip in clips:
+        os.utime(clip.path, (1, 1))
+    monkeypatch.setattr(preflight.xxhash, "xxh3_128_digest", lambda _: pytest.fail("read"))
+    assert extract(clips, cache).encoded == 0
 
 
 def test_the_audio_may_go_once_it_is_cached(clips, cache):

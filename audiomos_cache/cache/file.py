@@ -35,7 +35,7 @@ from audiomos_cache.errors import CacheError
 
 _ATTRIBUTES = ("format", "format_version", "package_version", "split", "fingerprint", "fingerprint_json",
                "provenance_json", "complete", "file_index", "file_count")  # fmt: skip
-_REMEDY = "the file is damaged or not ours; delete it and run extract again for this split"
+_REMEDY = "the file is damaged or not ours; extract --repair encodes again what was lost"
 
 
 class CacheFile:

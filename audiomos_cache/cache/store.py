@@ -22,6 +22,7 @@ from audiomos_cache.errors import CacheError
 _SPLIT_FILE = re.compile(r"(?P<split>.+?)(-\d{5})?\.h5")
 _NUMBER = "-[0-9][0-9][0-9][0-9][0-9]"
 TEMPORARY = ".part"
+DAMAGED = ".damaged"
 
 
 def split_files(cache: Path, split: str) -> list[Path]:
@@ -83,6 +84,12 @@ def replace(temporary: Path, final: Path) -> None:
     fsync(final.parent)
 
 
+def set_aside(path: Path) -> None:
+    """Take a damaged file out of its split, durably; it keeps its content under another name until `remove_parts`."""
+    path.rename(path.with_name(f"{path.name}{DAMAGED}"))
+    fsync(path.parent)
+
+
 def clear_temporaries(cache: Path, split: str) -> None:
     """Remove what a killed extraction left half-written. Call with the lock held."""
     names = (f"{split}.h5{TEMPORARY}", f"{split}{_NUMBER}.h5{TEMPORARY}")  # another split's name may start like it
@@ -91,8 +98,12 @@ def clear_temporaries(cache: Path, split: str) -> None:
 
 
 def remove_parts(cache: Path, split: str) -> None:
-    """Remove the parts of a split, after all their clips are in its finished files."""
+    """Remove the parts of a split and what a repair set aside, after all clips are in its finished files."""
     shutil.rmtree(parts_folder(cache, split), ignore_errors=True)
+    for path in cache.glob(f"{split}*.h5{DAMAGED}"):
+        match = _SPLIT_FILE.fullmatch(path.name.removesuffix(DAMAGED))
+        if match and match["split"] == split:
+            path.unlink()
     fsync(cache)
 
 

@@ -105,8 +105,8 @@ def publish_split(
     temporaries = []
     for index, (name, ids) in enumerate(zip(names, groups, strict=True)):
         temporaries.append(cache / f"{name}{store.TEMPORARY}")
-        own = replace(header, complete=True, file_index=index, file_count=len(groups))
-        _copy(temporaries[-1], own, [done[clip_id] for clip_id in ids])
+        sources = [done[clip_id] for clip_id in ids]
+        copy_clips(temporaries[-1], header, sources, complete=True, index=index, count=len(groups))
     before = set(store.every_file(cache, header.split))
     for temporary, name in zip(temporaries, names, strict=True):
         (store.replace if cache / name in before else store.publish)(temporary, cache / name)
@@ -133,7 +133,25 @@ def _groups(
     return groups
 
 
-def _copy(path: Path, header: Header, sources: Sequence[tuple[CacheFile, int]]) -> None:
+def copy_clips(
+    path: Path,
+    header: Header,
+    sources: Sequence[tuple[CacheFile, int]],
+    *,
+    complete: bool,
+    index: int = 0,
+    count: int = 1,
+) -> None:
+    """Write clips that other files hold, with their prompts, to a new file, hash-checked on the way.
+
+    Args:
+        path: the new file, not yet published.
+        header: of the split.
+        sources: (file, place in it) of each clip, in the new file's order.
+        complete, index, count: what the new file is in its split; see `Header`.
+    Raises:
+        CacheError: a clip's features do not match their hash.
+    """
     clips = [file.clip(place) for file, place in sources]
     prompts: dict[str, CachedPrompt] = {}
     for clip, (file, place) in zip(clips, sources, strict=True):
@@ -144,7 +162,8 @@ def _copy(path: Path, header: Header, sources: Sequence[tuple[CacheFile, int]]) 
         for file, place in sources:
             yield file.read_frames(place, padding=True)
 
-    write_file(path, header, clips, list(prompts.values()), frames())
+    own = replace(header, complete=complete, file_index=index, file_count=count)
+    write_file(path, own, clips, list(prompts.values()), frames())
 
 
 def _distinct(values: Iterator[str]) -> list[str]:

@@ -18,6 +18,7 @@ from audiomos_cache.cli.inspect import inspect
 from audiomos_cache.cli.predict import predict
 from audiomos_cache.cli.submit import submit
 from audiomos_cache.cli.train_head import train_head
+from audiomos_cache.cli.verify import verify
 from audiomos_cache.errors import AudiomosError
 
 INTERRUPTED = 130
@@ -64,5 +65,5 @@ def main(debug: bool) -> None:
         logging.getLogger(noisy).setLevel(logging.ERROR)
 
 
-for _command in (extract, inspect, train_head, predict, fuse, evaluate, submit, demo):
+for _command in (extract, inspect, verify, train_head, predict, fuse, evaluate, submit, demo):
     main.add_command(_command)

@@ -47,6 +47,7 @@ def _pad_to(_context: click.Context, _option: click.Parameter, value: str) -> fl
 @click.option("--batch-size", type=click.IntRange(min=1), help="Clips encoded at once.  [default: 4, on CUDA 32]")
 @click.option("--on-error", type=click.Choice(("stop", "skip")), default="stop", help="What to do about a bad clip.")
 @click.option("--overwrite", is_flag=True, help="Extract the splits anew; their cached features are deleted.")
+@click.option("--repair", is_flag=True, help="Check what is there first, and encode again what is damaged.")
 def extract(
     data: Path,
     splits: tuple[str, ...],
@@ -61,6 +62,7 @@ def extract(
     batch_size: int | None,
     on_error: str,
     overwrite: bool,
+    repair: bool,
 ) -> None:
     """Run the frozen encoders over a dataset once, and keep their features in a cache.
 
@@ -81,7 +83,14 @@ def extract(
 
     dataset = load_dataset(data, splits)
     device = resolve_device(device)
-    options = ExtractionOptions(pad_to, dtype, batch_size or (32 if device == "cuda" else 4), on_error, overwrite)  # type: ignore[arg-type]
+    options = ExtractionOptions(
+        pad_to_s=pad_to,
+        dtype=dtype,  # type: ignore[arg-type]
+        batch_size=batch_size or (32 if device == "cuda" else 4),
+        on_error=on_error,  # type: ignore[arg-type]
+        overwrite=overwrite,
+        repair=repair,
+    )
     audio = load_audio_encoder(audio_encoder, audio_revision, device)
     text = load_text_encoder(text_encoder, text_revision, device)
     for encoder in (audio, text):
@@ -90,6 +99,8 @@ def extract(
     for split, clips in dataset.items():
         with progress("clips") as update:
             summary = extract_split(clips, cache, audio, text, options, partial(update, f"extract {split}"))
+        for line in summary.damaged:
+            click.echo(f"Damaged: {line}", err=True)
         if summary.warnings:
             click.echo(f"Warnings: {first_five(summary.warnings)}", err=True)
         for clip_id, reason in summary.skipped:

@@ -24,6 +24,7 @@ class ExtractionOptions:
         batch_size: clips encoded at once.
         on_error: what to do about a bad clip: stop and name it, or leave it out and list it.
         overwrite: start the split anew.
+        repair: read what is there first, and encode again what is damaged.
     """
 
     pad_to_s: float | None = MAX_SECONDS
@@ -31,6 +32,7 @@ class ExtractionOptions:
     batch_size: int = 4
     on_error: Literal["stop", "skip"] = "stop"
     overwrite: bool = False
+    repair: bool = False
 
     @property
     def max_seconds(self) -> float:

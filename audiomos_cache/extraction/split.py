@@ -17,6 +17,7 @@ from audiomos_cache.audio import Audio, decode
 from audiomos_cache.cache import CachedClip, Header
 from audiomos_cache.cache.format import hash_rows
 from audiomos_cache.cache.store import clear_temporaries, locked, remove_split, split_files
+from audiomos_cache.cache.verify import set_damaged_aside
 from audiomos_cache.cache.writer import PartWriter, done_clips, is_published, publish_split
 from audiomos_cache.dataset import Clip
 from audiomos_cache.encoders import UNTRAINED_NOTICE, AudioEncoder, TextEncoder
@@ -31,7 +32,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(slots=True)
 class SplitSummary:
-    """What an extraction did: clips in the split, encoded now, left out (id, reason), and odd things it saw."""
+    """What an extraction did: clips in the split, encoded now, left out (id, reason), odd and damaged things it saw."""
 
     split: str
     clips: int = 0
@@ -39,6 +40,7 @@ class SplitSummary:
     skipped: list[tuple[str, str]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
 
 
 def extract_split(
@@ -70,6 +72,7 @@ def extract_split(
         provenance={"audio_encoder": _provenance(audio), "text_encoder": _provenance(text)},
     )
     with locked(cache, split):
+        damaged = set_damaged_aside(cache, split) if options.repair else []
         preflight.refuse_other_fingerprint(cache, header.fingerprint, split if options.overwrite else None)
         if options.overwrite:
             if options.on_error == "stop":
@@ -78,7 +81,7 @@ def extract_split(
         clear_temporaries(cache, split)
         done = done_clips(cache, split)
         preflight.refuse_changes(cache, clips, done)
-        summary = SplitSummary(split)
+        summary = SplitSummary(split, damaged=damaged)
         todo = {clip.id for clip in clips if clip.id not in done}
         if todo:
             if options.on_error == "stop":

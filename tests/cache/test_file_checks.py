@@ -13,7 +13,7 @@ from audiomos_cache.cache.format import index_hash
 from audiomos_cache.errors import CacheError
 
 OPEN = Path("/proc/self/fd")
-REMEDY = "the file is damaged or not ours; delete it and run extract again for this split"
+REMEDY = "the file is damaged or not ours; extract --repair encodes again what was lost"
 FEATURES = ("audio/frames", "text/tokens", "text/pad_vector")
 
 

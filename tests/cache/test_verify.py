@@ -1,0 +1,134 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from audiomos_cache.cache import CacheReader
+from audiomos_cache.cache.file import CacheFile
+from audiomos_cache.cache.verify import verify_file
+from audiomos_cache.cli import main
+from audiomos_cache.extraction import ExtractionOptions, extract_split
+from audiomos_cache.testing import FakeAudioEncoder, FakeTextEncoder
+from tests.training.conftest import make_clips
+
+PAD = ExtractionOptions(pad_to_s=1.5)
+REPAIR = ExtractionOptions(pad_to_s=1.5, repair=True)
+
+
+@pytest.fixture
+def made(tmp_path: Path):
+    clips = make_clips(tmp_path, "train", 12, 0)
+    extract_split(clips, tmp_path / "cache", FakeAudioEncoder(), FakeTextEncoder(), PAD)
+    return clips, tmp_path / "cache"
+
+
+def flip(path: Path, offset: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[offset] ^= 4
+    path.chmod(0o644)
+    path.write_bytes(content)
+
+
+def offset_of_clip(path: Path, place: int) -> int:
+    """Where a clip's first frame lies in a file, found by its bytes."""
+    file = CacheFile(path)
+    return path.read_bytes().index(file.read_frames(place).tobytes())
+
+
+def test_a_whole_file_is_whole(made) -> None:
+    _, cache = made
+    seen: list[tuple[int, int]] = []
+    report = verify_file(cache / "train.h5", lambda done, total: seen.append((done, total)))
+    assert (report.whole, report.damaged) == (list(range(12)), [])
+    assert seen == [(i, 12) for i in range(1, 13)]
+
+
+def test_every_damaged_item_is_listed_by_name(made) -> None:
+    _, cache = made
+    path = cache / "train.h5"
+    ids = CacheReader(cache, "train").ids
+    for place in (3, 7):
+        flip(path, offset_of_clip(path, place))
+    prompts = CacheFile(path).prompts
+    longest = prompts.index(max(prompts, key=len))
+    tokens = CacheFile(path).read_prompt(longest)
+    flip(path, path.read_bytes().rindex(tokens.tokens.tobytes()))
+    report = verify_file(path)
+    assert len(report.damaged) == 3
+    assert [f"clip {ids[3]}:" in line or f"clip {ids[7]}:" in line for line in report.damaged] == [False, True, True]
+    assert f"prompt {tokens.text!r}" in report.damaged[0]
+    rows = CacheFile(path).arrays["clips/prompt_row"]
+    assert report.whole == [i for i in range(12) if i not in (3, 7) and rows[i] != longest]
+
+
+def test_verify_exits_1_and_names_the_clip(made) -> None:
+    _, cache = made
+    result = CliRunner().invoke(main, ["verify", str(cache)])
+    assert (result.exit_code, result.stdout) == (0, "train: 12 clips whole, 0 items damaged\n")
+    flip(cache / "train.h5", offset_of_clip(cache / "train.h5", 5))
+    result = CliRunner().invoke(main, ["verify", str(cache)])
+    assert result.exit_code == 1
+    assert "train: 11 clips whole, 1 items damaged" in result.stdout
+    assert "clip S001_train005: the stored frames do not match their hash" in result.stdout
+    assert "1 damaged items; extract with --repair encodes only what was lost" in result.stderr
+
+
+@pytest.mark.parametrize("where", ["clip", "index", "cut"])
+def test_repair_encodes_only_what_was_lost_and_ends_with_the_same_bytes(made, where: str) -> None:
+    clips, cache = made
+    path = cache / "train.h5"
+    before = path.read_bytes()
+    if where == "clip":
+        flip(path, offset_of_clip(path, 5))
+    elif where == "index":
+        flip(path, before.index(b"S003_train003"))
+    else:
+        path.write_bytes(before[:-100])
+    audio = FakeAudioEncoder()
+    summary = extract_split(clips, cache, audio, FakeTextEncoder(), REPAIR)
+    assert audio.encoded == {"clip": 1, "index": 12, "cut": 12}[where]
+    assert len(summary.damaged) == 1
+    assert path.read_bytes() == before
+    assert sorted(p.name for p in cache.iterdir()) == ["train.h5", "train.lock"]
+
+
+def test_a_repair_that_is_interrupted_goes_on(made) -> None:
+    clips, cache = made
+    path = cache / "train.h5"
+    before = path.read_bytes()
+    flip(path, offset_of_clip(path, 5))
+
+    class Interrupted(FakeAudioEncoder):
+        def encode(self, _waveforms):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        extract_split(clips, cache, Interrupted(), FakeTextEncoder(), REPAIR)
+    assert not path.exists()
+    assert (cache / "train.h5.damaged").exists()
+    audio = FakeAudioEncoder()
+    extract_split(clips, cache, audio, FakeTextEncoder(), PAD)
+    assert audio.encoded == 1
+    assert path.read_bytes() == before
+    assert not (cache / "train.h5.damaged").exists()
+
+
+def test_repair_of_a_whole_split_changes_nothing(made) -> None:
+    clips, cache = made
+    before = (cache / "train.h5").stat()
+    summary = extract_split(clips, cache, FakeAudioEncoder(), FakeTextEncoder(), REPAIR)
+    assert (summary.damaged, summary.encoded) == ([], 0)
+    assert (cache / "train.h5").stat() == before
+
+
+def test_damaged_features_are_never_trained_on(made) -> None:
+    _, cache = made
+    shutil.copytree(cache, cache.with_name("copy"))
+    path = cache.with_name("copy") / "train.h5"
+    flip(path, offset_of_clip(path, 5))
+    reader = CacheReader(path.parent, "train")
+    with pytest.raises(Exception, match="S001_train005: the stored frames do not match their hash"):
+        reader.read_frames(5)
+    np.testing.assert_array_equal(reader.read_frames(4), CacheReader(cache, "train").read_frames(4))
