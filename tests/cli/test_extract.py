@@ -23,7 +23,7 @@ from audiomos_cache.testing import FakeAudioEncoder, FakeTextEncoder, make_datas
 # slow, and every clip a part, so that a signal finds the extraction at work. Nothing may be computed before the
 # fork: torch's threads do not survive it.
 LAUNCHER = """
-import json, os, sys, time
+import json, os, signal, sys, time
 from functools import partial
 from torchaudio.transforms import Resample
 from transformers import PreTrainedTokenizerFast, RobertaModel
@@ -44,6 +44,7 @@ for line in sys.stdin:
     log, seconds, arguments = json.loads(line)
     pid = os.fork()
     if not pid:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
         for stream in (1, 2):
             os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
         main(arguments)
