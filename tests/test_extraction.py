@@ -652,3 +652,36 @@ def test_prompts_are_encoded_in_batches_of_one_length(clips):
     batches.clear()
     encoded = encode_prompts(text, clips, {clips[1].id}, replace(PAD, batch_size=2))
     assert batches == [["a fast flute", "happy synth drums"]]  # the batch of a whole run
+
+
+def test_splits_can_be_overwritten_together_with_other_options(tmp_path):
+    audio, text, cache = FakeAudioEncoder(), FakeTextEncoder(), tmp_path / "cache"
+    clips = make_clips(tmp_path, 3)
+    splits = {name: [replace(clip, split=name) for clip in clips] for name in ("train", "dev")}
+    for clips in splits.values():
+        extract_split(clips, cache, audio, text, PAD)
+    other = replace(PAD, pad_to_s=2.0, overwrite=True)
+    with pytest.raises(CacheError, match="first difference: max_seconds is"):
+        extract_split(splits["train"], cache, audio, text, other)
+    assert len(CacheReader(cache, "train")) == 3, "nothing was deleted"
+    for clips in splits.values():
+        extract_split(clips, cache, audio, text, other, together_with=splits)
+    assert {CacheReader(cache, name).fingerprint.fields["max_seconds"] for name in splits} == {2.0}
+
+
+def test_a_prompt_without_finite_features_can_be_skipped(tmp_path):
+    class NanForThreeWords(FakeTextEncoder):
+        def _features(self, words):
+            features = super()._features(words)
+            return replace(features, tokens=features.tokens * (float("nan") if len(words) == 3 else 1))
+
+    clips, cache = make_clips(tmp_path), tmp_path / "cache"
+    bad = [clip.id for clip in clips if len(clip.prompt.split()) == 3]
+    assert 0 < len(bad) < len(clips)
+    encoders = FakeAudioEncoder(), NanForThreeWords()
+    with pytest.raises(EncoderError, match="fake-text gives NaN or Inf as float16; leave its clips out"):
+        extract_split(clips, cache, *encoders, PAD)
+    summary = extract_split(clips, cache, *encoders, replace(PAD, on_error="skip"))
+    assert [clip_id for clip_id, _ in summary.skipped] == bad
+    assert "the text encoder gives NaN or Inf as float16 for " in summary.skipped[0][1]
+    assert CacheReader(cache, "train").ids == [clip.id for clip in clips if clip.id not in bad]

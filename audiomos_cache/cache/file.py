@@ -62,7 +62,7 @@ class CacheFile:
                 self._places = {name: self._place(file, name, size) for name in FEATURES}
             self._check_consistency(attributes)
             self.header = self._header(attributes)
-            self._check_places()
+            self._check_places(attributes)
         except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())
             raise CacheError(f"{path}: cannot be read as a cache file ({reason}); {_REMEDY}") from error
@@ -185,7 +185,8 @@ class CacheFile:
             if _file_identity(descriptor) != self._identity:
                 os.close(descriptor)
                 raise CacheError(f"{self.path}: was replaced after it was opened; start again to read the new file")
-            self._descriptors[pid] = descriptor
+            if self._descriptors.setdefault(pid, descriptor) != descriptor:
+                os.close(descriptor)  # another thread was faster
         return self._descriptors[pid]
 
     def _strings(self, name: str) -> list[str]:
@@ -267,8 +268,10 @@ class CacheFile:
         if not sound:
             raise CacheError(f"{self.path}: its index arrays contradict each other; {_REMEDY}")
 
-    def _check_places(self) -> None:
-        """Check that the features have the one type that the fingerprint says, and tokens one width."""
+    def _check_places(self, attributes: dict[str, Any]) -> None:
+        """Check the fingerprint, and that features have the one type that it says, and tokens one width."""
+        if self.header.fingerprint.digest.encode() != attributes["fingerprint"]:
+            raise CacheError(f"{self.path}: its fingerprint does not match its readable form; {_REMEDY}")
         (_, _, frames_dtype), *text = self._places.values()
         if {frames_dtype, *(dtype for _, _, dtype in text)} != {self.header.dtype} or text[0][1] != text[1][1]:
             raise CacheError(f"{self.path}: its features are not of one type and width; {_REMEDY}")

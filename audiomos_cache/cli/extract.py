@@ -98,7 +98,8 @@ def extract(
             click.echo(f"{encoder.name} is {UNTRAINED_NOTICE}", err=True)
     for split, clips in dataset.items():
         with progress("clips") as update:
-            summary = extract_split(clips, cache, audio, text, options, partial(update, f"extract {split}"))
+            shown = partial(update, f"extract {split}")
+            summary = extract_split(clips, cache, audio, text, options, shown, together_with=dataset)
         for line in summary.damaged:
             click.echo(f"Damaged: {line}", err=True)
         if summary.warnings:

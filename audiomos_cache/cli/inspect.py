@@ -24,8 +24,9 @@ def inspect(cache: Path, as_json: bool) -> None:
         return
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=f"{cache}, fingerprint {description['fingerprint']}")
+    table = Table(title=Text(f"{cache}, fingerprint {description['fingerprint']}"))
     columns = ("split", "clips", "systems", "prompts", "hours", "labelled", "skipped", "files", "MB")
     for column in columns:
         table.add_column(column, justify="left" if column == "split" else "right")

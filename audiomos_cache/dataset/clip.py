@@ -60,8 +60,11 @@ def check_split(split: str) -> str:
     Raises:
         DataError: it cannot.
     """
-    if not re.fullmatch(r"\w[\w.-]*", split, re.ASCII):
-        raise DataError(f"found the split {split!r}, expected letters, digits, '_', '-' and '.'")
+    if not re.fullmatch(r"\w[\w.-]*", split, re.ASCII) or re.search(r"-\d{5}$", split):
+        raise DataError(
+            f"found the split {split!r}, expected letters, digits, '_', '-' and '.', and no '-' with five digits "
+            "at its end, which number the files of a large split"
+        )
     return split
 
 

@@ -1,7 +1,7 @@
 """What is refused before an extraction encodes its first clip."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +14,21 @@ from audiomos_cache.dataset import Clip
 from audiomos_cache.errors import CacheError, DataError, first_five
 
 
-def refuse_other_fingerprint(cache: Path, fingerprint: Fingerprint, overwritten: str | None = None) -> None:
+def refuse_other_fingerprint(cache: Path, fingerprint: Fingerprint, overwritten: Collection[str] = ()) -> None:
     """Refuse to mix features of different fingerprints in one cache folder, finished or not.
 
-    The split that is about to be overwritten may have another.
+    Splits that are about to be overwritten may have another.
     """
     splits = split_names(cache) + sorted(path.name.removesuffix(".parts") for path in cache.glob("*.parts"))
-    for split in (split for split in splits if split != overwritten):
+    for split in (split for split in splits if split not in overwritten):
         for path in split_files(cache, split)[:1] + part_files(cache, split)[:1]:
-            CacheFile(path).header.fingerprint.require(
-                fingerprint, str(path), "give another --cache, or the options that this one was made with"
-            )
+            try:
+                found = CacheFile(path).header.fingerprint
+            except CacheError:
+                if path.exists():
+                    raise
+                continue  # a part, published by another process since it was listed
+            found.require(fingerprint, str(path), "give another --cache, or the options that this one was made with")
 
 
 def refuse_changes(cache: Path, clips: Sequence[Clip], done: Mapping[str, tuple[CacheFile, int]]) -> None:

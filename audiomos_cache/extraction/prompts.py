@@ -20,8 +20,10 @@ def encode_prompts(
 ) -> dict[str, CachedPrompt]:
     """Encode each distinct prompt of the clips to do once, in batches of equal length.
 
+    Returns:
+        The prompts' features by text; with `on_error` "skip" without those that are not finite.
     Raises:
-        EncoderError: a prompt's features are not finite.
+        EncoderError: a prompt's features are not finite, with `on_error` "stop".
     """
     needed = {clip.prompt for clip in clips if clip.id in todo}
     by_length: dict[int, list[str]] = {}
@@ -37,7 +39,12 @@ def encode_prompts(
                 dtype = getattr(torch, options.dtype)
                 tokens, pad_vector = features.tokens.to(dtype).numpy(), features.pad_vector.to(dtype).numpy()
                 if not (np.isfinite(tokens).all() and np.isfinite(pad_vector).all()):
-                    raise EncoderError(f"prompt {prompt!r}: {text.name} gives NaN or Inf as {options.dtype}")
+                    if options.on_error == "stop":
+                        raise EncoderError(
+                            f"prompt {prompt!r}: {text.name} gives NaN or Inf as {options.dtype}; "
+                            "leave its clips out with --on-error skip"
+                        )
+                    continue
                 encoded[prompt] = CachedPrompt(prompt, tokens, pad_vector)
                 if features.cut:
                     cut.append(repr(prompt))

@@ -4,7 +4,7 @@ Batches are cut from the whole split, before what is done is taken out, so an in
 encodes the same batches as one that was never interrupted, and ends with the same bytes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,8 @@ def extract_split(
     text: TextEncoder,
     options: ExtractionOptions,
     progress: Progress = lambda _done, _total: None,
+    *,
+    together_with: Collection[str] = (),
 ) -> SplitSummary:
     """Extract the features of one split into `cache`; go on where an earlier extraction stopped.
 
@@ -59,6 +61,7 @@ def extract_split(
         audio, text: the encoders.
         options: how to extract.
         progress: told (done, total) clips after each batch.
+        together_with: other splits that are overwritten too, and so may still have another fingerprint.
     Raises:
         DataError: a bad clip, with `on_error` "stop"; what is done is kept. CacheError: the folder holds features of
         another fingerprint or of clips, labels or prompts that the dataset no longer has, or the disk is full.
@@ -73,7 +76,8 @@ def extract_split(
     )
     with locked(cache, split):
         damaged = set_damaged_aside(cache, split) if options.repair else []
-        preflight.refuse_other_fingerprint(cache, header.fingerprint, split if options.overwrite else None)
+        overwritten = {split, *together_with} if options.overwrite else set()
+        preflight.refuse_other_fingerprint(cache, header.fingerprint, overwritten)
         if options.overwrite:
             if options.on_error == "stop":
                 preflight.refuse_missing(clips)  # before anything is deleted
@@ -113,6 +117,8 @@ def _encode_clips(
     def decode_clip(clip: Clip) -> Audio:
         if clip.prompt is None:
             raise DataError(f"{clip.id}: no prompt for {clip.prompt_id}; add it to the prompt list")
+        if clip.prompt not in writer.prompts:
+            raise DataError(f"{clip.id}: the text encoder gives NaN or Inf as {options.dtype} for {clip.prompt!r}")
         return decode(clip.path, audio.sample_rate_hz, options.max_seconds)
 
     batches = cut_batches(clips, audio, options)

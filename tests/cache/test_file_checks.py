@@ -102,8 +102,6 @@ def test_newer_format(path):
         ("format_version", np.bytes_(b"one")),
         ("complete", "yes"),
         ("split", np.int64(3)),
-        ("fingerprint_json", np.bytes_(b"{")),
-        ("fingerprint_json", np.bytes_(b"{}")),
         ("provenance_json", np.bytes_(b"not json")),
         ("file_index", np.zeros((2, 2))),
     ],
@@ -306,3 +304,11 @@ def test_a_refused_file_is_not_kept_open(path):
     for _ in range(5):
         refused(path, "cannot be read as a cache file")
     assert len(list(OPEN.iterdir())) == before
+
+
+@pytest.mark.parametrize("value", [b"{", b"{}"])
+def test_fingerprint_that_is_not_its_readable_form(path, value):
+    refused(
+        rebuild(path, attributes={"fingerprint_json": np.bytes_(value)}),
+        "its fingerprint does not match its readable form",
+    )
