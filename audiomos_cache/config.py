@@ -4,9 +4,9 @@ Widths in a preset are those published for 1024-dimensional frames. For frames o
 proportion, so the same presets serve every encoder.
 """
 
-import contextlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -45,7 +45,6 @@ class OutputConfig(_Strict):
     bins: int = Field(20, ge=2)
     targets: Literal["gaussian", "one_hot"] = "gaussian"
     sigma: float = Field(0.25, gt=0)
-    ranks: Literal[5] = 5
 
 
 class TrainingConfig(_Strict):
@@ -79,6 +78,19 @@ class HeadConfig(_Strict):
         return self
 
 
+# Keys that not every kind reads: the key, the key that chooses, and the choices that leave it unread.
+_UNREAD_BY = (
+    ("temporal.layers", "temporal.kind", ("none",)),
+    ("temporal.heads", "temporal.kind", ("bilstm", "none")),
+    ("temporal.feedforward", "temporal.kind", ("bilstm", "none")),
+    ("fusion.heads", "fusion.kind", ("concat", "none")),
+    ("output.bins", "output.kind", ("scalar", "coral")),
+    ("output.targets", "output.kind", ("scalar", "coral")),
+    ("output.sigma", "output.kind", ("scalar", "coral")),
+    ("output.sigma", "output.targets", ("one_hot",)),
+)
+
+
 def scaled(width: int, audio_dim: int, multiple_of: int = 1) -> int:
     """Scale a published width from 1024-dimensional frames to `audio_dim`, to a multiple of `multiple_of`."""
     return max(round(width * audio_dim / PUBLISHED_AUDIO_DIM / multiple_of), 1) * multiple_of
@@ -104,13 +116,28 @@ def preset_names() -> list[str]:
     return sorted(path.stem for path in presets_folder().glob("*.yaml"))
 
 
+def settable_keys() -> dict[str, tuple[str, Any]]:
+    """Return what `--set` takes: each key with what it may be (`mlp|lstm`, `int`) and its default."""
+    keys = {}
+    for name, field in HeadConfig.model_fields.items():
+        if isinstance(field.default, _Strict):
+            fields = {f"{name}.{inner}": its_field for inner, its_field in type(field.default).model_fields.items()}
+        else:
+            fields = {name: field}
+        for key, its_field in fields.items():
+            annotation: Any = its_field.annotation
+            keys[key] = ("|".join(get_args(annotation)) or annotation.__name__, its_field.default)
+    return keys
+
+
 def load_head_config(head: str, overrides: tuple[str, ...] = ()) -> tuple[str, HeadConfig]:
     """Read a preset by its name, or a YAML file by its path, and apply `a.b=c` overrides.
 
     Returns:
         The head's name (the preset's, or the file's without its ending) and its validated config.
     Raises:
-        ConfigError: unknown preset, unreadable file, unknown key or wrong value; all problems in one message.
+        ConfigError: unknown preset, unreadable file, unknown key, wrong value, or a key that the chosen kind does not
+            read; all problems in one message.
     """
     if head in preset_names():
         path = presets_folder() / f"{head}.yaml"
@@ -124,16 +151,20 @@ def load_head_config(head: str, overrides: tuple[str, ...] = ()) -> tuple[str, H
         raise ConfigError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: found {type(content).__name__}, expected keys such as temporal, pooling, output")
-    for override in overrides:
-        _apply_override(content, override)
+    overridden = {_apply_override(content, override) for override in overrides}
+    problems = list(_drop_or_name_unread(content, overridden))
     try:
-        return path.stem, HeadConfig.model_validate(content)
+        config = HeadConfig.model_validate(content)
     except ValidationError as error:
+        problems = [_readable(each) for each in error.errors()] + problems
+    if problems:
         where = f"{path} with {' '.join(overrides)}" if overrides else str(path)
-        raise ConfigError(f"{where}: {'; '.join(_readable(e) for e in error.errors())}") from error
+        raise ConfigError(f"{where}: {'; '.join(problems)}")
+    return path.stem, config
 
 
-def _apply_override(content: dict[str, Any], override: str) -> None:
+def _apply_override(content: dict[str, Any], override: str) -> str:
+    """Put an override into `content`; returns its key."""
     key, equals, value = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set {override}: expected key=value, such as temporal.layers=2")
@@ -146,11 +177,22 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
         parsed = yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {override}: the value is not valid YAML") from error
-    # YAML 1.1 reads 1e-4 as text; people mean the number.
-    if isinstance(parsed, str):
-        with contextlib.suppress(ValueError):
-            parsed = float(parsed)
     content[last] = parsed
+    return key
+
+
+def _drop_or_name_unread(content: dict[str, Any], overridden: set[str]) -> Iterator[str]:
+    """Find keys that the chosen kinds do not read: drop those that an override made so, name the others."""
+    for key, chooser, deaf in _UNREAD_BY:
+        group, _, name = key.partition(".")
+        given = content.get(group)
+        if not isinstance(given, dict) or name not in given:
+            continue
+        choice = given.get(chooser.partition(".")[2], settable_keys()[chooser][1])
+        if choice in deaf and chooser in overridden and key not in overridden:
+            del given[name]
+        elif choice in deaf:
+            yield f"{key}: has no effect where {chooser} is {choice!r}"
 
 
 def _readable(error: ErrorDetails) -> str:
@@ -162,6 +204,9 @@ def _readable(error: ErrorDetails) -> str:
         return f"{where}: {found!r} is not one of {known}"
     if error["type"] == "extra_forbidden":
         return f"{where}: unknown key"
+    if error["type"] == "model_type":
+        first = next(key for key in settable_keys() if key.startswith(f"{where}."))
+        return f"{where}: {found!r} is a value, expected keys such as {first}"
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
     return f"{where}: {found!r}: {error['msg'][0].lower()}{error['msg'][1:]}"

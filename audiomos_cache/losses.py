@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from audiomos_cache.heads.outputs import TargetOutput
+from audiomos_cache.heads.outputs import RANKS, TargetOutput
 from audiomos_cache.targets import gaussian_distribution, one_hot_distribution, ordinal_levels
 
 
@@ -79,11 +79,11 @@ class CoralObjective:
         return each.sum(dim=1).mean()
 
 
-def build_objective(kind: str, *, bins: int, targets: str, sigma: float, ranks: int) -> Objective:
+def build_objective(kind: str, *, bins: int, targets: str, sigma: float) -> Objective:
     """Return the objective of an output kind: scalar, distribution (`targets` gaussian or one_hot), coral."""
     objectives: dict[str, Objective] = {
         "scalar": L1Objective(),
         "distribution": DistributionObjective(bins, targets, sigma),
-        "coral": CoralObjective(ranks),
+        "coral": CoralObjective(RANKS),
     }
     return objectives[kind]

@@ -16,12 +16,12 @@ Floats = NDArray[np.float64]
 
 
 def mse(predicted: Floats, truth: Floats) -> float:
-    """Mean squared error of two (N,) arrays."""
+    """Return the mean squared error of two (N,) arrays."""
     return float(np.mean((predicted - truth) ** 2))
 
 
 def lcc(predicted: Floats, truth: Floats) -> float:
-    """Linear (Pearson) correlation of two (N,) arrays; nan where one of them is constant."""
+    """Return the linear (Pearson) correlation of two (N,) arrays; nan where one of them is constant."""
     if _is_constant(predicted) or _is_constant(truth):
         return math.nan
     x, y = predicted - predicted.mean(), truth - truth.mean()
@@ -29,12 +29,12 @@ def lcc(predicted: Floats, truth: Floats) -> float:
 
 
 def srcc(predicted: Floats, truth: Floats) -> float:
-    """Rank (Spearman) correlation of two (N,) arrays, ties at their mean rank; nan where one is constant."""
+    """Return the rank (Spearman) correlation of two (N,) arrays, ties at their mean rank; nan where one is constant."""
     return lcc(rankdata(predicted), rankdata(truth))
 
 
 def ktau(predicted: Floats, truth: Floats) -> float:
-    """Kendall's tau-b of two (N,) arrays; nan where one of them is constant."""
+    """Return Kendall's tau-b of two (N,) arrays; nan where one of them is constant."""
     if _is_constant(predicted) or _is_constant(truth):
         return math.nan
     return float(kendalltau(predicted, truth, variant="b").statistic)
@@ -71,7 +71,7 @@ class Scores:
     n_systems: int
 
     def to_json(self) -> dict[str, dict[str, float | None] | int]:
-        """Give nested plain values for `json.dumps`; a number that is not defined is None."""
+        """Return nested plain values for `json.dumps`; a number that is not defined is None."""
         return {
             name: value
             if isinstance(value, int)

@@ -20,7 +20,7 @@ from audiomos_cache.errors import DataError, OutputExistsError, first_five
 from audiomos_cache.original import original_rows
 from audiomos_cache.targets import HIGHEST, LOWEST
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 ANSWER_NAME = "answer.txt"
 
@@ -32,9 +32,12 @@ _FIELDS = ("id", "mi", "ta", *_DISTS)
 class Predictions:
     """What a head, or a fusion of heads, says about N clips. Made by `build`, which checks it.
 
-    ids: N clip ids, sorted and unique.
-    mi, ta: (N,) float64, mean opinion scores.
-    mi_dist, ta_dist: (N, K) float64 on `bin_centres(K)`, or None where the head has no distribution.
+    Attributes:
+        ids: N clip ids, sorted and unique.
+        mi: (N,) float64, mean opinion scores.
+        ta: likewise.
+        mi_dist: (N, K) float64 on `bin_centres(K)`, or None where the head has no distribution.
+        ta_dist: likewise.
     """
 
     ids: tuple[str, ...]
@@ -196,13 +199,13 @@ def _answer(predictions: Predictions) -> bytes:
     scores = np.stack([predictions.mi, predictions.ta], axis=1)
     clipped = scores.clip(LOWEST, HIGHEST)
     if outside := np.count_nonzero(clipped != scores):
-        logger.warning("%d of %d scores lay outside 1..5 and were clipped", outside, scores.size)
+        log.warning("%d of %d scores lay outside 1..5 and were clipped", outside, scores.size)
     lines = (f"{clip},{mi:.8f},{ta:.8f}\n" for clip, (mi, ta) in zip(predictions.ids, clipped, strict=True))
     return "".join(lines).encode()
 
 
 def _checked(row: object) -> dict[str, Any]:
-    """Give a clip's five fields, an absent distribution as None; ValueError says what is wrong with them."""
+    """Return a clip's five fields, an absent distribution as None; ValueError says what is wrong with them."""
     if not isinstance(row, dict):
         raise ValueError(f"{reprlib.repr(row)}, expected an object with id, mi and ta")
     if unknown := sorted(set(row) - set(_FIELDS)):

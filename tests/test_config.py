@@ -7,6 +7,7 @@ from audiomos_cache.config import (
     presets_folder,
     scaled,
     scaled_lr,
+    settable_keys,
 )
 from audiomos_cache.errors import ConfigError
 
@@ -77,7 +78,7 @@ def test_the_published_numbers():
         "pooling": "attentive",
         "fusion": {"kind": "cross_attention", "common_dim": 768, "heads": 4},
         "downstream": "mlp",
-        "output": {"kind": "distribution", "bins": 20, "targets": "gaussian", "sigma": 0.25, "ranks": 5},
+        "output": {"kind": "distribution", "bins": 20, "targets": "gaussian", "sigma": 0.25},
         "dropout": 0.3,
         "training": {"lr": 5e-5, "weight_decay": 0.01, "batch_size": 32, "max_epochs": 100, "patience": 15},
     }
@@ -165,6 +166,11 @@ def test_a_file_that_is_no_text_is_refused(tmp_path):
         ("training: {lr: fast}", "training.lr: 'fast': input should be a valid number, unable to parse string as a "
          "number"),
         ("training: {patience: }", "training.patience: None: input should be a valid integer"),
+        ("temporal: bilstm", "temporal: 'bilstm' is a value, expected keys such as temporal.kind"),
+        ("training: 3", "training: 3 is a value, expected keys such as training.lr"),
+        ("output: {kind: coral, ranks: 5}", "output.ranks: unknown key"),
+        ("temporal: {kind: none, layers: 7}", "temporal.layers: has no effect where temporal.kind is 'none'"),
+        ("temporal: {kind: lstm, layers: 7}", "temporal.kind: 'lstm' is not one of transformer, bilstm, none"),
     ],
 )  # fmt: skip
 def test_a_problem_is_named_by_its_key(yaml_file, content, problem):
@@ -199,7 +205,6 @@ def test_all_problems_are_reported_at_once(yaml_file):
         ("training.lr=1e-4", "training", "lr", 1e-4),
         ("training.lr=1E-4", "training", "lr", 1e-4),
         ("training.lr=0.001", "training", "lr", 1e-3),
-        ("training.batch_size=1e2", "training", "batch_size", 100),
         ("output.targets=one_hot", "output", "targets", "one_hot"),
         ("fusion.kind=none", "fusion", "kind", "none"),
     ],
@@ -209,6 +214,7 @@ def test_an_override_replaces_one_value(override, group, key, value):
     name, config = load_head_config("transformer-dist", (override,))
     assert name == "transformer-dist"
     assert config.model_dump() == plain.model_dump() | {group: plain.model_dump()[group] | {key: value}}
+    assert type(getattr(getattr(config, group), key)) is type(value)
 
 
 def test_the_last_of_several_overrides_wins():
@@ -240,3 +246,79 @@ def test_a_wrong_value_names_the_preset_and_the_overrides():
         f"{path} with pooling=max temporal.width=3: temporal.width: unknown key; "
         "pooling: 'max' is not one of attentive, mean, mean_std"
     )
+
+
+@pytest.mark.parametrize(
+    ("preset", "override", "problem"),
+    [
+        ("pooling-dist", "temporal.layers=7", "temporal.layers: has no effect where temporal.kind is 'none'"),
+        ("pooling-dist", "temporal.heads=2", "temporal.heads: has no effect where temporal.kind is 'none'"),
+        ("pooling-dist", "fusion.heads=2", "fusion.heads: has no effect where fusion.kind is 'concat'"),
+        ("transformer-scalar", "output.bins=9", "output.bins: has no effect where output.kind is 'scalar'"),
+        ("transformer-coral", "output.targets=one_hot", "output.targets: has no effect where output.kind is 'coral'"),
+        ("transformer-coral", "output.sigma=0.1", "output.sigma: has no effect where output.kind is 'coral'"),
+        ("transformer-onehot", "output.sigma=0.1", "output.sigma: has no effect where output.targets is 'one_hot'"),
+        ("transformer-dist", "temporal=none", "temporal: 'none' is a value, expected keys such as temporal.kind"),
+    ],
+)
+def test_an_override_without_effect_is_refused(preset, override, problem):
+    path = presets_folder() / f"{preset}.yaml"
+    assert message_of(preset, override) == f"{path} with {override}: {problem}"
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_key_set_beside_the_kind_that_does_not_read_it_is_refused(order):
+    overrides = ("temporal.kind=bilstm", "temporal.heads=2", "temporal.layers=2")[::order]
+    assert message_of("transformer-dist", *overrides).endswith(
+        ": temporal.heads: has no effect where temporal.kind is 'bilstm'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "dropped", "left"),
+    [
+        ("temporal.kind=none", {"layers", "heads", "feedforward"}, {"kind"}),
+        ("temporal.kind=bilstm", {"heads", "feedforward"}, {"kind", "layers"}),
+        ("fusion.kind=concat", {"heads"}, {"kind", "common_dim"}),
+        ("fusion.kind=decoupled", set(), {"kind", "common_dim", "heads"}),
+        ("output.kind=scalar", {"bins", "targets", "sigma"}, {"kind"}),
+        ("output.targets=one_hot", {"sigma"}, {"kind", "bins", "targets"}),
+    ],
+)
+def test_a_kind_that_is_overridden_drops_the_files_keys_that_it_does_not_read(yaml_file, override, dropped, left):
+    path = yaml_file(
+        "temporal: {kind: transformer, layers: 2, heads: 2, feedforward: 64}\n"
+        "fusion: {kind: cross_attention, common_dim: 64, heads: 2}\n"
+        "output: {kind: distribution, bins: 9, targets: gaussian, sigma: 0.5}\n"
+    )
+    group = override.partition(".")[0]
+    plain, changed = (getattr(load_head_config(path, o)[1], group) for o in ((), (override,)))
+    assert changed.model_fields_set == left
+    assert plain.model_fields_set == left | dropped
+
+
+@pytest.mark.parametrize("override", ["temporal.kind=none", "temporal.kind=bilstm", "output.kind=coral", "dropout=0.1"])
+def test_a_config_is_read_again_as_it_was_written(override):
+    _, config = load_head_config("transformer-dist", (override,))
+    assert HeadConfig.model_validate(config.model_dump()) == config
+
+
+def test_the_keys_that_can_be_set():
+    keys = settable_keys()
+    assert keys["temporal.kind"] == ("transformer|bilstm|none", "transformer")
+    assert keys["temporal.layers"] == ("int", 1)
+    assert keys["training.lr"] == ("float", 5e-5)
+    assert keys["pooling"] == ("attentive|mean|mean_std", "attentive")
+    written = HeadConfig().model_dump()
+    assert list(keys) == [
+        f"{name}.{key}" if isinstance(value, dict) else name
+        for name, value in written.items()
+        for key in (value if isinstance(value, dict) else [name])
+    ]
+
+
+def test_each_default_can_be_set():
+    keys = settable_keys()
+    assert len(keys) == 19
+    overrides = tuple(f"{key}={default}" for key, (_, default) in keys.items())
+    assert load_head_config("transformer-dist", overrides)[1] == HeadConfig()

@@ -182,7 +182,7 @@ def test_test_and_eval_may_hold_the_same_clips(musiceval: Path) -> None:
     assert dataset["eval"][0].mi is None
 
 
-def test_a_labeled_eval_list_goes_first(with_phase: Path) -> None:
+def test_a_labelled_eval_list_goes_first(with_phase: Path) -> None:
     write(with_phase / "sets/eval_mos_list.txt", "S002_P044.wav,3,4")
     assert [clip.mi for clip in load_dataset(with_phase)["eval"]] == [3]
 
@@ -437,6 +437,28 @@ def test_read_labels_wants_a_label_in_every_row(tmp_path: Path) -> None:
         read_labels(path)
     with pytest.raises(DataError, match=r"e\.txt:1: found 1 fields, expected 3: name\.wav,MI,TA"):
         read_labels(write(tmp_path / "e.txt", "a\n"))
+
+
+def test_read_labels_of_one_split_of_a_manifest(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "m.csv",
+        "path,prompt,system,split,mi,ta\na.wav,x,s,dev,3,4\nb.wav,x,s,eval,,\nS1_P2.wav,x,,dev,1,2\nc.wav,x,s,train,5,5\n",
+    )
+    labels = read_labels(path, "dev")
+    assert (labels.ids, labels.systems) == (("a", "S1_P2"), ("s", "S1"))
+    assert (labels.mi.tolist(), labels.ta.tolist()) == ([3.0, 1.0], [4.0, 2.0])
+    with pytest.raises(DataError, match=r"m\.csv: no split 'dve', expected one of train, dev, eval$"):
+        read_labels(path, "dve")
+    with pytest.raises(DataError, match=r"m\.csv: no label for b, expected mi and ta in every row of split eval$"):
+        read_labels(path, "eval")
+    with pytest.raises(DataError, match=r"m\.csv: no label for b, expected mi and ta in every row$"):
+        read_labels(path)
+
+
+def test_read_labels_where_there_are_no_splits(tmp_path: Path) -> None:
+    manifest = jsonl(tmp_path / "m.jsonl", {"path": "a.wav", "prompt": "", "mi": 3, "ta": 4})
+    for path in (manifest, write(tmp_path / "list.txt", "a.wav,3,4\n")):
+        assert read_labels(path, "dev").ids == ("a",)
 
 
 def test_read_id_list(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ LABELS = np.array([1.0, 2.6, 5.0])
 
 
 def objective(kind, targets="gaussian"):
-    return build_objective(kind, bins=20, targets=targets, sigma=0.25, ranks=5)
+    return build_objective(kind, bins=20, targets=targets, sigma=0.25)
 
 
 def distribution(*rows):
@@ -132,7 +132,22 @@ def test_objectives_make_the_targets_of_their_kind():
     assert objective("scalar").targets(LABELS).tolist() == LABELS.tolist()
 
 
-def test_bins_sigma_and_ranks_reach_the_objective():
-    built = build_objective("distribution", bins=5, targets="gaussian", sigma=1e-3, ranks=5)
+def test_bins_and_sigma_reach_the_objective():
+    built = build_objective("distribution", bins=5, targets="gaussian", sigma=1e-3)
     assert built.targets(np.array([2.2])).tolist() == [[0, 1, 0, 0, 0]]
-    assert build_objective("coral", bins=5, targets="gaussian", sigma=1, ranks=3).targets(LABELS).shape == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "targets", "changed", "is_read"),
+    [
+        ("distribution", "gaussian", {"sigma": 0.5}, True),
+        ("distribution", "one_hot", {"sigma": 0.5}, False),
+        ("distribution", "gaussian", {"targets": "one_hot"}, True),
+        *((kind, "gaussian", changed, False) for kind in ("scalar", "coral")
+          for changed in ({"bins": 9}, {"sigma": 0.5}, {"targets": "one_hot"})),
+    ],
+)  # fmt: skip
+def test_an_objective_depends_on_what_its_kind_reads_alone(kind, targets, changed, is_read):
+    settings = {"bins": 20, "targets": targets, "sigma": 0.25}
+    before, after = (build_objective(kind, **s).targets(LABELS) for s in (settings, settings | changed))
+    assert np.array_equal(before, after) != is_read

@@ -5,6 +5,6 @@
 
 from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.cache.format import CachedClip, CachedPrompt, Header
-from audiomos_cache.cache.reader import CacheReader
+from audiomos_cache.cache.reader import CacheReader, open_cache
 
-__all__ = ["CacheReader", "CachedClip", "CachedPrompt", "Fingerprint", "Header"]
+__all__ = ["CacheReader", "CachedClip", "CachedPrompt", "Fingerprint", "Header", "open_cache"]

@@ -6,6 +6,8 @@ virtual storage, no filters, and no array that claims to reach beyond the file's
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -41,7 +43,7 @@ _REMEDY = "the file is damaged or not ours; extract --repair encodes again what 
 class CacheFile:
     """One file of a cache, checked when it is opened, hash-checked whenever features are read.
 
-    Safe to use from several threads, and after a fork or pickling: each process opens the file for itself.
+    Safe to use from several threads, and after a fork or pickling: no descriptor is kept open.
 
     Raises:
         CacheError: not a cache file, damaged, or of a newer format.
@@ -49,7 +51,6 @@ class CacheFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._descriptors: dict[int, int] = {}
         try:
             size = path.stat().st_size
             with h5py.File(path, "r", locking=False) as file:
@@ -69,14 +70,6 @@ class CacheFile:
 
     def __len__(self) -> int:
         return len(self._arrays["clips/mi"])
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_descriptors": {}}
-
-    def __del__(self) -> None:
-        descriptor = getattr(self, "_descriptors", {}).get(os.getpid())
-        if descriptor is not None:
-            os.close(descriptor)
 
     @property
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -170,24 +163,25 @@ class CacheFile:
         if target.dtype != dtype or target.shape != (rows, dim) or not target.flags.c_contiguous:
             raise ValueError(f"out is {target.dtype} {target.shape}, expected contiguous {dtype} ({rows}, {dim})")
         view = target.reshape(-1).view(np.uint8).data
-        position, descriptor = offset + start * dim * dtype.itemsize, self._descriptor()
-        while view:
-            count = os.preadv(descriptor, [view], position)
-            if count == 0:
-                raise CacheError(f"{self.path}, {what}: the file ends before its features; {_REMEDY}")
-            view, position = view[count:], position + count
+        position = offset + start * dim * dtype.itemsize
+        with self._opened() as descriptor:
+            while view:
+                count = os.preadv(descriptor, [view], position)
+                if count == 0:
+                    raise CacheError(f"{self.path}, {what}: the file ends before its features; {_REMEDY}")
+                view, position = view[count:], position + count
         return target
 
-    def _descriptor(self) -> int:
-        pid = os.getpid()
-        if pid not in self._descriptors:
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+    @contextmanager
+    def _opened(self) -> Iterator[int]:
+        """Open the file for one read: some microseconds, and any number of files, threads and processes will do."""
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
             if _file_identity(descriptor) != self._identity:
-                os.close(descriptor)
                 raise CacheError(f"{self.path}: was replaced after it was opened; start again to read the new file")
-            if self._descriptors.setdefault(pid, descriptor) != descriptor:
-                os.close(descriptor)  # another thread was faster
-        return self._descriptors[pid]
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
     def _strings(self, name: str) -> list[str]:
         try:
@@ -304,6 +298,6 @@ def _monotone(offsets: NDArray[np.int64], end: int | None = None) -> bool:
     )
 
 
-def _file_identity(file: Path | int) -> tuple[int, int, int, int]:
+def _file_identity(file: Path | int) -> tuple[int, int]:
     status = os.fstat(file) if isinstance(file, int) else file.stat()
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    return status.st_dev, status.st_ino

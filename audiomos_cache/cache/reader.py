@@ -127,3 +127,18 @@ class CacheReader:
             if file.header.split != self.split:
                 raise CacheError(f"{file.path}: holds split {file.header.split!r}, not {self.split!r}; rename it back")
             file.header.fingerprint.require(self.fingerprint, str(file.path), "the files belong to different caches")
+
+
+def open_cache(cache: Path) -> dict[str, CacheReader]:
+    """Open every finished split of a cache.
+
+    Raises:
+        CacheError: the folder holds none, a damaged file, or splits of different fingerprints.
+    """
+    readers = {name: CacheReader(cache, name) for name in split_names(cache)}
+    if not readers:
+        raise CacheError(f"{cache}: no finished split in it; run extract first")
+    first = next(iter(readers.values()))
+    for name, reader in readers.items():
+        reader.fingerprint.require(first.fingerprint, f"{cache}, split {name}", "extract both again")
+    return readers

@@ -5,9 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from audiomos_cache.cache.reader import CacheReader
-from audiomos_cache.cache.store import split_names
-from audiomos_cache.errors import CacheError
+from audiomos_cache.cache.reader import CacheReader, open_cache
 
 
 def describe_cache(cache: Path) -> dict[str, Any]:
@@ -18,13 +16,8 @@ def describe_cache(cache: Path) -> dict[str, Any]:
     Raises:
         CacheError: the folder holds no finished split, a damaged file, or splits of different fingerprints.
     """
-    names = split_names(cache)
-    if not names:
-        raise CacheError(f"{cache}: no finished split in it; run extract first")
-    readers = {name: CacheReader(cache, name) for name in names}
-    first = readers[names[0]]
-    for name, reader in readers.items():
-        reader.fingerprint.require(first.fingerprint, f"{cache}, split {name}", "extract both again")
+    readers = open_cache(cache)
+    first = next(iter(readers.values()))
     return {
         "cache": str(cache),
         "fingerprint": first.fingerprint.digest,

@@ -9,7 +9,8 @@ import click
 from audiomos_cache.errors import OutputExistsError, first_five
 
 PROMPTS, SECONDS = 48, (3.0, 5.0)
-_MADE = {"data", "cache", "runs", "fused"}
+_MADE = ("data", "cache", "runs", "fused")
+_MARKER = ".audiomos-demo"
 
 _NEXT = """
 Files
@@ -27,8 +28,9 @@ Next, on real data (MusicEval-phase1, and weights of MuQ and RoBERTa from the Hu
 
 @click.command
 @click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), help="The folder to make.")
-@click.option("--overwrite", is_flag=True, help="Delete an earlier demo in the folder first.")
-def demo(out: Path, overwrite: bool) -> None:
+@click.option("--overwrite", is_flag=True, help="Delete the earlier demo in the folder first.")
+@click.pass_context
+def demo(context: click.Context, out: Path, overwrite: bool) -> None:
     """Make music by code, then extract, train heads, fuse and evaluate on it: the whole line in minutes.
 
     The labels are made by the same code, and the encoders are untrained: it shows that everything works, not
@@ -46,13 +48,14 @@ def demo(out: Path, overwrite: bool) -> None:
     make_dataset(data, prompts=PROMPTS, seconds=SECONDS)
     encoders = ["--audio-encoder", "muq-tiny", "--text-encoder", "roberta-tiny", "--pad-to", f"{SECONDS[1]:g}"]
     splits = ["--split", "train", "--split", "dev", "--split", "eval"]
-    _run("extract", "--data", data, "--cache", out / "cache", *splits, *encoders)
+    _run(context, "extract", "--data", data, "--cache", out / "cache", *splits, *encoders)
     heads = ["--head", "pooling-dist", "--head", "cross-attention-dist", "--seed", "1984", "--seed", "1990"]
-    _run("train-head", "--cache", out / "cache", *heads, "--out", out / "runs")
+    _run(context, "train-head", "--cache", out / "cache", *heads, "--out", out / "runs")
     runs = sorted((out / "runs").iterdir())
     labels = sets / "dev_mos_list.txt"
-    _run("fuse", *runs, "--method", "ridge", "--labels", labels, "--apply-split", "eval", "--out", out / "fused")
-    _run("evaluate", out / "fused" / "fused.eval.jsonl", "--labels", sets / "test_mos_list.txt")
+    ridge = ("--method", "ridge", "--labels", labels, "--apply-split", "eval")
+    _run(context, "fuse", *runs, *ridge, "--out", out / "fused")
+    _run(context, "evaluate", out / "fused" / "fused.eval.jsonl", "--labels", sets / "test_mos_list.txt")
     click.echo("\nThe labels above were made by the code that made the music, and the encoders are untrained:")
     click.echo("the table shows that the pipeline works, not how good MuQ is. TA needs encoders that understand")
     click.echo("words and music; with these, expect little of it.")
@@ -60,21 +63,27 @@ def demo(out: Path, overwrite: bool) -> None:
 
 
 def _make_room(out: Path, overwrite: bool) -> None:
-    """Refuse a folder that holds something, unless it is a demo's and the user said `--overwrite`."""
+    """Refuse a folder that holds something, unless a demo made it and the user said `--overwrite`."""
     found = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
-    foreign = [name for name in found if name not in _MADE]
-    if foreign:
-        raise OutputExistsError(f"{out}: holds what no demo made: {first_five(foreign)}; give another --out")
+    ours = _MARKER in found
+    if out.exists() and not out.is_dir():
+        raise OutputExistsError(f"{out}: is a file, expected a folder to make; give another --out")
+    if found and not ours:
+        raise OutputExistsError(f"{out}: holds what no demo made: {first_five(found)}; give another --out")
     if found and not overwrite:
         raise OutputExistsError(f"{out}: holds a demo already; give another --out, or --overwrite to make it anew")
-    if found:
-        shutil.rmtree(out)
+    for name in _MADE:
+        shutil.rmtree(out / name, ignore_errors=True)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / _MARKER).touch()
 
 
-def _run(*arguments: str | Path) -> None:
+def _run(context: click.Context, name: str, *arguments: str | Path) -> None:
     """Show a command as a user would type it, and run it."""
     from audiomos_cache.cli import main
 
     words = [str(argument) for argument in arguments]
-    click.secho(f"\n$ audiomos-cache {shlex.join(words)}", bold=True)
-    main.main(words, prog_name="audiomos-cache", standalone_mode=False)
+    click.secho(f"\n$ audiomos-cache {shlex.join([name, *words])}", bold=True)
+    command = main.commands[name]
+    with command.make_context(name, words, parent=context.parent) as inner:
+        command.invoke(inner)

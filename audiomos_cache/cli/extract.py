@@ -2,6 +2,7 @@
 
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -57,10 +58,10 @@ def extract(
     text_encoder: str,
     text_revision: str | None,
     pad_to: float | None,
-    dtype: str,
+    dtype: Literal["float16", "float32"],
     device: str,
     batch_size: int | None,
-    on_error: str,
+    on_error: Literal["stop", "skip"],
     overwrite: bool,
     repair: bool,
 ) -> None:
@@ -85,21 +86,28 @@ def extract(
     device = resolve_device(device)
     options = ExtractionOptions(
         pad_to_s=pad_to,
-        dtype=dtype,  # type: ignore[arg-type]
+        dtype=dtype,
         batch_size=batch_size or (32 if device == "cuda" else 4),
-        on_error=on_error,  # type: ignore[arg-type]
+        on_error=on_error,
         overwrite=overwrite,
         repair=repair,
     )
-    audio = load_audio_encoder(audio_encoder, audio_revision, device)
-    text = load_text_encoder(text_encoder, text_revision, device)
+    audio = load_audio_encoder(audio_encoder, revision=audio_revision, device=device)
+    text = load_text_encoder(text_encoder, revision=text_revision, device=device)
     for encoder in (audio, text):
         if encoder.untrained:
             click.echo(f"{encoder.name} is {UNTRAINED_NOTICE}", err=True)
     for split, clips in dataset.items():
         with progress("clips") as update:
-            shown = partial(update, f"extract {split}")
-            summary = extract_split(clips, cache, audio, text, options, shown, together_with=dataset)
+            summary = extract_split(
+                clips,
+                cache,
+                audio=audio,
+                text=text,
+                options=options,
+                progress=partial(update, f"extract {split}"),
+                together_with=dataset,
+            )
         for line in summary.damaged:
             click.echo(f"Damaged: {line}", err=True)
         if summary.warnings:

@@ -19,9 +19,19 @@ _FILE = click.Path(path_type=Path)
     type=click.Path(path_type=Path),
 )
 @click.option("--method", type=click.Choice(METHODS), default="ridge", help="How to blend; ridge needs --labels.")
-@click.option("--labels", metavar="LIST", type=_FILE, help="The fit split's scores: lines `name.wav,MI,TA`.")
-@click.option("--fit-split", default="dev", help="The split to learn the blend on.")
-@click.option("--apply-split", default="eval", help="The split to blend.")
+@click.option(
+    "--labels",
+    metavar="LIST",
+    type=_FILE,
+    help="The fit split's scores: lines `name.wav,MI,TA`, or a .csv or .jsonl manifest that holds that split.",
+)
+@click.option("--fit-split", metavar="NAME", show_default="dev with runs", help="The split to learn the blend on.")
+@click.option(
+    "--apply-split",
+    metavar="NAME",
+    show_default="eval with runs",
+    help="The split to blend. With files and without it, the output names no split.",
+)
 @click.option(
     "--apply",
     metavar="FILE",
@@ -36,8 +46,8 @@ def fuse(
     sources: tuple[Path, ...],
     method: str,
     labels: Path | None,
-    fit_split: str,
-    apply_split: str,
+    fit_split: str | None,
+    apply_split: str | None,
     apply: tuple[Path, ...],
     best: str,
     out: Path,

@@ -32,7 +32,7 @@ def inspect(cache: Path, as_json: bool) -> None:
         table.add_column(column, justify="left" if column == "split" else "right")
     for name, split in description["splits"].items():
         numbers = (split[key] for key in ("clips", "systems", "prompts"))
-        table.add_row(name, *map(str, numbers), f"{split['hours']:.2f}", str(split["labelled"]),
+        table.add_row(Text(name), *map(str, numbers), f"{split['hours']:.2f}", str(split["labelled"]),
                       str(len(split["skipped"])), str(len(split["files"])), f"{split['bytes'] / 1e6:.1f}")  # fmt: skip
     console = Console()
     console.print(table)

@@ -27,8 +27,10 @@ def progress(unit: str) -> Iterator[Update]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    text = TextColumn("{task.description}"), TextColumn(f"{unit} {{task.fields[note]}}")
-    columns = (text[0], BarColumn(), MofNCompleteColumn(), text[1], TimeRemainingColumn())
+    # Names come from the user, whose [brackets] are no markup.
+    what_column = TextColumn("{task.description}", markup=False)
+    note_column = TextColumn(f"{unit} {{task.fields[note]}}", markup=False)
+    columns = (what_column, BarColumn(), MofNCompleteColumn(), note_column, TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as bars:
         tasks: dict[str, Any] = {}
 

@@ -1,6 +1,7 @@
 """Tables for the terminal."""
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.table import Table
@@ -8,6 +9,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from audiomos_cache.metrics import Scores
+    from audiomos_cache.training.train_head import HeadResult
 
 
 def scores_table(scores: "Scores", title: str) -> Table:
@@ -25,5 +27,22 @@ def scores_table(scores: "Scores", title: str) -> Table:
         ("system", "TA", scores.sys_ta),
     ):
         numbers = (agreement.mse, agreement.lcc, agreement.srcc, agreement.ktau)
-        table.add_row(level, score, *("n/a" if math.isnan(n) else f"{n:.4f}" for n in numbers))
+        table.add_row(level, score, *map(_shown, numbers))
     return table
+
+
+def runs_table(results: Sequence["HeadResult"]) -> Table:
+    """Lay out a line for each finished run: epochs trained, and the dev SRCC of its combined checkpoint."""
+    table = Table(title="Dev SRCC of each run's combined checkpoint, which was chosen on these clips")
+    for column in ("run", "epochs", "MI utt", "TA utt", "MI sys", "TA sys"):
+        table.add_column(column, justify="left" if column == "run" else "right")
+    for result in results:
+        scores = result.dev["combined"]
+        agreements = (scores.utt_mi, scores.utt_ta, scores.sys_mi, scores.sys_ta)
+        numbers = (_shown(agreement.srcc) for agreement in agreements)
+        table.add_row(Text(result.folder.name), str(result.epochs), *numbers)
+    return table
+
+
+def _shown(number: float) -> str:
+    return "n/a" if math.isnan(number) else f"{number:.4f}"

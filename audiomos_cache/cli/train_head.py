@@ -9,14 +9,41 @@ from audiomos_cache.cli.devices import DEVICES, resolve_device
 from audiomos_cache.cli.progress import progress
 
 
-@click.command("train-head")
+class _TrainHead(click.Command):
+    """Ends its help with the presets and the keys, which are looked up only then."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from audiomos_cache.config import preset_names, settable_keys
+
+        super().format_epilog(ctx, formatter)
+        with formatter.section("Presets for --head"):
+            formatter.write_text(", ".join(preset_names()))
+        with formatter.section("Keys for --set, and what they are where a preset does not say"):
+            formatter.write_dl(
+                [(key, f"{kind}  [default: {default}]") for key, (kind, default) in settable_keys().items()]
+            )
+
+
+@click.command("train-head", cls=_TrainHead)
 @click.option("--cache", type=click.Path(path_type=Path), default=Path("cache/default"), help="The cache folder.")
 @click.option("--head", "heads", multiple=True, default=("transformer-dist",), metavar="PRESET|FILE.yaml",
               help="A preset of configs/, or a YAML file like them; repeat for several.")  # fmt: skip
-@click.option("--seed", "seeds", multiple=True, type=click.IntRange(min=0), default=(1984,), help="Repeat for several.")
+@click.option(
+    "--seed",
+    "seeds",
+    multiple=True,
+    type=click.IntRange(0, 2**63 - 1),
+    default=(1984,),
+    metavar="N",
+    help="Repeat for several.",
+)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs"), help="Where the run folders go.")
 @click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key, such as temporal.layers=2."
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override a key, such as training.lr=1e-4; see below.",
 )
 @click.option(
     "--train-list", type=click.Path(path_type=Path), help="Train on these clips and labels instead of the train split."
@@ -65,17 +92,7 @@ def train_head(
             device=resolve_device(device), on_epoch=report,
         )  # fmt: skip
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(title="Dev SRCC of each run's combined checkpoint, which was chosen on these clips")
-    for column in ("run", "epochs", "MI utt", "TA utt", "MI sys", "TA sys"):
-        table.add_column(column, justify="left" if column == "run" else "right")
-    for result in results:
-        scores = result.dev["combined"].to_json()
-        numbers = [_shown(scores[level]["srcc"]) for level in ("utt_mi", "utt_ta", "sys_mi", "sys_ta")]  # type: ignore[index]
-        table.add_row(result.folder.name, str(result.epochs), *numbers)
-    Console().print(table)
+    from audiomos_cache.cli.tables import runs_table
 
-
-def _shown(number: float | None) -> str:
-    return "n/a" if number is None else f"{number:.3f}"
+    Console().print(runs_table(results))

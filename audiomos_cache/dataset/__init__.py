@@ -3,18 +3,19 @@
 All problems of one list are reported at once, by file and line. No audio is opened here.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from audiomos_cache.dataset.clip import Clip, clip_id_of, system_of
+from audiomos_cache.dataset.clip import Clip, check_split, choose_splits, clip_id_of, system_of
 from audiomos_cache.dataset.labels import Labels, read_id_list, read_labels, read_system_truth
 from audiomos_cache.dataset.manifest import read_manifest
 from audiomos_cache.dataset.musiceval import find_lists, read_split
-from audiomos_cache.errors import DataError, first_five
+from audiomos_cache.errors import DataError
 
 __all__ = [
     "Clip",
     "Labels",
+    "check_split",
     "clip_id_of",
     "load_dataset",
     "read_id_list",
@@ -23,8 +24,6 @@ __all__ = [
     "system_of",
 ]
 
-SPLIT_ORDER = ("train", "dev", "test", "eval")
-
 
 def load_dataset(data: Path, splits: Sequence[str] = ()) -> dict[str, tuple[Clip, ...]]:
     """Read a MusicEval folder, its eval-phase folder (or that one's `DATA`), or a .csv or .jsonl manifest.
@@ -32,29 +31,18 @@ def load_dataset(data: Path, splits: Sequence[str] = ()) -> dict[str, tuple[Clip
     Args:
         data: the folder or the manifest.
         splits: those to read; none = all there are.
-
     Returns:
         Clips in their list's order, by split: train, dev, test, eval, then others alphabetically.
-
     Raises:
         DataError: a list, label or name is not what it should be, or a split is not there.
     """
     if data.is_dir():
         lists = find_lists(data)
-        return {split: read_split(split, lists[split]) for split in _choose(data, lists, splits)}
+        return {split: read_split(split, lists[split]) for split in choose_splits(data, lists, splits)}
     if data.suffix.lower() not in (".csv", ".jsonl"):
         found = "a file of another kind" if data.exists() else "nothing there"
         raise DataError(f"{data}: {found}, expected a MusicEval folder, or a .csv or .jsonl manifest")
     by_split: dict[str, list[Clip]] = {}
     for clip in read_manifest(data).values():
         by_split.setdefault(clip.split, []).append(clip)
-    return {split: tuple(by_split[split]) for split in _choose(data, by_split, splits)}
-
-
-def _choose(data: Path, there: Iterable[str], wanted: Sequence[str]) -> list[str]:
-    """The splits to read, in order."""
-    rank = {split: number for number, split in enumerate(SPLIT_ORDER)}
-    ordered = sorted(there, key=lambda split: (rank.get(split, len(rank)), split))
-    if unknown := [repr(split) for split in wanted if split not in ordered]:
-        raise DataError(f"{data}: no split {first_five(unknown)}, expected one of {', '.join(ordered)}")
-    return [split for split in ordered if not wanted or split in wanted]
+    return {split: tuple(by_split[split]) for split in choose_splits(data, by_split, splits)}

@@ -1,12 +1,14 @@
 """The record of a clip, and the checks every name, split and score from a list goes through."""
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
-from audiomos_cache.errors import DataError
+from audiomos_cache.errors import DataError, first_five
 
 PREFIX = "audiomos2025-track1-"
+SPLIT_ORDER = ("train", "dev", "test", "eval")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +34,18 @@ class Clip:
 
 
 def system_of(clip_id: str) -> str:
-    """The generator of a clip: `S002` of `audiomos2025-track1-S002_P044`; the whole name if it has no `_`."""
+    """Return the generator of a clip: `S002` of `audiomos2025-track1-S002_P044`; the whole name if it has no `_`."""
     bare = clip_id.removeprefix(PREFIX)
     return bare.partition("_")[0] or bare
 
 
 def clip_id_of(name: str) -> str:
-    """A clip's id: its name without a trailing `.wav` (other dots stay)."""
+    """Return a clip's id: its name without a trailing `.wav` (other dots stay)."""
     return name.removesuffix(".wav")
 
 
 def check_id(name: str) -> str:
-    """The clip id of a name, if it has one that an answer file can hold.
+    """Return the clip id of a name, after checking that an answer file can hold it.
 
     Raises:
         DataError: it is empty, or holds a comma or a control character.
@@ -55,7 +57,7 @@ def check_id(name: str) -> str:
 
 
 def check_split(split: str) -> str:
-    """The split itself, if it can name a file.
+    """Return the split itself, after checking that it can name a file.
 
     Raises:
         DataError: it cannot.
@@ -68,8 +70,25 @@ def check_split(split: str) -> str:
     return split
 
 
+def choose_splits(data: Path, there: Iterable[str], wanted: Sequence[str]) -> list[str]:
+    """Order the splits of a dataset that are to be read: train, dev, test, eval, then others alphabetically.
+
+    Args:
+        data: where they are, for the message.
+        there: those that exist.
+        wanted: those to read; none = all there are.
+    Raises:
+        DataError: a wanted one does not exist; names those that do.
+    """
+    rank = {split: number for number, split in enumerate(SPLIT_ORDER)}
+    ordered = sorted(there, key=lambda split: (rank.get(split, len(rank)), split))
+    if unknown := [repr(split) for split in wanted if split not in ordered]:
+        raise DataError(f"{data}: no split {first_five(unknown)}, expected one of {', '.join(ordered)}")
+    return [split for split in ordered if not wanted or split in wanted]
+
+
 def check_score(kind: str, value: object) -> float:
-    """A mean opinion score from a list's text or a JSON number.
+    """Read a mean opinion score from a list's text or a JSON number.
 
     Raises:
         DataError: it is not a number from 1 to 5.
@@ -84,7 +103,7 @@ def check_score(kind: str, value: object) -> float:
 
 
 def inside(folder: Path, *names: str) -> Path:
-    """The path of a file that a list names, the last of `names`.
+    """Return the path of a file that a list names, the last of `names`.
 
     The folder that holds the audio may itself be a link to another disk: the user put it there, not the list.
 

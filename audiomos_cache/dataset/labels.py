@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from audiomos_cache.dataset.clip import PREFIX, check_id, check_score, system_of
+from audiomos_cache.dataset.clip import PREFIX, Clip, check_id, check_score, choose_splits, system_of
 from audiomos_cache.dataset.lines import collect, read_lines
-from audiomos_cache.dataset.manifest import is_manifest, read_manifest
+from audiomos_cache.dataset.manifest import NO_SPLIT, is_manifest, read_manifest
 from audiomos_cache.errors import DataError, first_five
 
 Scores = tuple[float, float]  # MI, TA
@@ -16,7 +17,7 @@ Scores = tuple[float, float]  # MI, TA
 
 @dataclass(frozen=True)
 class Labels:
-    """Labeled clips in their list's order.
+    """Labelled clips in their list's order.
 
     Attributes:
         ids: N clip ids.
@@ -27,26 +28,42 @@ class Labels:
 
     ids: tuple[str, ...]
     systems: tuple[str, ...]
-    mi: np.ndarray
-    ta: np.ndarray
+    mi: NDArray[np.float64]
+    ta: NDArray[np.float64]
 
 
-def read_labels(path: Path) -> Labels:
-    """Read a mos list (`name.wav,MI,TA`), or a manifest with mi and ta in every row.
+def read_labels(path: Path, split: str | None = None) -> Labels:
+    """Read a mos list (`name.wav,MI,TA`), or a manifest with mi and ta in every row that is asked for.
 
+    Args:
+        path: the list, or a .csv or .jsonl manifest.
+        split: of a manifest that names splits, the one whose rows to read; None: all rows. A list has no splits.
+    Returns:
+        The labels in the file's order; systems are those of the manifest, or what a list's names tell.
     Raises:
-        DataError: a row is not such, or an id comes twice.
+        DataError: a row is not such, an id comes twice, or the manifest does not have the split.
     """
     if is_manifest(path):
-        clips = read_manifest(path).values()
+        clips = _clips_of(path, split)
         if bare := [clip.id for clip in clips if clip.mi is None]:
-            raise DataError(f"{path}: no label for {first_five(bare)}, expected mi and ta in every row")
+            expected = "every row" if split is None else f"every row of split {split}"
+            raise DataError(f"{path}: no label for {first_five(bare)}, expected mi and ta in {expected}")
         rows = [(clip.id, clip.system, clip.mi, clip.ta) for clip in clips]
     else:
         scores = collect(path, read_lines(path), parse_mos)
         rows = [(name, system_of(name), *pair) for name, pair in scores.items()]
     ids, systems, mi, ta = zip(*rows, strict=True)
     return Labels(ids, systems, np.array(mi, np.float64), np.array(ta, np.float64))
+
+
+def _clips_of(path: Path, split: str | None) -> list[Clip]:
+    """Read a manifest's clips of one split; all of them if None is asked for, or no row names a split."""
+    clips = list(read_manifest(path).values())
+    splits = {clip.split for clip in clips}
+    if split is None or splits == {NO_SPLIT}:
+        return clips
+    chosen = choose_splits(path, splits, [split])
+    return [clip for clip in clips if clip.split in chosen]
 
 
 def read_id_list(path: Path) -> tuple[str, ...]:
@@ -76,7 +93,7 @@ def read_system_truth(path: Path) -> dict[str, Scores]:
 
 
 def parse_mos(line: str) -> tuple[str, Scores]:
-    """Id, and MI and TA, of a line `name.wav,MI,TA`."""
+    """Read id, and MI and TA, of a line `name.wav,MI,TA`."""
     fields = [field.strip() for field in line.split(",")]
     if len(fields) != 3:
         raise DataError(f"found {len(fields)} fields, expected 3: name.wav,MI,TA")
@@ -84,7 +101,7 @@ def parse_mos(line: str) -> tuple[str, Scores]:
 
 
 def parse_id(line: str) -> tuple[str, None]:
-    """Id of a line that holds it alone, or of a mos list's."""
+    """Read the id of a line that holds it alone, or of a mos list's."""
     fields = line.split(",")
     if len(fields) not in (1, 3):
         raise DataError(f"found {len(fields)} fields, expected an id, or name.wav,MI,TA")

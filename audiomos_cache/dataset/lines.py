@@ -27,7 +27,7 @@ def read_text(path: Path) -> str:
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:
-    """Number and text of each line that is not blank, at least one.
+    """Read the number and text of each line that is not blank, at least one.
 
     Raises:
         DataError: the file cannot be read, is not UTF-8, or has no such line.
@@ -45,7 +45,6 @@ def collect(path: Path, rows: Iterable[tuple[int, Row]], parse: Callable[[Row], 
         path: for messages.
         rows: line number and content, at least one.
         parse: raises a DataError for a row that is not what it should be.
-
     Raises:
         DataError: the first five problems and their count; a key that comes twice is one.
     """

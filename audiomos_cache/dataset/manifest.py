@@ -10,9 +10,11 @@ from audiomos_cache.dataset.clip import Clip, check_id, check_score, check_split
 from audiomos_cache.dataset.lines import collect, read_lines, read_text
 from audiomos_cache.errors import DataError
 
+NO_SPLIT = "all"  # of a row that names none
+
 
 def is_manifest(path: Path) -> bool:
-    """Whether a list of labels is a manifest, by its name (.jsonl) or its header."""
+    """Tell whether a list of labels is a manifest, by its name (.jsonl) or its header."""
     return path.suffix.lower() == ".jsonl" or "path" in _columns(read_lines(path)[0][1].split(","))
 
 
@@ -62,7 +64,7 @@ def _parse_clip(folder: Path, row: Mapping[str, object]) -> tuple[str, Clip]:
     path = inside(folder, name)
     clip_id = check_id(_text(row, "id") or path.stem)
     system = _text(row, "system") or system_of(clip_id)
-    split = check_split(_text(row, "split") or "all")
+    split = check_split(_text(row, "split") or NO_SPLIT)
     mi, ta = (check_score(kind, row[kind]) if row.get(kind) not in (None, "") else None for kind in ("mi", "ta"))
     if (mi is None) != (ta is None):
         raise DataError(f"found {'ta' if mi is None else 'mi'} alone, expected both mi and ta, or neither")
@@ -70,7 +72,7 @@ def _parse_clip(folder: Path, row: Mapping[str, object]) -> tuple[str, Clip]:
 
 
 def _text(row: Mapping[str, object], column: str) -> str | None:
-    """A field's text without outer blanks; None where it is missing, null or empty."""
+    """Return a field's text without outer blanks; None where it is missing, null or empty."""
     value = row.get(column)
     if value is None:
         return None

@@ -24,7 +24,7 @@ class SplitList:
 def find_lists(data: Path) -> dict[str, SplitList]:
     """Find the lists of a MusicEval, eval-phase or `DATA` folder, by split.
 
-    A labeled `eval_mos_list.txt` goes before `eval_list.txt`, and both before the eval phase inside `data`.
+    A labelled `eval_mos_list.txt` goes before `eval_list.txt`, and both before the eval phase inside `data`.
 
     Raises:
         DataError: there is none.
@@ -59,10 +59,10 @@ def read_split(split: str, source: SplitList) -> tuple[Clip, ...]:
     folder = source.path.parent.parent
     prompts = _read_prompts(source.prompt_folders, "prompt_info.txt")
     demo_prompts = _read_prompts(source.prompt_folders, "demo_prompt_info.txt")
-    labeled = source.path.name.endswith("_mos_list.txt")
+    labelled = source.path.name.endswith("_mos_list.txt")
 
     def parse_clip(line: str) -> tuple[str, Clip]:
-        clip_id, (mi, ta) = parse_mos(line) if labeled else (parse_id(line)[0], (None, None))
+        clip_id, (mi, ta) = parse_mos(line) if labelled else (parse_id(line)[0], (None, None))
         path = inside(folder, "wav", f"{clip_id}.wav")
         if "/" in clip_id:
             raise DataError(f"{clip_id!r} holds a folder, expected the name of a file in wav")
@@ -77,7 +77,7 @@ def read_split(split: str, source: SplitList) -> tuple[Clip, ...]:
 
 
 def _prompt_folders(folder: Path) -> tuple[Path, ...]:
-    """A folder, and its parents up to MusicEval's where it is the eval phase's `DATA`."""
+    """Return a folder, and its parents up to MusicEval's where it is the eval phase's `DATA`."""
     parent = folder.resolve().parent
     if folder.resolve().name != "DATA":
         return (folder,)
@@ -85,7 +85,7 @@ def _prompt_folders(folder: Path) -> tuple[Path, ...]:
 
 
 def _read_prompts(folders: Iterable[Path], name: str) -> dict[str, str]:
-    """Prompts by id, `.wav` dropped; the nearest folder's text wins, an empty text is none."""
+    """Read the prompts by id, `.wav` dropped; the nearest folder's text wins, an empty text is none."""
     prompts: dict[str, str] = {}
     for path in (folder / name for folder in folders):
         if path.is_file():

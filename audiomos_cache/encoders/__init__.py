@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 from audiomos_cache.encoders.base import AudioEncoder, Identity, TextEncoder, TextFeatures
 from audiomos_cache.encoders.muq import HUB_ID, MuQEncoder
@@ -52,7 +53,7 @@ def load_text_encoder(name: str, revision: str | None = None, device: str = "cpu
 def _source(name: str, published: dict[str, str], option: str, known: list[str]) -> str:
     if name in published:
         return published[name]
-    if "/" not in name:
+    if "/" not in name and not (name and Path(name).is_dir()):
         raise ConfigError(
             f"{option} {name}: not one of {', '.join(sorted(known))}, nor a folder or hub id (those have a /)"
         )

@@ -79,13 +79,15 @@ class HuggingFaceTextEncoder:
             model, info = AutoModel.from_pretrained(
                 folder, trust_remote_code=False, use_safetensors=True, output_loading_info=True, dtype=torch.float32
             )
+            missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
+            if missing:
+                raise EncoderError(f"--text-encoder {source}: its weights lack {missing[0]} ({len(missing)} tensors)")
+            encoder = cls(model, tokenizer, name=name, source=source, revision=resolved, device=device)
+        except EncoderError:
+            raise
         except Exception as error:  # the errors of transformers, tokenizers and safetensors share no base
             reason = " ".join(str(error).split())[:200]
             raise EncoderError(f"--text-encoder {source}: not a text encoder that can be loaded: {reason}") from error
-        missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
-        if missing:
-            raise EncoderError(f"--text-encoder {source}: its weights lack {missing[0]} ({len(missing)} tensors)")
-        encoder = cls(model, tokenizer, name=name, source=source, revision=resolved, device=device)
         encoder._refuse_short_positions(source)
         return encoder
 

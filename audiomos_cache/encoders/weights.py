@@ -71,7 +71,8 @@ def resolve_folder(source: str, revision: str | None, patterns: Sequence[str], o
     except Exception as error:  # the hub's network errors differ between its versions and share no base
         reason = " ".join(str(error).split())[:200]
         raise EncoderError(
-            f"{option} {source}: cannot be fetched from the Hugging Face hub ({type(error).__name__}: {reason}). "
+            f"{option} {source}: no such folder, and cannot be fetched from the Hugging Face hub "
+            f"({type(error).__name__}: {reason}). "
             f"On a machine with a network run `hf download {source}`, copy the folder here, and give {option} its path"
         ) from error
     return Path(folder), Path(folder).name

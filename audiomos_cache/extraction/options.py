@@ -1,16 +1,13 @@
 """How to extract, and the fingerprint that follows from it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal
 
 from audiomos_cache.audio import resampler_identity
 from audiomos_cache.cache import Fingerprint
 from audiomos_cache.encoders import AudioEncoder, TextEncoder
 
 MAX_SECONDS = 30.0
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +49,3 @@ def fingerprint_of(audio: AudioEncoder, text: TextEncoder, options: ExtractionOp
             "dtype": options.dtype,
         }
     )
-
-
-def chunks(items: Sequence[T], size: int) -> list[list[T]]:
-    """Cut items into lists of at most `size`."""
-    return [list(items[i : i + size]) for i in range(0, len(items), size)]

@@ -10,7 +10,8 @@ from audiomos_cache.cache import CachedPrompt
 from audiomos_cache.dataset import Clip
 from audiomos_cache.encoders import TextEncoder
 from audiomos_cache.errors import EncoderError, first_five
-from audiomos_cache.extraction.options import ExtractionOptions, chunks
+from audiomos_cache.extraction.options import ExtractionOptions
+from audiomos_cache.sequences import chunks
 
 log = logging.getLogger(__name__)
 

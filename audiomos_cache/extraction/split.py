@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from audiomos_cache.audio import Audio, decode
-from audiomos_cache.cache import CachedClip, Header
+from audiomos_cache.cache import CachedClip, CacheReader, Header
 from audiomos_cache.cache.format import hash_rows
 from audiomos_cache.cache.store import clear_temporaries, locked, remove_split, split_files
 from audiomos_cache.cache.verify import set_damaged_aside
@@ -25,7 +25,7 @@ from audiomos_cache.errors import AudiomosError, DataError, EncoderError
 from audiomos_cache.extraction import preflight
 from audiomos_cache.extraction.options import ExtractionOptions, fingerprint_of
 from audiomos_cache.extraction.prompts import encode_prompts
-from audiomos_cache.extraction.waveforms import bytes_needed, cut_batches, decode_ahead, group_by_length
+from audiomos_cache.extraction.waveforms import bytes_needed, cut_batches, decode_ahead, group_by_length, lengths_of
 
 Progress = Callable[[int, int], None]
 
@@ -90,9 +90,11 @@ def extract_split(
         if todo:
             if options.on_error == "stop":
                 preflight.refuse_missing([clip for clip in clips if clip.id in todo])
-            preflight.refuse_full_disk(cache, bytes_needed(clips, todo, audio, options))
-            prompts = encode_prompts(text, clips, todo, options)
-            _encode_clips(clips, todo, audio, options, PartWriter(cache, header, prompts), summary, progress)
+            lengths = lengths_of(clips, audio, options)
+            preflight.refuse_full_disk(cache, bytes_needed(clips, lengths, todo, audio, options))
+            writer = PartWriter(cache, header, encode_prompts(text, clips, todo, options))
+            batches = cut_batches(clips, lengths, options.batch_size)
+            _encode_clips(batches, todo, audio, options, writer, summary, progress)
         _finish(cache, header, clips, summary)
     return summary
 
@@ -104,7 +106,7 @@ def _provenance(encoder: AudioEncoder | TextEncoder) -> dict[str, Any]:
 
 
 def _encode_clips(
-    clips: Sequence[Clip],
+    batches: Sequence[Sequence[Clip]],
     todo: set[str],
     audio: AudioEncoder,
     options: ExtractionOptions,
@@ -121,9 +123,9 @@ def _encode_clips(
             raise DataError(f"{clip.id}: the text encoder gives NaN or Inf as {options.dtype} for {clip.prompt!r}")
         return decode(clip.path, audio.sample_rate_hz, options.max_seconds)
 
-    batches = cut_batches(clips, audio, options)
     left = [[clip for clip in batch if clip.id in todo] for batch in batches]
-    finished = len(clips) - len(todo)
+    total = sum(map(len, batches))
+    finished = total - len(todo)
     try:
         for batch in decode_ahead([batch for batch in left if batch], decode_clip):
             decoded = []
@@ -137,7 +139,7 @@ def _encode_clips(
             for same in group_by_length(decoded, audio, options):
                 _encode_batch(same, audio, options, writer, summary)
             finished += len(batch)
-            progress(finished, len(clips))
+            progress(finished, total)
     finally:  # after an error or an interrupt too: what is encoded is kept
         writer.flush()
 
@@ -193,8 +195,9 @@ def _finish(cache: Path, header: Header, clips: Sequence[Clip], summary: SplitSu
         )
     summary.clips = len(order)
     summary.files = split_files(cache, header.split)
-    if not is_published(cache, header.split):
-        summary.files = publish_split(cache, replace(header, skipped=tuple(summary.skipped)), order, done)
+    skipped = tuple(summary.skipped)
+    if not is_published(cache, header.split) or CacheReader(cache, header.split).skipped != skipped:
+        summary.files = publish_split(cache, replace(header, skipped=skipped), order, done)
 
 
 def _skip_or_stop(clip: Clip, error: AudiomosError, options: ExtractionOptions, summary: SplitSummary) -> None:

@@ -10,21 +10,26 @@ from numpy.typing import NDArray
 from audiomos_cache.audio import Audio, decoded_length, fit_length
 from audiomos_cache.dataset import Clip
 from audiomos_cache.encoders import AudioEncoder
-from audiomos_cache.extraction.options import ExtractionOptions, chunks
+from audiomos_cache.extraction.options import ExtractionOptions
+from audiomos_cache.sequences import chunks
 
 DECODE_THREADS = 4
 BATCHES_AHEAD = 2
 
 
-def cut_batches(clips: Sequence[Clip], audio: AudioEncoder, options: ExtractionOptions) -> list[list[Clip]]:
-    """Cut the split into batches that will have one length each, as far as the files' headers tell."""
+def lengths_of(clips: Sequence[Clip], audio: AudioEncoder, options: ExtractionOptions) -> list[int]:
+    """Return how many samples each clip will be encoded at, as far as the files' headers tell."""
     if options.pad_to_s is not None:
-        return chunks(clips, options.batch_size)
+        return [round(options.pad_to_s * audio.sample_rate_hz)] * len(clips)
+    return [decoded_length(clip.path, audio.sample_rate_hz, options.max_seconds) for clip in clips]
+
+
+def cut_batches(clips: Sequence[Clip], lengths: Sequence[int], batch_size: int) -> list[list[Clip]]:
+    """Cut a split into batches of one length each."""
     by_length: dict[int, list[Clip]] = {}
-    for clip in clips:
-        length = decoded_length(clip.path, audio.sample_rate_hz, options.max_seconds)
+    for clip, length in zip(clips, lengths, strict=True):
         by_length.setdefault(length, []).append(clip)
-    return [batch for length in sorted(by_length) for batch in chunks(by_length[length], options.batch_size)]
+    return [batch for length in sorted(by_length) for batch in chunks(by_length[length], batch_size)]
 
 
 def group_by_length(
@@ -56,12 +61,10 @@ def decode_ahead(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def bytes_needed(clips: Sequence[Clip], todo: set[str], audio: AudioEncoder, options: ExtractionOptions) -> int:
-    """What the disk must hold: the parts of the clips to do, and beside all parts the finished file."""
-    frames = 0
-    for clip in clips:
-        length = round(options.max_seconds * audio.sample_rate_hz)
-        if options.pad_to_s is None:
-            length = decoded_length(clip.path, audio.sample_rate_hz, options.max_seconds)
-        frames += audio.frames_for(length) * (2 if clip.id in todo else 1)
+def bytes_needed(
+    clips: Sequence[Clip], lengths: Sequence[int], todo: set[str], audio: AudioEncoder, options: ExtractionOptions
+) -> int:
+    """Return what the disk must hold: the parts of the clips to do, and beside all parts the finished file."""
+    copies = [2 if clip.id in todo else 1 for clip in clips]
+    frames = sum(audio.frames_for(length) * count for length, count in zip(lengths, copies, strict=True))
     return frames * audio.dim * np.dtype(options.dtype).itemsize

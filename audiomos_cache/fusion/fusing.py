@@ -1,20 +1,18 @@
 """Fuse the predictions of several runs, and write the answer with a record of how it was made."""
 
 import json
-import os
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from fnmatch import fnmatch
 from importlib.metadata import version
 from pathlib import Path
 
 import xxhash
 
-from audiomos_cache.dataset import read_labels
+from audiomos_cache.dataset import Labels, check_split, read_labels
 from audiomos_cache.errors import ConfigError, DataError, OutputExistsError, first_five
-from audiomos_cache.fusion.inputs import inputs_of_files, inputs_of_runs
-from audiomos_cache.fusion.methods import METHODS, align
+from audiomos_cache.files import whole_folder
+from audiomos_cache.fusion.inputs import Inputs, inputs_of_files, inputs_of_runs
+from audiomos_cache.fusion.methods import METHODS, Fusion, align
 from audiomos_cache.predictions import (
     ANSWER_NAME,
     Predictions,
@@ -33,8 +31,8 @@ def fuse(
     *,
     method: str = "ridge",
     labels: Path | None = None,
-    fit_split: str = "dev",
-    apply_split: str = "eval",
+    fit_split: str | None = None,
+    apply_split: str | None = None,
     apply: Sequence[Path] = (),
     best: str = "combined",
     overwrite: bool = False,
@@ -45,48 +43,73 @@ def fuse(
         sources: run folders, or the fit split's predictions files.
         out: a folder to make; it appears complete or not at all.
         method: a key of `METHODS`.
-        labels: the fit split's list, for a method that learns; the others do not read it.
+        labels: the fit split's list or manifest, for a method that learns; the others do not read it.
+        fit_split: the split to learn on; None: dev of runs, for files not known (a manifest's rows are all read).
+        apply_split: the split to blend; None: eval of runs, for files not known (the output names none).
         apply: with files, the apply split's, in the order of `sources`.
         best: with runs, which of their best checkpoints: loss, srcc or combined.
+        overwrite: replace the fusion that `out` holds.
     Returns:
         The fused predictions of the apply split.
     Raises:
         ConfigError: unknown method.
-        DataError: inputs that do not belong together, or are not predictions of the same clips.
+        DataError: inputs that do not belong together, or are not predictions of the same clips; bad labels.
         OutputExistsError: `out` holds something, and `overwrite` is False or it is not a fusion's.
     """
     if method not in METHODS:
         raise ConfigError(f"fusion method {method!r} is not one of {', '.join(sorted(METHODS))}")
+    if apply_split is not None:
+        check_split(apply_split)  # it becomes part of a file's name
     _refuse_occupied(out, overwrite)
     learns = METHODS[method].learns
-    folders = [source for source in sources if source.is_dir()]
-    if folders and (apply or len(folders) < len(sources)):
-        raise DataError(f"{folders[0]}: run folders and predictions files do not mix; give only the one kind")
-    if folders:
+    if _are_runs(sources, apply):
+        fit_split, apply_split = fit_split or "dev", apply_split or "eval"
         inputs = inputs_of_runs(sources, fit_split if learns else None, apply_split, best)
     else:
         inputs = inputs_of_files(sources, apply, learns)
+    if not learns:
+        fit_split = labels = None
 
     fusion = METHODS[method](inputs.names)
-    if learns:
-        fusion.fit(_read_all(inputs.fit), read_labels(labels) if labels else None)
-    fused = fusion.apply(_read_all(inputs.apply))
+    fused = _blend(fusion, inputs, read_labels(labels, fit_split) if labels else None)
+    record = _record(fusion, inputs, labels) | {"fit_split": fit_split, "apply_split": apply_split}
+    _write(out, f"fused.{apply_split}.jsonl" if apply_split else "fused.jsonl", fused, record)
+    return fused
 
-    record = {
+
+def _are_runs(sources: Sequence[Path], apply: Sequence[Path]) -> bool:
+    """Tell whether the sources are run folders, after checking that they are all of one kind."""
+    folders = [source for source in sources if source.is_dir()]
+    if folders and (apply or len(folders) < len(sources)):
+        raise DataError(f"{folders[0]}: run folders and predictions files do not mix; give only the one kind")
+    return bool(folders)
+
+
+def _blend(fusion: Fusion, inputs: Inputs, labels: Labels | None) -> Predictions:
+    """Fit the fusion if it learns, and return the fused predictions of the apply split."""
+    if fusion.learns:
+        fusion.fit(_read_all(inputs.fit), labels)
+    return fusion.apply(_read_all(inputs.apply))
+
+
+def _record(fusion: Fusion, inputs: Inputs, labels: Path | None) -> dict[str, object]:
+    """Describe what was fused, how, from which files and by which versions."""
+    return {
         **fusion.to_json(),
-        "fit_split": fit_split if learns else None,
-        "apply_split": apply_split,
         "fingerprint": inputs.fingerprint,
         "fit": [_identity(path) for path in inputs.fit],
         "apply": [_identity(path) for path in inputs.apply],
-        "labels": _identity(labels) if learns and labels else None,
+        "labels": _identity(labels) if labels else None,
         "versions": {name: version(name) for name in ("audiomos-cache", "numpy", "scikit-learn")},
     }
-    with _replacing(out) as folder:
-        write_predictions(folder / f"fused.{apply_split}.jsonl", fused)
+
+
+def _write(out: Path, name: str, fused: Predictions, record: dict[str, object]) -> None:
+    """Write the fused predictions under that name, the answer and the record."""
+    with whole_folder(out, replace=True) as folder:
+        write_predictions(folder / name, fused)
         write_answer(folder / ANSWER_NAME, fused)
         write_whole(folder / RECORD_NAME, f"{json.dumps(record, indent=1)}\n".encode())
-    return fused
 
 
 def _read_all(paths: Sequence[Path]) -> list[Predictions]:
@@ -106,26 +129,8 @@ def _refuse_occupied(out: Path, overwrite: bool) -> None:
     names = sorted(path.name for path in out.iterdir()) if out.exists() else []
     if names and not overwrite:
         raise OutputExistsError(f"{out}: holds {first_five(names)}; give another --out, or --overwrite")
-    own = (ANSWER_NAME, RECORD_NAME, "fused.*.jsonl")
+    own = (ANSWER_NAME, RECORD_NAME, "fused.jsonl", "fused.*.jsonl")
     if foreign := [name for name in names if not any(fnmatch(name, pattern) for pattern in own)]:
         raise OutputExistsError(
             f"{out}: holds {first_five(foreign)}, which no fusion wrote and --overwrite would lose; give another --out"
         )
-
-
-@contextmanager
-def _replacing(out: Path) -> Iterator[Path]:
-    """Give a folder beside `out` to write in, which takes the place of `out` when the block is done."""
-    out = out.resolve()
-    new, old = (out.with_name(f".{out.name}.{os.getpid()}.{age}") for age in ("new", "old"))
-    new.mkdir(parents=True)
-    try:
-        yield new
-        if out.exists():
-            out.rename(old)
-        new.rename(out)
-    finally:
-        if old.exists() and not out.exists():
-            old.rename(out)
-        for left in (new, old):
-            shutil.rmtree(left, ignore_errors=True)

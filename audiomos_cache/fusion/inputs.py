@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from audiomos_cache.errors import DataError
+from audiomos_cache.runs import predictions_path, read_run_config
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ def inputs_of_runs(runs: Sequence[Path], fit_split: str | None, apply_split: str
     Raises:
         DataError: not a run, runs on features of different fingerprints, a run without these predictions.
     """
-    fingerprints = [_fingerprint(run) for run in runs]
+    fingerprints = [read_run_config(run)["fingerprint"] for run in runs]
     for run, fingerprint in zip(runs, fingerprints, strict=True):
         if fingerprint != fingerprints[0]:
             raise DataError(
@@ -56,22 +55,8 @@ def inputs_of_files(files: Sequence[Path], apply: Sequence[Path], learns: bool) 
     return Inputs(tuple(map(str, files)), fit=tuple(files), apply=tuple(apply))
 
 
-def _fingerprint(run: Path) -> str:
-    config = run / "config.yaml"
-    if not config.is_file():
-        raise DataError(f"{run}: no config.yaml, expected the folder of a run that train-head made")
-    try:
-        content = yaml.safe_load(config.read_bytes())
-    except yaml.YAMLError as error:
-        raise DataError(f"{config}: not YAML; train the run again") from error
-    fingerprint = content.get("fingerprint") if isinstance(content, dict) else None
-    if not isinstance(fingerprint, str):
-        raise DataError(f"{config}: fingerprint is {fingerprint!r}, expected a text; train the run again")
-    return fingerprint
-
-
 def _predictions_of(run: Path, split: str, best: str) -> Path:
-    path = run / "predictions" / f"{split}.{best}.jsonl"
+    path = predictions_path(run, split, best)
     if not path.is_file():
         raise DataError(f"{path}: does not exist; make it with audiomos-cache predict --run {run} --split {split}")
     return path

@@ -37,7 +37,7 @@ class Fusion(Protocol):
 
 
 def align(members: Sequence[Predictions], names: Sequence[str]) -> tuple[str, ...]:
-    """Give the ids that all members hold, in the order of their rows.
+    """Return the ids that all members hold, in the order of their rows.
 
     Raises:
         DataError: no member, not one name for each, or members that do not hold the same clips.
@@ -88,8 +88,10 @@ def _mean_dist(dists: Sequence[Floats | None]) -> Floats | None:
 class RidgeWeights:
     """One target's fitted ridge over M members.
 
-    features: (M,) what each member contributes: its `distribution`, or a gaussian at its `score`.
-    coefficients: M arrays (bins of the member,).
+    Attributes:
+        features: (M,) what each member contributes: its `distribution`, or a gaussian at its `score`.
+        coefficients: M arrays (bins of the member,).
+        intercept: added to their sum.
     """
 
     features: tuple[str, ...]
@@ -97,7 +99,7 @@ class RidgeWeights:
     intercept: float
 
     def to_json(self) -> dict[str, Any]:
-        """Give plain values, coefficients member by member."""
+        """Return plain values, coefficients member by member."""
         return {
             "features": list(self.features),
             "bins": [len(block) for block in self.coefficients],
@@ -175,7 +177,7 @@ class RidgeFusion:
 
 
 def _features(members: Sequence[Predictions], target: str) -> tuple[tuple[str, ...], list[Floats]]:
-    """Give each member's kind of features, and the features: (N, bins)."""
+    """Return each member's kind of features, and the features: (N, bins)."""
     dists: list[Floats | None] = [getattr(member, f"{target}_dist") for member in members]
     known = {dist.shape[1] for dist in dists if dist is not None}
     bins = known.pop() if len(known) == 1 else DEFAULT_BINS

@@ -8,7 +8,7 @@ from audiomos_cache.config import HeadConfig, load_head_config, scaled
 from audiomos_cache.errors import ConfigError
 from audiomos_cache.heads.downstream import LstmDownstream, MlpDownstream
 from audiomos_cache.heads.fusion import ConcatFusion, CrossAttentionFusion, NoFusion
-from audiomos_cache.heads.outputs import CoralOutput, DistributionOutput, ScalarOutput, TargetOutput
+from audiomos_cache.heads.outputs import RANKS, CoralOutput, DistributionOutput, ScalarOutput, TargetOutput
 from audiomos_cache.heads.pooling import POOLINGS, refuse_empty_rows
 from audiomos_cache.heads.temporal import BiLstmTemporal, NoTemporal, TransformerTemporal
 
@@ -104,13 +104,14 @@ def build_head(preset_or_config: str | HeadConfig, audio_dim: int = 1024, text_d
     """
     config = preset_or_config if isinstance(preset_or_config, HeadConfig) else load_head_config(preset_or_config)[1]
     temporal = _build_temporal(config, audio_dim)
-    pooling = POOLINGS[config.pooling](audio_dim)
-    fusion = _build_fusion(config, audio_dim, text_dim)
+    decoupled = config.fusion.kind == "decoupled"
+    pooling = POOLINGS[config.pooling](temporal.output_size)
+    fusion = _build_fusion(config, audio_dim if decoupled else temporal.output_size, audio_dim, text_dim)
     return Head(
         temporal=temporal,
         pooling=pooling,
         fusion=fusion,
-        decoupled=config.fusion.kind == "decoupled",
+        decoupled=decoupled,
         mi=_build_target(config, pooling.output_size, hidden=scaled(512, audio_dim), audio_dim=audio_dim),
         ta=_build_target(config, fusion.output_size, hidden=scaled(384, audio_dim), audio_dim=audio_dim),
     )
@@ -130,16 +131,20 @@ def _build_temporal(config: HeadConfig, audio_dim: int) -> NoTemporal | Transfor
             return NoTemporal(audio_dim)
 
 
-def _build_fusion(config: HeadConfig, audio_dim: int, text_dim: int) -> CrossAttentionFusion | ConcatFusion | NoFusion:
+def _build_fusion(
+    config: HeadConfig, audio_size: int, audio_dim: int, text_dim: int
+) -> CrossAttentionFusion | ConcatFusion | NoFusion:
+    """Build the fusion; `audio_size` is the width of what it looks at, `audio_dim` scales its own."""
     f = config.fusion
-    common_dim = scaled(f.common_dim, audio_dim, multiple_of=f.heads)
+    common_dim = scaled(f.common_dim, audio_dim)
     match f.kind:
         case "cross_attention" | "decoupled":
-            return CrossAttentionFusion(audio_dim, text_dim, common_dim, f.heads, config.dropout, config.pooling)
+            common_dim = scaled(f.common_dim, audio_dim, multiple_of=f.heads)
+            return CrossAttentionFusion(audio_size, text_dim, common_dim, f.heads, config.dropout, config.pooling)
         case "concat":
-            return ConcatFusion(audio_dim, text_dim, common_dim, config.pooling)
+            return ConcatFusion(audio_size, text_dim, common_dim, config.pooling)
         case "none":
-            return NoFusion(audio_dim, common_dim, config.pooling)
+            return NoFusion(audio_size, common_dim, config.pooling)
 
 
 def _build_target(config: HeadConfig, input_size: int, hidden: int, audio_dim: int) -> nn.Sequential:
@@ -160,5 +165,5 @@ def _build_target(config: HeadConfig, input_size: int, hidden: int, audio_dim: i
         case "distribution":
             output = DistributionOutput(downstream.output_size, config.output.bins)
         case "coral":
-            output = CoralOutput(downstream.output_size, config.output.ranks)
+            output = CoralOutput(downstream.output_size, RANKS)
     return nn.Sequential(downstream, output)

@@ -9,6 +9,8 @@ from torch.nn import functional
 from audiomos_cache.heads.pooling import at_least_float32
 from audiomos_cache.targets import LOWEST, bin_centres
 
+RANKS = 5  # of an ordinal output: the whole scores 1 to 5
+
 
 @dataclass(frozen=True, slots=True)
 class TargetOutput:

@@ -69,11 +69,11 @@ class TransformerTemporal(nn.Module):
 
 
 class BiLstmTemporal(nn.Module):
-    """A bidirectional LSTM over the valid frames; both directions together are as wide as the input."""
+    """A bidirectional LSTM over the valid frames; both directions together are as wide as an input of even width."""
 
     def __init__(self, input_size: int, layers: int, dropout: float) -> None:
         super().__init__()
-        self.output_size = input_size
+        self.output_size = input_size // 2 * 2
         self.lstm = nn.LSTM(
             input_size,
             input_size // 2,
@@ -84,7 +84,7 @@ class BiLstmTemporal(nn.Module):
         )
 
     def forward(self, frames: Tensor, frame_mask: Tensor) -> Tensor:
-        """Map (B, T, D) to (B, T, D); the backward direction starts at each clip's last valid frame.
+        """Map (B, T, D) to (B, T, output_size); the backward direction starts at each clip's last valid frame.
 
         Args:
             frames: (B, T, D) float.

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from audiomos_cache.cache import CacheReader
 from audiomos_cache.training.clips import ClipSet
 
 
@@ -61,7 +62,7 @@ class FeatureBatches:
             token_mask=_mask([len(prompt) for prompt in tokens]),
         )
 
-    def _places(self, indices: Sequence[int]) -> Iterator[tuple[Any, int]]:
+    def _places(self, indices: Sequence[int]) -> Iterator[tuple[CacheReader, int]]:
         return (self.clips.places[index] for index in indices)
 
     def _buffer(self, rows: int, length: int) -> NDArray[Any]:
@@ -71,7 +72,7 @@ class FeatureBatches:
             self._frames = np.empty((rows, length, dim), self._frames.dtype)
         return self._frames.reshape(-1)[: rows * length * dim].reshape(rows, length, dim)
 
-    def _prompt_tokens(self, reader: Any, index: int) -> NDArray[Any]:
+    def _prompt_tokens(self, reader: CacheReader, index: int) -> NDArray[Any]:
         text = reader.prompt(index)
         if text not in self._tokens:
             self._tokens[text] = reader.read_prompt(index).tokens
@@ -82,11 +83,6 @@ def epoch_order(clips: int, seed: int, epoch: int) -> list[int]:
     """Return the order of the clips in an epoch; it depends on seed and epoch alone."""
     order: list[int] = np.random.default_rng([seed, epoch]).permutation(clips).tolist()
     return order
-
-
-def chunks(indices: Sequence[int], size: int) -> list[list[int]]:
-    """Cut indices into batches of at most `size`."""
-    return [list(indices[i : i + size]) for i in range(0, len(indices), size)]
 
 
 def _mask(lengths: Sequence[int]) -> Tensor:

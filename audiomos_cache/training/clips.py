@@ -9,10 +9,9 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from audiomos_cache.cache import CacheReader, Fingerprint
-from audiomos_cache.cache.store import split_names
+from audiomos_cache.cache import CacheReader, Fingerprint, open_cache
 from audiomos_cache.dataset import Labels, read_labels
-from audiomos_cache.errors import CacheError, DataError, first_five
+from audiomos_cache.errors import DataError, first_five
 
 
 @dataclass(frozen=True)
@@ -40,9 +39,13 @@ class ClipSet:
         Raises:
             CacheError: no such cache or split.
         """
-        reader = CacheReader(cache, split)
+        return cls.of_reader(CacheReader(cache, split))
+
+    @classmethod
+    def of_reader(cls, reader: CacheReader) -> "ClipSet":
+        """Take all clips that a reader has, with the labels in the cache."""
         places = [(reader, index) for index in range(len(reader))]
-        return cls(split, places, tuple(reader.ids), tuple(reader.systems), reader.mi, reader.ta)
+        return cls(reader.split, places, tuple(reader.ids), tuple(reader.systems), reader.mi, reader.ta)
 
     @classmethod
     def of_list(cls, cache: Path, path: Path) -> "ClipSet":
@@ -52,12 +55,13 @@ class ClipSet:
             DataError: the list is not valid, or names clips that the cache does not have.
         """
         labels = read_labels(path)
-        readers = [CacheReader(cache, split) for split in split_names(cache)]
-        known = {clip_id: (reader, i) for reader in readers for i, clip_id in enumerate(reader.ids)}
+        known = {clip_id: (reader, i) for reader in open_cache(cache).values() for i, clip_id in enumerate(reader.ids)}
         unknown = [clip_id for clip_id in labels.ids if clip_id not in known]
         if unknown:
             raise DataError(f"{path}: {cache} has no features of {first_five(unknown)}; extract them first")
-        return cls(str(path), [known[i] for i in labels.ids], labels.ids, labels.systems, labels.mi, labels.ta)
+        places = [known[clip_id] for clip_id in labels.ids]
+        systems = tuple(reader.systems[index] for reader, index in places)
+        return cls(str(path), places, labels.ids, systems, labels.mi, labels.ta)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -103,10 +107,4 @@ def all_splits(cache: Path) -> list[ClipSet]:
     Raises:
         CacheError: the folder holds none, or splits of different fingerprints.
     """
-    names = split_names(cache)
-    if not names:
-        raise CacheError(f"{cache}: no finished split in it; run extract first")
-    splits = [ClipSet.of_split(cache, name) for name in names]
-    for split in splits[1:]:
-        split.fingerprint.require(splits[0].fingerprint, f"{cache}, split {split.name}", "extract both again")
-    return splits
+    return [ClipSet.of_reader(reader) for reader in open_cache(cache).values()]

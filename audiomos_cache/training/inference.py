@@ -4,7 +4,8 @@ import torch
 
 from audiomos_cache.heads import Head, HeadOutput
 from audiomos_cache.predictions import Predictions
-from audiomos_cache.training.batches import FeatureBatches, chunks
+from audiomos_cache.sequences import chunks
+from audiomos_cache.training.batches import FeatureBatches
 
 BATCH_SIZE = 32
 _COLUMNS = ("mi", "ta", "mi_dist", "ta_dist")

@@ -1,7 +1,6 @@
 """Training one head from cached features: one readable loop."""
 
 import copy
-import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,11 +15,11 @@ from audiomos_cache.errors import DataError, first_five
 from audiomos_cache.heads import Head, HeadOutput, build_head
 from audiomos_cache.losses import Objective, build_objective
 from audiomos_cache.metrics import Scores, evaluate
-from audiomos_cache.training.batches import FeatureBatches, chunks, epoch_order
+from audiomos_cache.runs import BESTS
+from audiomos_cache.sequences import chunks
+from audiomos_cache.training.batches import FeatureBatches, epoch_order
 from audiomos_cache.training.clips import ClipSet
 from audiomos_cache.training.inference import predictions_of, run_head
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -43,11 +42,19 @@ class Best:
 
 @dataclass(slots=True)
 class Trained:
-    """What training gives: the head (with its last weights), the three bests, and a line per epoch."""
+    """What training gives.
+
+    Attributes:
+        head: with its last weights.
+        bests: the three best checkpoints.
+        history: a line per epoch.
+        scores: the sixteen numbers on the dev clips, per epoch.
+    """
 
     head: Head
     bests: dict[str, Best]
-    history: list[dict[str, Any]]
+    history: list[dict[str, Any]] = field(default_factory=list)
+    scores: list[Scores] = field(default_factory=list)
 
 
 def train(
@@ -74,15 +81,13 @@ def train(
     reader = train_clips.first_reader
     head = build_head(config, reader.audio_dim, reader.text_dim).to(device)
     output, training = config.output, config.training
-    objective = build_objective(
-        output.kind, bins=output.bins, targets=output.targets, sigma=output.sigma, ranks=output.ranks
-    )
+    objective = build_objective(output.kind, bins=output.bins, targets=output.targets, sigma=output.sigma)
     optimizer = torch.optim.AdamW(
         head.parameters(), lr=scaled_lr(training.lr, reader.audio_dim), weight_decay=training.weight_decay
     )
     train_set = _TargetedBatches(train_clips, objective, device)
     dev_set = _TargetedBatches(dev_clips, objective, device)
-    trained = Trained(head, {"loss": Best(), "srcc": Best(), "combined": Best()}, [])
+    trained = Trained(head, {name: Best() for name in BESTS})
     since_best = 0
     for epoch in range(1, training.max_epochs + 1):
         order = epoch_order(len(train_clips), seed, epoch)
@@ -100,6 +105,7 @@ def train(
         since_best = 0 if improved else since_best + 1
         last = since_best >= training.patience or epoch == training.max_epochs
         trained.history.append(line)
+        trained.scores.append(scores)
         on_epoch(line, last)
         if last:
             break
@@ -156,7 +162,11 @@ def _validate(head: Head, batches: _TargetedBatches) -> tuple[float, Scores]:
         indices = list(range(start, start + len(output.mi)))
         total += batches.loss(output, indices).item() / 2 * len(indices)
         start += len(indices)
-    return total / start, evaluate(predictions_of(outputs, batches.features), batches.clips.labels)
+    try:
+        predictions = predictions_of(outputs, batches.features)
+    except DataError as error:
+        raise DataError(f"after an epoch, {error}; a smaller training.lr may help") from error
+    return total / start, evaluate(predictions, batches.clips.labels)
 
 
 def _values(dev_loss: float, scores: Scores) -> dict[str, float]:

@@ -6,10 +6,11 @@ import torch
 
 from audiomos_cache.errors import OutputExistsError
 from audiomos_cache.predictions import write_predictions
+from audiomos_cache.runs import predictions_path
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.clips import ClipSet
 from audiomos_cache.training.inference import predictions_of, run_head
-from audiomos_cache.training.run import Run, predictions_path
+from audiomos_cache.training.run import Run
 
 
 def predict_split(

@@ -1,7 +1,6 @@
 """The folder of a run: what a trained head is, everything needed to use it, and what it predicted."""
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -19,9 +18,8 @@ from audiomos_cache.config import HeadConfig
 from audiomos_cache.errors import ConfigError, DataError, OutputExistsError, first_five
 from audiomos_cache.heads import Head, build_head
 from audiomos_cache.predictions import Predictions, write_predictions
+from audiomos_cache.runs import CONFIG, HISTORY, METRICS, checkpoint_path, predictions_path, read_run_config
 
-BESTS = ("loss", "srcc", "combined")
-CONFIG = "config.yaml"
 _VERSIONED = ("audiomos-cache", "torch", "numpy", "scipy", "h5py", "safetensors")
 
 
@@ -51,11 +49,7 @@ class Run:
         Raises:
             DataError: not a run folder. ConfigError: its config is not valid.
         """
-        path = folder / CONFIG
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise DataError(f"{folder}: no {CONFIG} in it, so not a run; train-head makes runs") from error
+        content = read_run_config(folder)
         try:
             return cls(
                 folder=folder,
@@ -66,7 +60,7 @@ class Run:
                 text_dim=int(content["text_dim"]),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise ConfigError(f"{path}: not the config of a run: {' '.join(str(error).split())}") from error
+            raise ConfigError(f"{folder / CONFIG}: not the config of a run: {' '.join(str(error).split())}") from error
 
     def load_head(self, best: str) -> Head:
         """Build the head and load one of its three checkpoints.
@@ -83,24 +77,11 @@ class Run:
         return head
 
 
-def checkpoint_path(folder: Path, best: str) -> Path:
-    """Return where a run's best checkpoint by one of three measures lies."""
-    return folder / f"best-{best}.safetensors"
-
-
-def predictions_path(folder: Path, split: str, best: str) -> Path:
-    """Return where a run's predictions of a split by one of its checkpoints lie."""
-    return folder / "predictions" / f"{split}.{best}.jsonl"
-
-
+@dataclass(frozen=True, slots=True)
 class RunWriter:
-    """Builds a run beside its final place and puts it there when it is finished, so a run folder is always whole."""
+    """Writes the files of a run into a folder that is not yet at its final place."""
 
-    def __init__(self, final: Path) -> None:
-        self.final = final
-        self.folder = final.with_name(f"{final.name}.part")
-        shutil.rmtree(self.folder, ignore_errors=True)  # of an interrupted training
-        (self.folder / "predictions").mkdir(parents=True)
+    folder: Path
 
     def write_config(self, content: Mapping[str, Any]) -> None:
         """Write the resolved config."""
@@ -114,30 +95,34 @@ class RunWriter:
 
     def append_history(self, line: Mapping[str, Any]) -> None:
         """Add an epoch to the history."""
-        with (self.folder / "history.jsonl").open("a", encoding="utf-8") as file:
+        with (self.folder / HISTORY).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def write_metrics(self, content: Mapping[str, Any]) -> None:
         """Write the numbers of each best checkpoint on each labelled split."""
-        (self.folder / "metrics.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        (self.folder / METRICS).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
     def write_predictions(self, split: str, best: str, predictions: Predictions) -> None:
         """Write the predictions of a split."""
         write_predictions(predictions_path(self.folder, split, best), predictions)
 
-    def publish(self, *, overwrite: bool) -> None:
-        """Give the run its final name; an earlier run of that name is removed only where the user said so."""
-        if overwrite:
-            shutil.rmtree(self.final, ignore_errors=True)
-        self.folder.rename(self.final)
 
+def refuse_existing(folders: list[Path], *, overwrite: bool) -> None:
+    """Refuse run folders that exist, before any training. `overwrite` lets runs be replaced, and nothing else.
 
-def refuse_existing(folders: list[Path]) -> None:
-    """Raise OutputExistsError naming the run folders that exist already, before any training."""
+    Raises:
+        OutputExistsError: naming them.
+    """
     existing = [str(folder) for folder in folders if folder.exists()]
-    if existing:
+    if existing and not overwrite:
         raise OutputExistsError(
             f"runs exist already: {first_five(existing)}; give another --out, or --overwrite to train them again"
+        )
+    foreign = [folder for folder in existing if not (Path(folder) / CONFIG).is_file()]
+    if foreign:
+        raise OutputExistsError(
+            f"in the place of runs there is something else, which --overwrite would lose: {first_five(foreign)}; "
+            "give another --out"
         )
 
 

@@ -9,6 +9,8 @@ import torch
 
 from audiomos_cache.config import HeadConfig, scaled_lr
 from audiomos_cache.errors import DataError, first_five
+from audiomos_cache.files import whole_folder
+from audiomos_cache.heads import build_head
 from audiomos_cache.metrics import Scores, evaluate
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.clips import ClipSet, all_splits
@@ -63,48 +65,52 @@ def train_heads(
     names = [job.name for job in jobs]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(f"runs that would have the same name: {first_five(repeated)}; give each head and seed once")
-    if not overwrite:
-        refuse_existing([out / name for name in names])
+    refuse_existing([out / name for name in names], overwrite=overwrite)
     splits = all_splits(cache)
     train_clips = ClipSet.of_list(cache, train_list) if train_list else ClipSet.of_split(cache, "train")
     dev_clips = ClipSet.of_list(cache, dev_list) if dev_list else ClipSet.of_split(cache, "dev")
     _check(train_clips, dev_clips)
+    _check_heads(jobs, train_clips)
+    batches = [FeatureBatches(clips) for clips in splits]
     results = []
     for job in jobs:
-        writer = RunWriter(out / job.name)
-        writer.write_config(_config(job, train_clips, dev_clips, device))
+        with whole_folder(out / job.name, replace=overwrite) as folder:
+            writer = RunWriter(folder)
+            writer.write_config(_config(job, train_clips, dev_clips, device))
 
-        def report(line: dict[str, Any], last: bool, job: HeadJob = job, writer: RunWriter = writer) -> None:
-            writer.append_history(line)
-            on_epoch(job, line, last)
+            def report(line: dict[str, Any], last: bool, job: HeadJob = job, writer: RunWriter = writer) -> None:
+                writer.append_history(line)
+                on_epoch(job, line, last)
 
-        trained = train(job.config, job.seed, train_clips, dev_clips, torch.device(device), report)
-        dev = _write_bests(writer, trained, splits, dev_clips, torch.device(device))
-        writer.publish(overwrite=overwrite)
-        results.append(HeadResult(writer.final, len(trained.history), dev))
+            trained = train(job.config, job.seed, train_clips, dev_clips, torch.device(device), report)
+            _write_bests(writer, trained, batches, torch.device(device))
+        dev = {name: trained.scores[best.epoch - 1] for name, best in trained.bests.items()}
+        results.append(HeadResult(out / job.name, len(trained.history), dev))
     return results
 
 
-def _write_bests(
-    writer: RunWriter, trained: Trained, splits: Sequence[ClipSet], dev_clips: ClipSet, device: torch.device
-) -> dict[str, Scores]:
+def _write_bests(writer: RunWriter, trained: Trained, splits: Sequence[FeatureBatches], device: torch.device) -> None:
     """Write each best checkpoint, its predictions of every split, and its numbers where there are labels."""
     metrics: dict[str, Any] = {}
-    dev_scores = {}
     for name, best in trained.bests.items():
         writer.write_checkpoint(name, best.weights)
         trained.head.load_state_dict(best.weights)
         metrics[name] = {"epoch": best.epoch}
-        for clips in splits:
-            batches = FeatureBatches(clips)
+        for batches in splits:
+            clips = batches.clips
             predictions = predictions_of(run_head(trained.head, batches, device), batches)
             writer.write_predictions(clips.name, name, predictions)
             if clips.labelled:
                 metrics[name][clips.name] = evaluate(predictions, clips.labels).to_json()
-        batches = FeatureBatches(dev_clips)
-        dev_scores[name] = evaluate(predictions_of(run_head(trained.head, batches, device), batches), dev_clips.labels)
     writer.write_metrics(metrics)
-    return dev_scores
+
+
+def _check_heads(jobs: Sequence[HeadJob], clips: ClipSet) -> None:
+    """Build every head once, without weights: what cannot be built is found before anything is trained."""
+    reader = clips.first_reader
+    with torch.device("meta"):
+        for job in jobs:
+            build_head(job.config, reader.audio_dim, reader.text_dim)
 
 
 def _check(train_clips: ClipSet, dev_clips: ClipSet) -> None:

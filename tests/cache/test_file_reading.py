@@ -50,16 +50,11 @@ def truncate_in_the_features(path):
     os.truncate(path, place + 4)
 
 
-def test_truncated_after_it_was_opened(path):
+@pytest.mark.parametrize("read_before", [False, True])
+def test_truncated_after_it_was_opened(path, read_before):
     file = CacheFile(path)
-    truncate_in_the_features(path)
-    with pytest.raises(CacheError, match=r"train.h5: was replaced after it was opened; start again"):
-        file.read_frames(0)
-
-
-def test_truncated_after_the_first_read(path):
-    file = CacheFile(path)
-    file.read_frames(2)
+    if read_before:
+        file.read_frames(2)
     truncate_in_the_features(path)
     for index, clip_id in enumerate(file.ids):
         with pytest.raises(CacheError, match=rf"train.h5, clip {clip_id}: the file ends before its features; the file"):
@@ -77,11 +72,12 @@ def test_replaced_before_the_first_read(sample, path, tmp_path):
         file.read_prompt(0)
 
 
-def test_replaced_after_the_first_read_gives_the_old_content(sample, path, tmp_path):
+def test_replaced_after_the_first_read(path, tmp_path):
     file = CacheFile(path)
     file.read_frames(0)
     shutil.copy(__file__, tmp_path / "new.h5").replace(path)
-    np.testing.assert_array_equal(file.read_frames(2), sample.frames[2], strict=True)
+    with pytest.raises(CacheError, match="was replaced after it was opened"):
+        file.read_frames(2)
 
 
 def test_overwritten_after_the_first_read(path):
@@ -131,12 +127,10 @@ def test_read_from_several_threads(sample, path):
     assert found == [sample.frames[i % 3].tobytes() for i in range(300)]
 
 
-def test_descriptor_is_closed_with_the_file(path):
+def test_no_descriptor_is_kept_open(path):
     before = len(list(OPEN.iterdir()))
     file = CacheFile(path)
     file.read_frames(0)
-    assert len(list(OPEN.iterdir())) == before + 1
-    del file
     assert len(list(OPEN.iterdir())) == before
 
 

@@ -92,8 +92,8 @@ def data(tmp_path_factory):
 @pytest.fixture
 def fakes(monkeypatch):
     audio, text = FakeAudioEncoder(), FakeTextEncoder()
-    monkeypatch.setattr(encoders, "load_audio_encoder", lambda *_: audio)
-    monkeypatch.setattr(encoders, "load_text_encoder", lambda *_: text)
+    monkeypatch.setattr(encoders, "load_audio_encoder", lambda *_, **__: audio)
+    monkeypatch.setattr(encoders, "load_text_encoder", lambda *_, **__: text)
     return audio, text
 
 
@@ -315,7 +315,7 @@ def test_unknown_encoder_is_one_line(data, tmp_path, monkeypatch):
     assert fail("extract", *options, "--audio-encoder", "wav2vec") == expected
     expected = "Error: --audio-encoder ./none: no such folder, and not a hub id of the form owner/name"
     assert fail("extract", *options, "--audio-encoder", "./none") == expected
-    monkeypatch.setattr(encoders, "load_audio_encoder", lambda *_: FakeAudioEncoder())
+    monkeypatch.setattr(encoders, "load_audio_encoder", lambda *_, **__: FakeAudioEncoder())
     expected = "Error: --text-encoder bert: not one of roberta, roberta-tiny, nor a folder or hub id (those have a /)"
     assert fail("extract", *options, "--text-encoder", "bert") == expected
     assert not (tmp_path / "cache").exists()

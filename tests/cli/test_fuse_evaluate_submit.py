@@ -52,7 +52,8 @@ def test_fuse_files_by_ridge(tmp_path):
 def test_fuse_then_evaluate_then_submit(tmp_path):
     out, answer = tmp_path / "fused", tmp_path / "answer.zip"
     run("fuse", golden("dist_a_eval.pt"), golden("coral_c_eval.pt"), "--method", "mean", "--out", out)
-    fused = out / "fused.eval.jsonl"
+    fused = out / "fused.jsonl"
+    assert json.loads((out / "fusion.json").read_text())["apply_split"] is None
     scores = json.loads(run("evaluate", fused, "--labels", golden("eval_labels.txt"), "--json"))
     assert scores["n_clips"] == 60
     assert 0 < scores["sys_ta"]["srcc"] <= 1
@@ -87,6 +88,20 @@ def test_evaluate_takes_the_systems_truth_from_a_file(tmp_path):
     assert scores["utt_mi"] == {"mse": 0.0, "lcc": None, "srcc": None, "ktau": None}
     assert (scores["sys_mi"]["mse"], scores["sys_ta"]["mse"]) == (4.0, 0.25)
     assert "n/a" in run("evaluate", *arguments)
+
+
+def test_evaluate_on_a_split_of_a_manifest(tmp_path):
+    (tmp_path / "p.jsonl").write_text('{"id": "a", "mi": 2.0, "ta": 3.0}\n{"id": "b", "mi": 4.0, "ta": 3.0}\n')
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("path,prompt,system,split,mi,ta\na.wav,x,s,dev,2,3\nb.wav,x,s,dev,4,3\nc.wav,x,s,eval,,\n")
+    arguments = (tmp_path / "p.jsonl", "--labels", manifest)
+    scores = json.loads(run("evaluate", *arguments, "--split", "dev", "--json"))
+    assert (scores["n_clips"], scores["n_systems"]) == (2, 1)  # the ids alone would make it two systems
+    assert scores["utt_mi"]["mse"] == 0.0
+    line = fail("evaluate", *arguments, "--split", "test")
+    assert line == f"Error: {manifest}: no split 'test', expected one of dev, eval"
+    line = fail("evaluate", *arguments)
+    assert line == f"Error: {manifest}: no label for c, expected mi and ta in every row"
 
 
 def test_submit_refuses_the_wrong_clips_and_an_existing_zip(tmp_path):
@@ -127,8 +142,12 @@ def test_help_has_an_example(name):
 
 def test_help_shows_defaults():
     printed = " ".join(run("fuse", "--help").split())
-    for default in ("ridge", "dev", "eval", "combined"):
+    for default in ("ridge", "(dev with runs)", "(eval with runs)", "combined"):
         assert f"[default: {default}]" in printed
+
+
+def test_help_says_where_a_split_counts():
+    assert "With a manifest only: the split whose rows to read." in " ".join(run("evaluate", "--help").split())
 
 
 @pytest.mark.parametrize("name", ["fuse", "evaluate", "submit"])

@@ -97,7 +97,7 @@ def test_without_a_network_the_message_says_what_to_do(option, hub):
     with pytest.raises(EncoderError) as caught:
         LOADERS[option]("someone/model")
     assert str(caught.value) == (
-        f"{option} someone/model: cannot be fetched from the Hugging Face hub "
+        f"{option} someone/model: no such folder, and cannot be fetched from the Hugging Face hub "
         "(ConnectionError: Failed to resolve 'huggingface.co'). On a machine with a network run "
         f"`hf download someone/model`, copy the folder here, and give {option} its path"
     )
@@ -161,3 +161,24 @@ def test_a_folder_is_preferred_to_a_repository_of_the_same_name(hub, repositorie
     monkeypatch.chdir(tmp_path)
     assert load_audio_encoder("someone/muq").provenance() == {"source": "someone/muq", "revision": "local"}
     assert hub.asked == []
+
+
+def test_a_folder_needs_no_slash(option, hub, repositories, tmp_path, monkeypatch):
+    shutil.copytree(repositories[option], tmp_path / "mine")
+    monkeypatch.chdir(tmp_path)
+    encoder = LOADERS[option]("mine")
+    assert encoder.provenance() == {"source": "mine", "revision": "local"}
+    assert hub.asked == []
+
+
+def test_an_empty_name_is_not_the_folder_one_is_in(option):
+    with pytest.raises(ConfigError, match=f"{option} : not one of "):
+        LOADERS[option]("")
+
+
+@pytest.mark.parametrize(("option", "name"), [("--audio-encoder", "muq"), ("--text-encoder", "roberta")])
+def test_a_published_name_is_no_folder(option, name, hub, repositories, tmp_path, monkeypatch):
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    hub.folder = repositories[option]
+    assert LOADERS[option](name).provenance()["revision"] == COMMIT

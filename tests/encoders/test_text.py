@@ -5,7 +5,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, RobertaConfig, RobertaModel
+from transformers import (
+    BertConfig,
+    BertModel,
+    CLIPConfig,
+    CLIPModel,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaModel,
+)
 
 from audiomos_cache.encoders import load_text_encoder
 from audiomos_cache.errors import EncoderError
@@ -281,6 +289,19 @@ def test_a_folder_that_cannot_be_used_is_refused_in_one_line(folder, damage, rea
     message = str(caught.value)
     assert message.startswith(f"--text-encoder {folder}: not a text encoder that can be loaded: ")
     assert reason in message and "\n" not in message
+
+
+def test_an_encoder_of_text_and_images_is_refused_in_one_line(tmp_path):
+    text = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    image = {**text, "image_size": 8, "patch_size": 4}
+    config = CLIPConfig(text_config={**text, "vocab_size": 20}, vision_config=image, projection_dim=8)
+    CLIPModel(config).save_pretrained(tmp_path)
+    word_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(EncoderError) as caught:
+        load_text_encoder(str(tmp_path))
+    message = str(caught.value)
+    assert message.startswith(f"--text-encoder {tmp_path}: not a text encoder that can be loaded: ")
+    assert "hidden_size" in message and "\n" not in message
 
 
 def test_a_folder_without_a_tokenizer_is_refused(folder):

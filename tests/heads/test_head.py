@@ -242,3 +242,40 @@ def test_a_preset_is_built_from_its_name_or_its_config():
 def test_an_unknown_preset_is_refused():
     with pytest.raises(ConfigError, match="--head transformer-dits: no such preset; known are cross-attention-dist, "):
         build_head("transformer-dits")
+
+
+@pytest.mark.parametrize(
+    ("group", "kind", "changed", "is_read"),
+    [
+        *(("temporal", kind, changed, kind == "transformer" or (kind == "bilstm" and "layers" in changed))
+          for kind in ("transformer", "bilstm", "none")
+          for changed in ({"layers": 2}, {"heads": 2}, {"feedforward": 64})),
+        *(("fusion", kind, changed, kind in ("cross_attention", "decoupled") or "common_dim" in changed)
+          for kind in ("cross_attention", "decoupled", "concat", "none")
+          for changed in ({"common_dim": 64}, {"heads": 1})),
+        *(("output", kind, {"bins": 9}, kind == "distribution") for kind in ("scalar", "distribution", "coral")),
+    ],
+)  # fmt: skip
+def test_a_head_depends_on_what_its_kinds_read_alone(group, kind, changed, is_read, make_clips):
+    """What `config` refuses as without effect has none. The width 20 makes a common width that 4 does not divide."""
+    clips = make_clips([5, 3], [2, 4], audio_dim=20)
+
+    def scores(settings):
+        torch.manual_seed(0)
+        head = build_head(HeadConfig.model_validate({group: {"kind": kind, **settings}}), 20, TEXT_DIM).eval()
+        out = head(*clips)
+        return torch.cat((out.mi, out.ta))
+
+    assert torch.equal(scores({}), scores(changed)) != is_read
+
+
+@pytest.mark.parametrize("fusion", ["cross_attention", "decoupled", "concat", "none"])
+@pytest.mark.parametrize("pooling", ["attentive", "mean_std"])
+def test_a_bilstm_over_frames_of_odd_width(fusion, pooling, make_clips):
+    """Two directions make an even width, and what follows is as wide as they are."""
+    config = HeadConfig.model_validate({"temporal": {"kind": "bilstm"}, "pooling": pooling, "fusion": {"kind": fusion}})
+    clips = make_clips([6, 1], [1, 4], audio_dim=9)
+    head = build_head(config, 9, TEXT_DIM).eval()
+    assert head.temporal(clips.frames, clips.frame_mask).shape == (2, 6, head.temporal.output_size) == (2, 6, 8)
+    out = head(*clips)
+    assert out.mi.isfinite().all() and out.ta.isfinite().all()

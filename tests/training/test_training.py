@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,17 +11,18 @@ from scipy.stats import spearmanr
 
 from audiomos_cache.cache import CacheReader
 from audiomos_cache.config import HeadConfig, load_head_config
-from audiomos_cache.errors import CacheError, DataError, OutputExistsError
+from audiomos_cache.errors import CacheError, ConfigError, DataError, OutputExistsError
 from audiomos_cache.heads import build_head
 from audiomos_cache.metrics import evaluate
 from audiomos_cache.predictions import read_predictions
+from audiomos_cache.runs import BESTS, checkpoint_path
 from audiomos_cache.training import train_head as train_head_module
 from audiomos_cache.training.batches import FeatureBatches, epoch_order
 from audiomos_cache.training.clips import ClipSet
 from audiomos_cache.training.inference import predictions_of, run_head
 from audiomos_cache.training.loop import Best, train
 from audiomos_cache.training.predict import predict_split
-from audiomos_cache.training.run import BESTS, Run, checkpoint_path
+from audiomos_cache.training.run import Run
 from audiomos_cache.training.train_head import HeadJob, train_heads
 from tests.training.conftest import extract, make_clips
 
@@ -283,10 +285,53 @@ def test_what_is_no_run_is_refused(run: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no config\.yaml in it, so not a run"):
         Run.open(tmp_path)
     (tmp_path / "config.yaml").write_text("seed: 1\n")
-    with pytest.raises(Exception, match=r"config\.yaml: not the config of a run: 'head'"):
+    with pytest.raises(DataError, match=r"config\.yaml: fingerprint is None, expected a text; train the run again"):
         Run.open(tmp_path)
+    (tmp_path / "config.yaml").write_text("fingerprint: abc\n")
+    with pytest.raises(ConfigError, match=r"config\.yaml: not the config of a run: 'head'"):
+        Run.open(tmp_path)
+    for content in (b"a: [", b"\xff\xfe"):
+        (tmp_path / "config.yaml").write_bytes(content)
+        with pytest.raises(DataError, match=r"config\.yaml: cannot be read as YAML \("):
+            Run.open(tmp_path)
     opened = Run.open(run)
     other = build_head("transformer-dist", 64, 2)
     assert set(other.state_dict()) != set(opened.load_head("loss").state_dict())
     with pytest.raises(DataError, match=r"best-nothing\.safetensors: not the weights of this run's head"):
         opened.load_head("nothing")
+
+
+def test_overwrite_replaces_runs_and_nothing_else(cache: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "pooling-dist-seed1"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    message = "something else, which --overwrite would lose: .*pooling-dist-seed1; give another --out"
+    with pytest.raises(OutputExistsError, match=message):
+        train_heads([job()], cache, tmp_path, overwrite=True)
+    assert (folder / "notes.txt").read_text() == "mine"
+
+
+def test_an_interrupted_overwrite_keeps_the_old_run(cache: Path, tmp_path: Path) -> None:
+    [result] = train_heads([job()], cache, tmp_path)
+    before = {path.name: path.read_bytes() for path in result.folder.rglob("*") if path.is_file()}
+
+    def interrupt(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_heads([job()], cache, tmp_path, overwrite=True, on_epoch=interrupt)
+    assert {path.name: path.read_bytes() for path in result.folder.rglob("*") if path.is_file()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["pooling-dist-seed1"]
+
+
+def test_a_head_that_cannot_be_built_is_found_before_any_is_trained(cache: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="3 does not divide 64, the width of the frames"):
+        train_heads([job(), job("transformer-dist", 1, "temporal.heads=3")], cache, tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_list_keeps_the_systems_of_the_cache(tmp_path: Path) -> None:
+    clips = [replace(clip, system=f"mine{i % 2}") for i, clip in enumerate(make_clips(tmp_path, "dev", 6, 0))]
+    extract(clips, tmp_path / "cache")
+    (tmp_path / "dev.txt").write_text("".join(f"{clip.id}.wav,2,3\n" for clip in clips))
+    assert set(ClipSet.of_list(tmp_path / "cache", tmp_path / "dev.txt").systems) == {"mine0", "mine1"}

@@ -1,0 +1,110 @@
+"""Names of the user's in tables and progress, and what the help of train-head tells."""
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import rich.console
+from click.testing import CliRunner
+from rich.console import Console
+
+from audiomos_cache.cache import summary
+from audiomos_cache.cli import main
+from audiomos_cache.cli.progress import progress
+from audiomos_cache.cli.tables import runs_table, scores_table
+from audiomos_cache.config import preset_names, settable_keys
+from audiomos_cache.metrics import Agreement, Scores
+from audiomos_cache.training.train_head import HeadResult
+
+NAN = float("nan")
+SCORES = Scores(
+    utt_mi=Agreement(0.1, 0.2, 0.33336, 0.4),
+    utt_ta=Agreement(0.1, 0.2, -0.5, 0.4),
+    sys_mi=Agreement(0.1, 0.2, NAN, 0.4),
+    sys_ta=Agreement(0.1, 0.2, 1.0, 0.4),
+    n_clips=3,
+    n_systems=2,
+)
+MARKUP = ["a[b]c", "x[/b]", "[bold red]y", "[link=z]"]
+
+
+def printed(table):
+    file = io.StringIO()
+    Console(file=file, width=120).print(table)
+    return file.getvalue()
+
+
+def cells(text):
+    """The cells of a table's rows, without its head."""
+    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if line.startswith("│")]
+
+
+def test_runs_have_four_decimals_of_the_combined_checkpoint():
+    result = HeadResult(Path("runs/my-head-seed1"), 7, {"combined": SCORES})
+    assert cells(printed(runs_table([result]))) == [["my-head-seed1", "7", "0.3334", "-0.5000", "n/a", "1.0000"]]
+
+
+def test_scores_and_runs_are_written_alike():
+    rows = cells(printed(scores_table(SCORES, "title")))
+    [run] = cells(printed(runs_table([HeadResult(Path("r"), 1, {"combined": SCORES})])))
+    assert [row[4] for row in rows] == run[2:]
+
+
+@pytest.mark.parametrize("name", MARKUP)
+def test_a_name_with_brackets_is_shown_as_it_is(name):
+    run = name.replace("/", "")  # a folder's
+    assert cells(printed(runs_table([HeadResult(Path("runs") / run, 1, {"combined": SCORES})])))[0][0] == run
+    assert name in printed(scores_table(SCORES, title=name))
+
+
+@pytest.mark.parametrize("name", MARKUP)
+def test_inspect_shows_names_with_brackets_as_they_are(name, monkeypatch):
+    split = {"clips": 1, "systems": 1, "prompts": 1, "hours": 0.1, "labelled": 1, "skipped": [["c[b]", "x[/b]"]],
+             "files": ["f"], "bytes": 1}  # fmt: skip
+    description = {"fingerprint": "f00", "encoders": {"audio_encoder": {"source": name}}, "splits": {name: split}}
+    monkeypatch.setattr(summary, "describe_cache", lambda _cache: description)
+    result = CliRunner().invoke(main, ["inspect", f"k/{name}"], env={"COLUMNS": "120"}, catch_exceptions=False)
+    lines = result.stdout.splitlines()
+    assert f"k/{name}, fingerprint f00" in " ".join(line.strip() for line in lines[:2])
+    assert cells(result.stdout)[0][0] == name
+    assert lines[-2:] == [f"audio_encoder: source {name}", f"skipped in {name}: c[b]: x[/b]"]
+
+
+@pytest.mark.parametrize("name", MARKUP)
+def test_progress_on_a_terminal_shows_names_and_notes_with_brackets_as_they_are(name, monkeypatch):
+    shown = io.StringIO()
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    monkeypatch.setattr(rich.console, "Console", lambda **_: Console(file=shown, width=120, force_terminal=True))
+    with progress("clips") as update:
+        update(name, 1, 2, f"{name} note")
+    assert f"clips {name} note" in shown.getvalue()
+    assert shown.getvalue().count(name) >= 2
+
+
+@pytest.mark.parametrize("seed", ["99999999999999999999", str(2**63), "-1"])
+def test_a_seed_out_of_range_is_wrong_usage(seed):
+    result = CliRunner().invoke(main, ["train-head", "--seed", seed])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert f"{seed} is not in the range 0<=x<={2**63 - 1}" in result.stderr.splitlines()[-1]
+
+
+def test_help_of_train_head_lists_presets_and_keys():
+    result = CliRunner().invoke(main, ["train-head", "--help"], catch_exceptions=False)
+    presets, keys = result.stdout.split("Presets for --head:")[1].split("Keys for --set")
+    assert presets.replace(",", " ").split() == preset_names()
+    lines = [line.split() for line in keys.splitlines()[1:]]
+    first_words = [words[0] for words in lines if words]
+    assert [word for word in first_words if word in settable_keys()] == list(settable_keys())
+    assert ["temporal.layers", "int", "[default:", "1]"] in lines
+    assert ["pooling", "attentive|mean|mean_std", "[default:", "attentive]"] in lines
+
+
+def test_help_of_train_head_imports_nothing_heavy():
+    code = (
+        "import sys; from audiomos_cache.cli import main; main(['train-head', '--help'], standalone_mode=False);"
+        "print(sorted({m.split('.')[0] for m in sys.modules} & {'torch', 'h5py', 'transformers', 'numpy', 'rich'}))"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert answer.splitlines()[-1] == "[]"
