@@ -33,11 +33,11 @@ from audiomos_cache.cache.format import (
     index_hash,
     unpack_strings,
 )
+from audiomos_cache.cache.plain import REMEDY, plain_dataset
 from audiomos_cache.errors import CacheError
 
 _ATTRIBUTES = ("format", "format_version", "package_version", "split", "fingerprint", "fingerprint_json",
                "provenance_json", "complete", "file_index", "file_count")  # fmt: skip
-_REMEDY = "the file is damaged or not ours; extract --repair encodes again what was lost"
 
 
 class CacheFile:
@@ -57,7 +57,7 @@ class CacheFile:
                 self._identity = _file_identity(path)
                 attributes = self._read_attributes(file)
                 self._arrays = {
-                    name: self._checked(file, name, dtype, ndim, size)[()]
+                    name: plain_dataset(file, name, dtype, ndim, size)[()]
                     for name, (dtype, ndim) in _all_index_arrays().items()
                 }
                 self._places = {name: self._place(file, name, size) for name in FEATURES}
@@ -66,7 +66,7 @@ class CacheFile:
             self._check_places(attributes)
         except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())
-            raise CacheError(f"{path}: cannot be read as a cache file ({reason}); {_REMEDY}") from error
+            raise CacheError(f"{path}: cannot be read as a cache file ({reason}); {REMEDY}") from error
 
     def __len__(self) -> int:
         return len(self._arrays["clips/mi"])
@@ -150,12 +150,12 @@ class CacheFile:
             pad_vector=self._read_rows("text/pad_vector", row, 1, None, what)[0],
         )
         if hash_prompt(prompt) != self._arrays["text/feature_hash"][row].tobytes():
-            raise CacheError(f"{self.path}, {what}: the stored features do not match their hash; {_REMEDY}")
+            raise CacheError(f"{self.path}, {what}: the stored features do not match their hash; {REMEDY}")
         return prompt
 
     def _check_hash(self, rows: NDArray[Any], expected: NDArray[np.uint8], what: str) -> None:
         if hash_rows(rows) != expected.tobytes():
-            raise CacheError(f"{self.path}, {what}: the stored frames do not match their hash; {_REMEDY}")
+            raise CacheError(f"{self.path}, {what}: the stored frames do not match their hash; {REMEDY}")
 
     def _read_rows(self, name: str, start: int, rows: int, out: NDArray[Any] | None, what: str) -> NDArray[Any]:
         offset, dim, dtype = self._places[name]
@@ -168,7 +168,7 @@ class CacheFile:
             while view:
                 count = os.preadv(descriptor, [view], position)
                 if count == 0:
-                    raise CacheError(f"{self.path}, {what}: the file ends before its features; {_REMEDY}")
+                    raise CacheError(f"{self.path}, {what}: the file ends before its features; {REMEDY}")
                 view, position = view[count:], position + count
         return target
 
@@ -187,7 +187,7 @@ class CacheFile:
         try:
             return unpack_strings(self._arrays[f"{name}/bytes"], self._arrays[f"{name}/offsets"])
         except UnicodeDecodeError as error:
-            raise CacheError(f"{self.path}: /{name} is not UTF-8 text; {_REMEDY}") from error
+            raise CacheError(f"{self.path}: /{name} is not UTF-8 text; {REMEDY}") from error
 
     def _read_attributes(self, file: h5py.File) -> dict[str, Any]:
         if file.attrs.get("format") != FORMAT:
@@ -200,48 +200,22 @@ class CacheFile:
             )
         return {name: file.attrs[name] for name in (*_ATTRIBUTES, "index_hash")}
 
-    def _checked(self, file: h5py.File, name: str, dtype: str | None, ndim: int, size: int) -> h5py.Dataset:
-        """Return a dataset after checking that it is plain bytes inside this file."""
-        node: Any = file
-        for part in name.split("/"):
-            if not isinstance(node, h5py.Group) or not isinstance(node.get(part, getlink=True), h5py.HardLink):
-                raise CacheError(f"{self.path}: /{name} is missing, or a link; {_REMEDY}")
-            node = node[part]
-        if not isinstance(node, h5py.Dataset):
-            raise CacheError(f"{self.path}: /{name} is a group, expected an array; {_REMEDY}")
-        plain = (
-            not node.is_virtual
-            and node.external is None
-            and node.id.get_create_plist().get_layout() == h5py.h5d.CONTIGUOUS
-            and node.id.get_create_plist().get_nfilters() == 0
-        )
-        if not plain:
-            raise CacheError(f"{self.path}: /{name} is not stored as plain bytes in this file; {_REMEDY}")
-        if node.ndim != ndim or (dtype is not None and node.dtype.str != dtype):
-            raise CacheError(
-                f"{self.path}: /{name} is {node.dtype.str} {node.shape}, expected {dtype} in {ndim}-D; {_REMEDY}"
-            )
-        offset = node.id.get_offset()
-        if node.size and (offset is None or offset + node.nbytes > size):
-            raise CacheError(f"{self.path}: /{name} claims {node.nbytes} bytes, more than the file holds; {_REMEDY}")
-        return node
-
     def _place(self, file: h5py.File, name: str, size: int) -> tuple[int, int, np.dtype[Any]]:
         """Return offset in the file, width and dtype of a feature array."""
-        node = self._checked(file, name, None, 2, size)
+        node = plain_dataset(file, name, None, 2, size)
         if node.dtype.str not in FEATURE_DTYPES.values():
-            raise CacheError(f"{self.path}: /{name} is {node.dtype.str}, expected a little-endian float; {_REMEDY}")
+            raise CacheError(f"{self.path}: /{name} is {node.dtype.str}, expected a little-endian float; {REMEDY}")
         offsets = {"audio/frames": "audio/offsets", "text/tokens": "text/offsets"}
         rows = self._arrays[offsets[name]][-1:].sum() if name in offsets else len(self._arrays["text/feature_hash"])
         if node.shape[0] != rows:
-            raise CacheError(f"{self.path}: /{name} has {node.shape[0]} rows, its index says {rows}; {_REMEDY}")
+            raise CacheError(f"{self.path}: /{name} has {node.shape[0]} rows, its index says {rows}; {REMEDY}")
         return node.id.get_offset() or 0, node.shape[1], node.dtype
 
     def _check_consistency(self, attributes: dict[str, Any]) -> None:
         a = self._arrays
         found = index_hash({name: attributes[name] for name in _ATTRIBUTES}, a)
         if found.encode() != attributes["index_hash"]:
-            raise CacheError(f"{self.path}: the index does not match its hash; {_REMEDY}")
+            raise CacheError(f"{self.path}: the index does not match its hash; {REMEDY}")
         clips, prompts = len(a["clips/mi"]), len(a["text/feature_hash"])
         per_clip = [len(a[name]) for name in INDEX if name.startswith("clips/")]
         per_clip += [len(a[f"{name}/offsets"]) - 1 for name in STRINGS if name.startswith("clips/")]
@@ -260,15 +234,15 @@ class CacheFile:
             and all(a[name].shape[1:] == (HASH_BYTES,) for name in INDEX if name.endswith("_hash"))
         )
         if not sound:
-            raise CacheError(f"{self.path}: its index arrays contradict each other; {_REMEDY}")
+            raise CacheError(f"{self.path}: its index arrays contradict each other; {REMEDY}")
 
     def _check_places(self, attributes: dict[str, Any]) -> None:
         """Check the fingerprint, and that features have the one type that it says, and tokens one width."""
         if self.header.fingerprint.digest.encode() != attributes["fingerprint"]:
-            raise CacheError(f"{self.path}: its fingerprint does not match its readable form; {_REMEDY}")
+            raise CacheError(f"{self.path}: its fingerprint does not match its readable form; {REMEDY}")
         (_, _, frames_dtype), *text = self._places.values()
         if {frames_dtype, *(dtype for _, _, dtype in text)} != {self.header.dtype} or text[0][1] != text[1][1]:
-            raise CacheError(f"{self.path}: its features are not of one type and width; {_REMEDY}")
+            raise CacheError(f"{self.path}: its features are not of one type and width; {REMEDY}")
 
     def _header(self, attributes: dict[str, Any]) -> Header:
         return Header(

@@ -67,13 +67,7 @@ def extract_split(
         another fingerprint or of clips, labels or prompts that the dataset no longer has, or the disk is full.
     """
     split = clips[0].split
-    header = Header(
-        split=split,
-        fingerprint=fingerprint_of(audio, text, options),
-        audio_dim=audio.dim,
-        text_dim=text.dim,
-        provenance={"audio_encoder": _provenance(audio), "text_encoder": _provenance(text)},
-    )
+    header = _header(split, audio, text, options)
     with locked(cache, split):
         damaged = set_damaged_aside(cache, split) if options.repair else []
         overwritten = {split, *together_with} if options.overwrite else set()
@@ -97,6 +91,16 @@ def extract_split(
             _encode_clips(batches, todo, audio, options, writer, summary, progress)
         _finish(cache, header, clips, summary)
     return summary
+
+
+def _header(split: str, audio: AudioEncoder, text: TextEncoder, options: ExtractionOptions) -> Header:
+    return Header(
+        split=split,
+        fingerprint=fingerprint_of(audio, text, options),
+        audio_dim=audio.dim,
+        text_dim=text.dim,
+        provenance={"audio_encoder": _provenance(audio), "text_encoder": _provenance(text)},
+    )
 
 
 def _provenance(encoder: AudioEncoder | TextEncoder) -> dict[str, Any]:

@@ -95,13 +95,8 @@ def train(
         dev_loss, scores = _validate(head, dev_set)
         values = _values(dev_loss, scores)
         improved = [name for name, value in values.items() if trained.bests[name].offer(value, epoch, head)]
-        line = {
-            "epoch": epoch,
-            "train_loss": train_loss,
-            "dev_loss": dev_loss,
-            "dev": scores.to_json(),
-            "best": improved,
-        }
+        line: dict[str, Any] = {"epoch": epoch, "train_loss": train_loss, "dev_loss": dev_loss}
+        line |= {"dev": scores.to_json(), "best": improved}
         since_best = 0 if improved else since_best + 1
         last = since_best >= training.patience or epoch == training.max_epochs
         trained.history.append(line)
