@@ -31,7 +31,7 @@ def distribution(ids="ab", mi=(3.0, 4.0), ta=(1.0, 2.0), bins=4):
     return Predictions.build(ids, mi, ta, dist, dist[:, ::-1])
 
 
-def make_run(folder, fingerprint="f00d", splits=("dev", "eval"), best="combined"):
+def make_run(folder, fingerprint="f00d", splits=("dev", "eval"), best="loss"):
     (folder / "predictions").mkdir(parents=True)
     (folder / "config.yaml").write_text(f"seed: 1\nfingerprint: {fingerprint}\n")
     for split in splits:
@@ -230,7 +230,7 @@ def test_runs_are_of_dev_and_eval_unless_told(tmp_path):
     fuse([run], tmp_path / "out", labels=tmp_path / "list.txt")
     record = json.loads((tmp_path / "out" / "fusion.json").read_text())
     assert (record["fit_split"], record["apply_split"]) == ("dev", "eval")
-    assert record["fit"][0]["path"] == str(run / "predictions" / "dev.combined.jsonl")
+    assert record["fit"][0]["path"] == str(run / "predictions" / "dev.loss.jsonl")
 
 
 def test_files_claim_no_split_unless_told(tmp_path):
@@ -292,7 +292,7 @@ def test_a_run_without_predictions_of_the_split_is_refused(tmp_path):
     with pytest.raises(DataError) as error:
         fuse([run], tmp_path / "out", method="mean")
     assert str(error.value) == (
-        f"{run}/predictions/eval.combined.jsonl: does not exist; "
+        f"{run}/predictions/eval.loss.jsonl: does not exist; "
         f"make it with audiomos-cache predict --run {run} --split eval"
     )
 

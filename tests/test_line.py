@@ -103,7 +103,7 @@ def test_predict_writes_the_runs_predictions_again(line: Path, tmp_path: Path) -
     out = tmp_path / "p.jsonl"
     printed = run("predict", "--run", folder, "--cache", line / "cache", "--split", "eval", "--out", out)
     assert printed.stdout.strip() == str(out)
-    assert out.read_bytes() == (folder / "predictions" / "eval.combined.jsonl").read_bytes()
+    assert out.read_bytes() == (folder / "predictions" / "eval.loss.jsonl").read_bytes()
 
 
 def test_inspect_tells_what_was_extracted(line: Path) -> None:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import click
 
+from audiomos_cache.runs import BESTS
+
 METHODS = ("mean", "ridge")
-BESTS = ("loss", "srcc", "combined")
 
 _FILE = click.Path(path_type=Path)
 
@@ -39,7 +40,7 @@ _FILE = click.Path(path_type=Path)
     type=_FILE,
     help="With files: one of the apply split for each of the fit split, in the same order.",
 )
-@click.option("--best", type=click.Choice(BESTS), default="combined", help="With runs: which best checkpoint.")
+@click.option("--best", type=click.Choice(BESTS), default="loss", help="With runs: which best checkpoint.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder to make.")
 @click.option("--overwrite", is_flag=True, help="Replace the fusion that the folder holds.")
 def fuse(

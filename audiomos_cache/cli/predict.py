@@ -5,13 +5,14 @@ from pathlib import Path
 import click
 
 from audiomos_cache.cli.devices import DEVICES, resolve_device
+from audiomos_cache.runs import BESTS
 
 
 @click.command
 @click.option("--run", "run_folder", required=True, type=click.Path(path_type=Path), help="A run folder.")
 @click.option("--cache", type=click.Path(path_type=Path), default=Path("cache/default"), help="The cache folder.")
 @click.option("--split", default="eval", help="The split to predict.")
-@click.option("--best", type=click.Choice(("loss", "srcc", "combined")), default="combined", help="Which checkpoint.")
+@click.option("--best", type=click.Choice(BESTS), default="loss", help="Which checkpoint.")
 @click.option(
     "--out", type=click.Path(path_type=Path), help="File to write.  [default: RUN/predictions/SPLIT.BEST.jsonl]"
 )

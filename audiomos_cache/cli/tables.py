@@ -32,12 +32,12 @@ def scores_table(scores: "Scores", title: str) -> Table:
 
 
 def runs_table(results: Sequence["HeadResult"]) -> Table:
-    """Lay out a line for each finished run: epochs trained, and the dev SRCC of its combined checkpoint."""
-    table = Table(title="Dev SRCC of each run's combined checkpoint, which was chosen on these clips")
+    """Lay out a line for each finished run: epochs trained, and the dev SRCC of its best-loss checkpoint."""
+    table = Table(title="Dev SRCC of each run's best-loss checkpoint, chosen on these clips")
     for column in ("run", "epochs", "MI utt", "TA utt", "MI sys", "TA sys"):
         table.add_column(column, justify="left" if column == "run" else "right")
     for result in results:
-        scores = result.dev["combined"]
+        scores = result.dev["loss"]
         agreements = (scores.utt_mi, scores.utt_ta, scores.sys_mi, scores.sys_ta)
         numbers = (_shown(agreement.srcc) for agreement in agreements)
         table.add_row(Text(result.folder.name), str(result.epochs), *numbers)

@@ -34,7 +34,7 @@ def fuse(
     fit_split: str | None = None,
     apply_split: str | None = None,
     apply: Sequence[Path] = (),
-    best: str = "combined",
+    best: str = "loss",
     overwrite: bool = False,
 ) -> Predictions:
     """Fit a fusion on one split, apply it to another, and write the result, the answer and a record to `out`.
@@ -47,7 +47,7 @@ def fuse(
         fit_split: the split to learn on; None: dev of runs, for files not known (a manifest's rows are all read).
         apply_split: the split to blend; None: eval of runs, for files not known (the output names none).
         apply: with files, the apply split's, in the order of `sources`.
-        best: with runs, which of their best checkpoints: loss, srcc or combined.
+        best: with runs, which of their best checkpoints: loss (its distributions fit best), srcc or combined.
         overwrite: replace the fusion that `out` holds.
     Returns:
         The fused predictions of the apply split.

@@ -142,7 +142,7 @@ def test_help_has_an_example(name):
 
 def test_help_shows_defaults():
     printed = " ".join(run("fuse", "--help").split())
-    for default in ("ridge", "(dev with runs)", "(eval with runs)", "combined"):
+    for default in ("ridge", "(dev with runs)", "(eval with runs)", "loss"):
         assert f"[default: {default}]" in printed
 
 

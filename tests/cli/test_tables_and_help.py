@@ -41,21 +41,21 @@ def cells(text):
     return [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if line.startswith("│")]
 
 
-def test_runs_have_four_decimals_of_the_combined_checkpoint():
-    result = HeadResult(Path("runs/my-head-seed1"), 7, {"combined": SCORES})
+def test_runs_have_four_decimals_of_the_loss_checkpoint():
+    result = HeadResult(Path("runs/my-head-seed1"), 7, {"loss": SCORES})
     assert cells(printed(runs_table([result]))) == [["my-head-seed1", "7", "0.3334", "-0.5000", "n/a", "1.0000"]]
 
 
 def test_scores_and_runs_are_written_alike():
     rows = cells(printed(scores_table(SCORES, "title")))
-    [run] = cells(printed(runs_table([HeadResult(Path("r"), 1, {"combined": SCORES})])))
+    [run] = cells(printed(runs_table([HeadResult(Path("r"), 1, {"loss": SCORES})])))
     assert [row[4] for row in rows] == run[2:]
 
 
 @pytest.mark.parametrize("name", MARKUP)
 def test_a_name_with_brackets_is_shown_as_it_is(name):
     run = name.replace("/", "")  # a folder's
-    assert cells(printed(runs_table([HeadResult(Path("runs") / run, 1, {"combined": SCORES})])))[0][0] == run
+    assert cells(printed(runs_table([HeadResult(Path("runs") / run, 1, {"loss": SCORES})])))[0][0] == run
     assert name in printed(scores_table(SCORES, title=name))
 
 
