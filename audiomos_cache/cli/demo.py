@@ -57,8 +57,7 @@ def demo(context: click.Context, out: Path, overwrite: bool) -> None:
     _run(context, "fuse", *runs, *ridge, "--out", out / "fused")
     _run(context, "evaluate", out / "fused" / "fused.eval.jsonl", "--labels", sets / "test_mos_list.txt")
     click.echo("\nThe labels above were made by the code that made the music, and the encoders are untrained:")
-    click.echo("the table shows that the pipeline works, not how good MuQ is. TA needs encoders that understand")
-    click.echo("words and music; with these, expect little of it.")
+    click.echo("the table shows that the pipeline works, not how good MuQ is.")
     click.echo(_NEXT.format(out=out))
 
 
