@@ -12,9 +12,11 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
+
+import xxhash
 
 from audiomos_cache.cache.format import fsync
 from audiomos_cache.errors import CacheError
@@ -53,6 +55,14 @@ def make_parts_folder(cache: Path, split: str) -> None:
     if not folder.is_dir():
         folder.mkdir()
         fsync(cache)
+
+
+def part_path(cache: Path, split: str, ids: Iterable[str]) -> Path:
+    """Return where the part that holds just these clips lies: the same clips, the same name.
+
+    Where the file exists, an interrupt came after it was published, and it need not be written again.
+    """
+    return parts_folder(cache, split) / f"{xxhash.xxh3_64_hexdigest(chr(10).join(ids).encode())}.h5"
 
 
 def part_files(cache: Path, split: str) -> list[Path]:

@@ -4,8 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import xxhash
-
 from audiomos_cache.cache import store
 from audiomos_cache.cache.file import CacheFile
 from audiomos_cache.cache.writer import copy_clips
@@ -82,10 +80,10 @@ def set_damaged_aside(cache: Path, split: str) -> list[str]:
 def _save_whole_clips(cache: Path, split: str, report: FileReport) -> None:
     if report.file is None or not report.whole:
         return
-    sources = [(report.file, place) for place in report.whole]
-    ids = "\n".join(report.file.ids[place] for place in report.whole)
-    store.make_parts_folder(cache, split)
-    final = store.parts_folder(cache, split) / f"saved-{xxhash.xxh3_64_hexdigest(ids.encode())}.h5"
-    temporary = final.with_suffix(store.TEMPORARY)
-    copy_clips(temporary, report.file.header, sources, complete=False)
-    store.publish(temporary, final)
+    final = store.part_path(cache, split, (report.file.ids[place] for place in report.whole))
+    if not final.exists():
+        store.make_parts_folder(cache, split)
+        temporary = final.with_suffix(store.TEMPORARY)
+        sources = [(report.file, place) for place in report.whole]
+        copy_clips(temporary, report.file.header, sources, complete=False)
+        store.publish(temporary, final)

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import xxhash
 from numpy.typing import NDArray
 
 from audiomos_cache.cache import store
@@ -49,9 +48,8 @@ class PartWriter:
     def flush(self) -> None:
         """Publish what has been collected. A clip counts as done only after this."""
         if self._clips:
-            ids = "\n".join(clip.id for clip in self._clips)
-            final = store.parts_folder(self.cache, self.header.split) / f"{xxhash.xxh3_64_hexdigest(ids.encode())}.h5"
-            if not final.exists():  # it does where an interrupt came between publishing and forgetting
+            final = store.part_path(self.cache, self.header.split, (clip.id for clip in self._clips))
+            if not final.exists():
                 store.make_parts_folder(self.cache, self.header.split)
                 temporary = final.with_suffix(store.TEMPORARY)
                 prompts = [self.prompts[text] for text in _distinct(clip.prompt for clip in self._clips)]

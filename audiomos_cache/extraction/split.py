@@ -69,6 +69,7 @@ def extract_split(
     split = clips[0].split
     header = _header(split, audio, text, options)
     with locked(cache, split):
+        clear_temporaries(cache, split)
         damaged = set_damaged_aside(cache, split) if options.repair else []
         overwritten = {split, *together_with} if options.overwrite else set()
         preflight.refuse_other_fingerprint(cache, header.fingerprint, overwritten)
@@ -76,7 +77,6 @@ def extract_split(
             if options.on_error == "stop":
                 preflight.refuse_missing(clips)  # before anything is deleted
             remove_split(cache, split)
-        clear_temporaries(cache, split)
         done = done_clips(cache, split)
         preflight.refuse_changes(cache, clips, done)
         summary = SplitSummary(split, damaged=damaged)

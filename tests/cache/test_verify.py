@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from audiomos_cache.cache import CacheReader
+from audiomos_cache.cache import CacheReader, store
 from audiomos_cache.cache.file import CacheFile
 from audiomos_cache.cache.verify import verify_file
 from audiomos_cache.cli import main
@@ -135,3 +135,25 @@ def test_damaged_features_are_never_trained_on(made) -> None:
     with pytest.raises(Exception, match="S001_train005: the stored frames do not match their hash"):
         reader.read_frames(5)
     np.testing.assert_array_equal(reader.read_frames(4), CacheReader(cache, "train").read_frames(4))
+
+
+@pytest.mark.parametrize("moment", ["publish", "set_aside"])
+def test_a_repair_killed_while_it_saves_whole_clips_can_be_repeated(made, monkeypatch, moment: str) -> None:
+    clips, cache = made
+    path = cache / "train.h5"
+    before = path.read_bytes()
+    flip(path, offset_of_clip(path, 5))
+
+    def killed(*_arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, moment, killed)
+        with pytest.raises(KeyboardInterrupt):
+            extract_split(clips, cache, FakeAudioEncoder(), FakeTextEncoder(), REPAIR)
+    suffixes = [left.suffix for left in (cache / "train.parts").iterdir()]
+    assert suffixes == [{"publish": ".part", "set_aside": ".h5"}[moment]]
+    audio = FakeAudioEncoder()
+    extract_split(clips, cache, audio, FakeTextEncoder(), REPAIR)
+    assert audio.encoded == 1
+    assert path.read_bytes() == before
