@@ -16,6 +16,14 @@ class CacheError(AudiomosError):
     """A cache file is missing, damaged, foreign, or of another fingerprint."""
 
 
+class FormatVersionError(CacheError):
+    """A cache file was written by a newer or an older version."""
+
+
+class LockedError(CacheError):
+    """Another process is writing what was asked for."""
+
+
 class ConfigError(AudiomosError):
     """A preset, config file, `--set` override or encoder name is not valid."""
 

@@ -10,19 +10,24 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import soundfile
+import xxhash
 
-from audiomos_cache.cache import CacheReader
+from audiomos_cache.cache import CacheReader, Shard
 from audiomos_cache.cache.file import CacheFile
-from audiomos_cache.cache.store import locked, part_files
+from audiomos_cache.cache.lock import locked
+from audiomos_cache.cache.store import part_files
 from audiomos_cache.cache.writer import PartWriter
 from audiomos_cache.dataset import Clip
 from audiomos_cache.errors import CacheError, DataError, EncoderError
 from audiomos_cache.extraction import (
     ExtractionOptions,
     encode_prompts,
+    estimate_seconds,
     extract_split,
     fingerprint_of,
     options,
+    plan,
+    plan_only,
     preflight,
     split,
     waveforms,
@@ -32,6 +37,7 @@ from audiomos_cache.testing import FakeAudioEncoder, FakeTextEncoder
 PROMPTS = ("slow organ", "a fast flute", "sad guitar", "happy synth drums")
 PAD = ExtractionOptions(pad_to_s=1.0, batch_size=3)
 OWN_LENGTH = ExtractionOptions(pad_to_s=None, batch_size=3)
+SHARD = Shard(1, 2)
 BOTH = pytest.mark.parametrize("options", [PAD, OWN_LENGTH], ids=["pad", "own length"])
 
 
@@ -155,6 +161,125 @@ def test_features_labels_and_order(clips, cache, options):
         np.testing.assert_array_equal(prompt.tokens, letters, strict=True)
         np.testing.assert_array_equal(prompt.pad_vector, np.full(2, len(words), "f2"), strict=True)
     assert sorted(path.name for path in cache.iterdir()) == ["train.h5", "train.lock"]
+
+
+@BOTH
+def test_several_layers(clips, cache, tmp_path, options):
+    audio = LoggingEncoder(layers=(0, 2, 5))
+    extract(clips, cache, options, audio)
+    reader = CacheReader(cache, "train")
+    assert reader.layers == (0, 2, 5)
+    extract(clips, tmp_path / "one", options)
+    one = CacheReader(tmp_path / "one", "train")
+    for i, clip in enumerate(clips):
+        own = 3 + 2 * (i % 3)
+        mean = np.pad((i + np.arange(own)) / 16, (0, 10 - own if options is PAD else 0))
+        columns = np.stack([mean, mean**2, -mean, mean + 1], axis=1)
+        for layer in (0, 2, 5):
+            found = reader.read_frames(i, layer=layer, padding=True)
+            np.testing.assert_array_equal(found, (columns + layer).astype("f2"), strict=True, err_msg=clip.id)
+        first = reader.clip(i)
+        assert first.feature_hash[0] == one.clip(i).feature_hash[0]
+        assert len(set(first.feature_hash)) == 3
+    assert reader.fingerprint != one.fingerprint
+
+
+def test_nan_in_one_of_several_layers_is_named(clips, cache):
+    class NanInLayer5(LoggingEncoder):
+        def encode(self, waveforms):
+            encoded = super().encode(waveforms)
+            encoded[1, 2] = float("nan")
+            return encoded
+
+    with pytest.raises(EncoderError, match=rf"{clips[2].id}: fake-audio gives NaN or Inf as float16"):
+        extract(clips[:3], cache, audio=NanInLayer5(layers=(0, 5)))
+
+
+@BOTH
+def test_files_say_where_their_clips_stand_in_the_list(clips, cache, options):
+    """By the dataset's list, in which two are skipped."""
+    for i in (1, 7):
+        clips[i].path.write_bytes(b"")
+    extract(clips, cache, replace(options, on_error="skip"))
+    reader = CacheReader(cache, "train")
+    assert [reader.clip(i).position for i in range(8)] == [0, 2, 3, 4, 5, 6, 8, 9]
+    header = reader.files[0].header
+    assert header.list_hash == xxhash.xxh3_128_hexdigest("\n".join(clip.id for clip in clips).encode())
+    assert (header.list_length, header.complete) == (10, True)
+    assert len(header.split_hash) == 32
+
+
+def test_parts_say_where_their_clips_stand_in_the_list(clips, cache):
+    with pytest.raises(KeyboardInterrupt):
+        extract(clips, cache, OWN_LENGTH, LoggingEncoder(fails_at=2))  # clips 0, 3, 6 and 9
+    (part,) = part_files(cache, "train")
+    file = CacheFile(part)
+    positions = {clip.id: place for place, clip in enumerate(clips)}
+    assert [file.clip(i).position for i in range(4)] == [positions[clip_id] for clip_id in file.ids] == [0, 3, 6, 9]
+    assert (file.header.list_length, file.header.complete, file.header.split_hash) == (10, False, "")
+
+
+def test_a_plan_is_told_before_it_is_carried_out(clips, cache, monkeypatch):
+    monkeypatch.setattr(plan.shutil, "disk_usage", lambda _path: SimpleNamespace(free=10**9))
+    plans, audio = [], LoggingEncoder()
+
+    def note(told):
+        assert audio.batches == []
+        plans.append(told)
+
+    extract(clips[:4], cache)
+    foreseen = plan_only(clips, cache, audio, FakeTextEncoder(), PAD)
+    extract(clips, cache, audio=audio, on_plan=note)
+    (told,) = plans
+    assert told == foreseen
+    assert (told.split, told.clips, told.todo) == ("train", 10, {clip.id for clip in clips[4:]})
+    assert [len(batch) for batch in told.batches] == [2, 3, 1]
+    frame_bytes = 4 * 2
+    assert (told.frames, told.final_bytes) == (6 * 10, 10 * 10 * frame_bytes)
+    assert (told.needed_bytes, told.free_bytes) == ((6 + 10) * 10 * frame_bytes, 10**9)
+    extract(clips, cache, audio=audio, on_plan=plans.append)
+    assert (plans[1].batches, plans[1].frames, plans[1].needed_bytes) == ((), 0, 0)
+    assert plans[1].final_bytes == told.final_bytes
+
+
+def test_a_plan_alone_writes_nothing_and_refuses_the_same(clips, tmp_path):
+    encoders = LoggingEncoder(layers=(0, 1)), FakeTextEncoder()
+    cache = tmp_path / "no" / "such" / "folder"
+    planned = plan_only(clips, cache, *encoders, OWN_LENGTH)
+    assert planned.frames == 4 * 3 + 3 * 5 + 3 * 7
+    assert planned.final_bytes == planned.frames * 2 * 4 * 2  # two layers, four columns
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
+    assert (encoders[0].batches, encoders[1].encoded) == ([], [])
+    extract(clips, cache, audio=LoggingEncoder(), options=PAD)
+    before = [(path, path.stat().st_mtime_ns) for path in sorted(cache.iterdir())]
+    with pytest.raises(
+        CacheError, match=r"first difference: audio_encoder\.layers is '0', expected '0,1'; give another"
+    ):
+        plan_only(clips, cache, *encoders, PAD)
+    assert len(plan_only(clips, cache, *encoders, replace(PAD, overwrite=True)).todo) == 10
+    with pytest.raises(CacheError, match="holds clips that the dataset does not list"):
+        plan_only(clips[1:], cache, LoggingEncoder(), FakeTextEncoder(), PAD)
+    assert [(path, path.stat().st_mtime_ns) for path in sorted(cache.iterdir())] == before
+
+
+@pytest.mark.parametrize(("warm_up", "batches"), [(False, 1), (True, 2)])
+def test_an_estimate_times_one_batch(clips, cache, monkeypatch, warm_up, batches):
+    now = [0.0]
+    monkeypatch.setattr(plan.time, "perf_counter", lambda: now[0])
+
+    class SlowEncoder(LoggingEncoder):
+        def encode(self, waveforms):
+            now[0] += 5 / (1 + len(self.batches))  # the first one is slower
+            return super().encode(waveforms)
+
+    audio = SlowEncoder()
+    planned = plan_only(clips, cache, audio, FakeTextEncoder(), OWN_LENGTH)
+    seconds = estimate_seconds(planned, audio, OWN_LENGTH, warm_up=warm_up)
+    assert [batch.shape for batch in audio.batches] == [(3, 300)] * batches
+    assert seconds == pytest.approx(5 / batches / 9 * 48)  # 9 frames of 48
+    extract(clips, cache, OWN_LENGTH)
+    assert estimate_seconds(plan_only(clips, cache, audio, FakeTextEncoder(), OWN_LENGTH), audio, OWN_LENGTH,
+                            warm_up=warm_up) == 0  # fmt: skip
 
 
 def test_provenance_says_untrained(clips, cache):
@@ -285,8 +410,8 @@ def test_what_a_killed_run_left_half_written_is_not_read(clips, cache, tmp_path)
     expected = clean_bytes(clips, tmp_path / "clean")
     with pytest.raises(KeyboardInterrupt):
         extract(clips, cache, audio=LoggingEncoder(fails_at=2))
-    (cache / "train.h5.part").write_bytes(expected[:1000])
-    (cache / "train.parts" / "0123456789abcdef.part").write_bytes(b"half")
+    (cache / "train.h5.whole.host-12.part").write_bytes(expected[:1000])
+    (cache / "train.parts" / "0123456789abcdef.h5.whole.host-12.part").write_bytes(b"half")
     extract(clips, cache)
     assert (cache / "train.h5").read_bytes() == expected
     assert sorted(path.name for path in cache.iterdir()) == ["train.h5", "train.lock"]
@@ -423,7 +548,25 @@ def test_no_clip_can_be_extracted(clips, cache):
     )
     with pytest.raises(DataError, match=re.escape(message)):
         extract(clips, cache, replace(PAD, on_error="skip"))
-    assert [path.name for path in cache.iterdir()] == ["train.lock"]
+    assert sorted(path.name for path in cache.iterdir()) == ["train.lock", "train.parts"]
+    (part,) = part_files(cache, "train")  # says which were skipped, and why
+    assert [clip_id for clip_id, _ in CacheFile(part).header.skipped] == [clip.id for clip in clips]
+    with pytest.raises(DataError, match=r"empty file \(0 bytes\)"):
+        extract(clips, cache)
+
+
+def test_all_clips_can_be_mended(clips, cache, tmp_path):
+    expected = clean_bytes(clips, tmp_path / "clean")
+    good = {clip.path: clip.path.read_bytes() for clip in clips}
+    for path in good:
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match="none of its 10 clips could be extracted"):
+        extract(clips, cache, replace(PAD, on_error="skip"))
+    for path, content in good.items():
+        path.write_bytes(content)
+    extract(clips, cache)
+    assert (cache / "train.h5").read_bytes() == expected
+    assert sorted(path.name for path in cache.iterdir()) == ["train.h5", "train.lock"]
 
 
 def changed_audio(clip):
@@ -519,14 +662,16 @@ def test_another_fingerprint_is_refused(clips, cache, finished, options, dim, di
     assert extract(clips, cache, replace(options, overwrite=True), audio).encoded == 10
 
 
-@pytest.mark.parametrize("change", ["sample_rate_hz", "resampler", "text"])
+@pytest.mark.parametrize("change", ["sample_rate_hz", "layers", "resampler", "text"])
 def test_what_decides_a_feature_is_in_the_fingerprint(change, monkeypatch):
     audio, text = FakeAudioEncoder(), FakeTextEncoder()
     before = fingerprint_of(audio, text, PAD)
-    for harmless in (replace(PAD, batch_size=9), replace(PAD, on_error="skip"), replace(PAD, overwrite=True)):
-        assert fingerprint_of(audio, text, harmless) == before
+    for harmless in ({"batch_size": 9}, {"on_error": "skip"}, {"overwrite": True}, {"repair": True}, {"shard": SHARD}):
+        assert fingerprint_of(audio, text, replace(PAD, **harmless)) == before
     if change == "sample_rate_hz":
         audio.sample_rate_hz = 999
+    elif change == "layers":
+        audio.layers = (0, 1)
     elif change == "text":
         text.max_tokens = 7
     else:
@@ -584,12 +729,12 @@ def test_a_second_extraction_of_the_split_is_refused(clips, cache):
 def test_a_full_disk_is_foreseen(clips, cache, monkeypatch, options, needed):
     """Parts and finished file stand side by side: clips x frames x width x bytes, twice."""
     audio = LoggingEncoder()
-    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _path: SimpleNamespace(free=needed - 1))
+    monkeypatch.setattr(plan.shutil, "disk_usage", lambda _path: SimpleNamespace(free=needed - 1))
     message = r"cache: 0\.0 GB free on the disk, up to 0\.0 GB needed while extracting; free some, or give a --cache on"
     with pytest.raises(CacheError, match=message):
         extract(clips, cache, options, audio)
     assert audio.batches == []
-    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _path: SimpleNamespace(free=needed))
+    monkeypatch.setattr(plan.shutil, "disk_usage", lambda _path: SimpleNamespace(free=needed))
     extract(clips, cache, options, audio)
 
 
@@ -598,31 +743,43 @@ def test_disk_space_for_the_rest_of_a_split(clips, cache, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         extract(clips, cache, audio=LoggingEncoder(fails_at=2))
     needed = (10 + 4) * 10 * 4 * 2
-    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _path: SimpleNamespace(free=needed - 1))
+    monkeypatch.setattr(plan.shutil, "disk_usage", lambda _path: SimpleNamespace(free=needed - 1))
     with pytest.raises(CacheError, match="GB free on the disk"):
         extract(clips, cache)
-    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _path: SimpleNamespace(free=needed))
+    monkeypatch.setattr(plan.shutil, "disk_usage", lambda _path: SimpleNamespace(free=needed))
     assert extract(clips, cache).encoded == 4
 
 
+@pytest.mark.parametrize(
+    ("call", "code", "message"),
+    [
+        ("posix_fallocate", errno.ENOSPC, "No space left on device, 0.000 GB needed; free some"),
+        ("pwrite", errno.ENOSPC, "No space left on device, 0.000 GB needed; free some"),
+        ("pwrite", errno.EIO, "Input/output error; check the disk"),
+        ("fsync", errno.EIO, "Input/output error; check the disk"),
+    ],
+)
 @pytest.mark.parametrize("fails_at", [0, 2, 4])
-def test_a_disk_that_fills_up_keeps_what_is_done(clips, cache, tmp_path, monkeypatch, parts_of, fails_at):
+def test_a_disk_that_fills_up_or_fails_keeps_what_is_done(
+    clips, cache, tmp_path, monkeypatch, parts_of, fails_at, call, code, message
+):
     """In the middle of a part, or of the finished file."""
     expected = clean_bytes(clips, tmp_path / "clean")
     parts_of(2)
-    asked = []
+    files, originals = [], {name: getattr(os, name) for name in {"posix_fallocate", call}}
 
-    def fallocate(_descriptor, _start, _size):
-        asked.append(1)
-        if len(asked) > fails_at:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def called(name, *arguments):
+        if name == "posix_fallocate":
+            files.append(arguments)
+        if name == call and len(files) > fails_at:
+            raise OSError(code, os.strerror(code))
+        return originals[name](*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "posix_fallocate", fallocate)
-        message = (
-            r"\.part: No space left on device, 0\.000 GB needed; free some and run extract again, it goes on where"
-        )
-        with pytest.raises(CacheError, match=message):
+        for name in originals:
+            patch.setattr(os, name, partial(called, name))
+        message = re.escape(f"{message} and run the command again, it goes on where it stopped")
+        with pytest.raises(CacheError, match=rf"\.part: {message}$"):
             extract(clips, cache)
     assert len(part_files(cache, "train")) == fails_at
     assert not list(cache.rglob("*.part"))

@@ -5,6 +5,7 @@
 
 from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.cache.format import CachedClip, CachedPrompt, Header
+from audiomos_cache.cache.lock import Shard
 from audiomos_cache.cache.reader import CacheReader, open_cache
 
-__all__ = ["CacheReader", "CachedClip", "CachedPrompt", "Fingerprint", "Header", "open_cache"]
+__all__ = ["CacheReader", "CachedClip", "CachedPrompt", "Fingerprint", "Header", "Shard", "open_cache"]

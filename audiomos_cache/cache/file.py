@@ -1,13 +1,12 @@
-"""Reading one cache file: h5py checks the structure, then plain positioned reads fetch the rows.
+"""Reading one cache file: h5py checks the structure once, then plain positioned reads fetch the rows.
 
 A file may come from anywhere, so nothing is believed before it is checked: no links out of the file, no external or
-virtual storage, no filters, and no array that claims to reach beyond the file's end.
+virtual storage, no filters, and no array that claims to reach beyond the file's end. Index columns are read when they
+are first asked for, and checked against their hashes then.
 """
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,68 +17,110 @@ from numpy.typing import NDArray
 
 from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.cache.format import (
+    ATTRIBUTES,
+    COLUMNS,
     FEATURE_DTYPES,
-    FEATURES,
     FORMAT,
     FORMAT_VERSION,
-    HASH_BYTES,
-    INDEX,
-    STRINGS,
     CachedClip,
     CachedPrompt,
     Header,
+    feature_arrays,
+    frames_arrays,
+    hash_attributes,
+    hash_column,
     hash_prompt,
     hash_rows,
-    index_hash,
     unpack_strings,
 )
-from audiomos_cache.cache.plain import REMEDY, plain_dataset
-from audiomos_cache.errors import CacheError
-
-_ATTRIBUTES = ("format", "format_version", "package_version", "split", "fingerprint", "fingerprint_json",
-               "provenance_json", "complete", "file_index", "file_count")  # fmt: skip
+from audiomos_cache.cache.plain import (
+    REMEDY,
+    OtherVersionError,
+    Place,
+    UnsoundError,
+    plain_array,
+    plain_attribute,
+    refuse_large_attributes,
+)
+from audiomos_cache.cache.positioned import PositionedFile
+from audiomos_cache.cache.sound import check_column, check_shapes
+from audiomos_cache.errors import CacheError, FormatVersionError
 
 
 class CacheFile:
-    """One file of a cache, checked when it is opened, hash-checked whenever features are read.
+    """One file of a cache, checked when it is opened, hash-checked whenever something is read from it.
 
-    Safe to use from several threads, and after a fork or pickling: no descriptor is kept open.
+    Safe to use from several threads, and after a fork or pickling.
 
+    Args:
+        path: the file.
+        keep_open: see `PositionedFile`.
+    Attributes:
+        header: what the file says of itself.
     Raises:
-        CacheError: not a cache file, damaged, or of a newer format.
+        CacheError: not a cache file, damaged, or of another format version.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, keep_open: bool = False) -> None:
         self.path = path
+        self._columns: dict[str, NDArray[Any]] = {}
         try:
-            size = path.stat().st_size
-            with h5py.File(path, "r", locking=False) as file:
-                self._identity = _file_identity(path)
-                attributes = self._read_attributes(file)
-                self._arrays = {
-                    name: plain_dataset(file, name, dtype, ndim, size)[()]
-                    for name, (dtype, ndim) in _all_index_arrays().items()
-                }
-                self._places = {name: self._place(file, name, size) for name in FEATURES}
-            self._check_consistency(attributes)
-            self.header = self._header(attributes)
-            self._check_places(attributes)
+            with path.open("rb", buffering=0) as raw:
+                self._file = PositionedFile(path, raw, keep_open=keep_open)
+                size = os.fstat(raw.fileno()).st_size
+                with h5py.File(raw, "r") as file:
+                    attributes = _read_attributes(file)
+                    layers = tuple(int(layer) for layer in attributes["layers"].split(","))
+                    fingerprint = _fingerprint(attributes)
+                    types = dict.fromkeys(feature_arrays(layers), (FEATURE_DTYPES[fingerprint.fields["dtype"]], 2))
+                    self._places = {
+                        name: plain_array(file, name, dtype, ndim, size)
+                        for name, (dtype, ndim) in (COLUMNS | types).items()
+                    }
+            self._shapes = {name: place.shape for name, place in self._places.items()}
+            check_shapes(self._shapes, layers)
+            self._layers = layers
+            self._column_hashes: dict[str, str] = json.loads(attributes["columns_json"])
+            self.header = self._header(attributes, fingerprint)
+            self.column("audio/valid_frames")  # and with it the offsets: what every reading needs
+        except OtherVersionError as error:
+            raise FormatVersionError(f"{path}: {error}") from error
+        except UnsoundError as error:
+            raise CacheError(f"{path}: {error}") from error
         except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())
             raise CacheError(f"{path}: cannot be read as a cache file ({reason}); {REMEDY}") from error
 
     def __len__(self) -> int:
-        return len(self._arrays["clips/mi"])
+        return self._shapes["clips/mi"][0]
 
-    @property
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """The index arrays by name, as `format.INDEX` lists them."""
-        return self._arrays
+    def column(self, name: str) -> NDArray[Any]:
+        """Return an index column, one of `format.COLUMNS`; read and checked when first asked for.
+
+        Raises:
+            CacheError: it does not match its hash, or contradicts another.
+        """
+        if name not in self._columns:
+            place = self._places[name]
+            values = np.empty(place.shape, place.dtype)
+            self._file.read(place.offset, values, f"/{name}")
+            try:
+                if hash_column(name, values) != self._column_hashes.get(name):
+                    raise UnsoundError(f"the index does not match its hash (/{name})")
+                check_column(name, values, self._shapes, self._layers, self.column)
+            except UnsoundError as error:
+                raise CacheError(f"{self.path}: {error}") from error
+            values.flags.writeable = False
+            self._columns[name] = values
+        return self._columns[name]
 
     @cached_property
     def ids(self) -> list[str]:
         """Ids of the clips, in the file's order."""
-        return self._strings("clips/id")
+        ids = self._strings("clips/id")
+        if len(set(ids)) < len(ids):
+            raise CacheError(f"{self.path}: an id is in it twice; {REMEDY}")
+        return ids
 
     @cached_property
     def systems(self) -> list[str]:
@@ -96,43 +137,57 @@ class CacheFile:
         """The texts of the file's distinct prompts."""
         return self._strings("text/prompt")
 
+    def frames_of(self, index: int) -> int:
+        """Return how many frames of a clip are stored, those from padding included."""
+        offsets = self.column("audio/offsets")
+        return int(offsets[index + 1] - offsets[index])
+
+    def prompt_row(self, index: int) -> int:
+        """Return which of the file's distinct prompts a clip has."""
+        return int(self.column("clips/prompt_row")[index])
+
     def clip(self, index: int) -> CachedClip:
         """Return all that is recorded of a clip."""
-        a = self._arrays
         return CachedClip(
             id=self.ids[index],
             system=self.systems[index],
             prompt_id=self.prompt_ids[index],
-            prompt=self.prompts[a["clips/prompt_row"][index]],
-            mi=float(a["clips/mi"][index]),
-            ta=float(a["clips/ta"][index]),
-            duration_s=float(a["clips/duration_s"][index]),
-            audio_hash=a["clips/audio_hash"][index].tobytes(),
-            frames=int(a["audio/offsets"][index + 1] - a["audio/offsets"][index]),
-            valid_frames=int(a["audio/valid_frames"][index]),
-            feature_hash=a["clips/feature_hash"][index].tobytes(),
-            padding_hash=a["clips/padding_hash"][index].tobytes(),
+            prompt=self.prompts[self.prompt_row(index)],
+            mi=float(self.column("clips/mi")[index]),
+            ta=float(self.column("clips/ta")[index]),
+            duration_s=float(self.column("clips/duration_s")[index]),
+            audio_hash=self.column("clips/audio_hash")[index].tobytes(),
+            frames=self.frames_of(index),
+            valid_frames=int(self.column("audio/valid_frames")[index]),
+            feature_hash=tuple(row.tobytes() for row in self.column("clips/feature_hash")[index]),
+            padding_hash=tuple(row.tobytes() for row in self.column("clips/padding_hash")[index]),
+            position=int(self.column("clips/position")[index]),
         )
 
-    def read_frames(self, index: int, out: NDArray[Any] | None = None, *, padding: bool = False) -> NDArray[Any]:
-        """Read a clip's frames and check their hash.
+    def read_frames(
+        self, index: int, out: NDArray[Any] | None = None, *, layer: int | None = None, padding: bool = False
+    ) -> NDArray[Any]:
+        """Read a clip's frames of one layer and check their hash.
 
         Args:
             index: place of the clip in the file.
             out: C-contiguous (at least that many rows, audio_dim) of the stored dtype; None: a new array.
+            layer: one of the stored layers; None: the only one.
             padding: also the frames that come from padding, after the valid ones.
         Returns:
             (frames, audio_dim), a view of `out`.
         Raises:
-            CacheError: the file ends too early, or the hash is not the recorded one; names the clip.
+            CacheError: no such layer, the file ends too early, or the hash is not the recorded one; names the clip.
         """
-        offsets, valid = self._arrays["audio/offsets"], int(self._arrays["audio/valid_frames"][index])
-        start, rows = int(offsets[index]), int(offsets[index + 1] - offsets[index]) if padding else valid
+        which = self._which_layer(layer)
+        valid = int(self.column("audio/valid_frames")[index])
+        rows = self.frames_of(index) if padding else valid
+        place = self._places[frames_arrays(self._layers)[which]]
         what = f"clip {self.ids[index]}"
-        found = self._read_rows("audio/frames", start, rows, out, what)
-        self._check_hash(found[:valid], self._arrays["clips/feature_hash"][index], what)
+        found = self._read_rows(place, int(self.column("audio/offsets")[index]), rows, out, what)
+        self._check_hash(found[:valid], self.column("clips/feature_hash")[index, which], what)
         if padding:
-            self._check_hash(found[valid:], self._arrays["clips/padding_hash"][index], what)
+            self._check_hash(found[valid:], self.column("clips/padding_hash")[index, which], what)
         return found
 
     def read_prompt(self, row: int) -> CachedPrompt:
@@ -141,137 +196,79 @@ class CacheFile:
         Raises:
             CacheError: as `read_frames`; names the prompt.
         """
-        offsets = self._arrays["text/offsets"]
         what = f"prompt {self.prompts[row]!r}"
-        start, rows = int(offsets[row]), int(offsets[row + 1] - offsets[row])
+        start, end = self.column("text/offsets")[row : row + 2].tolist()
         prompt = CachedPrompt(
             text=self.prompts[row],
-            tokens=self._read_rows("text/tokens", start, rows, None, what),
-            pad_vector=self._read_rows("text/pad_vector", row, 1, None, what)[0],
+            tokens=self._read_rows(self._places["text/tokens"], start, end - start, None, what),
+            pad_vector=self._read_rows(self._places["text/pad_vector"], row, 1, None, what)[0],
         )
-        if hash_prompt(prompt) != self._arrays["text/feature_hash"][row].tobytes():
+        if hash_prompt(prompt) != self.column("text/feature_hash")[row].tobytes():
             raise CacheError(f"{self.path}, {what}: the stored features do not match their hash; {REMEDY}")
         return prompt
+
+    def _which_layer(self, layer: int | None) -> int:
+        if layer is None and len(self._layers) == 1:
+            return 0
+        if layer not in self._layers:
+            asked = "no layer was named" if layer is None else f"no layer {layer} in it"
+            raise CacheError(f"{self.path}: {asked}; stored are {', '.join(map(str, self._layers))}")
+        return self._layers.index(layer)
 
     def _check_hash(self, rows: NDArray[Any], expected: NDArray[np.uint8], what: str) -> None:
         if hash_rows(rows) != expected.tobytes():
             raise CacheError(f"{self.path}, {what}: the stored frames do not match their hash; {REMEDY}")
 
-    def _read_rows(self, name: str, start: int, rows: int, out: NDArray[Any] | None, what: str) -> NDArray[Any]:
-        offset, dim, dtype = self._places[name]
+    def _read_rows(self, place: Place, start: int, rows: int, out: NDArray[Any] | None, what: str) -> NDArray[Any]:
+        dim, dtype = place.shape[1], place.dtype
         target = np.empty((rows, dim), dtype) if out is None else out[:rows]
         if target.dtype != dtype or target.shape != (rows, dim) or not target.flags.c_contiguous:
             raise ValueError(f"out is {target.dtype} {target.shape}, expected contiguous {dtype} ({rows}, {dim})")
-        view = target.reshape(-1).view(np.uint8).data
-        position = offset + start * dim * dtype.itemsize
-        with self._opened() as descriptor:
-            while view:
-                count = os.preadv(descriptor, [view], position)
-                if count == 0:
-                    raise CacheError(f"{self.path}, {what}: the file ends before its features; {REMEDY}")
-                view, position = view[count:], position + count
+        self._file.read(place.offset + start * dim * dtype.itemsize, target, what)
         return target
-
-    @contextmanager
-    def _opened(self) -> Iterator[int]:
-        """Open the file for one read: some microseconds, and any number of files, threads and processes will do."""
-        descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            if _file_identity(descriptor) != self._identity:
-                raise CacheError(f"{self.path}: was replaced after it was opened; start again to read the new file")
-            yield descriptor
-        finally:
-            os.close(descriptor)
 
     def _strings(self, name: str) -> list[str]:
         try:
-            return unpack_strings(self._arrays[f"{name}/bytes"], self._arrays[f"{name}/offsets"])
+            return unpack_strings(self.column(f"{name}/bytes"), self.column(f"{name}/offsets"))
         except UnicodeDecodeError as error:
             raise CacheError(f"{self.path}: /{name} is not UTF-8 text; {REMEDY}") from error
 
-    def _read_attributes(self, file: h5py.File) -> dict[str, Any]:
-        if file.attrs.get("format") != FORMAT:
-            raise CacheError(f"{self.path}: an HDF5 file, but not an audiomos_cache file")
-        version = int(file.attrs["format_version"])
-        if version > FORMAT_VERSION:
-            raise CacheError(
-                f"{self.path}: cache format {version}, this version reads up to {FORMAT_VERSION}; "
-                f"install audiomos-cache {file.attrs['package_version'].decode()}, which wrote it"
-            )
-        return {name: file.attrs[name] for name in (*_ATTRIBUTES, "index_hash")}
-
-    def _place(self, file: h5py.File, name: str, size: int) -> tuple[int, int, np.dtype[Any]]:
-        """Return offset in the file, width and dtype of a feature array."""
-        node = plain_dataset(file, name, None, 2, size)
-        if node.dtype.str not in FEATURE_DTYPES.values():
-            raise CacheError(f"{self.path}: /{name} is {node.dtype.str}, expected a little-endian float; {REMEDY}")
-        offsets = {"audio/frames": "audio/offsets", "text/tokens": "text/offsets"}
-        rows = self._arrays[offsets[name]][-1:].sum() if name in offsets else len(self._arrays["text/feature_hash"])
-        if node.shape[0] != rows:
-            raise CacheError(f"{self.path}: /{name} has {node.shape[0]} rows, its index says {rows}; {REMEDY}")
-        return node.id.get_offset() or 0, node.shape[1], node.dtype
-
-    def _check_consistency(self, attributes: dict[str, Any]) -> None:
-        a = self._arrays
-        found = index_hash({name: attributes[name] for name in _ATTRIBUTES}, a)
-        if found.encode() != attributes["index_hash"]:
-            raise CacheError(f"{self.path}: the index does not match its hash; {REMEDY}")
-        clips, prompts = len(a["clips/mi"]), len(a["text/feature_hash"])
-        per_clip = [len(a[name]) for name in INDEX if name.startswith("clips/")]
-        per_clip += [len(a[f"{name}/offsets"]) - 1 for name in STRINGS if name.startswith("clips/")]
-        per_clip += [len(a["audio/offsets"]) - 1, len(a["audio/valid_frames"])]
-        lengths = np.diff(a["audio/offsets"])
-        packed = [(a[f"{name}/offsets"], len(a[f"{name}/bytes"])) for name in STRINGS]
-        sound = (
-            set(per_clip) == {clips}
-            and len(a["text/offsets"]) == len(a["text/prompt/offsets"]) == prompts + 1
-            and len(a["skipped/id/offsets"]) == len(a["skipped/reason/offsets"])
-            and all(_monotone(offsets, end) for offsets, end in packed)
-            and _monotone(a["audio/offsets"])
-            and _monotone(a["text/offsets"])
-            and bool((a["audio/valid_frames"] >= 1).all() and (a["audio/valid_frames"] <= lengths).all())
-            and bool((a["clips/prompt_row"] >= 0).all() and (a["clips/prompt_row"] < prompts).all())
-            and all(a[name].shape[1:] == (HASH_BYTES,) for name in INDEX if name.endswith("_hash"))
-        )
-        if not sound:
-            raise CacheError(f"{self.path}: its index arrays contradict each other; {REMEDY}")
-
-    def _check_places(self, attributes: dict[str, Any]) -> None:
-        """Check the fingerprint, and that features have the one type that it says, and tokens one width."""
-        if self.header.fingerprint.digest.encode() != attributes["fingerprint"]:
-            raise CacheError(f"{self.path}: its fingerprint does not match its readable form; {REMEDY}")
-        (_, _, frames_dtype), *text = self._places.values()
-        if {frames_dtype, *(dtype for _, _, dtype in text)} != {self.header.dtype} or text[0][1] != text[1][1]:
-            raise CacheError(f"{self.path}: its features are not of one type and width; {REMEDY}")
-
-    def _header(self, attributes: dict[str, Any]) -> Header:
+    def _header(self, attributes: dict[str, Any], fingerprint: Fingerprint) -> Header:
         return Header(
-            split=attributes["split"].decode(),
-            fingerprint=Fingerprint(attributes["fingerprint_json"].decode()),
-            audio_dim=self._places["audio/frames"][1],
-            text_dim=self._places["text/tokens"][1],
+            split=attributes["split"],
+            fingerprint=fingerprint,
+            audio_dim=self._shapes[frames_arrays(self._layers)[0]][1],
+            text_dim=self._shapes["text/tokens"][1],
+            layers=self._layers,
             provenance=json.loads(attributes["provenance_json"]),
             skipped=tuple(zip(self._strings("skipped/id"), self._strings("skipped/reason"), strict=True)),
+            list_hash=attributes["list_hash"],
+            list_length=attributes["list_length"],
             complete=bool(attributes["complete"]),
-            file_index=int(attributes["file_index"]),
-            file_count=int(attributes["file_count"]),
+            split_hash=attributes["split_hash"],
+            file_index=attributes["file_index"],
+            file_count=attributes["file_count"],
         )
 
 
-def _all_index_arrays() -> dict[str, tuple[str, int]]:
-    strings = {f"{name}/bytes": ("|u1", 1) for name in STRINGS} | {f"{name}/offsets": ("<i8", 1) for name in STRINGS}
-    return INDEX | strings
+def _read_attributes(file: h5py.File) -> dict[str, Any]:
+    """Return the attributes of a file, strings decoded, after checking their hash."""
+    refuse_large_attributes(file)
+    if "format" not in file.attrs or plain_attribute(file, "format", bytes) != FORMAT:
+        raise UnsoundError("an HDF5 file, but not an audiomos_cache file")
+    version = plain_attribute(file, "format_version", int)
+    if version != FORMAT_VERSION:
+        writer = plain_attribute(file, "package_version", bytes).decode()
+        remedy = f"install audiomos-cache {writer}, which wrote it" if version > FORMAT_VERSION else "extract it again"
+        raise OtherVersionError(f"cache format {version}, this version reads {FORMAT_VERSION}", remedy)
+    attributes = {name: plain_attribute(file, name, kind) for name, kind in ATTRIBUTES.items()}
+    if hash_attributes(attributes).encode() != plain_attribute(file, "index_hash", bytes):
+        raise UnsoundError("the index does not match its hash (attributes)")
+    return {name: value.decode() if isinstance(value, bytes) else value for name, value in attributes.items()}
 
 
-def _monotone(offsets: NDArray[np.int64], end: int | None = None) -> bool:
-    return (
-        len(offsets) > 0
-        and offsets[0] == 0
-        and bool((np.diff(offsets) >= 0).all())
-        and (end is None or int(offsets[-1]) == end)
-    )
-
-
-def _file_identity(file: Path | int) -> tuple[int, int]:
-    status = os.fstat(file) if isinstance(file, int) else file.stat()
-    return status.st_dev, status.st_ino
+def _fingerprint(attributes: dict[str, Any]) -> Fingerprint:
+    fingerprint = Fingerprint(attributes["fingerprint_json"])
+    if fingerprint.digest != attributes["fingerprint"]:
+        raise UnsoundError("its fingerprint does not match its readable form")
+    return fingerprint

@@ -43,12 +43,14 @@ class Fingerprint:
             what: the item that has this fingerprint, for the message.
             advice: what the user can do.
         Raises:
-            CacheError: naming both digests and the first field that differs.
+            CacheError: naming both digests and the first field that differs, then both readable forms.
         """
         if self.digest != expected.digest:
             raise CacheError(
                 f"{what}: fingerprint {self.digest}, expected {expected.digest}; "
-                f"first difference: {_first_difference(self.fields, expected.fields)}; {advice}"
+                f"first difference: {_first_difference(self.fields, expected.fields)}; {advice}\n"
+                f"  found:    {self.json}\n"
+                f"  expected: {expected.json}"
             )
 
 

@@ -1,4 +1,4 @@
-"""The layout of a cache file: which arrays it holds, of which types, and how it is written and checked.
+"""The layout of a cache file: which arrays it holds, of which types, and how they are hashed.
 
 A file holds the clips of one split, or some of them (a part): every array contiguous and uncompressed, frames and
 tokens end to end with offsets, strings as UTF-8 bytes with offsets. Nothing in it is executed, links elsewhere, or
@@ -6,27 +6,22 @@ depends on when it was written: equal content gives equal bytes.
 """
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
 from audiomos_cache import __version__
 from audiomos_cache.cache.fingerprint import Fingerprint
-from audiomos_cache.errors import CacheError
 
 FORMAT = b"audiomos_cache"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 HASH_BYTES = 16
-_STRUCTURE_BYTES = 1 << 17  # more than HDF5's own structures take
 
-# Index arrays: name -> (dtype, number of dimensions). Strings are pairs of arrays, `NAME/bytes` and `NAME/offsets`.
+# Index columns: name -> (dtype, number of dimensions). Strings are pairs of arrays, `NAME/bytes` and `NAME/offsets`.
 INDEX = {
     "audio/offsets": ("<i8", 1),
     "audio/valid_frames": ("<i4", 1),
@@ -37,12 +32,19 @@ INDEX = {
     "clips/ta": ("<f8", 1),
     "clips/duration_s": ("<f8", 1),
     "clips/audio_hash": ("|u1", 2),
-    "clips/feature_hash": ("|u1", 2),
-    "clips/padding_hash": ("|u1", 2),
+    "clips/feature_hash": ("|u1", 3),  # (clips, layers, 16)
+    "clips/padding_hash": ("|u1", 3),
+    "clips/position": ("<i4", 1),
 }
 STRINGS = ("clips/id", "clips/system", "clips/prompt_id", "text/prompt", "skipped/id", "skipped/reason")
-FEATURES = ("audio/frames", "text/tokens", "text/pad_vector")
-_GROUPS = ("audio", "text", "clips", "skipped", *STRINGS)
+COLUMNS = (
+    INDEX | {f"{name}/bytes": ("|u1", 1) for name in STRINGS} | {f"{name}/offsets": ("<i8", 1) for name in STRINGS}
+)
+GROUPS = ("audio", "text", "clips", "skipped", *STRINGS)
+NUMBERS = ("format_version", "list_length", "complete", "file_index", "file_count")
+TEXTS = ("format", "package_version", "split", "fingerprint", "fingerprint_json", "layers", "provenance_json",
+         "list_hash", "split_hash", "columns_json")  # fmt: skip
+ATTRIBUTES: Mapping[str, type[bytes] | type[int]] = dict.fromkeys(NUMBERS, int) | dict.fromkeys(TEXTS, bytes)
 FEATURE_DTYPES = {"float16": "<f2", "float32": "<f4"}
 
 
@@ -54,8 +56,9 @@ class CachedClip:
         mi, ta: the labels, NaN where there are none.
         audio_hash: xxh3_128 of the audio file.
         frames: number of stored frames; the first `valid_frames` come from audio, the rest from padding.
-        feature_hash: xxh3_128 of the bytes of the valid frames.
-        padding_hash: xxh3_128 of the bytes of the others.
+        feature_hash: xxh3_128 of the bytes of the valid frames, for each layer.
+        padding_hash: xxh3_128 of the bytes of the others, for each layer.
+        position: place of the clip in the dataset's list of its split.
     """
 
     id: str
@@ -68,8 +71,9 @@ class CachedClip:
     audio_hash: bytes
     frames: int
     valid_frames: int
-    feature_hash: bytes
-    padding_hash: bytes
+    feature_hash: tuple[bytes, ...]
+    padding_hash: tuple[bytes, ...]
+    position: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +93,12 @@ class Header:
         split: name of the split.
         fingerprint: what decided its features.
         audio_dim, text_dim: widths of frames and tokens.
+        layers: the stored hidden layers of the audio encoder, ascending.
         provenance: where the encoders came from; decides nothing.
         skipped: clips that were left out, with the reason.
+        list_hash, list_length: of the ids in the dataset's list of the split, which parts and shards have in common.
         complete: whether the split is whole (False in a part).
+        split_hash: of all clips of a whole split; its files have it in common.
         file_index, file_count: place among the files of a large split.
     """
 
@@ -99,9 +106,13 @@ class Header:
     fingerprint: Fingerprint
     audio_dim: int
     text_dim: int
+    layers: tuple[int, ...]
     provenance: Mapping[str, Any] = field(default_factory=dict)
     skipped: tuple[tuple[str, str], ...] = ()
+    list_hash: str = ""
+    list_length: int = 0
     complete: bool = False
+    split_hash: str = ""
     file_index: int = 0
     file_count: int = 1
 
@@ -109,6 +120,41 @@ class Header:
     def dtype(self) -> np.dtype[Any]:
         """Type of the stored features."""
         return np.dtype(FEATURE_DTYPES[self.fingerprint.fields["dtype"]])
+
+    @property
+    def frame_bytes(self) -> int:
+        """Size of one frame of all layers."""
+        return len(self.layers) * self.audio_dim * self.dtype.itemsize
+
+    def attributes(self, columns: Mapping[str, str]) -> dict[str, bytes | int]:
+        """Return the attributes of a file, all but `index_hash`; `columns` are the hashes of its index columns."""
+        return {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "package_version": __version__.encode(),
+            "split": self.split.encode(),
+            "fingerprint": self.fingerprint.digest.encode(),
+            "fingerprint_json": self.fingerprint.json.encode(),
+            "layers": ",".join(map(str, self.layers)).encode(),
+            "provenance_json": json.dumps(self.provenance, sort_keys=True).encode(),
+            "list_hash": self.list_hash.encode(),
+            "list_length": self.list_length,
+            "complete": int(self.complete),
+            "split_hash": self.split_hash.encode(),
+            "file_index": self.file_index,
+            "file_count": self.file_count,
+            "columns_json": json.dumps(columns, sort_keys=True).encode(),
+        }
+
+
+def frames_arrays(layers: Sequence[int]) -> list[str]:
+    """Return the name of each layer's array of frames."""
+    return ["audio/frames"] if len(layers) == 1 else [f"audio/frames_{layer}" for layer in layers]
+
+
+def feature_arrays(layers: Sequence[int]) -> list[str]:
+    """Return the names of all arrays of features."""
+    return [*frames_arrays(layers), "text/tokens", "text/pad_vector"]
 
 
 def hash_rows(rows: NDArray[Any]) -> bytes:
@@ -134,155 +180,22 @@ def unpack_strings(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> list[
     return [joined[a:b].decode() for a, b in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)]
 
 
-def index_hash(attributes: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> str:
-    """Hash everything in a file that is not a feature: attributes and index arrays, in the order of their names."""
+def hash_column(name: str, array: NDArray[Any]) -> str:
+    """Hash an index column with its name, type and shape: 32 hex digits of xxh3_128."""
+    digest = xxhash.xxh3_128(f"{name} {array.dtype.str} {array.shape}\n".encode())
+    digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def hash_attributes(attributes: Mapping[str, Any]) -> str:
+    """Hash the attributes of a file, in the order of their names. The hashes of the index columns are among them."""
     digest = xxhash.xxh3_128()
     for name in sorted(attributes):
         value = attributes[name]
         digest.update(f"{name}={value.decode() if isinstance(value, bytes) else int(value)}\n".encode())
-    for name in sorted(arrays):
-        digest.update(f"{name} {arrays[name].shape}\n".encode())
-        digest.update(np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 
-def write_file(
-    path: Path,
-    header: Header,
-    clips: Sequence[CachedClip],
-    prompts: Sequence[CachedPrompt],
-    frames: Iterable[NDArray[Any]],
-) -> None:
-    """Write a new cache file and force it to the disk. `path` must not exist.
-
-    Args:
-        path: where to write; not yet published under its final name.
-        header: what the file says of itself.
-        clips: in the order of the file.
-        prompts: each prompt of the clips once.
-        frames: (frames, audio_dim) of each clip, in the same order.
-    Raises:
-        CacheError: the disk is full, or frames are not what their clip's record says. Nothing is left of the file.
-    """
-    index = _index_arrays(header, clips, prompts)
-    arrays = {
-        "text/tokens": _stack([p.tokens for p in prompts], header.text_dim, header.dtype),
-        "text/pad_vector": _stack([p.pad_vector[None] for p in prompts], header.text_dim, header.dtype),
-        **index,
-    }
-    attributes = _attributes(header)
-    offsets = index["audio/offsets"]
-    shape = (int(offsets[-1]), header.audio_dim)
-    _refuse_full_disk(path, shape[0] * shape[1] * header.dtype.itemsize + sum(a.nbytes for a in arrays.values()))
-    try:
-        # Format 1.8 has checksummed metadata. Nothing has a time in it, so equal content gives equal bytes.
-        with h5py.File(path, "x", libver=("v108", "v108"), track_times=False) as file:
-            for group in _GROUPS:
-                file.create_group(group, track_times=False)  # made for a dataset, it would have one
-            stored = file.create_dataset("audio/frames", shape, header.dtype, fill_time="never")
-            for clip, start, rows in zip(clips, offsets[:-1].tolist(), frames, strict=True):
-                _check_frames(path, clip, rows)
-                stored[start : start + clip.frames] = rows
-            for name, array in arrays.items():
-                file[name] = array
-            for name, value in attributes.items():
-                file.attrs[name] = np.bytes_(value) if isinstance(value, bytes) else np.int64(value)
-            file.attrs["index_hash"] = np.bytes_(index_hash(attributes, index).encode())
-        fsync(path)
-    except BaseException as error:
-        path.unlink(missing_ok=True)
-        if isinstance(error, RuntimeError):  # h5py's word for a file that cannot be closed
-            raise CacheError(
-                f"{path}: cannot be written; is the disk full? ({' '.join(str(error).split())})"
-            ) from error
-        raise
-
-
-def fsync(path: Path) -> None:
-    """Force a file or a folder to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _refuse_full_disk(path: Path, size: int) -> None:
-    """Ask the system for the space before HDF5 does, which may abort the process where a write fails.
-
-    Raises:
-        CacheError: there is not so much. FileExistsError: `path` exists.
-    """
-    with path.open("xb") as file:
-        try:
-            if hasattr(os, "posix_fallocate"):  # not on a Mac
-                os.posix_fallocate(file.fileno(), 0, size + _STRUCTURE_BYTES)
-        except OSError as error:
-            raise CacheError(
-                f"{path}: {error.strerror}, {size / 1e9:.3f} GB needed; "
-                "free some and run extract again, it goes on where it stopped"
-            ) from error
-        finally:
-            path.unlink()
-
-
-def _index_arrays(
-    header: Header, clips: Sequence[CachedClip], prompts: Sequence[CachedPrompt]
-) -> dict[str, NDArray[Any]]:
-    rows = {prompt.text: row for row, prompt in enumerate(prompts)}
-    columns: dict[str, Any] = {
-        "audio/offsets": np.cumsum([0, *(clip.frames for clip in clips)]),
-        "audio/valid_frames": [clip.valid_frames for clip in clips],
-        "text/offsets": np.cumsum([0, *(len(prompt.tokens) for prompt in prompts)]),
-        "text/feature_hash": _stack_hashes([hash_prompt(prompt) for prompt in prompts]),
-        "clips/prompt_row": [rows[clip.prompt] for clip in clips],
-        "clips/mi": [clip.mi for clip in clips],
-        "clips/ta": [clip.ta for clip in clips],
-        "clips/duration_s": [clip.duration_s for clip in clips],
-        "clips/audio_hash": _stack_hashes([clip.audio_hash for clip in clips]),
-        "clips/feature_hash": _stack_hashes([clip.feature_hash for clip in clips]),
-        "clips/padding_hash": _stack_hashes([clip.padding_hash for clip in clips]),
-    }
-    arrays = {name: np.asarray(columns[name], dtype) for name, (dtype, _) in INDEX.items()}
-    texts: dict[str, list[str]] = {
-        "clips/id": [clip.id for clip in clips],
-        "clips/system": [clip.system for clip in clips],
-        "clips/prompt_id": [clip.prompt_id for clip in clips],
-        "text/prompt": [prompt.text for prompt in prompts],
-        "skipped/id": [clip_id for clip_id, _ in header.skipped],
-        "skipped/reason": [reason for _, reason in header.skipped],
-    }
-    for name in STRINGS:
-        arrays[f"{name}/bytes"], arrays[f"{name}/offsets"] = pack_strings(texts[name])
-    return arrays
-
-
-def _attributes(header: Header) -> dict[str, bytes | int]:
-    return {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "package_version": __version__.encode(),
-        "split": header.split.encode(),
-        "fingerprint": header.fingerprint.digest.encode(),
-        "fingerprint_json": header.fingerprint.json.encode(),
-        "provenance_json": json.dumps(header.provenance, sort_keys=True).encode(),
-        "complete": int(header.complete),
-        "file_index": header.file_index,
-        "file_count": header.file_count,
-    }
-
-
-def _check_frames(path: Path, clip: CachedClip, rows: NDArray[Any]) -> None:
-    if len(rows) != clip.frames or hash_rows(rows[: clip.valid_frames]) != clip.feature_hash:
-        raise CacheError(
-            f"{path}, clip {clip.id}: the frames to write are not those that were encoded "
-            f"({len(rows)} frames, expected {clip.frames} with the recorded hash); run extract again for this split"
-        )
-
-
-def _stack(arrays: Sequence[NDArray[Any]], dim: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    return np.concatenate(arrays).astype(dtype, copy=False) if arrays else np.empty((0, dim), dtype)
-
-
-def _stack_hashes(hashes: Sequence[bytes]) -> NDArray[np.uint8]:
-    return np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, HASH_BYTES)
+def hash_list(ids: Iterable[str]) -> str:
+    """Hash ids in their order: 32 hex digits of xxh3_128."""
+    return xxhash.xxh3_128_hexdigest("\n".join(ids).encode())

@@ -19,9 +19,6 @@ class CacheReader:
 
     Attributes:
         files: the split's files, in order.
-        mi, ta: (clips,) float64 labels, NaN where there are none.
-        valid_frames: (clips,) number of frames that come from audio.
-        frames: (clips,) number of stored frames.
 
     Raises:
         CacheError: no such cache or split, an incomplete one, or a damaged file.
@@ -35,13 +32,9 @@ class CacheReader:
                 f"{cache}: no split {split!r}; splits there: {known}; run extract with --split {split} first"
             )
         self.cache, self.split = cache, split
-        self.files = [CacheFile(path) for path in paths]
+        self.files = [CacheFile(path, keep_open=True) for path in paths]
         self._refuse_incomplete()
         self._starts = np.cumsum([0, *map(len, self.files)])
-        self.mi = self._column("clips/mi")
-        self.ta = self._column("clips/ta")
-        self.valid_frames = self._column("audio/valid_frames")
-        self.frames = np.concatenate([np.diff(file.arrays["audio/offsets"]) for file in self.files])
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -62,6 +55,11 @@ class CacheReader:
         return self.files[0].header.text_dim
 
     @property
+    def layers(self) -> tuple[int, ...]:
+        """The stored hidden layers of the audio encoder, ascending."""
+        return self.files[0].header.layers
+
+    @property
     def provenance(self) -> dict[str, Any]:
         """Where the encoders came from."""
         return dict(self.files[0].header.provenance)
@@ -77,9 +75,36 @@ class CacheReader:
         return self.files[0].header.skipped
 
     @cached_property
+    def mi(self) -> NDArray[np.float64]:
+        """MI of each clip, (clips,), NaN where there is no label."""
+        return self._column("clips/mi")
+
+    @cached_property
+    def ta(self) -> NDArray[np.float64]:
+        """TA of each clip, (clips,), NaN where there is no label."""
+        return self._column("clips/ta")
+
+    @cached_property
+    def valid_frames(self) -> NDArray[np.int32]:
+        """How many frames of each clip come from audio, (clips,)."""
+        return self._column("audio/valid_frames")
+
+    @cached_property
+    def frames(self) -> NDArray[np.int64]:
+        """How many frames of each clip are stored, (clips,)."""
+        return np.concatenate([np.diff(file.column("audio/offsets")) for file in self.files])
+
+    @cached_property
     def ids(self) -> list[str]:
-        """Ids of the clips."""
-        return [clip_id for file in self.files for clip_id in file.ids]
+        """Ids of the clips.
+
+        Raises:
+            CacheError: two of the split's files have the same id.
+        """
+        ids = [clip_id for file in self.files for clip_id in file.ids]
+        if len(set(ids)) < len(ids):
+            raise CacheError(f"{self.cache}: split {self.split!r} has a clip in two of its files; extract it again")
+        return ids
 
     @cached_property
     def systems(self) -> list[str]:
@@ -94,17 +119,24 @@ class CacheReader:
     def prompt(self, index: int) -> str:
         """Return the text of a clip's prompt."""
         file, local = self._locate(index)
-        return file.prompts[int(file.arrays["clips/prompt_row"][local])]
+        return file.prompts[file.prompt_row(local)]
 
-    def read_frames(self, index: int, out: NDArray[Any] | None = None, *, padding: bool = False) -> NDArray[Any]:
-        """Read a clip's frames into `out`; see `CacheFile.read_frames`."""
+    def read_frames(
+        self, index: int, out: NDArray[Any] | None = None, *, layer: int | None = None, padding: bool = False
+    ) -> NDArray[Any]:
+        """Read a clip's frames of one layer into `out`; see `CacheFile.read_frames`."""
         file, local = self._locate(index)
-        return file.read_frames(local, out, padding=padding)
+        return file.read_frames(local, out, layer=layer, padding=padding)
 
     def read_prompt(self, index: int) -> CachedPrompt:
         """Read the prompt features of a clip; see `CacheFile.read_prompt`."""
         file, local = self._locate(index)
-        return file.read_prompt(int(file.arrays["clips/prompt_row"][local]))
+        return file.read_prompt(file.prompt_row(local))
+
+    @property
+    def split_hash(self) -> str:
+        """Hash of all clips of the split, in order."""
+        return self.files[0].header.split_hash
 
     def _locate(self, index: int) -> tuple[CacheFile, int]:
         if not 0 <= index < len(self):
@@ -113,7 +145,7 @@ class CacheReader:
         return self.files[which], index - int(self._starts[which])
 
     def _column(self, name: str) -> NDArray[Any]:
-        return np.concatenate([file.arrays[name] for file in self.files])
+        return np.concatenate([file.column(name) for file in self.files])
 
     def _refuse_incomplete(self) -> None:
         expected = self.files[0].header.file_count
@@ -127,6 +159,10 @@ class CacheReader:
             if file.header.split != self.split:
                 raise CacheError(f"{file.path}: holds split {file.header.split!r}, not {self.split!r}; rename it back")
             file.header.fingerprint.require(self.fingerprint, str(file.path), "the files belong to different caches")
+            if file.header.split_hash != self.files[0].header.split_hash:
+                raise CacheError(
+                    f"{file.path}: belongs to another extraction of split {self.split!r}; extract it again"
+                )
 
 
 def open_cache(cache: Path) -> dict[str, CacheReader]:

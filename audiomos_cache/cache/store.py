@@ -3,26 +3,23 @@
 CACHE/train.h5           a finished split (or train-00000.h5 and on), never opened for writing again
 CACHE/train.parts/*.h5   what an unfinished extraction has done so far
 CACHE/*.part             being written; never read, removed at the next start
-CACHE/train.lock         held while a process writes the split
+CACHE/train.lock         held while a process writes the split (see `lock`)
 """
 
-import contextlib
-import fcntl
 import os
 import re
 import shutil
 import socket
-from collections.abc import Iterable, Iterator
-from datetime import datetime
+from collections.abc import Iterable
 from pathlib import Path
 
-import xxhash
-
-from audiomos_cache.cache.format import fsync
+from audiomos_cache.cache.format import hash_list
+from audiomos_cache.cache.lock import Shard
 from audiomos_cache.errors import CacheError
 
 _SPLIT_FILE = re.compile(r"(?P<split>.+?)(-\d{5})?\.h5")
 _NUMBER = "-[0-9][0-9][0-9][0-9][0-9]"
+PARTS = ".parts"
 TEMPORARY = ".part"
 DAMAGED = ".damaged"
 
@@ -33,9 +30,14 @@ def split_files(cache: Path, split: str) -> list[Path]:
     return [single] if single.is_file() else sorted(cache.glob(f"{split}{_NUMBER}.h5"))
 
 
+def file_names(split: str, count: int) -> list[str]:
+    """Return the names of the finished files of a split that has so many."""
+    return [f"{split}.h5"] if count == 1 else [f"{split}-{index:05d}.h5" for index in range(count)]
+
+
 def every_file(cache: Path, split: str) -> list[Path]:
     """Return the finished files of a split, and those that a kill left beside them while they were replaced."""
-    return [*cache.glob(f"{split}.h5"), *cache.glob(f"{split}{_NUMBER}.h5")]
+    return [*cache.glob(f"{split}.h5"), *sorted(cache.glob(f"{split}{_NUMBER}.h5"))]
 
 
 def split_names(cache: Path) -> list[str]:
@@ -44,17 +46,27 @@ def split_names(cache: Path) -> list[str]:
     return sorted({match["split"] for match in matches if match})
 
 
+def unfinished_names(cache: Path) -> list[str]:
+    """Return the splits that a cache folder has parts of, sorted."""
+    return sorted(folder.name.removesuffix(PARTS) for folder in cache.glob(f"*{PARTS}") if any(folder.glob("*.h5")))
+
+
+def all_names(cache: Path) -> list[str]:
+    """Return all splits that a cache folder has, finished or not, sorted."""
+    return sorted({*split_names(cache), *unfinished_names(cache)})
+
+
 def parts_folder(cache: Path, split: str) -> Path:
     """Return the folder of a split's parts."""
-    return cache / f"{split}.parts"
+    return cache / f"{split}{PARTS}"
 
 
 def make_parts_folder(cache: Path, split: str) -> None:
     """Make the folder of a split's parts, durably."""
     folder = parts_folder(cache, split)
     if not folder.is_dir():
-        folder.mkdir()
-        fsync(cache)
+        folder.mkdir(exist_ok=True)  # a shard beside this one may make it too
+        fsync_folder(cache)
 
 
 def part_path(cache: Path, split: str, ids: Iterable[str]) -> Path:
@@ -62,12 +74,33 @@ def part_path(cache: Path, split: str, ids: Iterable[str]) -> Path:
 
     Where the file exists, an interrupt came after it was published, and it need not be written again.
     """
-    return parts_folder(cache, split) / f"{xxhash.xxh3_64_hexdigest(chr(10).join(ids).encode())}.h5"
+    return parts_folder(cache, split) / f"{hash_list(ids)}.h5"
 
 
 def part_files(cache: Path, split: str) -> list[Path]:
     """Return the parts of an unfinished split."""
     return sorted(parts_folder(cache, split).glob("*.h5"))
+
+
+def temporary_path(final: Path, shard: Shard | None = None) -> Path:
+    """Return where a file is written before it gets its final name; no two processes write the same."""
+    owner = shard.label if shard else "whole"
+    return final.with_name(f"{final.name}.{owner}.{socket.gethostname()}-{os.getpid()}{TEMPORARY}")
+
+
+def fsync_folder(folder: Path) -> None:
+    """Force the names in a folder to the disk.
+
+    Raises:
+        CacheError: the disk fails.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        raise CacheError(f"{folder}: {error.strerror}; check the disk and run the command again") from error
+    finally:
+        os.close(descriptor)
 
 
 def publish(temporary: Path, final: Path) -> None:
@@ -84,26 +117,34 @@ def publish(temporary: Path, final: Path) -> None:
                 f"{final}: exists already and is never replaced; is another extraction running?"
             ) from error
         temporary.rename(final)  # no hard links on this filesystem; the lock keeps others away
-    fsync(final.parent)
+    fsync_folder(final.parent)
     temporary.unlink(missing_ok=True)
 
 
-def replace(temporary: Path, final: Path) -> None:
-    """Put a finished, synced file in the place of one whose clips it all holds, durably."""
-    temporary.replace(final)
-    fsync(final.parent)
+def make_part(published: Path, split: str, ids: Iterable[str]) -> None:
+    """Take a finished file back among the parts, durably: it is about to be succeeded by one with more clips."""
+    cache = published.parent
+    make_parts_folder(cache, split)
+    published.rename(part_path(cache, split, ids))
+    fsync_folder(parts_folder(cache, split))
+    fsync_folder(cache)
 
 
 def set_aside(path: Path) -> None:
     """Take a damaged file out of its split, durably; it keeps its content under another name until `remove_parts`."""
     path.rename(path.with_name(f"{path.name}{DAMAGED}"))
-    fsync(path.parent)
+    fsync_folder(path.parent)
 
 
-def clear_temporaries(cache: Path, split: str) -> None:
-    """Remove what a killed extraction left half-written. Call with the lock held."""
-    names = (f"{split}.h5{TEMPORARY}", f"{split}{_NUMBER}.h5{TEMPORARY}")  # another split's name may start like it
-    for path in (*cache.glob(names[0]), *cache.glob(names[1]), *parts_folder(cache, split).glob(f"*{TEMPORARY}")):
+def clear_temporaries(cache: Path, split: str, shard: Shard | None = None) -> None:
+    """Remove what a killed process left half-written. Call with the lock of the split, or of the shard, held."""
+    parts = parts_folder(cache, split)
+    if shard:
+        stale = list(parts.glob(f"*.{shard.label}.*{TEMPORARY}"))
+    else:  # another split's name may start like this one's
+        stale = [*cache.glob(f"{split}.h5.*{TEMPORARY}"), *cache.glob(f"{split}{_NUMBER}.h5.*{TEMPORARY}")]
+        stale += parts.glob(f"*{TEMPORARY}")
+    for path in stale:
         path.unlink()
 
 
@@ -114,7 +155,7 @@ def remove_parts(cache: Path, split: str) -> None:
         match = _SPLIT_FILE.fullmatch(path.name.removesuffix(DAMAGED))
         if match and match["split"] == split:
             path.unlink()
-    fsync(cache)
+    fsync_folder(cache)
 
 
 def remove_split(cache: Path, split: str) -> None:
@@ -122,27 +163,3 @@ def remove_split(cache: Path, split: str) -> None:
     for path in every_file(cache, split):
         path.unlink()
     remove_parts(cache, split)
-
-
-@contextlib.contextmanager
-def locked(cache: Path, split: str) -> Iterator[None]:
-    """Hold the right to write a split.
-
-    Raises:
-        CacheError: another process holds it; names the process.
-    """
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / f"{split}.lock").open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            raise CacheError(
-                f"{cache}: split {split!r} is being written by {file.read().strip() or 'another process'}; "
-                "wait for it to finish, or stop it"
-            ) from error
-        file.seek(0)
-        file.truncate()
-        file.write(f"process {os.getpid()} on {socket.gethostname()} since {datetime.now():%Y-%m-%d %H:%M:%S}\n")
-        file.flush()
-        yield

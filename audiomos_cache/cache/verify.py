@@ -1,13 +1,17 @@
-"""Reading everything in a cache to find what is damaged, and setting it aside so that it can be extracted again."""
+"""Reading everything in a cache to find what is damaged."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from audiomos_cache.buffers import Buffer
 from audiomos_cache.cache import store
 from audiomos_cache.cache.file import CacheFile
-from audiomos_cache.cache.writer import copy_clips
+from audiomos_cache.cache.format import COLUMNS
+from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.errors import CacheError
+
+Progress = Callable[[int, int], None]
 
 
 @dataclass(slots=True)
@@ -27,8 +31,31 @@ class FileReport:
     damaged: list[str] = field(default_factory=list)
 
 
-def verify_file(path: Path, on_clip: Callable[[int, int], None] = lambda _done, _total: None) -> FileReport:
-    """Read every clip and prompt of a file, finished or part, and check them.
+def verify_split(
+    cache: Path, split: str, on_clip: Callable[[Path, int, int], None] = lambda _path, _done, _total: None
+) -> list[FileReport]:
+    """Read every file of a split, finished ones and parts.
+
+    Args:
+        cache, split: which.
+        on_clip: told the file and (done, total) of its clips.
+    Raises:
+        CacheError: no such split, or one of its files is missing.
+    """
+
+    def verify(path: Path) -> FileReport:
+        return verify_file(path, lambda done, total: on_clip(path, done, total))
+
+    finished = store.every_file(cache, split)
+    parts = store.part_files(cache, split)
+    reports = [verify(path) for path in (*finished, *parts)]
+    if all(report.file for report in reports) and not (parts and not finished):
+        CacheReader(cache, split)
+    return reports
+
+
+def verify_file(path: Path, on_clip: Progress = lambda _done, _total: None) -> FileReport:
+    """Read every index column, clip and prompt of a file, finished or part, and check them.
 
     Args:
         path: the file.
@@ -36,54 +63,36 @@ def verify_file(path: Path, on_clip: Callable[[int, int], None] = lambda _done, 
     """
     report = FileReport(path)
     try:
-        report.file = file = CacheFile(path)
+        file = CacheFile(path)
+        for name in COLUMNS:
+            file.column(name)
+        rows = [file.prompt_row(place) for place, _ in enumerate(file.ids)]
+        prompts = file.prompts
     except CacheError as error:
         report.damaged.append(str(error))
         return report
+    report.file = file
     bad_prompts = set()
-    for row in range(len(file.prompts)):
+    for row in range(len(prompts)):
         try:
             file.read_prompt(row)
         except CacheError as error:
             bad_prompts.add(row)
             report.damaged.append(str(error))
-    for place in range(len(file)):
+    buffer = Buffer()
+    for place, row in enumerate(rows):
         try:
-            file.read_frames(place, padding=True)
+            _read_clip(file, place, buffer)
         except CacheError as error:
             report.damaged.append(str(error))
         else:
-            if int(file.arrays["clips/prompt_row"][place]) not in bad_prompts:
+            if row not in bad_prompts:
                 report.whole.append(place)
         on_clip(place + 1, len(file))
     return report
 
 
-def set_damaged_aside(cache: Path, split: str) -> list[str]:
-    """Move damaged files of a split out of the way, after saving their whole clips in a part.
-
-    An extraction that follows encodes only the clips that were lost. Call with the lock held.
-
-    Returns:
-        A line for each damaged item.
-    """
-    damaged = []
-    for path in store.every_file(cache, split) + store.part_files(cache, split):
-        report = verify_file(path)
-        if report.damaged:
-            damaged += report.damaged
-            _save_whole_clips(cache, split, report)
-            store.set_aside(path)
-    return damaged
-
-
-def _save_whole_clips(cache: Path, split: str, report: FileReport) -> None:
-    if report.file is None or not report.whole:
-        return
-    final = store.part_path(cache, split, (report.file.ids[place] for place in report.whole))
-    if not final.exists():
-        store.make_parts_folder(cache, split)
-        temporary = final.with_suffix(store.TEMPORARY)
-        sources = [(report.file, place) for place in report.whole]
-        copy_clips(temporary, report.file.header, sources, complete=False)
-        store.publish(temporary, final)
+def _read_clip(file: CacheFile, place: int, buffer: Buffer) -> None:
+    out = buffer.take((file.frames_of(place), file.header.audio_dim), file.header.dtype)
+    for layer in file.header.layers:
+        file.read_frames(place, out, layer=layer, padding=True)

@@ -1,22 +1,29 @@
 """Writing a split: finished clips go to parts, and the parts become the split's files."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import xxhash
 from numpy.typing import NDArray
 
+from audiomos_cache.buffers import Buffer
 from audiomos_cache.cache import store
 from audiomos_cache.cache.file import CacheFile
-from audiomos_cache.cache.format import CachedClip, CachedPrompt, Header, write_file
+from audiomos_cache.cache.format import CachedClip, CachedPrompt, Header
+from audiomos_cache.cache.lock import Shard
 from audiomos_cache.cache.reader import CacheReader
+from audiomos_cache.cache.verify import verify_file
+from audiomos_cache.cache.write import write_file
 from audiomos_cache.errors import CacheError
 
 CLIPS_PER_PART = 256
 SECONDS_PER_PART = 30.0
 BYTES_PER_FILE = 8 * 10**9
+
+Done = Mapping[str, tuple[CacheFile, int]]
 
 
 @dataclass(slots=True)
@@ -25,144 +32,209 @@ class PartWriter:
 
     Attributes:
         cache: the cache folder.
-        header: of the split; its parts are written with `complete` False.
+        header: of the split; its parts are written with `complete` False, and with the clips that were skipped.
         prompts: features of every prompt that a clip may have, by text.
+        shard: whose clips these are, where several processes write the split.
     """
 
     cache: Path
     header: Header
     prompts: Mapping[str, CachedPrompt]
+    shard: Shard | None = None
     clips_per_part: int = CLIPS_PER_PART
     seconds_per_part: float = SECONDS_PER_PART
     _clips: list[CachedClip] = field(default_factory=list)
     _frames: list[NDArray[Any]] = field(default_factory=list)
+    _skipped: list[tuple[str, str]] = field(default_factory=list)
     _since: float = field(default_factory=time.monotonic)
 
     def add(self, clips: Sequence[CachedClip], frames: Sequence[NDArray[Any]]) -> None:
-        """Take the clips of one encoded batch, and publish a part when it is time."""
+        """Take the clips of one encoded batch, (layers, frames, audio_dim) each, and publish a part when it is time."""
         self._clips += clips
         self._frames += frames
         if len(self._clips) >= self.clips_per_part or time.monotonic() - self._since >= self.seconds_per_part:
             self.flush()
 
+    def skip(self, clip_id: str, reason: str) -> None:
+        """Note a clip that is left out; other shards learn of it from the next part."""
+        self._skipped.append((clip_id, reason))
+
     def flush(self) -> None:
-        """Publish what has been collected. A clip counts as done only after this."""
-        if self._clips:
-            final = store.part_path(self.cache, self.header.split, (clip.id for clip in self._clips))
-            if not final.exists():
-                store.make_parts_folder(self.cache, self.header.split)
-                temporary = final.with_suffix(store.TEMPORARY)
-                prompts = [self.prompts[text] for text in _distinct(clip.prompt for clip in self._clips)]
-                write_file(temporary, replace(self.header, complete=False), self._clips, prompts, self._frames)
-                store.publish(temporary, final)
-        self._clips, self._frames, self._since = [], [], time.monotonic()
+        """Publish what has been collected. A clip counts as done only after this.
+
+        Raises:
+            CacheError: the disk is full or failed. What was collected is given up then: it is not written again.
+        """
+        try:
+            if self._clips or self._skipped:
+                header = replace(self.header, complete=False, skipped=tuple(self._skipped))
+                prompts = [self.prompts[text] for text in dict.fromkeys(clip.prompt for clip in self._clips)]
+                write_part(self.cache, header, self._clips, prompts, self._frames, self.shard)
+        except Exception:
+            self._clear()
+            raise
+        self._clear()
+
+    def _clear(self) -> None:
+        self._clips, self._frames, self._skipped, self._since = [], [], [], time.monotonic()
 
 
-def done_clips(cache: Path, split: str) -> dict[str, tuple[CacheFile, int]]:
-    """Return the clips of a split that are done, in finished files or parts: id -> (file, place in it).
+def write_part(
+    cache: Path,
+    header: Header,
+    clips: Sequence[CachedClip],
+    prompts: Sequence[CachedPrompt],
+    frames: Iterator[NDArray[Any]] | Sequence[NDArray[Any]],
+    shard: Shard | None = None,
+) -> None:
+    """Publish a part with these clips, unless an interrupt came just after it was published before."""
+    ids = [clip.id for clip in clips] + [f"skipped {clip_id}" for clip_id, _ in header.skipped]
+    final = store.part_path(cache, header.split, ids)
+    if not final.exists():
+        store.make_parts_folder(cache, header.split)
+        temporary = store.temporary_path(final, shard)
+        write_file(temporary, header, clips, prompts, frames)
+        publish_checked(temporary, final)
 
-    Of several finished files some may be missing, after a kill while they were published: their clips are in the parts.
-    """
-    files = [CacheFile(path) for path in store.split_files(cache, split) + store.part_files(cache, split)]
+
+def done_clips(files: Sequence[CacheFile]) -> dict[str, tuple[CacheFile, int]]:
+    """Return the clips that files hold: id -> (file, place in it)."""
     return {clip_id: (file, place) for file in files for place, clip_id in enumerate(file.ids)}
 
 
-def is_published(cache: Path, split: str) -> bool:
-    """Say whether a split has all its finished files, and no part that is not in them."""
-    try:
-        CacheReader(cache, split)
-    except CacheError:
-        return False
-    return not store.part_files(cache, split)
+def split_and_parts(cache: Path, split: str) -> list[CacheFile]:
+    """Open all files of a split, finished ones and parts.
+
+    Of several finished files some may be missing, after a kill while they were published: their clips are in the parts.
+    """
+    return [CacheFile(path) for path in store.every_file(cache, split) + store.part_files(cache, split)]
 
 
 def publish_split(
     cache: Path,
     header: Header,
-    order: Sequence[str],
-    done: Mapping[str, tuple[CacheFile, int]],
+    order: Mapping[str, int],
+    done: Done,
+    *,
     bytes_per_file: int = BYTES_PER_FILE,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> list[Path]:
-    """Write the finished files of a split from clips that are done, and remove its parts.
+    """Write the finished files of a split from clips that are done, unless they are there, and remove its parts.
 
-    A finished split that lacked clips (skipped ones, since mended) is replaced by one that has them too.
+    A finished split that lacked clips (skipped ones, since mended) is succeeded by one that has them too.
 
     Args:
         cache: the cache folder, locked for this split.
         header: of the split.
-        order: ids in the order of the dataset; each must be in `done`.
+        order: position in the dataset's list of each clip, in the order of the files; each must be in `done`.
         done: where each clip's features are.
         bytes_per_file: the split is cut into several files where it is larger.
+        progress: told (done, total) clips.
     Returns:
         The files.
     Raises:
-        CacheError: a done clip's features do not match their hash.
+        CacheError: a done clip's features do not match their hash, or the disk is full or fails.
     """
-    groups = _groups(order, done, header, bytes_per_file)
-    names = [f"{header.split}.h5"] if len(groups) == 1 else [f"{header.split}-{i:05d}.h5" for i in range(len(groups))]
-    temporaries = []
-    for index, (name, ids) in enumerate(zip(names, groups, strict=True)):
-        temporaries.append(cache / f"{name}{store.TEMPORARY}")
-        sources = [done[clip_id] for clip_id in ids]
-        copy_clips(temporaries[-1], header, sources, complete=True, index=index, count=len(groups))
-    before = set(store.every_file(cache, header.split))
-    for temporary, name in zip(temporaries, names, strict=True):
-        (store.replace if cache / name in before else store.publish)(temporary, cache / name)
-    for old in before - {cache / name for name in names}:
-        old.unlink()
+    header = replace(header, complete=True, split_hash=_split_hash(header, order, done))
+    if not _is_published(cache, header):
+        groups = _groups(order, done, header, bytes_per_file)
+        finals = [cache / name for name in store.file_names(header.split, len(groups))]
+        temporaries = [store.temporary_path(final) for final in finals]
+        finished = 0
+        try:
+            for index, (temporary, ids) in enumerate(zip(temporaries, groups, strict=True)):
+                own = replace(header, file_index=index, file_count=len(groups))
+                copy_clips(temporary, own, [done[clip_id] for clip_id in ids], [order[clip_id] for clip_id in ids])
+                _check_written(temporary)
+                finished += len(ids)
+                progress(finished, len(order))
+        except BaseException:
+            for temporary in temporaries:  # where the disk is full, they take space that is needed
+                temporary.unlink(missing_ok=True)
+            raise
+        for old in store.every_file(cache, header.split):
+            store.make_part(old, header.split, [old.name, *CacheFile(old).ids])
+        for temporary, final in zip(temporaries, finals, strict=True):
+            store.publish(temporary, final)
     store.remove_parts(cache, header.split)
-    return [cache / name for name in names]
+    return store.split_files(cache, header.split)
 
 
-def _groups(
-    order: Sequence[str], done: Mapping[str, tuple[CacheFile, int]], header: Header, bytes_per_file: int
-) -> list[list[str]]:
+def copy_clips(
+    path: Path, header: Header, sources: Sequence[tuple[CacheFile, int]], positions: Sequence[int] | None = None
+) -> None:
+    """Write clips that other files hold, with their prompts, to a new file, hash-checked on the way.
+
+    Args:
+        path: the new file, not yet published.
+        header: of the new file.
+        sources: (file, place in it) of each clip, in the new file's order.
+        positions: of the clips in the dataset's list, where they change.
+    Raises:
+        CacheError: a clip's features do not match their hash.
+    """
+    clips = [file.clip(place) for file, place in sources]
+    if positions is not None:
+        clips = [replace(clip, position=position) for clip, position in zip(clips, positions, strict=True)]
+    prompts: dict[str, CachedPrompt] = {}
+    for clip, (file, place) in zip(clips, sources, strict=True):
+        if clip.prompt not in prompts:
+            prompts[clip.prompt] = file.read_prompt(file.prompt_row(place))
+    write_file(path, header, clips, list(prompts.values()), _frames_of(sources, header))
+
+
+def _frames_of(sources: Sequence[tuple[CacheFile, int]], header: Header) -> Iterator[NDArray[Any]]:
+    """Read the frames of each clip, all layers, into memory that is used again for the next."""
+    buffer = Buffer()
+    for file, place in sources:
+        rows = buffer.take((len(header.layers), file.frames_of(place), header.audio_dim), header.dtype)
+        for layer, out in zip(header.layers, rows, strict=True):
+            file.read_frames(place, out, layer=layer, padding=True)
+        yield rows
+
+
+def publish_checked(temporary: Path, final: Path) -> None:
+    """Publish a file after reading it back."""
+    _check_written(temporary)
+    store.publish(temporary, final)
+
+
+def _check_written(temporary: Path) -> None:
+    """Read a file back before it is published; remove it if the disk does not give what was written."""
+    damaged = verify_file(temporary).damaged
+    if damaged:
+        temporary.unlink()
+        raise CacheError(f"{temporary}: reads back otherwise than it was written ({damaged[0]}); check the disk")
+
+
+def _is_published(cache: Path, header: Header) -> bool:
+    try:
+        return CacheReader(cache, header.split).split_hash == header.split_hash
+    except CacheError:
+        return False
+
+
+def _split_hash(header: Header, order: Mapping[str, int], done: Done) -> str:
+    """Hash which clips a split has, where they stand in the dataset's list, and their features."""
+    digest = xxhash.xxh3_128(repr((header.list_hash, header.list_length, header.skipped)).encode())
+    for clip_id, position in order.items():
+        file, place = done[clip_id]
+        digest.update(f"{position} {clip_id}\n".encode())
+        for column in ("clips/feature_hash", "clips/padding_hash"):
+            digest.update(file.column(column)[place].tobytes())
+    return digest.hexdigest()
+
+
+def _groups(order: Mapping[str, int], done: Done, header: Header, bytes_per_file: int) -> list[list[str]]:
     """Cut the clips into files of at most `bytes_per_file` of frames, at least one clip each."""
     groups: list[list[str]] = [[]]
     used = 0
     for clip_id in order:
         file, place = done[clip_id]
-        size = file.clip(place).frames * header.audio_dim * header.dtype.itemsize
+        size = file.frames_of(place) * header.frame_bytes
         if groups[-1] and used + size > bytes_per_file:
             groups.append([])
             used = 0
         groups[-1].append(clip_id)
         used += size
     return groups
-
-
-def copy_clips(
-    path: Path,
-    header: Header,
-    sources: Sequence[tuple[CacheFile, int]],
-    *,
-    complete: bool,
-    index: int = 0,
-    count: int = 1,
-) -> None:
-    """Write clips that other files hold, with their prompts, to a new file, hash-checked on the way.
-
-    Args:
-        path: the new file, not yet published.
-        header: of the split.
-        sources: (file, place in it) of each clip, in the new file's order.
-        complete, index, count: what the new file is in its split; see `Header`.
-    Raises:
-        CacheError: a clip's features do not match their hash.
-    """
-    clips = [file.clip(place) for file, place in sources]
-    prompts: dict[str, CachedPrompt] = {}
-    for clip, (file, place) in zip(clips, sources, strict=True):
-        if clip.prompt not in prompts:
-            prompts[clip.prompt] = file.read_prompt(int(file.arrays["clips/prompt_row"][place]))
-
-    def frames() -> Iterator[NDArray[Any]]:
-        for file, place in sources:
-            yield file.read_frames(place, padding=True)
-
-    own = replace(header, complete=complete, file_index=index, file_count=count)
-    write_file(path, own, clips, list(prompts.values()), frames())
-
-
-def _distinct(values: Iterator[str]) -> list[str]:
-    return list(dict.fromkeys(values))

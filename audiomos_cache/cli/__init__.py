@@ -15,6 +15,7 @@ from audiomos_cache.cli.evaluate import evaluate
 from audiomos_cache.cli.extract import extract
 from audiomos_cache.cli.fuse import fuse
 from audiomos_cache.cli.inspect import inspect
+from audiomos_cache.cli.merge import merge
 from audiomos_cache.cli.predict import predict
 from audiomos_cache.cli.submit import submit
 from audiomos_cache.cli.train_head import train_head
@@ -65,5 +66,5 @@ def main(debug: bool) -> None:
         logging.getLogger(noisy).setLevel(logging.ERROR)
 
 
-for _command in (extract, inspect, verify, train_head, predict, fuse, evaluate, submit, demo):
+for _command in (extract, inspect, verify, merge, train_head, predict, fuse, evaluate, submit, demo):
     main.add_command(_command)

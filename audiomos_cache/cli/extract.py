@@ -1,13 +1,20 @@
 """`audiomos-cache extract`: run the frozen encoders once and keep their features."""
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from audiomos_cache.cli.devices import DEVICES, resolve_device
 from audiomos_cache.cli.progress import progress
+from audiomos_cache.cli.units import duration, gigabytes
+
+if TYPE_CHECKING:
+    from audiomos_cache.dataset import Clip
+    from audiomos_cache.encoders import AudioEncoder, TextEncoder
+    from audiomos_cache.extraction import ExtractionOptions, Plan, SplitSummary
 
 
 def _pad_to(_context: click.Context, _option: click.Parameter, value: str) -> float | None:
@@ -20,6 +27,22 @@ def _pad_to(_context: click.Context, _option: click.Parameter, value: str) -> fl
     if not 0 < seconds <= 600:
         raise click.BadParameter(f"{value!r} is neither none nor a number of seconds up to 600")
     return seconds
+
+
+def _layers(_context: click.Context, _option: click.Parameter, value: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(layer) for layer in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a layer such as -1, nor several such as 6,9,12") from None
+
+
+def _shard(_context: click.Context, _option: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    index, slash, count = value.partition("/")
+    if not (slash and index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+        raise click.BadParameter(f"{value!r} is not I/N with I from 1 to N, such as 1/4")
+    return int(index), int(count)
 
 
 @click.command
@@ -44,11 +67,22 @@ def _pad_to(_context: click.Context, _option: click.Parameter, value: str) -> fl
 @click.option(
     "--dtype", type=click.Choice(("float16", "float32")), default="float16", help="Type of the stored features."
 )
+@click.option(
+    "--layer",
+    "--layers",
+    "layers",
+    default="-1",
+    metavar="N[,N...]",
+    callback=_layers,
+    help="Hidden layers of the audio encoder to keep; 0 enters the first, -1 is the last.",
+)
 @click.option("--device", type=click.Choice(DEVICES), default="auto", help="Where to encode.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Clips encoded at once.  [default: 4, on CUDA 32]")
 @click.option("--on-error", type=click.Choice(("stop", "skip")), default="stop", help="What to do about a bad clip.")
 @click.option("--overwrite", is_flag=True, help="Extract the splits anew; their cached features are deleted.")
 @click.option("--repair", is_flag=True, help="Check what is there first, and encode again what is damaged.")
+@click.option("--shard", metavar="I/N", callback=_shard, help="Encode only share I of N; run the others elsewhere.")
+@click.option("--dry-run", is_flag=True, help="Say what is to be done and what it takes, and time one batch.")
 def extract(
     data: Path,
     splits: tuple[str, ...],
@@ -59,15 +93,20 @@ def extract(
     text_revision: str | None,
     pad_to: float | None,
     dtype: Literal["float16", "float32"],
+    layers: tuple[int, ...],
     device: str,
     batch_size: int | None,
     on_error: Literal["stop", "skip"],
     overwrite: bool,
     repair: bool,
+    shard: tuple[int, int] | None,
+    dry_run: bool,
 ) -> None:
     """Run the frozen encoders over a dataset once, and keep their features in a cache.
 
     Interrupt it whenever you like: run again, it goes on where it stopped, and ends with the same files.
+    With --shard, several machines or GPUs fill the same split: in one folder that all of them see, where the last to
+    finish writes the split's file, or each in its own, which merge then joins.
     The encoders muq-tiny and roberta-tiny need no download. They are untrained: they show that the
     pipeline works, not how good MuQ is.
 
@@ -75,12 +114,16 @@ def extract(
     Examples:
       audiomos-cache extract --data MusicEval-phase1 --cache cache/musiceval
       audiomos-cache extract --data clips.csv --split train --split dev --pad-to none
+      audiomos-cache extract --data MusicEval-phase1 --cache cache/layers --layers 6,9,12 --dry-run
+      CUDA_VISIBLE_DEVICES=1 audiomos-cache extract --data MusicEval-phase1 --shard 2/4
       audiomos-cache extract --data demo/data --audio-encoder muq-tiny --text-encoder roberta-tiny
     """
+    if shard and (overwrite or repair):
+        raise click.UsageError("--shard goes with neither --overwrite nor --repair, which concern whole splits")
+    from audiomos_cache.cache import Shard
     from audiomos_cache.dataset import load_dataset
     from audiomos_cache.encoders import UNTRAINED_NOTICE, load_audio_encoder, load_text_encoder
-    from audiomos_cache.errors import first_five
-    from audiomos_cache.extraction import ExtractionOptions, extract_split
+    from audiomos_cache.extraction import ExtractionOptions
 
     dataset = load_dataset(data, splits)
     device = resolve_device(device)
@@ -91,12 +134,28 @@ def extract(
         on_error=on_error,
         overwrite=overwrite,
         repair=repair,
+        shard=Shard(*shard) if shard else None,
     )
-    audio = load_audio_encoder(audio_encoder, revision=audio_revision, device=device)
+    audio = load_audio_encoder(audio_encoder, revision=audio_revision, device=device, layers=layers)
     text = load_text_encoder(text_encoder, revision=text_revision, device=device)
     for encoder in (audio, text):
         if encoder.untrained:
             click.echo(f"{encoder.name} is {UNTRAINED_NOTICE}", err=True)
+    if dry_run:
+        _dry_run(dataset, cache, audio, text, options, on_gpu=device == "cuda")
+    else:
+        _extract(dataset, cache, audio, text, options)
+
+
+def _extract(
+    dataset: "Mapping[str, Sequence[Clip]]",
+    cache: Path,
+    audio: "AudioEncoder",
+    text: "TextEncoder",
+    options: "ExtractionOptions",
+) -> None:
+    from audiomos_cache.extraction import extract_split
+
     for split, clips in dataset.items():
         with progress("clips") as update:
             summary = extract_split(
@@ -106,14 +165,55 @@ def extract(
                 text=text,
                 options=options,
                 progress=partial(update, f"extract {split}"),
+                on_plan=lambda plan: click.echo(_plan_line(plan), err=True) if plan.batches else None,
                 together_with=dataset,
             )
-        for line in summary.damaged:
-            click.echo(f"Damaged: {line}", err=True)
-        if summary.warnings:
-            click.echo(f"Warnings: {first_five(summary.warnings)}", err=True)
-        for clip_id, reason in summary.skipped:
-            click.echo(f"Skipped {clip_id}: {reason}", err=True)
-        skipped = f", {len(summary.skipped)} skipped" if summary.skipped else ""
-        done = f"{summary.encoded} encoded" if summary.encoded else "nothing left to do"
-        click.echo(f"{split}: {summary.clips} clips ({done}{skipped}) in {', '.join(map(str, summary.files))}")
+        _report(summary)
+
+
+def _dry_run(
+    dataset: "Mapping[str, Sequence[Clip]]",
+    cache: Path,
+    audio: "AudioEncoder",
+    text: "TextEncoder",
+    options: "ExtractionOptions",
+    *,
+    on_gpu: bool,
+) -> None:
+    from audiomos_cache.extraction import estimate_seconds, plan_only
+
+    plans = [plan_only(clips, cache, audio, text, options, together_with=dataset) for clips in dataset.values()]
+    for plan in plans:
+        click.echo(_plan_line(plan))
+    largest = max(plans, key=lambda plan: plan.frames)
+    if largest.frames:
+        seconds = estimate_seconds(largest, audio, options, warm_up=on_gpu)
+        seconds *= sum(plan.frames for plan in plans) / largest.frames
+        click.echo(f"about {duration(seconds)} in all, as one batch of {len(largest.batches[0])} clips tells")
+
+
+def _plan_line(plan: "Plan") -> str:
+    return (
+        f"{plan.split}: {len(plan.todo)} of {plan.clips} clips to encode, {gigabytes(plan.final_bytes)} when finished; "
+        f"up to {gigabytes(plan.needed_bytes)} more on the disk meanwhile, {gigabytes(plan.free_bytes)} free"
+    )
+
+
+def _report(summary: "SplitSummary") -> None:
+    from audiomos_cache.errors import first_five
+
+    for line in summary.damaged:
+        click.echo(f"Damaged: {line}", err=True)
+    if summary.warnings:
+        click.echo(f"Warnings: {first_five(summary.warnings)}", err=True)
+    for clip_id, reason in summary.skipped:
+        click.echo(f"Skipped {clip_id}: {reason}", err=True)
+    skipped = f", {len(summary.skipped)} skipped" if summary.skipped else ""
+    done = f"{summary.encoded} encoded" if summary.encoded else "nothing left to do"
+    if summary.missing:
+        outcome = f", {summary.missing} left to other shards"
+    elif not summary.files:
+        outcome = "; another shard is writing the file, or where there are no locks, extract without --shard writes it"
+    else:
+        outcome = f" in {', '.join(map(str, summary.files))}"
+    click.echo(f"{summary.split}: {summary.clips} clips ({done}{skipped}){outcome}")

@@ -36,8 +36,12 @@ def inspect(cache: Path, as_json: bool) -> None:
                       str(len(split["skipped"])), str(len(split["files"])), f"{split['bytes'] / 1e6:.1f}")  # fmt: skip
     console = Console()
     console.print(table)
+    for name, split in description["splits"].items():
+        if not split["complete"]:
+            click.echo(f"{name}: unfinished, {split['clips']} of {split['of']} clips are done")
     for kind, encoder in description["encoders"].items():
-        click.echo(f"{kind}: " + ", ".join(f"{key} {value}" for key, value in encoder.items()))
+        layers = f" (layers {', '.join(map(str, description['layers']))})" if kind == "audio_encoder" else ""
+        click.echo(f"{kind}{layers}: " + ", ".join(f"{key} {value}" for key, value in encoder.items()))
     for name, split in description["splits"].items():
         for clip_id, reason in split["skipped"]:
             click.echo(f"skipped in {name}: {clip_id}: {reason}")

@@ -1,6 +1,5 @@
 """`audiomos-cache verify`: read a whole cache and say what is damaged."""
 
-from functools import partial
 from pathlib import Path
 
 import click
@@ -20,23 +19,21 @@ def verify(cache: Path, splits: tuple[str, ...]) -> None:
     Example:
       audiomos-cache verify cache/musiceval
     """
-    from audiomos_cache.cache.reader import CacheReader
-    from audiomos_cache.cache.store import every_file, split_names
-    from audiomos_cache.cache.verify import verify_file
+    from audiomos_cache.cache.store import all_names
+    from audiomos_cache.cache.verify import verify_split
     from audiomos_cache.errors import CacheError
 
-    names = splits or split_names(cache)
+    names = splits or all_names(cache)
     if not names:
-        raise CacheError(f"{cache}: no finished split in it; run extract first")
+        raise CacheError(f"{cache}: no split in it; run extract first")
     damaged: list[str] = []
     for name in names:
         with progress("clips") as update:
-            reports = [verify_file(path, partial(update, f"verify {path.name}")) for path in every_file(cache, name)]
-        damaged += [line for report in reports for line in report.damaged]
-        if all(report.file for report in reports):
-            CacheReader(cache, name)  # no such split, or one of its files is missing
+            reports = verify_split(cache, name, lambda path, *counts: update(f"verify {path.name}", *counts))
+        found = [line for report in reports for line in report.damaged]
         whole = sum(len(report.whole) for report in reports)
-        click.echo(f"{name}: {whole} clips whole, {sum(len(report.damaged) for report in reports)} items damaged")
+        click.echo(f"{name}: {whole} clips whole, {len(found)} items damaged")
+        damaged += found
     for line in damaged:
         click.echo(line)
     if damaged:

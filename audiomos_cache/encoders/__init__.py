@@ -3,7 +3,7 @@
 `load_audio_encoder` and `load_text_encoder` take a registered name, a folder, or a hub repository id.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from audiomos_cache.encoders.base import AudioEncoder, Identity, TextEncoder, TextFeatures
@@ -16,25 +16,32 @@ __all__ = ["AudioEncoder", "Identity", "TextEncoder", "TextFeatures", "load_audi
 
 UNTRAINED_NOTICE = "untrained: shows that the pipeline works, not how good MuQ is"
 
-# Encoders that need no source: name -> (device) -> encoder.
-BUILT_IN_AUDIO: dict[str, Callable[[str], AudioEncoder]] = {"muq-tiny": load_muq_tiny}
+# Encoders that need no source: name -> (device, and layers of audio) -> encoder.
+BUILT_IN_AUDIO: dict[str, Callable[[str, Sequence[int]], AudioEncoder]] = {"muq-tiny": load_muq_tiny}
 BUILT_IN_TEXT: dict[str, Callable[[str], TextEncoder]] = {"roberta-tiny": load_roberta_tiny}
 # Names of published weights: name -> hub repository.
 PUBLISHED_AUDIO = {"muq": HUB_ID}
 PUBLISHED_TEXT = {"roberta": ROBERTA_HUB_ID}
 
 
-def load_audio_encoder(name: str, revision: str | None = None, device: str = "cpu") -> AudioEncoder:
+def load_audio_encoder(
+    name: str, revision: str | None = None, device: str = "cpu", layers: Sequence[int] = (-1,)
+) -> AudioEncoder:
     """Load `muq`, `muq-tiny`, or a MuQ from a folder or hub repository.
 
+    Args:
+        name: of the encoder, or where it is.
+        revision: branch, tag or commit of a hub repository.
+        device: where it runs.
+        layers: hidden states to give, 0 being what enters the first layer and -1 the last; order does not matter.
     Raises:
-        ConfigError: unknown name. EncoderError: it cannot be loaded.
+        ConfigError: unknown name, or a layer it does not have. EncoderError: it cannot be loaded.
     """
     if name in BUILT_IN_AUDIO:
         _refuse_revision(name, revision)
-        return BUILT_IN_AUDIO[name](device)
+        return BUILT_IN_AUDIO[name](device, layers)
     source = _source(name, PUBLISHED_AUDIO, "--audio-encoder", [*PUBLISHED_AUDIO, *BUILT_IN_AUDIO])
-    return MuQEncoder.load(source, name=name, revision=revision, device=device)
+    return MuQEncoder.load(source, name=name, revision=revision, device=device, layers=layers)
 
 
 def load_text_encoder(name: str, revision: str | None = None, device: str = "cpu") -> TextEncoder:

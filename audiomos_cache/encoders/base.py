@@ -17,6 +17,7 @@ class AudioEncoder(Protocol):
         dim: width of a frame.
         sample_rate_hz: what `encode` expects.
         min_samples: the shortest waveform that it can encode.
+        layers: which hidden states `encode` gives: indices from 0 in ascending order, each once, at least one.
         untrained: whether its weights are random.
     """
 
@@ -24,10 +25,11 @@ class AudioEncoder(Protocol):
     dim: int
     sample_rate_hz: int
     min_samples: int
+    layers: tuple[int, ...]
     untrained: bool
 
     def identity(self) -> Identity:
-        """Return all that decides the value of a frame: class, weights hash, layer, front end."""
+        """Return all that decides the value of a frame: class, weights hash, layers, front end."""
 
     def provenance(self) -> Identity:
         """Return where the weights came from: source and resolved revision. Decides no value."""
@@ -36,7 +38,13 @@ class AudioEncoder(Protocol):
         """Return how many frames a waveform of that many samples gives."""
 
     def encode(self, waveforms: Tensor) -> Tensor:
-        """Turn (B, samples) float32 into frames (B, T, dim) float32, on the encoder's device."""
+        """Turn waveforms of one length into the frames of each layer.
+
+        Args:
+            waveforms: (B, samples) float32.
+        Returns:
+            (layers, B, T, dim) float32 on the encoder's device, in the order of `layers`, also where there is but one.
+        """
 
 
 @dataclass(frozen=True, slots=True)

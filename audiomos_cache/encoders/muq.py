@@ -3,15 +3,19 @@
 import json
 import math
 import random
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from audiomos_cache.encoders.base import Identity
+from audiomos_cache.encoders.layers import resolve_layers
 from audiomos_cache.encoders.weights import hash_tensors, resolve_folder
 from audiomos_cache.errors import EncoderError
 
@@ -44,18 +48,32 @@ def build_muq(config: dict[str, Any]) -> Any:
 
 
 class MuQEncoder:
-    """The last hidden states of a MuQ.
+    """Hidden states of a MuQ, numbered as `MuQ.forward` numbers them on transformers 4.
+
+    Layer 0 is what enters the first conformer layer, layer i is the output of the i-th, and the last (12 of the
+    released model) is `last_hidden_state`: it alone has passed the conformer's closing LayerNorm.
 
     The model's parts are called in turn rather than through `MuQ.forward`, which asks transformers for hidden states
-    in a way that version 5 no longer answers, and computes a projection nobody needs. The result is the same.
+    in a way that version 5 no longer answers, keeps all of them, and computes a projection nobody needs. The result
+    is the same.
     """
 
     sample_rate_hz = 24_000
     min_samples = 2048  # the front end mirrors 1024 samples at each end
 
     def __init__(
-        self, model: Any, *, name: str, source: str, revision: str, device: str = "cpu", untrained: bool = False
+        self,
+        model: Any,
+        *,
+        name: str,
+        source: str,
+        revision: str,
+        device: str = "cpu",
+        layers: Sequence[int] = (-1,),
+        untrained: bool = False,
     ) -> None:
+        depth = int(model.config.encoder_depth)
+        self.layers = resolve_layers(layers, depth, name)
         self.name = name
         self.untrained = untrained
         self.dim = int(model.config.encoder_dim)
@@ -67,8 +85,8 @@ class MuQEncoder:
             "weights_xxh3_128": hash_tensors(
                 {key: value for key, value in model.state_dict().items() if key.startswith(_PARTS)}
             ),
-            "layer": -1,
-            "depth": int(model.config.encoder_depth),
+            "layers": ",".join(map(str, self.layers)),
+            "depth": depth,
             "attention_heads": int(model.config.w2v2_config["num_attention_heads"]),
             **{key: model.config.w2v2_config[key] for key in _CONFORMER_KEYS if key in model.config.w2v2_config},
             "mel_mean": float(model.config.stat["melspec_2048_mean"]),
@@ -78,10 +96,19 @@ class MuQEncoder:
         }
 
     @classmethod
-    def load(cls, source: str, *, name: str, revision: str | None = None, device: str = "cpu") -> "MuQEncoder":
+    def load(
+        cls,
+        source: str,
+        *,
+        name: str,
+        revision: str | None = None,
+        device: str = "cpu",
+        layers: Sequence[int] = (-1,),
+    ) -> "MuQEncoder":
         """Load a MuQ from a hub repository or a folder that holds `config.json` and `model.safetensors`.
 
         Raises:
+            ConfigError: a layer it does not have; found out before its weights are read.
             EncoderError: not to be had, not in that format, or weights missing or of another shape.
         """
         folder, resolved = resolve_folder(source, revision, _FILES, "--audio-encoder")
@@ -91,12 +118,14 @@ class MuQEncoder:
                     f"--audio-encoder {source}: no {file} in it; a MuQ folder holds {' and '.join(_FILES)}"
                 )
         try:
-            model = build_muq(_read_config(folder / "config.json"))
+            config = _read_config(folder / "config.json")
+            resolve_layers(layers, _depth(config), name)
+            model = build_muq(config)
             _load_weights(model, folder / "model.safetensors")
         except (AttributeError, ImportError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
             reason = " ".join(str(error).split())
             raise EncoderError(f"--audio-encoder {source}: not a MuQ that can be loaded: {reason}") from error
-        return cls(model, name=name, source=source, revision=resolved, device=device)
+        return cls(model, name=name, source=source, revision=resolved, device=device, layers=layers)
 
     def identity(self) -> Identity:
         """Return all that decides the value of a frame."""
@@ -112,17 +141,28 @@ class MuQEncoder:
 
     @torch.inference_mode()
     def encode(self, waveforms: Tensor) -> Tensor:
-        """Turn waveforms of one length into the conformer's last hidden states.
+        """Turn waveforms of one length into the hidden states asked for.
 
         Args:
             waveforms: (B, samples) float32 at 24 kHz, at least `min_samples` long.
         Returns:
-            (B, frames_for(samples), dim) float32, on the encoder's device.
+            (layers, B, frames_for(samples), dim) float32 on the encoder's device, in the order of `layers`.
         """
         mel = self._model.preprocessing(waveforms.to(self._device), features=["melspec_2048"])
         subsampled = self._model.conv(self._model.normalize(mel)["melspec_2048"])
-        frames: Tensor = self._model.conformer(subsampled).last_hidden_state
-        return frames
+        frames: dict[int, Tensor] = {}
+        conformer_layers = self._model.conformer.layers
+        with ExitStack() as hooks:
+            for i in self.layers:
+                if i < len(conformer_layers):
+                    hooks.enter_context(conformer_layers[i].register_forward_pre_hook(partial(_keep_input, frames, i)))
+            frames[len(conformer_layers)] = self._model.conformer(subsampled).last_hidden_state
+        return torch.stack([frames[i] for i in self.layers])
+
+
+def _keep_input(kept: dict[int, Tensor], i: int, _layer: nn.Module, args: tuple[Tensor, ...]) -> None:
+    """Keep what enters layer i: what the one before it gave, whatever form a version of transformers gives it in."""
+    kept[i] = args[0]
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -137,6 +177,12 @@ def _read_config(path: Path) -> dict[str, Any]:
         if not isinstance(config["stat"].get(key), float | int):
             raise EncoderError(f"{path}: stat lacks the number {key}")
     return config
+
+
+def _depth(config: dict[str, Any]) -> int:
+    from muq.muq.muq import MuQConfig
+
+    return int(config.get("encoder_depth", MuQConfig.encoder_depth))
 
 
 def _load_weights(model: Any, path: Path) -> None:

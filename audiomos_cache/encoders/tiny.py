@@ -3,6 +3,7 @@
 Untrained: they show that the pipeline works, not how good MuQ is.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from audiomos_cache.encoders.muq import MuQEncoder, build_muq
@@ -38,12 +39,14 @@ TINY_MUQ_CONFIG = {
 }
 
 
-def load_muq_tiny(device: str = "cpu") -> MuQEncoder:
+def load_muq_tiny(device: str = "cpu", layers: Sequence[int] = (-1,)) -> MuQEncoder:
     """Build a MuQ of dim 128, 2 layers and 4 heads with the same random weights on every start."""
     model = build_muq(TINY_MUQ_CONFIG)
     seed_weights(model, SEED)
     source = f"seeded random weights {SEED}"
-    return MuQEncoder(model, name="muq-tiny", source=source, revision="none", device=device, untrained=True)
+    return MuQEncoder(
+        model, name="muq-tiny", source=source, revision="none", device=device, layers=layers, untrained=True
+    )
 
 
 def load_roberta_tiny(device: str = "cpu") -> HuggingFaceTextEncoder:

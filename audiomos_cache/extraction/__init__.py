@@ -4,14 +4,18 @@
 """
 
 from audiomos_cache.extraction.options import MAX_SECONDS, ExtractionOptions, fingerprint_of
+from audiomos_cache.extraction.plan import Plan, estimate_seconds
 from audiomos_cache.extraction.prompts import encode_prompts
-from audiomos_cache.extraction.split import SplitSummary, extract_split
+from audiomos_cache.extraction.split import SplitSummary, extract_split, plan_only
 
 __all__ = [
     "MAX_SECONDS",
     "ExtractionOptions",
+    "Plan",
     "SplitSummary",
     "encode_prompts",
+    "estimate_seconds",
     "extract_split",
     "fingerprint_of",
+    "plan_only",
 ]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from audiomos_cache.audio import resampler_identity
-from audiomos_cache.cache import Fingerprint
+from audiomos_cache.cache import Fingerprint, Shard
 from audiomos_cache.encoders import AudioEncoder, TextEncoder
 
 MAX_SECONDS = 30.0
@@ -22,6 +22,9 @@ class ExtractionOptions:
         on_error: what to do about a bad clip: stop and name it, or leave it out and list it.
         overwrite: start the split anew.
         repair: read what is there first, and encode again what is damaged.
+        shard: encode only this share of the clips; other processes, here or on other machines, encode the others.
+    Raises:
+        ValueError: a shard together with `overwrite` or `repair`, which concern whole splits.
     """
 
     pad_to_s: float | None = MAX_SECONDS
@@ -30,6 +33,11 @@ class ExtractionOptions:
     on_error: Literal["stop", "skip"] = "stop"
     overwrite: bool = False
     repair: bool = False
+    shard: Shard | None = None
+
+    def __post_init__(self) -> None:
+        if self.shard and (self.overwrite or self.repair):
+            raise ValueError("a shard cannot be overwritten or repaired, only a whole split")
 
     @property
     def max_seconds(self) -> float:

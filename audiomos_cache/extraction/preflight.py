@@ -1,6 +1,5 @@
 """What is refused before an extraction encodes its first clip."""
 
-import shutil
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import xxhash
 
 from audiomos_cache.cache import CachedClip, Fingerprint
 from audiomos_cache.cache.file import CacheFile
-from audiomos_cache.cache.store import part_files, split_files, split_names
+from audiomos_cache.cache.store import all_names, part_files, split_files
 from audiomos_cache.dataset import Clip
 from audiomos_cache.errors import CacheError, DataError, first_five
 
@@ -19,8 +18,7 @@ def refuse_other_fingerprint(cache: Path, fingerprint: Fingerprint, overwritten:
 
     Splits that are about to be overwritten may have another.
     """
-    splits = split_names(cache) + sorted(path.name.removesuffix(".parts") for path in cache.glob("*.parts"))
-    for split in (split for split in splits if split not in overwritten):
+    for split in (split for split in all_names(cache) if split not in overwritten):
         for path in split_files(cache, split)[:1] + part_files(cache, split)[:1]:
             try:
                 found = CacheFile(path).header.fingerprint
@@ -87,9 +85,8 @@ def refuse_missing(clips: Sequence[Clip]) -> None:
         )
 
 
-def refuse_full_disk(cache: Path, needed: int) -> None:
-    """Refuse to start where `needed` bytes cannot fit."""
-    free = shutil.disk_usage(cache).free
+def refuse_full_disk(cache: Path, needed: int, free: int) -> None:
+    """Refuse to start where `needed` bytes do not fit into the `free` ones."""
     if needed > free:
         raise CacheError(
             f"{cache}: {free / 1e9:.1f} GB free on the disk, up to {needed / 1e9:.1f} GB needed while extracting; "

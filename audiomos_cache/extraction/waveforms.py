@@ -59,12 +59,3 @@ def decode_ahead(
                 yield waiting.popleft()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-def bytes_needed(
-    clips: Sequence[Clip], lengths: Sequence[int], todo: set[str], audio: AudioEncoder, options: ExtractionOptions
-) -> int:
-    """Return what the disk must hold: the parts of the clips to do, and beside all parts the finished file."""
-    copies = [2 if clip.id in todo else 1 for clip in clips]
-    frames = sum(audio.frames_for(length) * count for length, count in zip(lengths, copies, strict=True))
-    return frames * audio.dim * np.dtype(options.dtype).itemsize

@@ -13,8 +13,11 @@ from audiomos_cache.encoders import Identity, TextFeatures
 class FakeAudioEncoder:
     """Gives the mean of each 100 samples, in column 0, and its square, its negative, ... in the others.
 
+    These are the frames of layer 0; those of layer k are greater by k.
+
     Attributes:
         dim: width of a frame, at most 4.
+        layers: any indices from 0, in ascending order.
         seconds_per_batch: how long to pretend to work.
         encoded: number of waveforms encoded so far.
     """
@@ -24,12 +27,18 @@ class FakeAudioEncoder:
     min_samples: int = 100
     name: str = "fake-audio"
     untrained: bool = True
+    layers: tuple[int, ...] = (0,)
     seconds_per_batch: float = 0.0
     encoded: int = 0
 
     def identity(self) -> Identity:
         """Return all that decides the value of a frame."""
-        return {"class": "FakeAudioEncoder", "dim": self.dim, "sample_rate_hz": self.sample_rate_hz}
+        return {
+            "class": "FakeAudioEncoder",
+            "layers": ",".join(map(str, self.layers)),
+            "dim": self.dim,
+            "sample_rate_hz": self.sample_rate_hz,
+        }
 
     def provenance(self) -> Identity:
         """Return where the weights came from."""
@@ -40,7 +49,7 @@ class FakeAudioEncoder:
         return samples // 100
 
     def encode(self, waveforms: Tensor) -> Tensor:
-        """Turn (B, samples) into (B, samples // 100, dim)."""
+        """Turn (B, samples) into (layers, B, samples // 100, dim)."""
         if self.seconds_per_batch:
             import time
 
@@ -48,7 +57,8 @@ class FakeAudioEncoder:
         self.encoded += len(waveforms)
         whole = waveforms[:, : waveforms.shape[1] // 100 * 100]
         mean = whole.reshape(len(waveforms), -1, 100).mean(dim=2)
-        return torch.stack((mean, mean.square(), -mean, mean + 1)[: self.dim], dim=2)
+        frames = torch.stack((mean, mean.square(), -mean, mean + 1)[: self.dim], dim=2)
+        return torch.stack([frames + layer for layer in self.layers])
 
 
 @dataclass

@@ -1,42 +1,48 @@
 import json
+import os
 import random
 import re
 import shutil
+import struct
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+import xxhash
 
 from audiomos_cache.cache.file import CacheFile
-from audiomos_cache.cache.format import index_hash
+from audiomos_cache.cache.format import COLUMNS, hash_attributes, hash_column
 from audiomos_cache.errors import CacheError
 
 OPEN = Path("/proc/self/fd")
 REMEDY = "the file is damaged or not ours; extract --repair encodes again what was lost"
-FEATURES = ("audio/frames", "text/tokens", "text/pad_vector")
+READ_AT_ONCE = ("audio/offsets", "audio/valid_frames", "skipped/id/bytes", "skipped/id/offsets",
+                "skipped/reason/bytes", "skipped/reason/offsets")  # fmt: skip
 
 
-def rebuild(path, arrays=(), attributes=(), special=()):
-    """Write a file anew with some arrays and attributes changed, and the hash of its index right again.
+def rebuild(path, arrays=(), attributes=(), special=(), libver=("v108", "latest")):
+    """Write a file anew with some arrays and attributes changed, and the hashes of its index right again.
 
-    `special` names arrays or groups, with a function (file, name, array) that puts something else in their place.
+    An attribute that is None is left out. `special` names arrays or groups, with a function (file, name, array) that
+    puts something else in their place.
     """
     data, found = {}, {}
     with h5py.File(path, "r") as file:
         file.visititems(lambda name, node: data.update({name: node[()]}) if isinstance(node, h5py.Dataset) else None)
         found.update(file.attrs)
     data.update(arrays)
+    hashes = {name: hash_column(name, array) for name, array in data.items() if name in COLUMNS}
+    found["columns_json"] = np.bytes_(json.dumps(hashes, sort_keys=True))
     found.update(attributes)
-    del found["index_hash"]
-    index = {name: array for name, array in data.items() if name not in FEATURES}
-    if all(isinstance(value, bytes | np.int64) for value in found.values()):
-        found["index_hash"] = np.bytes_(index_hash(found, index))
-    else:
-        found["index_hash"] = np.bytes_(b"0" * 32)
+    found = {name: value for name, value in found.items() if value is not None}
+    if "index_hash" not in dict(attributes):
+        del found["index_hash"]
+        plain = all(isinstance(value, bytes | np.int64) for value in found.values())
+        found["index_hash"] = np.bytes_(hash_attributes(found) if plain else "0" * 32)
     special = dict(special)
     path.unlink()
-    with h5py.File(path, "w") as file:
+    with h5py.File(path, "w", libver=libver) as file:
         for name, array in data.items():
             group = name.partition("/")[0]
             if group in special:
@@ -56,6 +62,14 @@ def refused(path, message):
         CacheFile(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
+
+
+def refused_when_read(path, name, message):
+    """The file opens, as its other columns may be all that is needed, but that one is not given."""
+    file = CacheFile(path)
+    with pytest.raises(CacheError, match=re.escape(message)) as caught:
+        file.column(name)
+    assert str(caught.value).startswith(f"{path}: ")
 
 
 def test_a_rebuilt_file_is_sound(path, content_of):
@@ -92,22 +106,95 @@ def test_other_hdf5_file(path):
 
 
 def test_newer_format(path):
-    rebuild(path, attributes={"format_version": np.int64(2), "package_version": np.bytes_(b"9.9.1")})
-    refused(path, "cache format 2, this version reads up to 1; install audiomos-cache 9.9.1, which wrote it")
+    newer = {"format_version": np.int64(3), "package_version": np.bytes_(b"9.9.1"), "layers": None}
+    rebuild(path, attributes=newer, special={"clips": nothing})
+    message = f"{path}: cache format 3, this version reads 2; install audiomos-cache 9.9.1, which wrote it"
+    with pytest.raises(CacheError, match=f"^{re.escape(message)}$"):  # nothing of damage, or of a repair
+        CacheFile(path)
+
+
+def test_older_format(path):
+    older = {"format_version": np.int64(1), "layers": None, "list_hash": None, "columns_json": None}
+    rebuild(path, attributes=older, special={"clips": nothing})
+    message = f"{path}: cache format 1, this version reads 2; extract it again"
+    with pytest.raises(CacheError, match=f"^{re.escape(message)}$"):
+        CacheFile(path)
+
+
+A_STRING, A_NUMBER = "is not one string of at most 1 MiB", "is not one whole number"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("format_version", np.bytes_(b"one"), A_NUMBER),
+        ("format", np.int64(2), A_STRING),
+        ("complete", "yes", A_NUMBER),
+        ("complete", np.bool_(True), A_NUMBER),
+        ("list_length", np.float64(5), A_NUMBER),
+        ("split", np.int64(3), A_STRING),
+        ("split", "train", A_STRING),  # of variable length: a pointer into the file
+        ("package_version", h5py.Empty("S5"), A_STRING),
+        ("file_count", h5py.Empty("i8"), A_NUMBER),
+        ("file_index", np.zeros((2, 2), int), A_NUMBER),
+        ("file_index", np.zeros(1, int), A_NUMBER),
+        ("list_hash", np.array([b"a", b"b"]), A_STRING),
+        ("index_hash", np.array([b"a"]), A_STRING),
+        ("provenance_json", np.bytes_(b"{" + b" " * (1 << 20) + b"}"), A_STRING),
+        ("columns_json", None, "is missing"),
+        ("index_hash", None, "is missing"),
+        ("file_count", None, "is missing"),
+        ("format", None, "an HDF5 file, but not an audiomos_cache file"),
+    ],
+)
+def test_attribute_of_another_kind(path, name, value, message):
+    rebuild(path, attributes={name: value})
+    refused(path, f"attribute {name} {message}; {REMEDY}" if message[:2] == "is" else message)
+
+
+def test_writer_of_a_newer_format_that_is_no_string(path):
+    """Python's bytes(n) is so many zeros."""
+    newer = {"format_version": np.int64(3), "package_version": np.int64(1 << 50)}
+    refused(rebuild(path, attributes=newer), f"attribute package_version {A_STRING}; {REMEDY}")
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("format_version", np.bytes_(b"one")),
-        ("complete", "yes"),
-        ("split", np.int64(3)),
-        ("provenance_json", np.bytes_(b"not json")),
-        ("file_index", np.zeros((2, 2))),
+        ("provenance_json", b"not json"),
+        ("provenance_json", b"[" * 100_000),
+        ("columns_json", b"[]"),
+        ("columns_json", b"7"),
+        ("layers", b""),
+        ("layers", b"twelve"),
+        ("layers", b"12,"),
     ],
 )
-def test_attribute_of_another_kind(path, name, value):
-    refused(rebuild(path, attributes={name: value}), "cannot be read as a cache file (")
+def test_attribute_that_says_nothing(path, name, value):
+    """Its hash is right: that is no sign of sense."""
+    refused(rebuild(path, attributes={name: np.bytes_(value)}), "cannot be read as a cache file (")
+    refused(path, REMEDY)
+
+
+def test_attribute_that_is_not_utf8(path):
+    changed = {"split": np.bytes_(b"\xff"), "index_hash": np.bytes_(b"0" * 32)}
+    refused(rebuild(path, attributes=changed), "cannot be read as a cache file ('utf-8' codec can't decode")
+
+
+@pytest.mark.parametrize("dtype", ["null", '"float64"', '["float16"]'])
+def test_fingerprint_of_an_unknown_type(path, dtype):
+    text = f'{{"dtype":{dtype}}}'.encode()
+    digest = xxhash.xxh3_128_hexdigest(text).encode()
+    rebuild(path, attributes={"fingerprint_json": np.bytes_(text), "fingerprint": np.bytes_(digest)})
+    refused(path, "cannot be read as a cache file (")
+
+
+@pytest.mark.parametrize(("layers", "missing"), [(b"6,12", 6), (b"6,12,13", 13)])
+def test_layers_that_are_not_there(sample, path, tmp_path, layers, missing):
+    if missing == 13:
+        path = sample.with_layers(6, 12).write(tmp_path / "a.h5")
+    rebuild(path, attributes={"layers": np.bytes_(layers)})
+    refused(path, f"/audio/frames_{missing} is missing, or a link; {REMEDY}")
 
 
 def external_link(file, name, _array):
@@ -191,17 +278,33 @@ def test_array_that_claims_more_than_the_file(path, rows):
         refused(rebuilt, f"/{name} claims {rows * bytes_per_row} bytes, more than the file holds; {REMEDY}")
 
 
+@pytest.mark.parametrize("name", ["audio/frames", "clips/audio_hash"])
+def test_array_that_lies_beyond_the_file(path, name):
+    """In the oldest of HDF5's formats, whose structure has no checksums. New versions of HDF5 see it themselves."""
+    rebuild(path, libver="earliest")
+    with h5py.File(path, "r") as file:
+        place = (file[name].id.get_offset(), file[name].nbytes)
+    raw = path.read_bytes()
+    found = struct.pack("<QQ", *place)
+    assert raw.count(found) == 1
+    path.write_bytes(raw.replace(found, struct.pack("<QQ", len(raw) - place[1] + 1, place[1])))
+    with pytest.raises(CacheError, match=rf"(/{name} claims {place[1]} bytes|invalid dataset size).*; {REMEDY}$"):
+        CacheFile(path)
+
+
 @pytest.mark.parametrize(
     ("name", "dtype", "message"),
     [
-        ("audio/frames", ">f2", "/audio/frames is >f2, expected a little-endian float"),
-        ("audio/frames", "<f8", "/audio/frames is <f8, expected a little-endian float"),
-        ("text/tokens", "<i2", "/text/tokens is <i2, expected a little-endian float"),
-        ("audio/frames", "<f4", "its features are not of one type and width"),
-        ("text/pad_vector", "<f4", "its features are not of one type and width"),
+        ("audio/frames", ">f2", "/audio/frames is >f2 (10, 3), expected <f2 in 2-D"),
+        ("audio/frames", "<f8", "/audio/frames is <f8 (10, 3), expected <f2 in 2-D"),
+        ("audio/frames", "<f4", "/audio/frames is <f4 (10, 3), expected <f2 in 2-D"),
+        ("text/tokens", "<i2", "/text/tokens is <i2 (4, 2), expected <f2 in 2-D"),
+        ("text/pad_vector", "<f4", "/text/pad_vector is <f4 (2, 2), expected <f2 in 2-D"),
         ("clips/mi", "<f4", "/clips/mi is <f4 (3,), expected <f8 in 1-D"),
         ("clips/mi", ">f8", "/clips/mi is >f8 (3,), expected <f8 in 1-D"),
         ("audio/offsets", "<i4", "/audio/offsets is <i4 (4,), expected <i8 in 1-D"),
+        ("clips/position", "<i8", "/clips/position is <i8 (3,), expected <i4 in 1-D"),
+        ("clips/feature_hash", "|i1", "/clips/feature_hash is |i1 (3, 1, 16), expected |u1 in 3-D"),
     ],
 )
 def test_other_type(path, name, dtype, message):
@@ -211,32 +314,101 @@ def test_other_type(path, name, dtype, message):
 
 
 @pytest.mark.parametrize(
-    ("name", "array", "message"),
+    ("name", "array", "found", "expected"),
     [
-        ("clips/mi", np.zeros((3, 1)), "/clips/mi is <f8 (3, 1), expected <f8 in 1-D"),
-        ("audio/frames", np.zeros(30, "f2"), "/audio/frames is <f2 (30,), expected None in 2-D"),
-        ("audio/frames", np.zeros((9, 3), "f2"), "/audio/frames has 9 rows, its index says 10"),
-        ("text/pad_vector", np.zeros((3, 2), "f2"), "/text/pad_vector has 3 rows, its index says 2"),
-        ("text/pad_vector", np.zeros((2, 5), "f2"), "its features are not of one type and width"),
-        ("audio/offsets", np.array([0, 5, 6, 11]), "/audio/frames has 10 rows, its index says 11"),
-        ("audio/offsets", np.array([0, 6, 5, 10]), "its index arrays contradict each other"),
-        ("audio/offsets", np.array([1, 5, 6, 10]), "its index arrays contradict each other"),
-        ("audio/offsets", np.array([0, 5, 10]), "its index arrays contradict each other"),
-        ("text/offsets", np.array([0, 5, 4]), "its index arrays contradict each other"),
-        ("clips/id/offsets", np.array([0, 9, 3, 46]), "its index arrays contradict each other"),
-        ("clips/id/offsets", np.array([0, 9, 30, 999]), "its index arrays contradict each other"),
-        ("clips/system/offsets", np.array([0, 4, 10]), "its index arrays contradict each other"),
-        ("clips/prompt_row", np.array([0, 0, 2], "i4"), "its index arrays contradict each other"),
-        ("clips/prompt_row", np.array([0, 0, -1], "i4"), "its index arrays contradict each other"),
-        ("audio/valid_frames", np.array([3, 0, 4], "i4"), "its index arrays contradict each other"),
-        ("audio/valid_frames", np.array([6, 1, 4], "i4"), "its index arrays contradict each other"),
-        ("clips/ta", np.zeros(2), "its index arrays contradict each other"),
-        ("clips/feature_hash", np.zeros((3, 8), "u1"), "its index arrays contradict each other"),
-        ("skipped/id/offsets", np.array([0, 11]), "its index arrays contradict each other"),
+        ("clips/mi", np.zeros((3, 1)), "(3, 1)", None),
+        ("audio/frames", np.zeros(30, "f2"), "(30,)", None),
+        ("clips/feature_hash", np.zeros((3, 16), "u1"), "(3, 16)", None),  # as in format 1
+        ("audio/offsets", np.array([0, 5, 10]), "(3,)", "(4,)"),
+        ("audio/valid_frames", np.array([3, 1], "i4"), "(2,)", "(3,)"),
+        ("text/offsets", np.array([0, 4]), "(2,)", "(3,)"),
+        ("text/prompt/offsets", np.array([0, 1, 2, 45]), "(4,)", "(3,)"),
+        ("text/pad_vector", np.zeros((3, 2), "f2"), "(3, 2)", "(2, 2)"),
+        ("text/pad_vector", np.zeros((2, 5), "f2"), "(2, 5)", "(2, 2)"),
+        ("text/feature_hash", np.zeros((2, 8), "u1"), "(2, 8)", "(2, 16)"),
+        ("clips/ta", np.zeros(2), "(2,)", "(3,)"),
+        ("clips/duration_s", np.zeros(4), "(4,)", "(3,)"),
+        ("clips/prompt_row", np.zeros(0, "i4"), "(0,)", "(3,)"),
+        ("clips/position", np.arange(4, dtype="i4"), "(4,)", "(3,)"),
+        ("clips/audio_hash", np.zeros((3, 8), "u1"), "(3, 8)", "(3, 16)"),
+        ("clips/feature_hash", np.zeros((3, 1, 8), "u1"), "(3, 1, 8)", "(3, 1, 16)"),
+        ("clips/padding_hash", np.zeros((3, 2, 16), "u1"), "(3, 2, 16)", "(3, 1, 16)"),
+        ("clips/id/offsets", np.array([0, 29, 38]), "(3,)", "(4,)"),
+        ("clips/system/offsets", np.array([0, 4, 10]), "(3,)", "(4,)"),
+        ("skipped/reason/offsets", np.array([0, 30]), "(2,)", "(3,)"),
     ],
 )
-def test_arrays_that_contradict_each_other(path, name, array, message):
-    refused(rebuild(path, arrays={name: array}), f"{message}; {REMEDY}")
+def test_shapes_that_contradict_each_other(path, name, array, found, expected):
+    rebuild(path, arrays={name: array})
+    if expected is None:  # not even so many dimensions
+        refused(path, f"/{name} is {array.dtype.str} {found}, expected {array.dtype.str} in ")
+    else:
+        refused(path, f"/{name} has the shape {found}, expected {expected} as the other arrays say; {REMEDY}")
+
+
+def test_layers_of_different_shapes(sample, tmp_path):
+    path = sample.with_layers(6, 12).write(tmp_path / "a.h5")
+    for shape in ((9, 3), (10, 2)):
+        rebuild(path, arrays={"audio/frames_12": np.zeros(shape, "f2")})
+        refused(path, f"/audio/frames_12 has the shape {shape}, expected (10, 3) as the other arrays say; {REMEDY}")
+
+
+NO_RISE = "does not rise from 0 to {}, where its array ends"
+VALID = "is not between 1 and the number of frames for every clip"
+ROW = "is not below 2, the number of prompts, for every clip"
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("audio/offsets", np.array([0, 5, 6, 11]), NO_RISE.format(10)),
+        ("audio/offsets", np.array([0, 5, 6, 9]), NO_RISE.format(10)),
+        ("audio/offsets", np.array([0, 6, 5, 10]), NO_RISE.format(10)),
+        ("audio/offsets", np.array([1, 5, 6, 10]), NO_RISE.format(10)),
+        ("audio/offsets", np.array([0, -(2**63), 6, 10]), NO_RISE.format(10)),
+        ("audio/valid_frames", np.array([3, 0, 4], "i4"), VALID),
+        ("audio/valid_frames", np.array([6, 1, 4], "i4"), VALID),
+        ("audio/valid_frames", np.array([-1, 1, 4], "i4"), VALID),
+        ("skipped/id/offsets", np.array([0, 9, 10]), NO_RISE.format(11)),
+        ("skipped/reason/offsets", np.array([0, 32, 31]), NO_RISE.format(31)),
+        ("text/offsets", np.array([0, 5, 4]), NO_RISE.format(4)),
+        ("text/offsets", np.array([0, 3, 5]), NO_RISE.format(4)),
+        ("clips/id/offsets", np.array([0, 29, 3, 45]), NO_RISE.format(45)),
+        ("clips/id/offsets", np.array([0, 29, 38, 999]), NO_RISE.format(45)),
+        ("text/prompt/offsets", np.array([1, 2, 47]), NO_RISE.format(47)),
+        ("clips/prompt_row", np.array([0, 0, 2], "i4"), ROW),
+        ("clips/prompt_row", np.array([0, 0, -1], "i4"), ROW),
+        ("clips/position", np.array([0, -1, 2], "i4"), "has a negative place in it"),
+    ],
+)
+def test_values_that_contradict_other_arrays(path, name, values, message):
+    rebuild(path, arrays={name: values})
+    if name in READ_AT_ONCE:
+        refused(path, f"/{name} {message}; {REMEDY}")
+    else:
+        refused_when_read(path, name, f"/{name} {message}; {REMEDY}")
+
+
+def test_frames_and_tokens_of_another_number_than_the_offsets_say(path):
+    refused(rebuild(path, arrays={"audio/frames": np.zeros((9, 3), "f2")}), f"/audio/offsets {NO_RISE.format(9)}")
+    again = rebuild(path, arrays={"audio/frames": np.zeros((10, 3), "f2"), "text/tokens": np.zeros((5, 2), "f2")})
+    refused_when_read(again, "text/offsets", f"/text/offsets {NO_RISE.format(5)}; {REMEDY}")
+
+
+def test_skipped_clips_without_even_a_first_offset(path):
+    none = {f"skipped/{name}/offsets": np.empty(0, int) for name in ("id", "reason")}
+    refused(rebuild(path, arrays=none), f"/skipped/id/offsets {NO_RISE.format(11)}; {REMEDY}")
+
+
+def test_an_id_twice(path):
+    with h5py.File(path, "r") as file:
+        names = file["clips/id/bytes"][()].tobytes()
+    twice = names.replace("clip é".encode(), b"").replace(b"S002_P099", b"S002_P099S002_P099")
+    changed = {"clips/id/bytes": np.frombuffer(twice, "u1"), "clips/id/offsets": np.array([0, 29, 38, 47])}
+    file = CacheFile(rebuild(path, arrays=changed))
+    for read in (lambda: file.ids, lambda: file.clip(0), lambda: file.read_frames(0)):
+        with pytest.raises(CacheError, match=re.escape(f"{path}: an id is in it twice; {REMEDY}")):
+            read()
 
 
 def test_text_that_is_not_utf8(path):
@@ -248,17 +420,88 @@ def test_text_that_is_not_utf8(path):
         _ = file.ids
 
 
-@pytest.mark.parametrize("name", ["clips/mi", "clips/prompt_row", "audio/valid_frames", "skipped/reason/bytes"])
-def test_index_changed_in_place(path, name):
-    with h5py.File(path, "r+") as file:
-        file[name][0] = file[name][0] + 1 if name != "clips/mi" else 4.9
-    refused(path, f"the index does not match its hash; {REMEDY}")
+def flip_first_byte(path, name):
+    with h5py.File(path, "r") as file:
+        place = file[name].id.get_offset()
+    raw = bytearray(path.read_bytes())
+    raw[place] ^= 1
+    path.write_bytes(raw)
 
 
-def test_provenance_changed_in_place(path):
+@pytest.mark.parametrize("name", sorted(COLUMNS))
+def test_column_changed_in_place(path, name):
+    """It is named, when it is read; what does not need it goes on."""
+    before = {other: CacheFile(path).column(other) for other in COLUMNS}
+    flip_first_byte(path, name)
+    message = f"the index does not match its hash (/{name}); {REMEDY}"
+    if name in READ_AT_ONCE:
+        refused(path, message)
+    else:
+        refused_when_read(path, name, message)
+        file = CacheFile(path)
+        for other in set(COLUMNS) - {name}:
+            np.testing.assert_array_equal(file.column(other), before[other], strict=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "reads"),
+    [
+        ("clips/id/bytes", lambda file: file.read_frames(0)),
+        ("clips/feature_hash", lambda file: file.read_frames(0)),
+        ("clips/padding_hash", lambda file: file.read_frames(0, padding=True)),
+        ("clips/prompt_row", lambda file: file.prompt_row(0)),
+        ("clips/mi", lambda file: file.clip(0)),
+        ("clips/position", lambda file: file.clip(0)),
+        ("text/prompt/offsets", lambda file: file.prompts),
+        ("text/feature_hash", lambda file: file.read_prompt(0)),
+        ("text/offsets", lambda file: file.read_prompt(0)),
+    ],
+)
+def test_a_changed_column_is_never_used(path, name, reads):
+    flip_first_byte(path, name)
+    file = CacheFile(path)
+    for _ in range(2):  # the second time, too
+        with pytest.raises(CacheError, match=re.escape(f"the index does not match its hash (/{name}); {REMEDY}")):
+            reads(file)
+
+
+def test_a_column_whose_hash_is_not_recorded(path):
+    with h5py.File(path, "r") as file:
+        hashes = json.loads(file.attrs["columns_json"])
+    del hashes["clips/mi"], hashes["clips/ta"]
+    rebuild(path, attributes={"columns_json": np.bytes_(json.dumps(hashes))})
+    refused_when_read(path, "clips/mi", f"the index does not match its hash (/clips/mi); {REMEDY}")
+
+
+def test_columns_are_read_when_they_are_first_asked_for_and_once(path, monkeypatch):
+    reads = []
+    preadv = os.preadv
+    monkeypatch.setattr(os, "preadv", lambda *arguments: reads.append(arguments[2]) or preadv(*arguments))
+    file = CacheFile(path)
+    assert len(reads) == len(READ_AT_ONCE)
+    assert file.column("clips/mi") is file.column("clips/mi")
+    assert len(reads) == len(READ_AT_ONCE) + 1
+    with pytest.raises(ValueError, match="read-only"):
+        file.column("clips/mi")[0] = 5
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("provenance_json", np.bytes_(json.dumps({"audio_encoder": {"untrained": False}}))),
+        ("list_length", np.int64(4)),
+        ("list_hash", np.bytes_(b"1" * 32)),
+        ("complete", np.int64(0)),
+        ("layers", np.bytes_(b"11")),
+        ("split", np.bytes_(b"dev")),
+        ("columns_json", np.bytes_(b"{}")),
+        ("index_hash", np.bytes_(b"1" * 32)),
+    ],
+)
+def test_attribute_changed_in_place(path, name, value):
     with h5py.File(path, "r+") as file:
-        file.attrs["provenance_json"] = np.bytes_(json.dumps({"audio_encoder": {"untrained": False}}).encode())
-    refused(path, f"the index does not match its hash; {REMEDY}")
+        file.attrs[name] = value
+    refused(path, f"the index does not match its hash (attributes); {REMEDY}")
 
 
 @pytest.mark.parametrize(
@@ -298,11 +541,21 @@ def test_flipped_bits_anywhere_are_seen_or_harmless(path, content_of):
     assert seen > 50  # the rest hit bytes that HDF5 does not use
 
 
-def test_a_refused_file_is_not_kept_open(path):
-    path.write_bytes(path.read_bytes()[:-1])
+@pytest.mark.parametrize("keep_open", [False, True])
+@pytest.mark.parametrize("damage", ["truncated", "column", "shape", "missing"])
+def test_a_refused_file_is_not_kept_open(path, damage, keep_open):
+    if damage == "truncated":
+        path.write_bytes(path.read_bytes()[:-1])
+    elif damage == "column":
+        flip_first_byte(path, "audio/valid_frames")
+    elif damage == "shape":
+        rebuild(path, arrays={"clips/ta": np.zeros(2)})
+    else:
+        path.unlink()
     before = len(list(OPEN.iterdir()))
     for _ in range(5):
-        refused(path, "cannot be read as a cache file")
+        with pytest.raises(CacheError):
+            CacheFile(path, keep_open=keep_open)
     assert len(list(OPEN.iterdir())) == before
 
 

@@ -1,8 +1,10 @@
+import errno
 import os
 import pickle
 import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -21,11 +23,11 @@ def test_frames_go_into_a_buffer_of_the_caller(sample, path):
     buffer = np.full((7, 3), 9, "f2")
     found = file.read_frames(0, buffer, padding=True)
     assert np.shares_memory(found, buffer)
-    np.testing.assert_array_equal(found, sample.frames[0], strict=True)
+    np.testing.assert_array_equal(found, sample.frames[0][0], strict=True)
     np.testing.assert_array_equal(buffer[5:], 9)
     found = file.read_frames(0, buffer)
-    np.testing.assert_array_equal(found, sample.frames[0][:3], strict=True)
-    np.testing.assert_array_equal(buffer[:5], sample.frames[0])
+    np.testing.assert_array_equal(found, sample.frames[0][0, :3], strict=True)
+    np.testing.assert_array_equal(buffer[:5], sample.frames[0][0])
 
 
 @pytest.mark.parametrize(
@@ -44,23 +46,103 @@ def test_another_buffer_is_refused(path, buffer, found):
         CacheFile(path).read_frames(0, buffer, padding=True)
 
 
+def test_one_of_several_layers_is_named(sample, tmp_path):
+    path = sample.with_layers(0, 6, 12).write(tmp_path / "train.h5")
+    file, reader = CacheFile(path), CacheReader(tmp_path, "train")
+    assert file.header.layers == reader.layers == (0, 6, 12)
+    for which, layer in enumerate((0, 6, 12)):
+        for source in (file, reader):
+            np.testing.assert_array_equal(source.read_frames(0, layer=layer), sample.frames[0][which, :3], strict=True)
+    for source in (file, reader):
+        with pytest.raises(CacheError, match=r"train\.h5: no layer was named; stored are 0, 6, 12$"):
+            source.read_frames(0)
+        with pytest.raises(CacheError, match=r"train\.h5: no layer 5 in it; stored are 0, 6, 12$"):
+            source.read_frames(0, layer=5)
+
+
+def test_the_only_layer_need_not_be_named(sample, path):
+    file = CacheFile(path)
+    for layer in (None, 12):
+        np.testing.assert_array_equal(file.read_frames(0, layer=layer), sample.frames[0][0, :3], strict=True)
+    with pytest.raises(CacheError, match=r"train\.h5: no layer 11 in it; stored are 12$"):
+        file.read_frames(0, layer=11)
+
+
+def test_damage_in_one_of_several_layers(sample, tmp_path):
+    path = sample.with_layers(0, 6, 12).write(tmp_path / "train.h5")
+    with h5py.File(path, "r") as file:
+        place = file["audio/frames_6"].id.get_offset()
+    raw = bytearray(path.read_bytes())
+    raw[place] ^= 1
+    path.write_bytes(raw)
+    file = CacheFile(path)
+    with pytest.raises(
+        CacheError, match="clip audiomos2025-track1-S001_P001: the stored frames do not match their has"
+    ):
+        file.read_frames(0, layer=6)
+    np.testing.assert_array_equal(file.read_frames(0, layer=12), sample.frames[0][2, :3], strict=True)
+    np.testing.assert_array_equal(file.read_frames(1, layer=6), sample.frames[1][1], strict=True)
+
+
 def truncate_in_the_features(path):
     with h5py.File(path, "r") as file:
         place = file["audio/frames"].id.get_offset()
     os.truncate(path, place + 4)
 
 
-@pytest.mark.parametrize("read_before", [False, True])
-def test_truncated_after_it_was_opened(path, read_before):
-    file = CacheFile(path)
-    if read_before:
-        file.read_frames(2)
+@pytest.mark.parametrize("keep_open", [False, True])
+def test_truncated_after_it_was_opened(path, keep_open):
+    """What was read before is known; everything else is missing, and named."""
+    file = CacheFile(path, keep_open=keep_open)
+    file.read_frames(2)
+    file.read_prompt(1)
     truncate_in_the_features(path)
     for index, clip_id in enumerate(file.ids):
-        with pytest.raises(CacheError, match=rf"train.h5, clip {clip_id}: the file ends before its features; the file"):
+        with pytest.raises(
+            CacheError, match=rf"train.h5, clip {clip_id}: the file ends before it; the file is damaged"
+        ):
             file.read_frames(index)
-    with pytest.raises(CacheError, match=r"prompt 'B': the file ends before its features"):
+    with pytest.raises(CacheError, match=r"prompt 'B': the file ends before it; the file is damaged"):
         file.read_prompt(1)
+    with pytest.raises(
+        CacheError, match=r"train.h5, /clips/padding_hash: the file ends before it; the file is damaged"
+    ):
+        file.column("clips/padding_hash")
+
+
+def test_truncated_before_the_first_read(path):
+    file = CacheFile(path)
+    truncate_in_the_features(path)
+    with pytest.raises(CacheError, match=r"train.h5, /clips/id/bytes: the file ends before it; the file is damaged or"):
+        file.read_frames(0)
+
+
+@pytest.mark.parametrize("keep_open", [False, True])
+def test_a_disk_that_fails_while_reading_is_named_with_the_clip(path, monkeypatch, keep_open):
+    file = CacheFile(path, keep_open=keep_open)
+    file.read_frames(0)
+
+    def preadv(_descriptor, _buffers, _position):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "preadv", preadv)
+    with pytest.raises(CacheError, match=r"train\.h5, clip S002_P099: cannot be read \(Input/output error\); the file"):
+        file.read_frames(1)
+    with pytest.raises(CacheError, match=r"train\.h5, /clips/mi: cannot be read \(Input/output error\); the file is"):
+        file.column("clips/mi")
+
+
+def test_a_file_that_is_gone_after_it_was_opened(path):
+    file = CacheFile(path)
+    path.unlink()
+    with pytest.raises(CacheError, match=r"train\.h5, /clips/mi: cannot be read \(No such file or directory\)"):
+        file.column("clips/mi")
+
+
+def test_reads_that_give_less_than_was_asked_for_go_on(path, content_of, monkeypatch):
+    before, preadv = content_of(path), os.preadv
+    monkeypatch.setattr(os, "preadv", lambda descriptor, buffers, at: preadv(descriptor, [buffers[0][:7]], at))
+    assert content_of(path) == before
 
 
 def test_replaced_before_the_first_read(sample, path, tmp_path):
@@ -97,7 +179,7 @@ def test_pickled(sample, path, kind, after_reading):
         source.read_frames(0)
     copy = pickle.loads(pickle.dumps(source))
     del source  # closes its descriptor, not the copy's
-    np.testing.assert_array_equal(copy.read_frames(2), sample.frames[2], strict=True)
+    np.testing.assert_array_equal(copy.read_frames(2), sample.frames[2][0], strict=True)
     assert copy.ids[2] == "clip é"
 
 
@@ -117,7 +199,7 @@ def test_forked(sample, path, kind):
         finally:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    np.testing.assert_array_equal(source.read_frames(1), sample.frames[1], strict=True)
+    np.testing.assert_array_equal(source.read_frames(1), sample.frames[1][0], strict=True)
 
 
 def test_read_from_several_threads(sample, path):
@@ -134,6 +216,32 @@ def test_no_descriptor_is_kept_open(path):
     assert len(list(OPEN.iterdir())) == before
 
 
+def test_a_reader_keeps_one_descriptor_a_file_while_it_lives(path):
+    before = len(list(OPEN.iterdir()))
+    reader = CacheReader(path.parent, "train")
+    reader.read_frames(0)
+    copy = pickle.loads(pickle.dumps(reader))
+    copy.read_frames(0)
+    assert len(list(OPEN.iterdir())) == before + 2
+    del reader
+    assert len(list(OPEN.iterdir())) == before + 1
+    assert copy.ids[2] == "clip é"
+    del copy
+    assert len(list(OPEN.iterdir())) == before
+
+
+def test_a_reader_reads_on_what_was_replaced(sample, path, tmp_path, content_of):
+    """A training is not disturbed by an extraction that adds clips."""
+    reader = CacheReader(path.parent, "train")
+    before = content_of(path)
+    sample.clips, sample.frames = sample.clips[:1], sample.frames[:1]
+    sample.write(tmp_path / "new.h5").replace(path)
+    found = [reader.read_frames(i, padding=True).tobytes() for i in range(3)]
+    assert found == before[2]
+    assert reader.ids[2] == "clip é"
+    assert len(CacheReader(path.parent, "train")) == 1
+
+
 def test_reader_gives_columns_and_rows(sample, path):
     reader = CacheReader(path.parent, "train")
     assert len(reader) == 3
@@ -144,6 +252,7 @@ def test_reader_gives_columns_and_rows(sample, path):
     np.testing.assert_array_equal(reader.valid_frames, [3, 1, 4])
     np.testing.assert_array_equal(reader.frames, [5, 1, 4])
     assert (reader.audio_dim, reader.text_dim, reader.dtype) == (3, 2, np.dtype("f2"))
+    assert (reader.layers, reader.split_hash) == ((12,), "")
     assert reader.fingerprint == sample.header.fingerprint
     assert reader.provenance == sample.header.provenance
     assert reader.skipped == sample.header.skipped
@@ -153,6 +262,15 @@ def test_reader_gives_columns_and_rows(sample, path):
     for index in (-1, 3):
         with pytest.raises(IndexError, match=f"clip {index} of 3"):
             reader.read_frames(index)
+
+
+def test_a_clip_in_two_files_of_a_split(sample, tmp_path):
+    for index in range(2):
+        sample.header = replace(sample.header, file_index=index, file_count=2)
+        sample.write(tmp_path / f"train-0000{index}.h5")
+    reader = CacheReader(tmp_path, "train")
+    with pytest.raises(CacheError, match=r"split 'train' has a clip in two of its files; extract it again$"):
+        _ = reader.ids
 
 
 def test_no_such_split(path):

@@ -36,8 +36,10 @@ def test_a_number_that_json_does_not_have():
 def test_another_fingerprint_names_the_first_difference(change, difference):
     expected, other = Fingerprint.of(FIELDS), Fingerprint.of(FIELDS | change)
     message = (
-        f"train.h5: fingerprint {other.digest}, expected {expected.digest}; first difference: {difference}; mend it"
+        f"train.h5: fingerprint {other.digest}, expected {expected.digest}; first difference: {difference}; mend it\n"
+        f"  found:    {other.json}\n"
+        f"  expected: {expected.json}"
     )
-    with pytest.raises(CacheError, match=re.escape(message)):
+    with pytest.raises(CacheError, match=f"^{re.escape(message)}$"):
         other.require(expected, "train.h5", "mend it")
     other.require(Fingerprint.of(FIELDS | change), "train.h5", "mend it")

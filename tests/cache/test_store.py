@@ -1,47 +1,12 @@
 import errno
 import os
-import re
-import subprocess
-import sys
+import socket
 
 import pytest
+import xxhash
 
-from audiomos_cache.cache import store
+from audiomos_cache.cache import Shard, store
 from audiomos_cache.errors import CacheError
-
-HOLDER = """
-import sys
-from pathlib import Path
-from audiomos_cache.cache.store import locked
-with locked(Path(sys.argv[1]), "train"):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
-
-
-def test_second_writer_is_refused_with_the_name_of_the_first(tmp_path):
-    with store.locked(tmp_path / "cache", "train"):
-        message = rf"cache: split 'train' is being written by process {os.getpid()} on \S+ since [-\d]+ [:\d]+; wait"
-        with pytest.raises(CacheError, match=message), store.locked(tmp_path / "cache", "train"):
-            pytest.fail("two writers")
-        with store.locked(tmp_path / "cache", "dev"):
-            pass
-    with store.locked(tmp_path / "cache", "train"):
-        pass
-
-
-def test_second_process_is_refused_until_the_first_dies(tmp_path):
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as holder:
-        assert holder.stdout.readline() == "held\n"
-        written = (tmp_path / "train.lock").read_bytes()
-        with pytest.raises(CacheError, match=f"by process {holder.pid} on"), store.locked(tmp_path, "train"):
-            pytest.fail("two writers")
-        assert (tmp_path / "train.lock").read_bytes() == written
-        holder.kill()
-    with store.locked(tmp_path, "train"):
-        assert f"process {os.getpid()} on" in (tmp_path / "train.lock").read_text()
 
 
 def test_publish_never_overwrites(tmp_path):
@@ -73,22 +38,88 @@ def test_publish_where_the_filesystem_has_no_hard_links(tmp_path, monkeypatch):
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("train.h5", "new")]
 
 
+def files_in(folder):
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def make_files(folder, names):
+    (folder / "train.parts").mkdir()
+    for name in names:
+        (folder / name).write_text("")
+
+
+def test_a_temporary_is_of_one_process(tmp_path):
+    process = f"{socket.gethostname()}-{os.getpid()}"
+    final = tmp_path / "train.h5"
+    assert store.temporary_path(final) == tmp_path / f"train.h5.whole.{process}.part"
+    assert store.temporary_path(final, Shard(2, 4)) == tmp_path / f"train.h5.2-of-4.{process}.part"
+
+
+def test_a_part_of_the_same_clips_has_the_same_name(tmp_path):
+    name = xxhash.xxh3_128_hexdigest(b"a\nb")
+    assert store.part_path(tmp_path, "train", ["a", "b"]) == tmp_path / "train.parts" / f"{name}.h5"
+    names = {store.part_path(tmp_path, "train", ids) for ids in (["a", "b"], ["b", "a"], ["a"], [])}
+    assert len(names) == 4
+
+
 def test_what_was_half_written_is_removed_and_nothing_else(tmp_path):
-    (tmp_path / "train.parts").mkdir()
-    half = ["train.h5.part", "train-00003.h5.part", "train.parts/0123.part"]
+    half = [
+        "train.h5.whole.host-12.part",
+        "train-00003.h5.whole.host-12.part",
+        "train.parts/0123.h5.whole.host-12.part",
+        "train.parts/0123.h5.1-of-2.other-7.part",
+    ]
     others = [
         "train.h5",
         "train.lock",
-        "train2.h5.part",  # of another split, which another process may be writing
-        "train-extra.h5.part",
+        "train.h5.damaged",
+        "train2.h5.whole.host-12.part",  # of another split, which another process may be writing
+        "train-extra.h5.whole.host-12.part",
         "train.parts/0123.h5",
-        "dev.h5.part",
+        "train.parts/0123.h5.damaged",
+        "dev.h5.whole.host-12.part",
     ]
-    for name in half + others:
-        (tmp_path / name).write_text("")
+    make_files(tmp_path, half + others)
     store.clear_temporaries(tmp_path, "train")
-    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
-    assert left == set(others)
+    assert files_in(tmp_path) == set(others)
+
+
+def test_a_shard_removes_what_it_left_half_written_itself(tmp_path):
+    half = ["train.parts/0123.h5.1-of-2.host-12.part", "train.parts/4567.h5.1-of-2.other-7.part"]
+    others = [
+        "train.parts/0123.h5.2-of-2.host-13.part",  # being written
+        "train.parts/0123.h5.11-of-2.host-13.part",
+        "train.parts/0123.h5.1-of-20.host-13.part",
+        "train.parts/89ab.h5",
+        "train.h5.whole.host-12.part",
+    ]
+    make_files(tmp_path, half + others)
+    store.clear_temporaries(tmp_path, "train", Shard(1, 2))
+    assert files_in(tmp_path) == set(others)
+
+
+def test_clearing_where_nothing_is(tmp_path):
+    for shard in (None, Shard(1, 2)):
+        store.clear_temporaries(tmp_path, "train", shard)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_published_file_becomes_a_part(tmp_path):
+    (tmp_path / "train.h5").write_text("content")
+    store.make_part(tmp_path / "train.h5", "train", ["a", "b"])
+    name = xxhash.xxh3_128_hexdigest(b"a\nb")
+    assert files_in(tmp_path) == {f"train.parts/{name}.h5"}
+    assert [path.read_text() for path in store.part_files(tmp_path, "train")] == ["content"]
+
+
+def test_what_is_set_aside_is_no_file_of_the_split_any_more(tmp_path):
+    make_files(tmp_path, ["train.h5", "train.parts/0123.h5"])
+    for path in (tmp_path / "train.h5", tmp_path / "train.parts" / "0123.h5"):
+        store.set_aside(path)
+    assert files_in(tmp_path) == {"train.h5.damaged", "train.parts/0123.h5.damaged"}
+    assert store.all_names(tmp_path) == store.part_files(tmp_path, "train") == store.every_file(tmp_path, "train") == []
+    store.remove_parts(tmp_path, "train")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_files_and_names_of_splits(tmp_path):
@@ -101,19 +132,26 @@ def test_files_and_names_of_splits(tmp_path):
     assert store.split_names(tmp_path / "none") == []
 
 
+def test_names_of_unfinished_splits(tmp_path):
+    make_files(tmp_path, ["dev.h5", "train.parts/0123.h5"])
+    for name, content in (("test.parts", "0123.h5.whole.host-12.part"), ("dev.parts", "4567.h5"), ("eval.parts", None)):
+        (tmp_path / name).mkdir()
+        if content:
+            (tmp_path / name / content).write_text("")
+    assert store.unfinished_names(tmp_path) == ["dev", "train"]
+    assert store.split_names(tmp_path) == ["dev"]
+    assert store.all_names(tmp_path) == ["dev", "train"]
+    assert store.all_names(tmp_path / "none") == []
+
+
+def test_names_of_the_files_of_a_split():
+    assert store.file_names("train", 1) == ["train.h5"]
+    assert store.file_names("train", 3) == ["train-00000.h5", "train-00001.h5", "train-00002.h5"]
+
+
 def test_remove_split_takes_its_files_and_parts_alone(tmp_path):
-    (tmp_path / "train.parts").mkdir()
-    others = ["dev.h5", "train-extra.h5", "train.lock"]
-    for name in ("train.h5", "train-00000.h5", "train.parts/a.h5", *others):
-        (tmp_path / name).write_text("")
+    others = ["dev.h5", "train-extra.h5", "train.lock", "train-extra.h5.damaged", "dev.h5.damaged"]
+    make_files(tmp_path, ["train.h5", "train-00000.h5", "train.parts/a.h5", "train.parts/b.h5.damaged",
+                          "train.h5.damaged", "train-00001.h5.damaged", *others])  # fmt: skip
     store.remove_split(tmp_path, "train")
     assert {path.name for path in tmp_path.iterdir()} == set(others)
-
-
-def test_a_cache_that_cannot_be_made(tmp_path):
-    (tmp_path / "cache").write_text("a file")
-    with (
-        pytest.raises(FileExistsError, match=re.escape(str(tmp_path / "cache"))),
-        store.locked(tmp_path / "cache", "a"),
-    ):
-        pytest.fail("locked a file")

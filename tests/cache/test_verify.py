@@ -1,15 +1,20 @@
+import errno
+import os
 import shutil
+from functools import partial
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from audiomos_cache.cache import CacheReader, store
 from audiomos_cache.cache.file import CacheFile
-from audiomos_cache.cache.verify import verify_file
+from audiomos_cache.cache.verify import verify_file, verify_split
 from audiomos_cache.cli import main
-from audiomos_cache.extraction import ExtractionOptions, extract_split
+from audiomos_cache.errors import CacheError
+from audiomos_cache.extraction import ExtractionOptions, extract_split, split
 from audiomos_cache.testing import FakeAudioEncoder, FakeTextEncoder
 from tests.training.conftest import make_clips
 
@@ -59,7 +64,7 @@ def test_every_damaged_item_is_listed_by_name(made) -> None:
     assert len(report.damaged) == 3
     assert [f"clip {ids[3]}:" in line or f"clip {ids[7]}:" in line for line in report.damaged] == [False, True, True]
     assert f"prompt {tokens.text!r}" in report.damaged[0]
-    rows = CacheFile(path).arrays["clips/prompt_row"]
+    rows = CacheFile(path).column("clips/prompt_row")
     assert report.whole == [i for i in range(12) if i not in (3, 7) and rows[i] != longest]
 
 
@@ -73,6 +78,80 @@ def test_verify_exits_1_and_names_the_clip(made) -> None:
     assert "train: 11 clips whole, 1 items damaged" in result.stdout
     assert "clip S001_train005: the stored frames do not match their hash" in result.stdout
     assert "1 damaged items; extract with --repair encodes only what was lost" in result.stderr
+
+
+def test_what_the_disk_does_not_give_back_is_damaged_and_the_rest_is_whole(made, monkeypatch) -> None:
+    clips, cache = made
+    path = cache / "train.h5"
+    before, bad = path.read_bytes(), offset_of_clip(path, 5)
+    preadv = os.preadv
+
+    def failing(descriptor, buffers, position):
+        if position == bad and "part" not in os.readlink(f"/proc/self/fd/{descriptor}"):  # noqa: PTH115
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return preadv(descriptor, buffers, position)
+
+    audio = FakeAudioEncoder()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "preadv", failing)
+        report = verify_file(path)
+        assert report.whole == [i for i in range(12) if i != 5]
+        [line] = report.damaged
+        assert "train.h5, clip S001_train005: cannot be read (Input/output error); the file is damaged" in line
+        summary = extract_split(clips, cache, audio, FakeTextEncoder(), REPAIR)
+    assert (audio.encoded, summary.damaged) == (1, [line])
+    assert path.read_bytes() == before
+
+
+def test_every_column_is_read(made) -> None:
+    """Those that no training needs, too."""
+    _, cache = made
+    path = cache / "train.h5"
+    with h5py.File(path, "r") as file:
+        flip(path, file["clips/position"].id.get_offset())
+    report = verify_file(path)
+    assert (report.file, report.whole) == (None, [])
+    [line] = report.damaged
+    assert "train.h5: the index does not match its hash (/clips/position)" in line
+
+
+def test_parts_are_verified_and_repaired_too(tmp_path) -> None:
+    clips, cache = make_clips(tmp_path, "train", 12, 0), tmp_path / "cache"
+
+    class Interrupted(FakeAudioEncoder):
+        def encode(self, waveforms):
+            if self.encoded == 8:
+                raise KeyboardInterrupt
+            return super().encode(waveforms)
+
+    with pytest.raises(KeyboardInterrupt):
+        extract_split(clips, cache, Interrupted(), FakeTextEncoder(), PAD)
+    result = CliRunner().invoke(main, ["verify", str(cache)])
+    assert (result.exit_code, result.stdout) == (0, "train: 8 clips whole, 0 items damaged\n")
+    [part] = store.part_files(cache, "train")
+    flip(part, offset_of_clip(part, 5))
+    result = CliRunner().invoke(main, ["verify", str(cache)])
+    assert result.exit_code == 1
+    assert "train: 7 clips whole, 1 items damaged" in result.stdout
+    audio = FakeAudioEncoder()
+    summary = extract_split(clips, cache, audio, FakeTextEncoder(), REPAIR)
+    assert (audio.encoded, len(summary.damaged)) == (5, 1)
+    extract_split(clips, tmp_path / "whole", FakeAudioEncoder(), FakeTextEncoder(), PAD)
+    assert (cache / "train.h5").read_bytes() == (tmp_path / "whole" / "train.h5").read_bytes()
+    assert sorted(p.name for p in cache.iterdir()) == ["train.h5", "train.lock"]
+
+
+def test_verify_of_a_split_that_lacks_a_file(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(split, "publish_split", partial(split.publish_split, bytes_per_file=600))
+    clips, cache = make_clips(tmp_path, "train", 12, 0), tmp_path / "cache"
+    files = extract_split(clips, cache, FakeAudioEncoder(), FakeTextEncoder(), PAD).files
+    assert [report.path for report in verify_split(cache, "train")] == files
+    assert len(files) == 3
+    files[1].unlink()
+    with pytest.raises(CacheError, match=r"split 'train' has files \[0, 2\] of 3; a file is missing or was renamed"):
+        verify_split(cache, "train")
+    with pytest.raises(CacheError, match="no split 'dev'; splits there: train"):
+        verify_split(cache, "dev")
 
 
 @pytest.mark.parametrize("where", ["clip", "index", "cut"])
@@ -157,3 +236,27 @@ def test_a_repair_killed_while_it_saves_whole_clips_can_be_repeated(made, monkey
     extract_split(clips, cache, audio, FakeTextEncoder(), REPAIR)
     assert audio.encoded == 1
     assert path.read_bytes() == before
+
+
+def test_repair_refuses_a_file_of_another_format_version_and_leaves_it(made) -> None:
+    """It is whole: a newer version of this package can read it."""
+    clips, cache = made
+    path = cache / "train.h5"
+    with h5py.File(path, "r+") as file:
+        file.attrs["format_version"] = np.int64(99)
+    before = path.read_bytes()
+    with pytest.raises(CacheError, match=r"train\.h5: cache format 99, this version reads 2; install audiomos-cache"):
+        extract_split(clips, cache, FakeAudioEncoder(), FakeTextEncoder(), REPAIR)
+    assert path.read_bytes() == before
+    assert sorted(p.name for p in cache.iterdir()) == ["train.h5", "train.lock"]
+
+
+def test_repair_refuses_a_cache_of_another_fingerprint_and_leaves_it(made) -> None:
+    clips, cache = made
+    path = cache / "train.h5"
+    flip(path, offset_of_clip(path, 5))
+    before = path.read_bytes()
+    with pytest.raises(CacheError, match=r"first difference: audio_encoder\.dim is 4, expected 3; repair with the opt"):
+        extract_split(clips, cache, FakeAudioEncoder(dim=3), FakeTextEncoder(), REPAIR)
+    assert path.read_bytes() == before
+    assert sorted(p.name for p in cache.iterdir()) == ["train.h5", "train.lock"]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +18,11 @@ from click.testing import CliRunner
 from audiomos_cache import encoders
 from audiomos_cache.cache import CacheReader
 from audiomos_cache.cli import main
+from audiomos_cache.errors import CacheError
+from audiomos_cache.extraction import plan, split
 from audiomos_cache.testing import FakeAudioEncoder, FakeTextEncoder, make_dataset
+
+PLAN = "{}: 8 of 8 clips to encode, 0.0 MB when finished; up to 0.0 MB more on the disk meanwhile, 5.0 GB free"
 
 # Imports once, then runs our command line in a new process for each line of arguments that it reads. Encoding is
 # slow, and every clip a part, so that a signal finds the extraction at work. Nothing may be computed before the
@@ -77,6 +82,13 @@ def fail_after_notices(*arguments):
     return line
 
 
+def fail_with_lines(*arguments):
+    """Run a command that must end with our error, and give all lines of it and before it."""
+    result = CliRunner().invoke(main, list(map(str, arguments)), catch_exceptions=False)
+    assert (result.exit_code, result.stdout) == (1, ""), result.output
+    return result.stderr.splitlines()
+
+
 def misuse(*arguments):
     """Run a command that is not used as it should be, and give the last line."""
     result = CliRunner().invoke(main, list(map(str, arguments)), catch_exceptions=False)
@@ -87,6 +99,12 @@ def misuse(*arguments):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     return make_dataset(tmp_path_factory.mktemp("music") / "data", prompts=3, seconds=(0.5, 1.0))
+
+
+@pytest.fixture
+def disk(monkeypatch):
+    """A disk of 5 GB."""
+    monkeypatch.setattr(plan.shutil, "disk_usage", lambda _path: SimpleNamespace(free=5 * 10**9))
 
 
 @pytest.fixture
@@ -151,8 +169,10 @@ def test_interrupted_then_killed_three_times_it_ends_with_the_same_bytes(data, t
         os.kill(pid, signal.SIGINT)
         code, lines = processes.end("interrupted.log")
         assert code == 130
-        notices, (last,) = lines[:2], lines[2:]
+        notices, (planned, last) = lines[:2], lines[2:]
         assert [line.partition(":")[0] for line in notices] == ["muq-tiny is untrained", "roberta-tiny is untrained"]
+        megabytes = 8 * 50 * 128 * 2 / 1e6  # clips, frames, width, bytes
+        assert planned.startswith(f"train: 8 of 8 clips to encode, {megabytes:.1f} MB when finished; up to ")
         assert last.startswith("Interrupted. What was finished is kept")
 
         for _ in range(3):
@@ -179,6 +199,7 @@ def test_interrupted_then_killed_three_times_it_ends_with_the_same_bytes(data, t
     assert all(12 <= len(rows) <= 26 and np.isfinite(rows).all() and rows.std() > 0.1 for rows in frames)
 
 
+@pytest.mark.usefixtures("disk")
 def test_all_splits_with_a_line_each_on_stdout(data, tmp_path, fakes):
     cache = tmp_path / "cache"
     result = run("extract", "--data", data, "--cache", cache, "--pad-to", "none")
@@ -187,7 +208,7 @@ def test_all_splits_with_a_line_each_on_stdout(data, tmp_path, fakes):
     assert result.stderr.splitlines() == [
         "fake-audio is untrained: shows that the pipeline works, not how good MuQ is",
         "fake-text is untrained: shows that the pipeline works, not how good MuQ is",
-        *(f"extract {split}: 8 of 8 clips, 0 s" for split in splits),
+        *(line for split in splits for line in (PLAN.format(split), f"extract {split}: 8 of 8 clips, 0 s")),
     ]
     rows = [line.split(",") for line in (data / "sets" / "dev_mos_list.txt").read_text().splitlines()]
     reader = CacheReader(cache, "dev")
@@ -233,7 +254,7 @@ def test_skipped_clips_and_warnings(tmp_path):
     assert result.stdout.splitlines()[-1] == f"skipped in all: d: {reason}"
 
 
-@pytest.mark.usefixtures("fakes")
+@pytest.mark.usefixtures("fakes", "disk")
 def test_inspect(data, tmp_path):
     cache = tmp_path / "cache"
     run("extract", "--data", data, "--cache", cache, "--split", "dev", "--split", "eval")
@@ -245,11 +266,14 @@ def test_inspect(data, tmp_path):
     assert described["fingerprint"] == reader.fingerprint.digest
     assert described["fingerprint_fields"]["audio_encoder"]["class"] == "FakeAudioEncoder"
     assert described["encoders"]["text_encoder"]["name"] == "fake-text"
+    assert described["layers"] == [0]
     assert list(described["splits"]) == ["dev", "eval"]
     dev = described["splits"]["dev"]
     assert dev.pop("hours") == pytest.approx(seconds / 3600)
     assert dev == {
+        "complete": True,
         "clips": 8,
+        "of": 8,
         "systems": 8,
         "prompts": len({reader.prompt(i) for i in range(8)}),
         "labelled": 8,
@@ -264,25 +288,84 @@ def test_inspect(data, tmp_path):
     cells = {row[0]: row[1:] for row in ([cell.strip() for cell in line.split("│")[1:-1]] for line in lines) if row}
     megabytes = f"{(cache / 'dev.h5').stat().st_size / 1e6:.1f}"
     assert cells["dev"] == ["8", "8", str(dev["prompts"]), f"{seconds / 3600:.2f}", "8", "0", "1", megabytes]
-    assert [line.split(":")[0] for line in lines[-2:]] == ["audio_encoder", "text_encoder"]
+    assert [line.split(":")[0] for line in lines[-2:]] == ["audio_encoder (layers 0)", "text_encoder"]
     assert "untrained" in lines[-2]
 
 
+@pytest.mark.usefixtures("fakes")
+def test_inspect_of_an_unfinished_split(tmp_path, monkeypatch):
+    path = manifest(tmp_path / "data", "a.wav,slow,3,4\nb.wav,fast,,\nc.wav,sad,1,1\nd.wav,happy,5,5\n")
+    options = ("--data", path, "--cache", tmp_path / "cache", "--pad-to", "1", "--on-error", "skip", "--batch-size", 2)
+    monkeypatch.setattr(split, "publish_split", lambda *_: (_ for _ in ()).throw(CacheError("killed")))
+    assert fail_with_lines("extract", *options)[-1] == "Error: killed"
+    reason = f"{tmp_path}/data/d.wav: no such file; add it, or take it from the list"
+    described = json.loads(run("inspect", tmp_path / "cache", "--json").stdout)["splits"]["all"]
+    (part,) = (tmp_path / "cache" / "all.parts").iterdir()
+    assert {key: described[key] for key in ("complete", "clips", "of", "labelled", "skipped", "files")} == {
+        "complete": False,
+        "clips": 3,
+        "of": 4,
+        "labelled": 2,
+        "skipped": [["d", reason]],
+        "files": [str(part)],
+    }
+    lines = run("inspect", tmp_path / "cache").stdout.splitlines()
+    assert lines[-4] == "all: unfinished, 3 of 4 clips are done"
+    assert lines[-1] == f"skipped in all: d: {reason}"
+
+
+@pytest.mark.usefixtures("fakes", "disk")
+def test_a_dry_run_writes_nothing(data, tmp_path, fakes):
+    cache = tmp_path / "cache"
+    options = ("--data", data, "--cache", cache, "--split", "dev", "--split", "train")
+    result = run("extract", *options, "--dry-run")
+    lines = result.stdout.splitlines()
+    assert lines[:2] == [PLAN.format("train"), PLAN.format("dev")]
+    assert lines[2:] == ["about 0 s in all, as one batch of 4 clips tells"]
+    assert not cache.exists()
+    assert fakes[0].encoded == 4
+    run("extract", *options)
+    lines = run("extract", *options, "--dry-run").stdout.splitlines()
+    nothing = "0 of 8 clips to encode, 0.0 MB when finished; up to 0.0 MB more on the disk meanwhile, 5.0 GB free"
+    assert lines == [f"train: {nothing}", f"dev: {nothing}"]
+
+
+@pytest.mark.usefixtures("disk")
+def test_several_layers(data, tmp_path, monkeypatch):
+    asked = []
+
+    def load(*_names, layers, **_options):
+        asked.append(layers)
+        return FakeAudioEncoder(layers=(0, 2))
+
+    monkeypatch.setattr(encoders, "load_audio_encoder", load)
+    monkeypatch.setattr(encoders, "load_text_encoder", lambda *_, **__: FakeTextEncoder())
+    cache = tmp_path / "cache"
+    run("extract", "--data", data, "--cache", cache, "--split", "dev", "--layers", "0,-1")
+    assert asked == [(0, -1)]
+    assert CacheReader(cache, "dev").layers == (0, 2)
+    assert json.loads(run("inspect", cache, "--json").stdout)["layers"] == [0, 2]
+    assert any(line.startswith("audio_encoder (layers 0, 2): ") for line in run("inspect", cache).stdout.splitlines())
+
+
 def test_inspect_without_a_cache(tmp_path):
-    assert fail("inspect", tmp_path) == f"Error: {tmp_path}: no finished split in it; run extract first"
-    assert fail("inspect", tmp_path / "none", "--json").endswith("/none: no finished split in it; run extract first")
+    assert fail("inspect", tmp_path) == f"Error: {tmp_path}: no split in it; run extract first"
+    assert fail("inspect", tmp_path / "none", "--json").endswith("/none: no split in it; run extract first")
     (tmp_path / "train.h5").write_text("not a cache")
     assert fail("inspect", tmp_path).startswith(f"Error: {tmp_path}/train.h5: cannot be read as a cache file (")
 
 
 @pytest.mark.usefixtures("fakes")
 def test_inspect_of_two_caches_in_one_folder(data, tmp_path):
-    for split, options in (("dev", ()), ("test", ("--dtype", "float32"))):
-        run("extract", "--data", data, "--cache", tmp_path / split, "--split", split, *options)
+    for name, options in (("dev", ()), ("test", ("--dtype", "float32"))):
+        run("extract", "--data", data, "--cache", tmp_path / name, "--split", name, *options)
     (tmp_path / "test" / "test.h5").rename(tmp_path / "dev" / "test.h5")
-    line = fail("inspect", tmp_path / "dev")
+    line, *forms = fail_with_lines("inspect", tmp_path / "dev")
     message = r"Error: .*/dev, split test: fingerprint .*: dtype is 'float32', expected 'float16'; extract both again"
     assert re.fullmatch(message, line)
+    found, expected = (json.loads(form.partition(": ")[2]) for form in forms)
+    assert (found["dtype"], expected["dtype"]) == ("float32", "float16")
+    assert {**found, "dtype": "float16"} == expected
 
 
 @pytest.mark.parametrize("command", ["extract", "inspect"])
@@ -326,7 +409,9 @@ def test_a_damaged_or_foreign_cache_is_one_line(data, tmp_path):
     options = ("--data", data, "--split", "dev", "--cache", tmp_path)
     run("extract", *options)
     audio = data / "wav" / f"{CacheReader(tmp_path, 'dev').ids[0]}.wav"
-    line = fail_after_notices("extract", *options, "--dtype", "float32")
+    _, _, line, found, expected = fail_with_lines("extract", *options, "--dtype", "float32")
+    assert '"dtype":"float16"' in found.removeprefix("  found:    ")
+    assert '"dtype":"float32"' in expected.removeprefix("  expected: ")
     assert re.fullmatch(
         r"Error: .*/dev.h5: fingerprint .* dtype is 'float16', expected 'float32'; give another.*", line
     )
@@ -352,6 +437,13 @@ def test_a_damaged_or_foreign_cache_is_one_line(data, tmp_path):
         (("--device", "tpu"), "'tpu' is not one of 'auto', 'cpu', 'cuda'"),
         (("--device", "cuda"), "--device cuda: PyTorch sees no CUDA device here; use --device cpu"),
         (("--batch", "3", "extra"), "No such option"),
+        (("--layers", "six"), "'six' is not a layer such as -1, nor several such as 6,9,12"),
+        (("--layers", "6,,9"), "'6,,9' is not a layer such as -1"),
+        (("--shard", "2"), "'2' is not I/N with I from 1 to N, such as 1/4"),
+        (("--shard", "0/4"), "'0/4' is not I/N"),
+        (("--shard", "5/4"), "'5/4' is not I/N"),
+        (("--shard", "1/4", "--overwrite"), "--shard goes with neither --overwrite nor --repair"),
+        (("--shard", "1/4", "--repair"), "--shard goes with neither --overwrite nor --repair"),
     ],
 )
 def test_wrong_usage(data, arguments, message, monkeypatch):
@@ -365,6 +457,6 @@ def test_wrong_usage_of_inspect():
 
 
 def test_debug_shows_the_traceback(tmp_path):
-    with pytest.raises(Exception, match="no finished split in it") as caught:
+    with pytest.raises(Exception, match="no split in it") as caught:
         CliRunner().invoke(main, ["--debug", "inspect", str(tmp_path)], catch_exceptions=False)
     assert type(caught.value).__name__ == "CacheError"

@@ -1,6 +1,7 @@
 import json
 import pickle
 import shutil
+from itertools import pairwise
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from transformers import Wav2Vec2ConformerConfig
 from transformers.models.wav2vec2_conformer.modeling_wav2vec2_conformer import Wav2Vec2ConformerEncoder
 
 from audiomos_cache.encoders import load_audio_encoder
-from audiomos_cache.errors import EncoderError
+from audiomos_cache.errors import ConfigError, EncoderError
 
 TRANSFORMERS_4 = int(transformers.__version__.split(".")[0]) < 5
 MEAN, STD = 7.25, 16.5
@@ -80,6 +81,11 @@ def encoder(saved):
     return load_audio_encoder(str(saved))
 
 
+@pytest.fixture(scope="session")
+def all_layers(saved):
+    return load_audio_encoder(str(saved), layers=range(4))
+
+
 def change_config(folder, **changes):
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
@@ -92,14 +98,19 @@ def change_weights(folder, change):
 
 
 @pytest.mark.skipif(not TRANSFORMERS_4, reason="muq 0.1.0's own forward runs on transformers 4 only")
-def test_frames_are_those_of_the_models_own_forward(original, encoder, noise):
-    with torch.no_grad():
-        expected = original(noise).last_hidden_state
-    assert torch.allclose(encoder.encode(noise), expected, atol=1e-5)
+def test_frames_are_those_of_the_models_own_forward(original, encoder, all_layers, noise):
+    with torch.inference_mode():
+        expected = original(noise, output_hidden_states=True)
+    assert torch.equal(encoder.encode(noise), expected.last_hidden_state[None])
+    assert torch.equal(all_layers.encode(noise), torch.stack(expected.hidden_states))
 
 
-def test_frames_are_those_of_the_published_recipe(saved, encoder, noise):
-    """Log-mel, two residual convolution blocks, conformer: each built here from the libraries' own classes."""
+@pytest.fixture(scope="session")
+def recipe(saved, noise):
+    """The published recipe, built from the libraries' own classes: what enters the conformer, and the conformer.
+
+    Log-mel, two residual convolution blocks, conformer.
+    """
     weights = load_file(saved / "model.safetensors")
 
     def part(module, prefix):
@@ -114,9 +125,102 @@ def test_frames_are_those_of_the_published_recipe(saved, encoder, noise):
     mel = torchaudio.transforms.MelSpectrogram(sample_rate=24_000, n_fft=2048, hop_length=240, n_mels=128)(noise)
     decibel = 10 * torch.log10(mel.clamp(min=1e-10))
     with torch.no_grad():
-        expected = conformer(conv((decibel[..., :-1] - MEAN) / STD)).last_hidden_state
+        return conv((decibel[..., :-1] - MEAN) / STD), conformer
+
+
+def test_frames_are_those_of_the_published_recipe(recipe, encoder, noise):
+    subsampled, conformer = recipe
+    with torch.no_grad():
+        expected = conformer(subsampled).last_hidden_state
     assert expected.shape == (3, 25, 32)
-    assert torch.allclose(encoder.encode(noise), expected, atol=1e-5)
+    assert torch.allclose(encoder.encode(noise), expected[None], atol=1e-5)
+
+
+def test_layers_are_those_of_the_conformer_run_layer_by_layer(recipe, all_layers, noise):
+    subsampled, conformer = recipe
+    expected = [subsampled]
+    with torch.no_grad():
+        positions = conformer.embed_positions(subsampled)
+        for layer in conformer.layers:
+            output = layer(expected[-1], relative_position_embeddings=positions)
+            expected.append(output[0] if TRANSFORMERS_4 else output)
+        expected[-1] = conformer.layer_norm(expected[-1])  # only the last passes it
+    frames = all_layers.encode(noise)
+    assert frames.shape == (4, 3, 25, 32) and frames.dtype == torch.float32
+    assert torch.allclose(frames, torch.stack(expected), atol=1e-5)
+    assert all((upper - lower).abs().mean() > 0.1 for lower, upper in pairwise(frames))
+
+
+@pytest.mark.parametrize(
+    ("asked", "given"), [((0,), [0]), ((2,), [2]), ((-1, 1), [1, 3]), ((3, 0, -2, 0), [0, 2, 3])], ids=str
+)
+def test_layers_come_in_ascending_order_and_once(saved, all_layers, noise, asked, given):
+    encoder = load_audio_encoder(str(saved), layers=asked)
+    assert encoder.layers == tuple(given)
+    assert torch.equal(encoder.encode(noise), all_layers.encode(noise)[given])
+
+
+def test_the_layers_are_part_of_the_identity(saved, encoder):
+    def identity(*layers):
+        return load_audio_encoder(str(saved), layers=layers).identity()
+
+    assert identity(-1) == identity(3) == identity(3, -1) == encoder.identity()
+    assert encoder.identity()["layers"] == "3"
+    several = identity(-1, 0, 2)
+    assert several["layers"] == "0,2,3"
+    assert {key for key, value in several.items() if value != encoder.identity()[key]} == {"layers"}
+
+
+def test_only_the_layers_asked_for_are_kept(saved, noise, monkeypatch):
+    """A hook keeps what enters its layer; the last hidden state needs none."""
+    hooked = []
+    register = torch.nn.Module.register_forward_pre_hook
+
+    def note_down(module, hook):
+        hooked.append(module)
+        return register(module, hook)
+
+    monkeypatch.setattr(torch.nn.Module, "register_forward_pre_hook", note_down)
+    load_audio_encoder(str(saved)).encode(noise)
+    assert hooked == []
+    encoder = load_audio_encoder(str(saved), layers=(0, 2, 3))
+    encoder.encode(noise)
+    assert hooked == [encoder._model.conformer.layers[0], encoder._model.conformer.layers[2]]
+
+
+def test_no_hook_stays_even_after_an_error(saved, noise, monkeypatch):
+    encoder = load_audio_encoder(str(saved), layers=range(4))
+    expected = encoder.encode(noise)
+
+    def fail(*_, **__):
+        # All hooks are there now: a test that finds none below has looked in the right place.
+        assert all(layer._forward_pre_hooks for layer in encoder._model.conformer.layers)
+        raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(encoder._model.conformer.layers[1], "forward", fail)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            encoder.encode(noise)
+    assert not any(module._forward_pre_hooks or module._forward_hooks for module in encoder._model.modules())
+    assert torch.equal(encoder.encode(noise), expected)
+
+
+def test_layers_are_checked_before_weights_are_loaded(folder, monkeypatch):
+    (folder / "model.safetensors").write_bytes(b"damaged")
+    monkeypatch.setattr("audiomos_cache.encoders.muq.build_muq", lambda _: pytest.fail("built a model"))
+    with pytest.raises(ConfigError) as caught:
+        load_audio_encoder(str(folder), layers=(4, -1))
+    assert str(caught.value) == f"--layers 4: {folder} has layers 0 to 3 (or -4 to -1)"
+
+
+def test_a_config_without_a_depth_is_of_the_released_models(folder, monkeypatch):
+    config = json.loads((folder / "config.json").read_text())
+    del config["encoder_depth"]
+    (folder / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: str(folder))
+    with pytest.raises(ConfigError) as caught:
+        load_audio_encoder("muq", layers=(13,))
+    assert str(caught.value) == "--layers 13: muq has layers 0 to 12 (or -13 to -1)"
 
 
 def test_what_a_loaded_encoder_says_of_itself(saved, encoder):
@@ -134,10 +238,10 @@ def test_the_encoder_is_frozen(encoder, noise):
     assert torch.equal(encoder.encode(noise), before)  # no dropout, no drifting statistics
 
 
-def test_a_clip_has_the_same_frames_alone_and_in_a_batch(encoder, noise):
-    together = encoder.encode(noise)
+def test_a_clip_has_the_same_frames_alone_and_in_a_batch(all_layers, noise):
+    together = all_layers.encode(noise)
     for i in range(3):
-        assert torch.allclose(encoder.encode(noise[i : i + 1])[0], together[i], atol=1e-5)
+        assert torch.allclose(all_layers.encode(noise[i : i + 1])[:, 0], together[:, i], atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -146,11 +250,11 @@ def test_a_clip_has_the_same_frames_alone_and_in_a_batch(encoder, noise):
 )
 def test_number_of_frames(encoder, samples, frames):
     assert encoder.frames_for(samples) == frames
-    assert encoder.encode(torch.zeros(1, samples)).shape == (1, frames, 32)
+    assert encoder.encode(torch.zeros(1, samples)).shape == (1, 1, frames, 32)
 
 
-def test_the_shortest_clip_has_finite_frames(encoder, noise):
-    assert encoder.encode(noise[:, : encoder.min_samples]).isfinite().all()
+def test_the_shortest_clip_has_finite_frames(all_layers, noise):
+    assert all_layers.encode(noise[:, : all_layers.min_samples]).isfinite().all()
 
 
 def test_weights_in_half_precision_are_loaded(folder, encoder, noise):

@@ -13,7 +13,7 @@ def test_muq_tiny_has_this_identity(muq_tiny):
     assert muq_tiny.identity() == {
         "class": "MuQ",
         "weights_xxh3_128": "c0b43305c1b97ea2ef2f5172d8cd3e95",
-        "layer": -1,
+        "layers": "2",
         "depth": 2,
         "attention_heads": 4,
         "hidden_act": "swish",
@@ -30,11 +30,18 @@ def test_muq_tiny_has_this_identity(muq_tiny):
 
 
 def test_muq_tiny_gives_these_frames(muq_tiny, noise):
-    frames = muq_tiny.encode(noise[:1])
+    [frames] = muq_tiny.encode(noise[:1])
     assert frames.shape == (1, 25, 128) and frames.dtype == torch.float32
     assert frames[0, 0, :4].tolist() == pytest.approx([-0.612384, 1.433090, -0.076572, 0.397930], abs=1e-4)
     assert frames[0, 12, 60:64].tolist() == pytest.approx([1.335532, 0.694257, 1.080634, 0.762118], abs=1e-4)
     assert frames[0, 24, -4:].tolist() == pytest.approx([-0.234145, -0.198413, -0.700714, 2.138955], abs=1e-4)
+
+
+def test_muq_tiny_gives_all_its_layers_at_once_as_it_gives_each_alone(noise):
+    together = load_audio_encoder("muq-tiny", layers=(0, 1, 2)).encode(noise)
+    assert together.shape == (3, 3, 25, 128) and together.dtype == torch.float32
+    for i, frames in enumerate(together):
+        assert torch.equal(load_audio_encoder("muq-tiny", layers=(i,)).encode(noise), frames[None])
 
 
 def test_roberta_tiny_has_this_identity(roberta_tiny):

@@ -13,7 +13,7 @@ def test_audio_frames_are_those_of_the_docstring():
         [[49.5, 49.5**2, -49.5, 50.5], [149.5, 149.5**2, -149.5, 150.5]],
         [[-2, 4, 2, -1], [-2, 4, 2, -1]],
     ]
-    assert encoder.encode(waveforms).tolist() == expected
+    assert encoder.encode(waveforms).tolist() == [expected]
     assert encoder.encoded == 2
     assert encoder.frames_for(250) == 2
     assert encoder.frames_for(encoder.min_samples) == 1
@@ -23,15 +23,23 @@ def test_audio_frames_are_those_of_the_docstring():
 def test_width_of_audio_frames(dim):
     encoder = FakeAudioEncoder(dim=dim)
     frames = encoder.encode(torch.ones(1, 100))
-    assert frames.tolist() == [[[1, 1, -1, 2][:dim]]]
+    assert frames.tolist() == [[[[1, 1, -1, 2][:dim]]]]
     assert encoder.identity()["dim"] == dim
+
+
+def test_each_layer_adds_its_index_to_the_frames():
+    encoder = FakeAudioEncoder(layers=(0, 2, 5))
+    assert encoder.encode(torch.ones(1, 100)).tolist() == [[[[1, 1, -1, 2]]], [[[3, 3, 1, 4]]], [[[6, 6, 4, 7]]]]
+    assert encoder.encoded == 1
+    assert encoder.identity()["layers"] == "0,2,5"
+    assert FakeAudioEncoder().identity()["layers"] == "0"
 
 
 def test_a_clip_does_not_depend_on_its_batch():
     waveforms = torch.rand(5, 1234, generator=torch.manual_seed(0))
-    together = FakeAudioEncoder().encode(waveforms)
+    [together] = FakeAudioEncoder().encode(waveforms)
     for waveform, frames in zip(waveforms, together, strict=True):
-        torch.testing.assert_close(FakeAudioEncoder().encode(waveform[None])[0], frames, rtol=0, atol=0)
+        torch.testing.assert_close(FakeAudioEncoder().encode(waveform[None])[0, 0], frames, rtol=0, atol=0)
 
 
 def test_it_can_pretend_to_work():

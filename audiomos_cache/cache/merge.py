@@ -1,0 +1,158 @@
+"""Joining caches and shards of one fingerprint into one cache."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from pathlib import Path
+
+from audiomos_cache.cache import store
+from audiomos_cache.cache.file import CacheFile
+from audiomos_cache.cache.format import Header, hash_list
+from audiomos_cache.cache.lock import locked
+from audiomos_cache.cache.writer import BYTES_PER_FILE, Done, publish_split, split_and_parts
+from audiomos_cache.errors import CacheError, OutputExistsError, first_five
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(slots=True)
+class MergedSplit:
+    """What became of a split: its clips, and the files they are in."""
+
+    split: str
+    clips: int
+    files: list[Path]
+
+
+@dataclass(slots=True)
+class _List:
+    """The clips of one dataset's list of a split, gathered from shards.
+
+    Attributes:
+        header: of the first file.
+        done: where each clip's features are: id -> (file, place in it).
+        skipped: reasons of clips that were left out.
+    """
+
+    header: Header
+    done: dict[str, tuple[CacheFile, int]] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def left_out(self) -> tuple[tuple[str, str], ...]:
+        return tuple((clip_id, reason) for clip_id, reason in self.skipped.items() if clip_id not in self.done)
+
+
+def merge_caches(
+    sources: Sequence[Path],
+    out: Path,
+    *,
+    bytes_per_file: int = BYTES_PER_FILE,
+    progress: Progress = lambda _split, _done, _total: None,
+) -> list[MergedSplit]:
+    """Join caches into a new one; the sources stay as they are.
+
+    Shards of one dataset give what a single extraction of it gives, byte for byte. Clips of different datasets come
+    one after the other, in the order of `sources`.
+
+    Args:
+        sources: cache folders, finished or not.
+        out: the folder of the new cache.
+        bytes_per_file: a split is cut into several files where it is larger.
+        progress: told the split and (done, total) of its clips.
+    Raises:
+        CacheError: different fingerprints, a clip that two sources have, clips that none has, damaged features.
+        OutputExistsError: `out` has the split already, with other content.
+    """
+    if out.resolve() in [source.resolve() for source in sources]:
+        raise OutputExistsError(f"{out}: is one of the caches to merge, which stay as they are; give another --out")
+    names = _names(sources)
+    files = {name: [split_and_parts(source, name) for source in sources] for name in names}
+    there = [split_and_parts(out, name) for name in store.all_names(out)]
+    _refuse_other_fingerprints([file for own in (*chain(*files.values()), *there) for file in own])
+    lists = {name: _gather(name, sources, files[name]) for name in names}  # all refusals come before the first write
+    merged = []
+    for name in names:
+        with locked(out, name) as sure:
+            if sure:
+                store.clear_temporaries(out, name)
+            paths = _publish(out, name, lists[name], bytes_per_file, progress)
+        merged.append(MergedSplit(name, sum(len(each.done) for each in lists[name]), paths))
+    return merged
+
+
+def _names(sources: Sequence[Path]) -> list[str]:
+    """Return all splits that the sources have. A shard that had no clips to do leaves its lock file alone."""
+    names = {name for source in sources for name in store.all_names(source)}
+    for source in sources:
+        if not names or not (store.all_names(source) or any(source.glob("*.lock"))):
+            raise CacheError(f"{source}: no split in it, finished or not; give folders that extract wrote")
+    return sorted(names)
+
+
+def _refuse_other_fingerprints(files: Sequence[CacheFile]) -> None:
+    first = files[0]
+    for file in files:
+        advice = f"only caches of one fingerprint can be merged, and {first.path} has the other"
+        file.header.fingerprint.require(first.header.fingerprint, str(file.path), advice)
+
+
+def _gather(split: str, sources: Sequence[Path], files: Sequence[Sequence[CacheFile]]) -> list[_List]:
+    """Put together which clips there are of each dataset's list, refusing clips twice and clips that are missing."""
+    lists: dict[str, _List] = {}
+    origin: dict[str, Path] = {}
+    twice = []
+    for source, own in zip(sources, files, strict=True):
+        for file in own:
+            gathered = lists.setdefault(file.header.list_hash, _List(file.header))
+            gathered.skipped |= dict(file.header.skipped)
+            for place, clip_id in enumerate(file.ids):
+                if origin.setdefault(clip_id, source) != source:
+                    twice.append(f"{clip_id} ({origin[clip_id]}, {source})")
+                gathered.done[clip_id] = (file, place)
+    if twice:
+        raise CacheError(f"split {split!r}: clips that two caches have: {first_five(twice)}; leave one cache out")
+    for gathered in lists.values():
+        missing = gathered.header.list_length - len(gathered.done) - len(gathered.left_out())
+        if missing:
+            raise CacheError(
+                f"split {split!r}: {missing} of {gathered.header.list_length} clips are in none of the caches; "
+                "give the folders of all shards, or run extract again where it was interrupted"
+            )
+    return list(lists.values())
+
+
+def _publish(out: Path, split: str, lists: Sequence[_List], bytes_per_file: int, progress: Progress) -> list[Path]:
+    """Write a split's files, its clips in the order of their datasets' lists, one dataset after the other."""
+    order: dict[str, int] = {}
+    before = 0
+    for gathered in lists:
+        positions = {i: int(file.column("clips/position")[place]) for i, (file, place) in gathered.done.items()}
+        order |= {clip_id: before + positions[clip_id] for clip_id in sorted(positions, key=positions.__getitem__)}
+        before += gathered.header.list_length
+    hashes = [gathered.header.list_hash for gathered in lists]
+    header = replace(
+        lists[0].header,
+        skipped=tuple(pair for gathered in lists for pair in gathered.left_out()),
+        list_hash=hashes[0] if len(hashes) == 1 else hash_list(hashes),
+        list_length=before,
+    )
+    done = {clip_id: where for gathered in lists for clip_id, where in gathered.done.items()}
+    _refuse_other_content(out, split, done)
+    return publish_split(
+        out, header, order, done, bytes_per_file=bytes_per_file,
+        progress=lambda finished, total: progress(split, finished, total),
+    )  # fmt: skip
+
+
+def _refuse_other_content(out: Path, split: str, done: Done) -> None:
+    """Refuse to write where clips would be lost. Clips that `done` has too may be what an interrupted merge wrote."""
+    for file in split_and_parts(out, split):
+        others = []
+        for place, clip_id in enumerate(file.ids):
+            other, its_place = done.get(clip_id, (None, 0))
+            if other is None or other.clip(its_place).feature_hash != file.clip(place).feature_hash:
+                others.append(clip_id)
+        if others:
+            raise OutputExistsError(
+                f"{file.path}: exists already and holds other clips: {first_five(others)}; give another --out"
+            )

@@ -1,0 +1,221 @@
+"""Writing a cache file: HDF5 lays the structure out in memory, and plain writes put everything on the disk.
+
+HDF5 itself never writes to the disk, where a failed write can abort the process. The whole space is reserved first.
+"""
+
+import errno
+import io
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from audiomos_cache.cache.format import (
+    GROUPS,
+    HASH_BYTES,
+    INDEX,
+    STRINGS,
+    CachedClip,
+    CachedPrompt,
+    Header,
+    frames_arrays,
+    hash_attributes,
+    hash_column,
+    hash_prompt,
+    hash_rows,
+    pack_strings,
+)
+from audiomos_cache.errors import CacheError
+
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def write_file(
+    path: Path,
+    header: Header,
+    clips: Sequence[CachedClip],
+    prompts: Sequence[CachedPrompt],
+    frames: Iterable[NDArray[Any]],
+) -> None:
+    """Write a new cache file and force it to the disk. `path` must not exist.
+
+    Args:
+        path: where to write; not yet published under its final name.
+        header: what the file says of itself.
+        clips: in the order of the file.
+        prompts: each prompt of the clips once.
+        frames: (layers, frames, audio_dim) of each clip, in the same order.
+    Raises:
+        CacheError: the disk is full, or frames are not what their clip's record says. Nothing is left of the file.
+    """
+    columns = _columns(header, clips, prompts)
+    arrays = {
+        "text/tokens": _stack([p.tokens for p in prompts], header.text_dim, header.dtype),
+        "text/pad_vector": _stack([p.pad_vector[None] for p in prompts], header.text_dim, header.dtype),
+        **columns,
+    }
+    total = int(columns["audio/offsets"][-1])
+    layers = frames_arrays(header.layers)
+    layout = {name: (array.shape, array.dtype) for name, array in arrays.items()}
+    layout |= dict.fromkeys(layers, ((total, header.audio_dim), header.dtype))
+    attributes = header.attributes({name: hash_column(name, array) for name, array in columns.items()})
+    structure, places = _lay_out(layout, attributes | {"index_hash": hash_attributes(attributes).encode()})
+    with _new_file(path, structure.size) as descriptor:
+        for position, data in structure.written:
+            _write(descriptor, data, position)
+        for name, array in arrays.items():
+            _write(descriptor, array, places[name])
+        row_bytes = header.audio_dim * header.dtype.itemsize
+        for clip, start, rows in zip(clips, columns["audio/offsets"][:-1].tolist(), frames, strict=True):
+            _check_frames(path, clip, rows, header)
+            for name, layer in zip(layers, rows, strict=True):
+                _write(descriptor, layer, places[name] + start * row_bytes)
+
+
+class _Memory(io.RawIOBase):
+    """A file in memory that keeps only what was written to it, however far apart.
+
+    Attributes:
+        written: each position that was written to with the bytes, in that order.
+        size: of the file.
+    """
+
+    def __init__(self) -> None:
+        self.written: list[tuple[int, bytes]] = []
+        self.size = 0
+        self._position = 0
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._position = offset + (0, self._position, self.size)[whence]
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def truncate(self, size: int | None = None) -> int:
+        self.size = self._position if size is None else size
+        return self.size
+
+    def write(self, data: Any) -> int:
+        self.written.append((self._position, bytes(data)))
+        self._position += len(data)
+        self.size = max(self.size, self._position)
+        return len(data)
+
+
+def _lay_out(
+    layout: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]], attributes: Mapping[str, bytes | int]
+) -> tuple[_Memory, dict[str, int]]:
+    """Let HDF5 write the structure of a file without its arrays' content.
+
+    Returns:
+        The structure, and the position of each array.
+    """
+    structure = _Memory()
+    places = {}
+    # Format 1.8 has checksummed metadata. Nothing has a time in it, so equal content gives equal bytes.
+    with h5py.File(structure, "w", libver=("v108", "v108"), track_times=False) as file:
+        for group in GROUPS:
+            file.create_group(group, track_times=False)  # made for a dataset, it would have one
+        properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        properties.set_layout(h5py.h5d.CONTIGUOUS)
+        properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        properties.set_obj_track_times(False)
+        for name, (shape, dtype) in sorted(layout.items()):
+            space = h5py.h5s.create_simple(shape)
+            dataset = h5py.h5d.create(file.id, name.encode(), h5py.h5t.py_create(dtype), space, properties)
+            places[name] = dataset.get_offset() or 0  # an empty array has no place
+        for name, value in attributes.items():
+            file.attrs[name] = np.bytes_(value) if isinstance(value, bytes) else np.int64(value)
+    return structure, places
+
+
+@contextmanager
+def _new_file(path: Path, size: int) -> Iterator[int]:
+    """Make a file of `size` bytes, its space reserved; force it to the disk at the end, or remove it at an error.
+
+    Raises:
+        CacheError: there is no such space, or the disk fails. FileExistsError: `path` exists.
+    """
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666)
+    try:
+        try:
+            if hasattr(os, "posix_fallocate"):  # not on a Mac
+                os.posix_fallocate(descriptor, 0, size)
+            yield descriptor
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except BaseException as error:
+        path.unlink()
+        if isinstance(error, OSError):
+            need = f", {size / 1e9:.3f} GB needed; free some" if error.errno in _NO_SPACE else "; check the disk"
+            raise CacheError(
+                f"{path}: {error.strerror}{need} and run the command again, it goes on where it stopped"
+            ) from error
+        raise
+
+
+def _write(descriptor: int, data: bytes | NDArray[Any], position: int) -> None:
+    """Write all of `data` at `position`."""
+    array = np.frombuffer(data, np.uint8) if isinstance(data, bytes) else np.ascontiguousarray(data)
+    view = array.reshape(-1).view(np.uint8).data
+    while view:
+        count = os.pwrite(descriptor, view, position)
+        view, position = view[count:], position + count
+
+
+def _columns(header: Header, clips: Sequence[CachedClip], prompts: Sequence[CachedPrompt]) -> dict[str, NDArray[Any]]:
+    rows = {prompt.text: row for row, prompt in enumerate(prompts)}
+    values: dict[str, Any] = {
+        "audio/offsets": np.cumsum([0, *(clip.frames for clip in clips)]),
+        "audio/valid_frames": [clip.valid_frames for clip in clips],
+        "text/offsets": np.cumsum([0, *(len(prompt.tokens) for prompt in prompts)]),
+        "text/feature_hash": _stack_hashes(map(hash_prompt, prompts)),
+        "clips/prompt_row": [rows[clip.prompt] for clip in clips],
+        "clips/mi": [clip.mi for clip in clips],
+        "clips/ta": [clip.ta for clip in clips],
+        "clips/duration_s": [clip.duration_s for clip in clips],
+        "clips/audio_hash": _stack_hashes(clip.audio_hash for clip in clips),
+        "clips/feature_hash": _stack_hashes((h for clip in clips for h in clip.feature_hash), len(header.layers)),
+        "clips/padding_hash": _stack_hashes((h for clip in clips for h in clip.padding_hash), len(header.layers)),
+        "clips/position": [clip.position for clip in clips],
+    }
+    columns = {name: np.asarray(values[name], dtype) for name, (dtype, _) in INDEX.items()}
+    texts: dict[str, list[str]] = {
+        "clips/id": [clip.id for clip in clips],
+        "clips/system": [clip.system for clip in clips],
+        "clips/prompt_id": [clip.prompt_id for clip in clips],
+        "text/prompt": [prompt.text for prompt in prompts],
+        "skipped/id": [clip_id for clip_id, _ in header.skipped],
+        "skipped/reason": [reason for _, reason in header.skipped],
+    }
+    for name in STRINGS:
+        columns[f"{name}/bytes"], columns[f"{name}/offsets"] = pack_strings(texts[name])
+    return columns
+
+
+def _check_frames(path: Path, clip: CachedClip, rows: NDArray[Any], header: Header) -> None:
+    expected = (len(header.layers), clip.frames, header.audio_dim)
+    sound = rows.shape == expected and rows.dtype == header.dtype
+    if not sound or tuple(hash_rows(layer[: clip.valid_frames]) for layer in rows) != clip.feature_hash:
+        raise CacheError(
+            f"{path}, clip {clip.id}: the frames to write are not those that were encoded "
+            f"({rows.dtype} {rows.shape}, expected {header.dtype} {expected} with the recorded hash); "
+            "run extract again for this split"
+        )
+
+
+def _stack(arrays: Sequence[NDArray[Any]], dim: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    return np.concatenate(arrays).astype(dtype, copy=False) if arrays else np.empty((0, dim), dtype)
+
+
+def _stack_hashes(hashes: Iterable[bytes], layers: int | None = None) -> NDArray[np.uint8]:
+    shape = (-1, HASH_BYTES) if layers is None else (-1, layers, HASH_BYTES)
+    return np.frombuffer(b"".join(hashes), np.uint8).reshape(shape)

@@ -1,0 +1,51 @@
+"""Failures on request: a process that dies, a disk that fails."""
+
+import os
+from contextlib import contextmanager
+
+import pytest
+
+
+class Killed(BaseException):
+    """In place of SIGKILL: nothing catches it, and whatever runs on the way out changes nothing on the disk."""
+
+
+CHANGES = ("open", "pwrite", "fsync", "link", "rename", "unlink", "rmdir", "posix_fallocate")
+
+
+@contextmanager
+def killed_at(call, number):
+    """Let the process die at its so-manieth `os.CALL`; a write is torn. Does nothing where it has fewer.
+
+    Yields:
+        A list that is not empty once it died.
+    """
+    died = []
+    calls = []
+
+    def dying(name, original):
+        def replacement(*arguments, **others):
+            if died:
+                raise Killed
+            if name == call:
+                calls.append(name)
+                if len(calls) == number:
+                    died.append(name)
+                    if name == "pwrite":
+                        descriptor, data, position = arguments
+                        original(descriptor, bytes(data)[: len(data) // 2], position)
+                    raise Killed
+            return original(*arguments, **others)
+
+        return replacement
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in CHANGES:
+            patch.setattr(os, name, dying(name, getattr(os, name)))
+        yield died
+
+
+def content(folder):
+    """Name and bytes of every file in a folder, without locks."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
