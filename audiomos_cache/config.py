@@ -6,10 +6,10 @@ proportion, so the same presets serve every encoder.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from audiomos_cache.errors import ConfigError
@@ -58,8 +58,13 @@ class TrainingConfig(_Strict):
 
 
 class HeadConfig(_Strict):
-    """One head and its training: the content of a preset."""
+    """One head and its training: the content of a preset.
 
+    `layers` says which of the cache's audio layers it looks at: the "only" one, one by its number, or all of them,
+    "weighted" by what it learns.
+    """
+
+    layers: Literal["only", "weighted"] | int = "only"
     temporal: TemporalConfig = TemporalConfig()
     pooling: Literal["attentive", "mean", "mean_std"] = "attentive"
     fusion: FusionConfig = FusionConfig()
@@ -67,6 +72,18 @@ class HeadConfig(_Strict):
     output: OutputConfig = OutputConfig()
     dropout: float = Field(0.3, ge=0, lt=1)
     training: TrainingConfig = TrainingConfig()
+
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _refuse_what_names_no_layer(cls, found: object) -> object:
+        if isinstance(found, int) and not isinstance(found, bool):
+            if found < 0:
+                raise ValueError(
+                    f"layers: {found}: layers are not counted from the end; give a number that the cache holds"
+                )
+        elif found not in ("only", "weighted"):
+            raise ValueError(f"layers: {found!r} is not one of only, weighted, or a layer's number")
+        return found
 
     @model_validator(mode="after")
     def _refuse_impossible(self) -> Self:
@@ -125,9 +142,15 @@ def settable_keys() -> dict[str, tuple[str, Any]]:
         else:
             fields = {name: field}
         for key, its_field in fields.items():
-            annotation: Any = its_field.annotation
-            keys[key] = ("|".join(get_args(annotation)) or annotation.__name__, its_field.default)
+            keys[key] = ("|".join(_choices(its_field.annotation)), its_field.default)
     return keys
+
+
+def _choices(annotation: Any) -> list[str]:
+    """Name what a type allows: the choices of a Literal and of each type of a union, the name of any other type."""
+    if get_origin(annotation) is Literal:
+        return list(get_args(annotation))
+    return [name for each in get_args(annotation) for name in _choices(each)] or [annotation.__name__]
 
 
 def load_head_config(head: str, overrides: tuple[str, ...] = ()) -> tuple[str, HeadConfig]:

@@ -74,6 +74,7 @@ def test_a_preset_is_what_its_name_says(name, parts):
 def test_the_published_numbers():
     _, config = load_head_config("transformer-dist")
     assert config.model_dump() == {
+        "layers": "only",
         "temporal": {"kind": "transformer", "layers": 1, "heads": 4, "feedforward": 2048},
         "pooling": "attentive",
         "fusion": {"kind": "cross_attention", "common_dim": 768, "heads": 4},
@@ -171,6 +172,10 @@ def test_a_file_that_is_no_text_is_refused(tmp_path):
         ("output: {kind: coral, ranks: 5}", "output.ranks: unknown key"),
         ("temporal: {kind: none, layers: 7}", "temporal.layers: has no effect where temporal.kind is 'none'"),
         ("temporal: {kind: lstm, layers: 7}", "temporal.kind: 'lstm' is not one of transformer, bilstm, none"),
+        *((f"layers: {wrong}", f"layers: {shown} is not one of only, weighted, or a layer's number")
+          for wrong, shown in (("foo", "'foo'"), ("9.5", "9.5"), ("yes", "True"), ("", "None"), ("[6, 9]", "[6, 9]"),
+                               ("'9'", "'9'"))),
+        ("layers: -1", "layers: -1: layers are not counted from the end; give a number that the cache holds"),
     ],
 )  # fmt: skip
 def test_a_problem_is_named_by_its_key(yaml_file, content, problem):
@@ -215,6 +220,21 @@ def test_an_override_replaces_one_value(override, group, key, value):
     assert name == "transformer-dist"
     assert config.model_dump() == plain.model_dump() | {group: plain.model_dump()[group] | {key: value}}
     assert type(getattr(getattr(config, group), key)) is type(value)
+
+
+@pytest.mark.parametrize(("value", "layers"), [("only", "only"), ("weighted", "weighted"), ("9", 9), ("0", 0)])
+def test_layers_are_only_weighted_or_a_number(value, layers):
+    _, config = load_head_config("transformer-dist", (f"layers={value}",))
+    assert config.layers == layers and type(config.layers) is type(layers)
+    assert HeadConfig.model_validate(config.model_dump()) == config
+
+
+def test_a_wrong_layer_is_reported_beside_all_other_problems(yaml_file):
+    path = yaml_file("layers: last\ndropout: 1")
+    assert message_of(path) == (
+        f"{path}: layers: 'last' is not one of only, weighted, or a layer's number; "
+        "dropout: 1: input should be less than 1"
+    )
 
 
 def test_the_last_of_several_overrides_wins():
@@ -309,6 +329,7 @@ def test_the_keys_that_can_be_set():
     assert keys["temporal.layers"] == ("int", 1)
     assert keys["training.lr"] == ("float", 5e-5)
     assert keys["pooling"] == ("attentive|mean|mean_std", "attentive")
+    assert keys["layers"] == ("only|weighted|int", "only")
     written = HeadConfig().model_dump()
     assert list(keys) == [
         f"{name}.{key}" if isinstance(value, dict) else name
@@ -319,6 +340,6 @@ def test_the_keys_that_can_be_set():
 
 def test_each_default_can_be_set():
     keys = settable_keys()
-    assert len(keys) == 19
+    assert len(keys) == 20
     overrides = tuple(f"{key}={default}" for key, (_, default) in keys.items())
     assert load_head_config("transformer-dist", overrides)[1] == HeadConfig()

@@ -79,7 +79,7 @@ def test_the_cache_holds_what_the_encoder_says(line: Path) -> None:
     reader = CacheReader(line / "cache", "dev")
     samples, rate = soundfile.read(line / "data" / "wav" / f"{reader.ids[0]}.wav", dtype="float32")
     waveform = fit_length(resample(samples, rate, 24_000), 48_000)
-    frames = load_audio_encoder("muq-tiny").encode(torch.from_numpy(waveform)[None])[0].numpy()
+    (frames,) = load_audio_encoder("muq-tiny").encode(torch.from_numpy(waveform)[None])[:, 0].numpy()
     stored = reader.read_frames(0, padding=True)
     assert stored.shape == (50, 128)
     np.testing.assert_allclose(stored, frames, atol=2e-3)
@@ -122,10 +122,11 @@ def test_inspect_tells_what_was_extracted(line: Path) -> None:
     [
         (["train-head", "--head", "nope"], "--head nope: no such preset; known are cross-attention-dist, decoupled"),
         (["train-head", "--set", "pooling=atention"], "pooling: 'atention' is not one of attentive, mean, mean_std"),
-        (["train-head", "--set", "layers=2"], "layers: unknown key"),
+        (["train-head", "--set", "layer=2"], "layer: unknown key"),
         (["train-head", "--cache", "nowhere"], "nowhere: no finished split in it; run extract first"),
         (["extract", "--data", "nowhere"], "nowhere"),
-        (["inspect", "nowhere"], "nowhere: no finished split in it; run extract first"),
+        (["inspect", "nowhere"], "nowhere: no split in it; run extract first"),
+        (["verify", "nowhere"], "nowhere: no split in it; run extract first"),
         (["predict", "--run", "nowhere"], "nowhere: no config.yaml in it, so not a run; train-head makes runs"),
         (["evaluate", "nowhere.jsonl", "--labels", "nowhere.txt"], "nowhere"),
         (["fuse", "nowhere", "--method", "mean", "--out", "fused"], "nowhere"),

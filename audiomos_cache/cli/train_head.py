@@ -1,7 +1,7 @@
 """`audiomos-cache train-head`: train heads from a cache."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -52,6 +52,13 @@ class _TrainHead(click.Command):
     "--dev-list", type=click.Path(path_type=Path), help="Choose checkpoints on these instead of the dev split."
 )
 @click.option("--device", type=click.Choice(DEVICES), default="auto", help="Where to train.")
+@click.option(
+    "--preload",
+    type=click.Choice(["auto", "ram", "cuda", "none"]),
+    default="auto",
+    help="Where the features are held: in RAM, on the GPU (cuda), or not at all (none: read again for each batch). "
+    "auto: on the GPU, or else in RAM, if they take less than half of what is free. The results are the same.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace runs of the same name.")
 def train_head(
     cache: Path,
@@ -62,6 +69,7 @@ def train_head(
     train_list: Path | None,
     dev_list: Path | None,
     device: str,
+    preload: Literal["auto", "ram", "cuda", "none"],
     overwrite: bool,
 ) -> None:
     """Train heads on cached features: one run folder for each head and seed.
@@ -89,7 +97,7 @@ def train_head(
 
         results = train_heads(
             jobs, cache, out, train_list=train_list, dev_list=dev_list, overwrite=overwrite,
-            device=resolve_device(device), on_epoch=report,
+            device=resolve_device(device), preload=preload, on_epoch=report,
         )  # fmt: skip
     from rich.console import Console
 

@@ -1,7 +1,7 @@
 """Heads: everything that is trained on frozen features.
 
-A head is put together from four exchangeable parts: temporal, pooling, fusion, output. `build_head` does it from a
-preset's name; `Head.forward` says what goes in.
+A head is put together from exchangeable parts: layers, temporal, pooling, fusion, downstream, output. `build_head` does
+it from a preset's name; `Head.forward` says what goes in.
 """
 
 from audiomos_cache.heads.model import Head, HeadOutput, build_head

@@ -1,4 +1,4 @@
-"""The head: temporal -> pooling -> MI; fusion -> TA; a downstream and an output layer for each target."""
+"""The head: layers -> temporal -> pooling -> MI; fusion -> TA; a downstream and an output layer for each target."""
 
 from dataclasses import dataclass
 
@@ -8,6 +8,7 @@ from audiomos_cache.config import HeadConfig, load_head_config, scaled
 from audiomos_cache.errors import ConfigError
 from audiomos_cache.heads.downstream import LstmDownstream, MlpDownstream
 from audiomos_cache.heads.fusion import ConcatFusion, CrossAttentionFusion, NoFusion
+from audiomos_cache.heads.layers import OneLayer, WeightedLayers
 from audiomos_cache.heads.outputs import RANKS, CoralOutput, DistributionOutput, ScalarOutput, TargetOutput
 from audiomos_cache.heads.pooling import POOLINGS, refuse_empty_rows
 from audiomos_cache.heads.temporal import BiLstmTemporal, NoTemporal, TransformerTemporal
@@ -62,8 +63,10 @@ class Head(nn.Module):
         decoupled: bool,
         mi: nn.Module,
         ta: nn.Module,
+        layers: OneLayer | WeightedLayers,
     ) -> None:
         super().__init__()
+        self.layers = layers
         self.temporal = temporal
         self.pooling = pooling
         self.fusion = fusion
@@ -75,7 +78,8 @@ class Head(nn.Module):
         """Predict MI and TA of each clip.
 
         Args:
-            frames: (B, T, audio_dim) float, the clips' frames, padded with anything finite.
+            frames: (B, T, audio_dim) float, the clips' frames, padded with anything finite; (B, layers, T, audio_dim)
+                for a head that mixes layers.
             frame_mask: (B, T) bool, True = valid, the valid frames first, at least one per clip.
             tokens: (B, L, text_dim) float, the prompts' tokens, padded with anything finite.
             token_mask: (B, L) bool, True = valid, at least one per clip.
@@ -84,6 +88,7 @@ class Head(nn.Module):
         """
         refuse_empty_rows(frame_mask, "frame")
         refuse_empty_rows(token_mask, "token")
+        frames = self.layers(frames)
         hidden = self.temporal(frames, frame_mask)
         audio = frames if self.decoupled else hidden
         return HeadOutput(
@@ -92,15 +97,17 @@ class Head(nn.Module):
         )
 
 
-def build_head(preset_or_config: str | HeadConfig, audio_dim: int = 1024, text_dim: int = 768) -> Head:
+def build_head(preset_or_config: str | HeadConfig, audio_dim: int = 1024, text_dim: int = 768, layers: int = 1) -> Head:
     """Build a head with freshly initialised weights (from torch's global generator).
 
     Args:
         preset_or_config: a preset's name, the path of a YAML file, or a validated config.
         audio_dim: width of the frames. All published widths scale with it.
         text_dim: width of the tokens.
+        layers: how many layers the cache holds; only a head that mixes them depends on it.
     Raises:
-        ConfigError: unknown preset, invalid config, or attention heads that do not divide `audio_dim`.
+        ConfigError: unknown preset, invalid config, attention heads that do not divide `audio_dim`, or a single layer
+            to mix.
     """
     config = preset_or_config if isinstance(preset_or_config, HeadConfig) else load_head_config(preset_or_config)[1]
     temporal = _build_temporal(config, audio_dim)
@@ -114,7 +121,16 @@ def build_head(preset_or_config: str | HeadConfig, audio_dim: int = 1024, text_d
         decoupled=decoupled,
         mi=_build_target(config, pooling.output_size, hidden=scaled(512, audio_dim), audio_dim=audio_dim),
         ta=_build_target(config, fusion.output_size, hidden=scaled(384, audio_dim), audio_dim=audio_dim),
+        layers=_build_layers(config, layers),
     )
+
+
+def _build_layers(config: HeadConfig, layers: int) -> OneLayer | WeightedLayers:
+    if config.layers != "weighted":
+        return OneLayer()
+    if layers < 2:
+        raise ConfigError("layers: 'weighted' mixes several layers, and the cache holds only one; use only")
+    return WeightedLayers(layers)
 
 
 def _build_temporal(config: HeadConfig, audio_dim: int) -> NoTemporal | TransformerTemporal | BiLstmTemporal:

@@ -1,6 +1,6 @@
-"""Batches of cached features: read into reused buffers, masked, in float32."""
+"""Batches of cached features: frames and tokens, padded and masked, in float32."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,66 +11,57 @@ from torch import Tensor
 
 from audiomos_cache.cache import CacheReader
 from audiomos_cache.training.clips import ClipSet
+from audiomos_cache.training.frames import FrameSource
 
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """What a head takes, for a batch: frames (B, T, audio_dim), tokens (B, L, text_dim), masks True = valid."""
+    """What a head takes, for a batch: masks are True = valid.
+
+    Attributes:
+        frames: (B, T, audio_dim), or (B, layers, T, audio_dim) where several are read.
+        frame_mask: (B, T).
+        tokens: (B, L, text_dim).
+        token_mask: (B, L).
+    """
 
     frames: Tensor
     frame_mask: Tensor
     tokens: Tensor
     token_mask: Tensor
 
-    def to(self, device: torch.device) -> "Features":
-        """Move to a device."""
-        return Features(
-            self.frames.to(device), self.frame_mask.to(device), self.tokens.to(device), self.token_mask.to(device)
-        )
-
 
 class FeatureBatches:
-    """Gathers batches of a clip set from the cache. Only frames that come from audio are read.
+    """Gathers batches of a clip set, on the device that the frames are made for.
 
     The tokens of the distinct prompts are kept in memory: they are few.
     """
 
-    def __init__(self, clips: ClipSet) -> None:
+    def __init__(self, clips: ClipSet, layers: Sequence[int], frames: FrameSource) -> None:
         self.clips = clips
-        self._frames = np.empty((0, 0, clips.first_reader.audio_dim), clips.first_reader.dtype)
+        self.layers = tuple(layers)
+        self.device = frames.device
+        self._frames = frames
         self._tokens: dict[str, NDArray[Any]] = {}
 
     def gather(self, indices: Sequence[int]) -> Features:
-        """Read the clips at `indices` into one padded batch. The next call reuses nothing of what is returned.
+        """Put the clips at `indices` into one padded batch. The next call reuses nothing of what is returned.
 
         Raises:
             CacheError: a clip's features are damaged; names the clip.
         """
-        lengths = [int(reader.valid_frames[i]) for reader, i in self._places(indices)]
-        frames = self._buffer(len(indices), max(lengths))
-        for row, (reader, i) in zip(frames, self._places(indices), strict=True):
-            read = len(reader.read_frames(i, row))
-            row[read:] = 0
-        tokens = [self._prompt_tokens(reader, i) for reader, i in self._places(indices)]
-        padded = np.zeros((len(tokens), max(map(len, tokens)), tokens[0].shape[1]), np.float32)
+        places = [self.clips.places[index] for index in indices]
+        frames = self._frames.gather(places, self.layers)
+        tokens = [self._prompt_tokens(reader, i) for reader, i in places]
+        padded = np.zeros((len(tokens), max(map(len, tokens)), tokens[0].shape[1]), tokens[0].dtype)
         for row, prompt in zip(padded, tokens, strict=True):
             row[: len(prompt)] = prompt
         return Features(
-            frames=torch.from_numpy(frames).to(torch.float32, copy=True),
-            frame_mask=_mask(lengths),
-            tokens=torch.from_numpy(padded),
-            token_mask=_mask([len(prompt) for prompt in tokens]),
+            frames=frames.squeeze(1) if len(self.layers) == 1 else frames,
+            frame_mask=_mask([int(reader.valid_frames[i]) for reader, i in places]).to(self.device),
+            tokens=torch.from_numpy(padded).to(self.device).float(),
+            token_mask=_mask([len(prompt) for prompt in tokens]).to(self.device),
         )
-
-    def _places(self, indices: Sequence[int]) -> Iterator[tuple[CacheReader, int]]:
-        return (self.clips.places[index] for index in indices)
-
-    def _buffer(self, rows: int, length: int) -> NDArray[Any]:
-        """Return contiguous (rows, length, audio_dim) out of one allocation that grows as needed."""
-        dim = self._frames.shape[-1]
-        if self._frames.size < rows * length * dim:
-            self._frames = np.empty((rows, length, dim), self._frames.dtype)
-        return self._frames.reshape(-1)[: rows * length * dim].reshape(rows, length, dim)
 
     def _prompt_tokens(self, reader: CacheReader, index: int) -> NDArray[Any]:
         text = reader.prompt(index)

@@ -1,6 +1,6 @@
 """Chosen clips of a cache with their labels: a split, or any clips a list names."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from audiomos_cache.cache import CacheReader, Fingerprint, open_cache
+from audiomos_cache.cache import CacheReader, Fingerprint
 from audiomos_cache.dataset import Labels, read_labels
 from audiomos_cache.errors import DataError, first_five
 
@@ -48,16 +48,17 @@ class ClipSet:
         return cls(reader.split, places, tuple(reader.ids), tuple(reader.systems), reader.mi, reader.ta)
 
     @classmethod
-    def of_list(cls, cache: Path, path: Path) -> "ClipSet":
-        """Take the clips that a list names, from whichever split has them, with the list's labels.
+    def of_list(cls, readers: Mapping[str, CacheReader], path: Path) -> "ClipSet":
+        """Take the clips that a list names, from whichever split of a cache has them, with the list's labels.
 
         Raises:
             DataError: the list is not valid, or names clips that the cache does not have.
         """
         labels = read_labels(path)
-        known = {clip_id: (reader, i) for reader in open_cache(cache).values() for i, clip_id in enumerate(reader.ids)}
+        known = {clip_id: (reader, i) for reader in readers.values() for i, clip_id in enumerate(reader.ids)}
         unknown = [clip_id for clip_id in labels.ids if clip_id not in known]
         if unknown:
+            cache = next(iter(readers.values())).cache
             raise DataError(f"{path}: {cache} has no features of {first_five(unknown)}; extract them first")
         places = [known[clip_id] for clip_id in labels.ids]
         systems = tuple(reader.systems[index] for reader, index in places)
@@ -99,12 +100,3 @@ class ClipSet:
                 f"{self.name}: clips without labels: {first_five(missing)}; training needs MI and TA of each; "
                 "give a list with --train-list or --dev-list"
             )
-
-
-def all_splits(cache: Path) -> list[ClipSet]:
-    """Return every split of a cache.
-
-    Raises:
-        CacheError: the folder holds none, or splits of different fingerprints.
-    """
-    return [ClipSet.of_reader(reader) for reader in open_cache(cache).values()]

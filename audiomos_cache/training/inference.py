@@ -12,12 +12,12 @@ _COLUMNS = ("mi", "ta", "mi_dist", "ta_dist")
 
 
 @torch.inference_mode()
-def run_head(head: Head, batches: FeatureBatches, device: torch.device) -> list[HeadOutput]:
-    """Run a head over a clip set, in order, in evaluation mode."""
+def run_head(head: Head, batches: FeatureBatches) -> list[HeadOutput]:
+    """Run a head over a clip set, in order, in evaluation mode, on the batches' device."""
     head.eval()
     outputs = []
     for indices in chunks(range(len(batches.clips)), BATCH_SIZE):
-        features = batches.gather(indices).to(device)
+        features = batches.gather(indices)
         outputs.append(head(features.frames, features.frame_mask, features.tokens, features.token_mask))
     return outputs
 

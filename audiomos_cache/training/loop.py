@@ -18,7 +18,6 @@ from audiomos_cache.metrics import Scores, evaluate
 from audiomos_cache.runs import BESTS
 from audiomos_cache.sequences import chunks
 from audiomos_cache.training.batches import FeatureBatches, epoch_order
-from audiomos_cache.training.clips import ClipSet
 from audiomos_cache.training.inference import predictions_of, run_head
 
 
@@ -60,9 +59,8 @@ class Trained:
 def train(
     config: HeadConfig,
     seed: int,
-    train_clips: ClipSet,
-    dev_clips: ClipSet,
-    device: torch.device,
+    train_batches: FeatureBatches,
+    dev_batches: FeatureBatches,
     on_epoch: Callable[[dict[str, Any], bool], None] = lambda _line, _last: None,
 ) -> Trained:
     """Train a head until none of the three bests has improved for `patience` epochs.
@@ -70,27 +68,26 @@ def train(
     Args:
         config: head and training.
         seed: of initial weights, dropout and data order.
-        train_clips, dev_clips: labelled clips of one cache.
-        device: where to compute.
+        train_batches, dev_batches: of labelled clips of one cache, on one device: the head is trained there.
         on_epoch: told each epoch's line of the history, and whether it is the last.
     Raises:
         DataError: the loss is not finite; names the batch's clips.
     Source: Ritter-Gutierrez et al. 2025 and the published code (AdamW, the three bests, patience).
     """
     torch.manual_seed(seed)
-    reader = train_clips.first_reader
-    head = build_head(config, reader.audio_dim, reader.text_dim).to(device)
+    reader = train_batches.clips.first_reader
+    head = build_head(config, reader.audio_dim, reader.text_dim, len(reader.layers)).to(train_batches.device)
     output, training = config.output, config.training
     objective = build_objective(output.kind, bins=output.bins, targets=output.targets, sigma=output.sigma)
     optimizer = torch.optim.AdamW(
         head.parameters(), lr=scaled_lr(training.lr, reader.audio_dim), weight_decay=training.weight_decay
     )
-    train_set = _TargetedBatches(train_clips, objective, device)
-    dev_set = _TargetedBatches(dev_clips, objective, device)
+    train_set = _TargetedBatches(train_batches, objective)
+    dev_set = _TargetedBatches(dev_batches, objective)
     trained = Trained(head, {name: Best() for name in BESTS})
     since_best = 0
     for epoch in range(1, training.max_epochs + 1):
-        order = epoch_order(len(train_clips), seed, epoch)
+        order = epoch_order(len(train_batches.clips), seed, epoch)
         train_loss = _train_epoch(head, optimizer, train_set, chunks(order, training.batch_size))
         dev_loss, scores = _validate(head, dev_set)
         values = _values(dev_loss, scores)
@@ -108,17 +105,16 @@ def train(
 
 
 class _TargetedBatches:
-    """Features of a clip set with the targets of both scores, on a device."""
+    """Features of a clip set with the targets of both scores, on their device."""
 
-    def __init__(self, clips: ClipSet, objective: Objective, device: torch.device) -> None:
-        self.clips = clips
-        self.features = FeatureBatches(clips)
+    def __init__(self, features: FeatureBatches, objective: Objective) -> None:
+        self.clips = features.clips
+        self.features = features
         self.objective = objective
-        self.device = device
-        self._mi, self._ta = (self._tensor(objective.targets(labels)) for labels in (clips.mi, clips.ta))
+        self._mi, self._ta = (self._tensor(objective.targets(labels)) for labels in (self.clips.mi, self.clips.ta))
 
     def _tensor(self, targets: NDArray[Any]) -> Tensor:
-        return torch.from_numpy(targets).float().to(self.device)
+        return torch.from_numpy(targets).float().to(self.features.device)
 
     def loss(self, output: HeadOutput, indices: list[int]) -> Tensor:
         """Add the losses of MI and TA for the clips at `indices`."""
@@ -134,7 +130,7 @@ def _train_epoch(
     head.train()
     total = 0.0
     for indices in order:
-        features = batches.features.gather(indices).to(batches.device)
+        features = batches.features.gather(indices)
         output = head(features.frames, features.frame_mask, features.tokens, features.token_mask)
         loss = batches.loss(output, indices)
         value = loss.item()
@@ -151,7 +147,7 @@ def _train_epoch(
 @torch.inference_mode()
 def _validate(head: Head, batches: _TargetedBatches) -> tuple[float, Scores]:
     """Return the mean over the clips of (loss MI + loss TA) / 2, and the sixteen numbers."""
-    outputs = run_head(head, batches.features, batches.device)
+    outputs = run_head(head, batches.features)
     total, start = 0.0, 0
     for output in outputs:
         indices = list(range(start, start + len(output.mi)))

@@ -9,6 +9,7 @@ from audiomos_cache.predictions import write_predictions
 from audiomos_cache.runs import predictions_path
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.clips import ClipSet
+from audiomos_cache.training.frames import FramesOnDisk
 from audiomos_cache.training.inference import predictions_of, run_head
 from audiomos_cache.training.run import Run
 
@@ -31,9 +32,9 @@ def predict_split(
     path = out or predictions_path(run_folder, split, best)
     if path.exists() and not overwrite:
         raise OutputExistsError(f"{path}: exists already; give another --out, or --overwrite to replace it")
-    batches = FeatureBatches(clips)
-    target = torch.device(device)
-    outputs = run_head(run.load_head(best).to(target), batches, target)
+    # Each clip is read once, so nothing is gained by holding them.
+    batches = FeatureBatches(clips, run.layers_read or clips.first_reader.layers, FramesOnDisk(torch.device(device)))
+    outputs = run_head(run.load_head(best).to(batches.device), batches)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_predictions(path, predictions_of(outputs, batches))
     return path

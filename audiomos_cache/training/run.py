@@ -33,6 +33,9 @@ class Run:
         seed: of initial weights, dropout and data order.
         fingerprint: of the cache it was trained on.
         audio_dim, text_dim: widths it was built for.
+        audio_layers: numbers of the layers in that cache.
+        layers_read: those of them that the head looks at. Both are empty in runs of the first version, whose caches
+            had one layer.
     """
 
     folder: Path
@@ -41,6 +44,8 @@ class Run:
     fingerprint: Fingerprint
     audio_dim: int
     text_dim: int
+    audio_layers: tuple[int, ...]
+    layers_read: tuple[int, ...]
 
     @classmethod
     def open(cls, folder: Path) -> "Run":
@@ -58,6 +63,8 @@ class Run:
                 fingerprint=Fingerprint.of(content["fingerprint_fields"]),
                 audio_dim=int(content["audio_dim"]),
                 text_dim=int(content["text_dim"]),
+                audio_layers=tuple(map(int, content.get("audio_layers", ()))),
+                layers_read=tuple(map(int, content.get("layers_read", ()))),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"{folder / CONFIG}: not the config of a run: {' '.join(str(error).split())}") from error
@@ -69,7 +76,7 @@ class Run:
             DataError: the checkpoint is missing or does not fit.
         """
         path = checkpoint_path(self.folder, best)
-        head = build_head(self.config, self.audio_dim, self.text_dim)
+        head = build_head(self.config, self.audio_dim, self.text_dim, len(self.audio_layers))
         try:
             head.load_state_dict(load_file(path))
         except (OSError, SafetensorError, RuntimeError) as error:

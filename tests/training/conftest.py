@@ -1,5 +1,6 @@
 """A small cache whose frames carry the labels: the louder a clip, the higher its MI; longer prompts, higher TA."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,20 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from audiomos_cache.cache import CacheReader
+from audiomos_cache.config import load_head_config
 from audiomos_cache.dataset import Clip
 from audiomos_cache.extraction import ExtractionOptions, extract_split
 from audiomos_cache.testing import FakeAudioEncoder, FakeTextEncoder
+from audiomos_cache.training.batches import FeatureBatches
+from audiomos_cache.training.clips import ClipSet
+from audiomos_cache.training.frames import FramesOnDisk
+from audiomos_cache.training.train_head import HeadJob
+
+LAYER_FACTORS = {6: 4.0, 9: 1.0, 12: -2.0}
 
 
 class WideAudioEncoder(FakeAudioEncoder):
@@ -53,6 +63,36 @@ def make_clips(folder: Path, split: str, count: int, seed: int, *, labelled: boo
             )
         )
     return clips
+
+
+def job(head: str = "pooling-dist", seed: int = 1, *overrides: str) -> HeadJob:
+    return HeadJob(f"{head}-seed{seed}", load_head_config(head, ("training.max_epochs=3", *overrides))[1], seed)
+
+
+@pytest.fixture
+def pretend_layers(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let all caches hold some layers: at each, the frames that they have times a factor of the layer's own."""
+    read_frames = CacheReader.read_frames
+
+    def pretend(*layers: int) -> None:
+        def read_layer(
+            self: CacheReader, index: int, out: NDArray[Any] | None = None, *, layer: int, padding: bool = False
+        ) -> NDArray[Any]:
+            assert layer in layers
+            frames = read_frames(self, index, out, padding=padding)
+            frames *= LAYER_FACTORS[layer]
+            return frames
+
+        monkeypatch.setattr(CacheReader, "layers", layers)
+        monkeypatch.setattr(CacheReader, "read_frames", read_layer)
+
+    return pretend
+
+
+def batches_of(cache: Path, split: str) -> FeatureBatches:
+    """Batches of a split, of all layers, read from disk, on the CPU."""
+    clips = ClipSet.of_split(cache, split)
+    return FeatureBatches(clips, clips.first_reader.layers, FramesOnDisk(torch.device("cpu")))
 
 
 @pytest.fixture(scope="session")

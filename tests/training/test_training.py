@@ -9,7 +9,7 @@ import torch
 import yaml
 from scipy.stats import spearmanr
 
-from audiomos_cache.cache import CacheReader
+from audiomos_cache.cache import CacheReader, open_cache
 from audiomos_cache.config import HeadConfig, load_head_config
 from audiomos_cache.errors import CacheError, ConfigError, DataError, OutputExistsError
 from audiomos_cache.heads import build_head
@@ -17,20 +17,14 @@ from audiomos_cache.metrics import evaluate
 from audiomos_cache.predictions import read_predictions
 from audiomos_cache.runs import BESTS, checkpoint_path
 from audiomos_cache.training import train_head as train_head_module
-from audiomos_cache.training.batches import FeatureBatches, epoch_order
+from audiomos_cache.training.batches import epoch_order
 from audiomos_cache.training.clips import ClipSet
 from audiomos_cache.training.inference import predictions_of, run_head
 from audiomos_cache.training.loop import Best, train
 from audiomos_cache.training.predict import predict_split
 from audiomos_cache.training.run import Run
 from audiomos_cache.training.train_head import HeadJob, train_heads
-from tests.training.conftest import extract, make_clips
-
-CPU = torch.device("cpu")
-
-
-def job(head: str = "pooling-dist", seed: int = 1, *overrides: str) -> HeadJob:
-    return HeadJob(f"{head}-seed{seed}", load_head_config(head, ("training.max_epochs=3", *overrides))[1], seed)
+from tests.training.conftest import batches_of, extract, job, make_clips
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +35,8 @@ def run(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_gather_masks_and_converts(cache: Path) -> None:
-    clips = ClipSet.of_split(cache, "train")
     reader = CacheReader(cache, "train")
-    batches = FeatureBatches(clips)
+    batches = batches_of(cache, "train")
     features = batches.gather([3, 0, 7])
     for row, index in enumerate((3, 0, 7)):
         frames, tokens = reader.read_frames(index), reader.read_prompt(index).tokens
@@ -98,11 +91,10 @@ def test_checkpoints_are_those_of_the_best_epochs(cache: Path, run: Path) -> Non
         "combined": [(line["dev"]["utt_mi"]["srcc"] + line["dev"]["sys_ta"]["srcc"]) / 2 for line in history],
     }
     metrics = json.loads((run / "metrics.json").read_text())
-    dev = ClipSet.of_split(cache, "dev")
+    dev = batches_of(cache, "dev")
     for best, values in measures.items():
         assert metrics[best]["epoch"] == int(np.argmax(values)) + 1
-        batches = FeatureBatches(dev)
-        scores = evaluate(predictions_of(run_head(Run.open(run).load_head(best), batches, CPU), batches), dev.labels)
+        scores = evaluate(predictions_of(run_head(Run.open(run).load_head(best), dev), dev), dev.clips.labels)
         assert scores.to_json() == history[metrics[best]["epoch"] - 1]["dev"] == metrics[best]["dev"]
     assert "eval" not in metrics["loss"], "there are no labels to compare with"
 
@@ -112,36 +104,34 @@ def test_dev_loss_is_half_the_sum_of_both_kls(cache: Path) -> None:
 
     from audiomos_cache.targets import gaussian_distribution
 
-    clips, dev = ClipSet.of_split(cache, "train"), ClipSet.of_split(cache, "dev")
+    train_set, dev = batches_of(cache, "train"), batches_of(cache, "dev")
     config = load_head_config("pooling-dist", ("training.max_epochs=1",))[1]
-    trained = train(config, 1, clips, dev, CPU)
-    batches = FeatureBatches(dev)
-    predictions = predictions_of(run_head(trained.head, batches, CPU), batches)
-    order = np.argsort(dev.ids)
+    trained = train(config, 1, train_set, dev)
+    predictions = predictions_of(run_head(trained.head, dev), dev)
+    order = np.argsort(dev.clips.ids)
     kl = [
         rel_entr(gaussian_distribution(labels[order], 20, 0.25), dist).sum(axis=1).mean()
-        for labels, dist in ((dev.mi, predictions.mi_dist), (dev.ta, predictions.ta_dist))
+        for labels, dist in ((dev.clips.mi, predictions.mi_dist), (dev.clips.ta, predictions.ta_dist))
     ]
     assert trained.history[0]["dev_loss"] == pytest.approx(sum(kl) / 2, rel=1e-5)
 
 
 def test_stops_when_nothing_has_improved_for_the_patience(cache: Path) -> None:
-    clips, dev = ClipSet.of_split(cache, "train"), ClipSet.of_split(cache, "dev")
+    train_set, dev = batches_of(cache, "train"), batches_of(cache, "dev")
     config = load_head_config("pooling-dist", ("training.lr=1e-30", "training.patience=4"))[1]
-    trained = train(config, 1, clips, dev, CPU)
+    trained = train(config, 1, train_set, dev)
     assert [line["epoch"] for line in trained.history] == [1, 2, 3, 4, 5]
     assert [bool(line["best"]) for line in trained.history] == [True, False, False, False, False]
 
 
 @pytest.mark.parametrize("head", ["pooling-dist", "transformer-coral", "transformer-scalar"])
 def test_learns_a_planted_signal(cache: Path, head: str) -> None:
-    clips, dev = ClipSet.of_split(cache, "train"), ClipSet.of_split(cache, "dev")
+    train_set, dev = batches_of(cache, "train"), batches_of(cache, "dev")
     config = job(head, 3, "training.max_epochs=60", "training.batch_size=8", "dropout=0").config
-    trained = train(config, 3, clips, dev, CPU)
-    batches = FeatureBatches(dev)
+    trained = train(config, 3, train_set, dev)
     trained.head.load_state_dict(trained.bests["loss"].weights)
-    predictions = predictions_of(run_head(trained.head, batches, CPU), batches)
-    truth = dict(zip(dev.ids, dev.mi, strict=True))
+    predictions = predictions_of(run_head(trained.head, dev), dev)
+    truth = dict(zip(dev.clips.ids, dev.clips.mi, strict=True))
     assert spearmanr(predictions.mi, [truth[i] for i in predictions.ids])[0] > 0.9
 
 
@@ -157,8 +147,8 @@ def test_predictions_of_every_best_on_every_split(cache: Path, run: Path) -> Non
 
 def test_a_prediction_does_not_depend_on_the_batch(cache: Path, run: Path) -> None:
     head = Run.open(run).load_head("loss").eval()
-    batches = FeatureBatches(ClipSet.of_split(cache, "dev"))
-    together = run_head(head, batches, CPU)[0].mi
+    batches = batches_of(cache, "dev")
+    together = run_head(head, batches)[0].mi
     for index in range(len(together)):
         one = batches.gather([index])
         with torch.inference_mode():
@@ -193,7 +183,7 @@ def test_lists_replace_the_splits_and_their_labels(cache: Path, tmp_path: Path) 
     config = yaml.safe_load((result.folder / "config.yaml").read_text())
     assert config["data"]["train"]["clips"] == 10
     assert config["data"]["dev"]["clips"] == 6
-    clips = ClipSet.of_list(cache, tmp_path / "train.txt")
+    clips = ClipSet.of_list(open_cache(cache), tmp_path / "train.txt")
     assert set(clips.mi) == {2.0}
     assert clips.ids == tuple(reader.ids[:10])
 
@@ -202,7 +192,7 @@ def test_refuses_unusable_lists(cache: Path, tmp_path: Path) -> None:
     reader = CacheReader(cache, "train")
     (tmp_path / "unknown.txt").write_text("nowhere.wav,2,3\n")
     with pytest.raises(DataError, match=r"unknown\.txt: .* has no features of nowhere; extract them first"):
-        ClipSet.of_list(cache, tmp_path / "unknown.txt")
+        ClipSet.of_list(open_cache(cache), tmp_path / "unknown.txt")
     (tmp_path / "dev.txt").write_text(f"{reader.ids[0]}.wav,2,3\n")
     with pytest.raises(DataError, match=f"clips both in train and .*: {reader.ids[0]}; remove them"):
         train_heads([job()], cache, tmp_path / "runs", dev_list=tmp_path / "dev.txt")
@@ -261,10 +251,10 @@ def test_an_interrupted_training_leaves_no_run(cache: Path, tmp_path: Path) -> N
 
 
 def test_a_diverging_training_names_clips(cache: Path) -> None:
-    clips, dev = ClipSet.of_split(cache, "train"), ClipSet.of_split(cache, "dev")
+    train_set, dev = batches_of(cache, "train"), batches_of(cache, "dev")
     config = load_head_config("transformer-scalar", ("training.lr=1e30",))[1]
     with pytest.raises(DataError, match=r"S00\d_(train|dev)\d+"):
-        train(config, 1, clips, dev, CPU)
+        train(config, 1, train_set, dev)
 
 
 def test_predict_gives_the_runs_own_predictions(cache: Path, run: Path, tmp_path: Path) -> None:
@@ -334,4 +324,4 @@ def test_a_list_keeps_the_systems_of_the_cache(tmp_path: Path) -> None:
     clips = [replace(clip, system=f"mine{i % 2}") for i, clip in enumerate(make_clips(tmp_path, "dev", 6, 0))]
     extract(clips, tmp_path / "cache")
     (tmp_path / "dev.txt").write_text("".join(f"{clip.id}.wav,2,3\n" for clip in clips))
-    assert set(ClipSet.of_list(tmp_path / "cache", tmp_path / "dev.txt").systems) == {"mine0", "mine1"}
+    assert set(ClipSet.of_list(open_cache(tmp_path / "cache"), tmp_path / "dev.txt").systems) == {"mine0", "mine1"}

@@ -1,0 +1,195 @@
+"""Where the frames of a batch come from: read from the cache for each batch, or held in RAM or on the GPU.
+
+That decides how long training takes and nothing else: a batch is the same, to the last bit.
+"""
+
+import logging
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audiomos_cache.cache import CacheReader
+from audiomos_cache.errors import ConfigError
+from audiomos_cache.training.memory import available_ram
+
+Preload = Literal["auto", "ram", "cuda", "none"]
+READ_THREADS = 4
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ClipFrames:
+    """The valid frames of a clip at one layer: which they are, and where they belong, (valid frames, audio_dim)."""
+
+    reader: CacheReader
+    index: int
+    layer: int
+    out: Tensor
+
+
+class FrameSource(ABC):
+    """Puts the valid frames of clips together into padded batches.
+
+    Attributes:
+        device: where the batches are made for.
+    """
+
+    def __init__(self, device: torch.device, buffer_device: torch.device) -> None:
+        self.device = device
+        self._buffer = torch.empty(0)
+        self._buffer_device = buffer_device
+
+    def gather(self, places: Sequence[tuple[CacheReader, int]], layers: Sequence[int]) -> Tensor:
+        """Put clips together. The next call reuses nothing of what is returned.
+
+        Args:
+            places: reader and index in it of each clip.
+            layers: which of the stored layers.
+        Returns:
+            (B, layers, T, audio_dim) float32 on the device, zero after the valid frames.
+        Raises:
+            CacheError: a clip's features are damaged; names the clip.
+        """
+        lengths = [int(reader.valid_frames[index]) for reader, index in places]
+        first = places[0][0]
+        batch = self._take((len(places), len(layers), max(lengths), first.audio_dim), _torch_dtype(first))
+        for rows, length in zip(batch, lengths, strict=True):
+            rows[:, length:] = 0
+        self._fill(
+            ClipFrames(reader, index, layer, rows[k, :length])
+            for (reader, index), length, rows in zip(places, lengths, batch, strict=True)
+            for k, layer in enumerate(layers)
+        )
+        # In this order: what crosses to a GPU is as narrow as it is stored.
+        return batch.to(self.device).to(torch.float32, copy=True)
+
+    @abstractmethod
+    def _fill(self, wanted: Iterable[ClipFrames]) -> None:
+        """Write frames to where they belong."""
+
+    def _take(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """Return a part of the one allocation, which grows as needed; its content is undefined."""
+        size = math.prod(shape)
+        if self._buffer.numel() < size or self._buffer.dtype != dtype:
+            pinned = self.device.type == "cuda" and self._buffer_device.type == "cpu"
+            with torch.inference_mode(False):  # for all later batches, of whichever mode
+                self._buffer = torch.empty(size, dtype=dtype, device=self._buffer_device, pin_memory=pinned)
+        return self._buffer[:size].view(shape)
+
+
+class FramesOnDisk(FrameSource):
+    """Reads the clips of each batch from the cache, in a few threads."""
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__(device, buffer_device=torch.device("cpu"))
+        self._pool = ThreadPoolExecutor(READ_THREADS)
+
+    def _fill(self, wanted: Iterable[ClipFrames]) -> None:
+        _do_all(self._pool, _read_in_place, wanted)
+
+
+class FramesInMemory(FrameSource):
+    """Reads all valid frames of a cache's splits once, and keeps them in RAM or on the GPU.
+
+    Raises:
+        CacheError: a clip's features are damaged; names the clip.
+    """
+
+    def __init__(
+        self, readers: Sequence[CacheReader], layers: Sequence[int], held_on: torch.device, device: torch.device
+    ) -> None:
+        super().__init__(device, buffer_device=held_on)
+        self._starts = {reader: np.cumsum([0, *reader.valid_frames]).tolist() for reader in readers}
+        self._held = {
+            (reader, layer): torch.empty(
+                (self._starts[reader][-1], reader.audio_dim), dtype=_torch_dtype(reader), device=held_on
+            )
+            for reader in readers
+            for layer in layers
+        }
+        wanted = (
+            ClipFrames(reader, index, layer, self._rows(reader, index, layer))
+            for reader, layer in self._held
+            for index in range(len(reader))
+        )
+        with ThreadPoolExecutor(READ_THREADS) as pool:
+            _do_all(pool, _read, wanted)
+
+    def _fill(self, wanted: Iterable[ClipFrames]) -> None:
+        for each in wanted:
+            each.out.copy_(self._rows(each.reader, each.index, each.layer))
+
+    def _rows(self, reader: CacheReader, index: int, layer: int) -> Tensor:
+        starts = self._starts[reader]
+        return self._held[reader, layer][starts[index] : starts[index + 1]]
+
+
+def open_frames(
+    readers: Sequence[CacheReader], layers: Sequence[int], device: torch.device, preload: Preload
+) -> FrameSource:
+    """Open the frames of some splits of a cache, in RAM, on the GPU or on disk, and log which it is.
+
+    Args:
+        readers: of all clips that will be asked for.
+        layers: all layers that will be asked for.
+        device: where the heads are computed.
+        preload: where the frames are held. "auto": on the GPU, or else in RAM, where they take less than half of what
+            is free; "none": they are not.
+    Raises:
+        ConfigError: "cuda", and the heads are computed elsewhere. CacheError: a clip's features are damaged.
+    """
+    if preload == "cuda" and device.type != "cuda":
+        raise ConfigError(f"--preload cuda: heads are computed on {device.type} here; use ram, none or auto")
+    size = sum(int(r.valid_frames.sum()) * r.audio_dim * r.dtype.itemsize * len(layers) for r in readers)
+    where = _choose(size, device) if preload == "auto" else preload
+    shown = f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+    if where == "none":
+        log.info("features: %s, read from disk for each batch", shown)
+        return FramesOnDisk(device)
+    log.info("features: %s %s", shown, {"cuda": "on the GPU", "ram": "in RAM"}[where])
+    return FramesInMemory(readers, layers, device if where == "cuda" else torch.device("cpu"), device)
+
+
+def _choose(size: int, device: torch.device) -> Preload:
+    """Choose where `size` bytes of features are held."""
+    if device.type == "cuda" and size < torch.cuda.mem_get_info(device)[0] / 2:
+        return "cuda"
+    return "ram" if size < available_ram() / 2 else "none"
+
+
+def _read_in_place(wanted: ClipFrames) -> None:
+    wanted.reader.read_frames(wanted.index, wanted.out.numpy(), layer=wanted.layer)
+
+
+def _read(wanted: ClipFrames) -> None:
+    """Read to wherever the frames belong, a GPU too."""
+    wanted.out.copy_(torch.from_numpy(wanted.reader.read_frames(wanted.index, layer=wanted.layer)))
+
+
+def _do_all(pool: ThreadPoolExecutor, work: Callable[[ClipFrames], object], items: Iterable[ClipFrames]) -> None:
+    """Do some work on each item in the pool's threads, which are at rest again when this returns or raises.
+
+    The first item's error, or an interrupt, is raised here; what has not begun by then is left.
+    """
+    futures: list[Future[object]] = []
+    try:
+        for item in items:
+            futures.append(pool.submit(work, item))
+        for future in futures:
+            future.result()
+    finally:
+        for future in futures:
+            future.cancel()
+        wait(futures)
+
+
+def _torch_dtype(reader: CacheReader) -> torch.dtype:
+    return torch.from_numpy(np.empty(0, reader.dtype)).dtype
