@@ -7,6 +7,7 @@ are first asked for, and checked against their hashes then.
 
 import json
 import os
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,7 @@ class CacheFile:
         if name not in self._columns:
             place = self._places[name]
             values = np.empty(place.shape, place.dtype)
-            self._file.read(place.offset, values, f"/{name}")
+            self._file.read(place.offset, values, lambda: f"/{name}")
             try:
                 if hash_column(name, values) != self._column_hashes.get(name):
                     raise UnsoundError(f"the index does not match its hash (/{name})")
@@ -183,7 +184,10 @@ class CacheFile:
         valid = int(self.column("audio/valid_frames")[index])
         rows = self.frames_of(index) if padding else valid
         place = self._places[frames_arrays(self._layers)[which]]
-        what = f"clip {self.ids[index]}"
+
+        def what() -> str:
+            return f"clip {self._name(index)}"
+
         found = self._read_rows(place, int(self.column("audio/offsets")[index]), rows, out, what)
         self._check_hash(found[:valid], self.column("clips/feature_hash")[index, which], what)
         if padding:
@@ -196,7 +200,10 @@ class CacheFile:
         Raises:
             CacheError: as `read_frames`; names the prompt.
         """
-        what = f"prompt {self.prompts[row]!r}"
+
+        def what() -> str:
+            return f"prompt {self.prompts[row]!r}"
+
         start, end = self.column("text/offsets")[row : row + 2].tolist()
         prompt = CachedPrompt(
             text=self.prompts[row],
@@ -204,7 +211,7 @@ class CacheFile:
             pad_vector=self._read_rows(self._places["text/pad_vector"], row, 1, None, what)[0],
         )
         if hash_prompt(prompt) != self.column("text/feature_hash")[row].tobytes():
-            raise CacheError(f"{self.path}, {what}: the stored features do not match their hash; {REMEDY}")
+            raise CacheError(f"{self.path}, {what()}: the stored features do not match their hash; {REMEDY}")
         return prompt
 
     def _which_layer(self, layer: int | None) -> int:
@@ -215,17 +222,27 @@ class CacheFile:
             raise CacheError(f"{self.path}: {asked}; stored are {', '.join(map(str, self._layers))}")
         return self._layers.index(layer)
 
-    def _check_hash(self, rows: NDArray[Any], expected: NDArray[np.uint8], what: str) -> None:
+    def _check_hash(self, rows: NDArray[Any], expected: NDArray[np.uint8], what: Callable[[], str]) -> None:
         if hash_rows(rows) != expected.tobytes():
-            raise CacheError(f"{self.path}, {what}: the stored frames do not match their hash; {REMEDY}")
+            raise CacheError(f"{self.path}, {what()}: the stored frames do not match their hash; {REMEDY}")
 
-    def _read_rows(self, place: Place, start: int, rows: int, out: NDArray[Any] | None, what: str) -> NDArray[Any]:
+    def _read_rows(
+        self, place: Place, start: int, rows: int, out: NDArray[Any] | None, what: Callable[[], str]
+    ) -> NDArray[Any]:
         dim, dtype = place.shape[1], place.dtype
         target = np.empty((rows, dim), dtype) if out is None else out[:rows]
         if target.dtype != dtype or target.shape != (rows, dim) or not target.flags.c_contiguous:
             raise ValueError(f"out is {target.dtype} {target.shape}, expected contiguous {dtype} ({rows}, {dim})")
         self._file.read(place.offset + start * dim * dtype.itemsize, target, what)
         return target
+
+    def _name(self, index: int) -> str:
+        """Return a clip's id for a message, without taking all ids apart; its place where the file is too damaged."""
+        try:
+            start, end = self.column("clips/id/offsets")[index : index + 2].tolist()
+            return self.column("clips/id/bytes")[start:end].tobytes().decode(errors="replace")
+        except CacheError:
+            return f"{index + 1} of {len(self)}"
 
     def _strings(self, name: str) -> list[str]:
         try:

@@ -2,7 +2,7 @@
 
 import os
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -31,9 +31,13 @@ class PositionedFile:
         if keep_open:
             self._keep(raw.fileno())
 
-    def read(self, position: int, target: NDArray[Any], what: str) -> None:
+    def read(self, position: int, target: NDArray[Any], what: Callable[[], str]) -> None:
         """Fill `target`, C-contiguous, with the bytes at `position`.
 
+        Args:
+            position: in bytes.
+            target: any array.
+            what: names what is read, where it cannot be.
         Raises:
             CacheError: the file ends before that, was replaced, or the disk fails; names it and `what`.
         """
@@ -43,10 +47,10 @@ class PositionedFile:
                 while view:
                     count = os.preadv(descriptor, [view], position)
                     if count == 0:
-                        raise CacheError(f"{self.path}, {what}: the file ends before it; {REMEDY}")
+                        raise CacheError(f"{self.path}, {what()}: the file ends before it; {REMEDY}")
                     view, position = view[count:], position + count
         except OSError as error:
-            raise CacheError(f"{self.path}, {what}: cannot be read ({error.strerror}); {REMEDY}") from error
+            raise CacheError(f"{self.path}, {what()}: cannot be read ({error.strerror}); {REMEDY}") from error
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_kept": self._kept is not None}

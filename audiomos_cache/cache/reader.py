@@ -1,6 +1,8 @@
 """Reading a split of a cache, whether it is one file or several."""
 
+from bisect import bisect_right
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +36,10 @@ class CacheReader:
         self.cache, self.split = cache, split
         self.files = [CacheFile(path, keep_open=True) for path in paths]
         self._refuse_incomplete()
-        self._starts = np.cumsum([0, *map(len, self.files)])
+        self._starts = list(accumulate(map(len, self.files), initial=0))
 
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return self._starts[-1]
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -141,11 +143,12 @@ class CacheReader:
     def _locate(self, index: int) -> tuple[CacheFile, int]:
         if not 0 <= index < len(self):
             raise IndexError(f"clip {index} of {len(self)}")
-        which = int(np.searchsorted(self._starts, index, side="right")) - 1
-        return self.files[which], index - int(self._starts[which])
+        which = bisect_right(self._starts, index) - 1
+        return self.files[which], index - self._starts[which]
 
     def _column(self, name: str) -> NDArray[Any]:
-        return np.concatenate([file.column(name) for file in self.files])
+        columns = [file.column(name) for file in self.files]
+        return columns[0] if len(columns) == 1 else np.concatenate(columns)
 
     def _refuse_incomplete(self) -> None:
         expected = self.files[0].header.file_count

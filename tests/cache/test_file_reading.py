@@ -94,6 +94,7 @@ def truncate_in_the_features(path):
 def test_truncated_after_it_was_opened(path, keep_open):
     """What was read before is known; everything else is missing, and named."""
     file = CacheFile(path, keep_open=keep_open)
+    assert len(file.ids) == 3
     file.read_frames(2)
     file.read_prompt(1)
     truncate_in_the_features(path)
@@ -113,13 +114,14 @@ def test_truncated_after_it_was_opened(path, keep_open):
 def test_truncated_before_the_first_read(path):
     file = CacheFile(path)
     truncate_in_the_features(path)
-    with pytest.raises(CacheError, match=r"train.h5, /clips/id/bytes: the file ends before it; the file is damaged or"):
+    with pytest.raises(CacheError, match=r"train.h5, clip 1 of 3: the file ends before it; the file is damaged or"):
         file.read_frames(0)
 
 
 @pytest.mark.parametrize("keep_open", [False, True])
 def test_a_disk_that_fails_while_reading_is_named_with_the_clip(path, monkeypatch, keep_open):
     file = CacheFile(path, keep_open=keep_open)
+    assert len(file.ids) == 3
     file.read_frames(0)
 
     def preadv(_descriptor, _buffers, _position):
@@ -164,6 +166,7 @@ def test_replaced_after_the_first_read(path, tmp_path):
 
 def test_overwritten_after_the_first_read(path):
     file = CacheFile(path)
+    assert len(file.ids) == 3
     file.read_frames(0)
     with path.open("r+b") as raw:
         raw.write(b"\xff" * path.stat().st_size)
