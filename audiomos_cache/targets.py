@@ -1,6 +1,7 @@
-"""A mean opinion score as what a head is trained on: a distribution over bins, or a set of ordinal levels.
+"""Labels as what a head is trained on: a distribution over bins, or a set of ordinal levels.
 
-Scores are on the 1 to 5 scale. All functions take (N,) scores and compute in float64.
+Scores are on the 1 to 5 scale. All functions take (N,) mean opinion scores, or (N, R) ratings where they say so, and
+compute in float64.
 """
 
 import numpy as np
@@ -47,6 +48,29 @@ def one_hot_distribution(scores: ArrayLike, bins: int) -> NDArray[np.float64]:
     # Labels are decimal fractions that binary floats miss by an ulp: 2.6 must not fall into the bin below.
     position = np.round((clamped - LOWEST) / (HIGHEST - LOWEST) * (bins - 1), 9)
     return np.asarray(np.eye(bins)[np.floor(position).astype(int)])
+
+
+def rater_distribution(ratings: ArrayLike) -> NDArray[np.float64]:
+    """Say for each clip which share of its listeners gave it each of the ranks 1 to 5.
+
+    The mean of such a distribution over `bin_centres(5)` is the clip's mean opinion score.
+
+    Args:
+        ratings: (N, R) whole numbers 1 to 5; NaN where a clip has fewer than R ratings.
+    Returns:
+        (N, 5), rows sum to 1.
+    Raises:
+        ValueError: a clip without ratings, or one that is not a rank.
+    Source: Faridee and Gamper 2022 (the histogram of the opinion scores as a target).
+    """
+    given = np.asarray(ratings, np.float64)
+    if given.ndim != 2:
+        raise ValueError(f"found labels of shape {given.shape}, expected each clip's ratings, (N, R)")
+    counts = (given[:, :, None] == np.arange(LOWEST, HIGHEST + 1)).sum(axis=1)
+    totals = (~np.isnan(given)).sum(axis=1)
+    if (wrong := np.flatnonzero((counts.sum(axis=1) != totals) | (totals == 0))).size:
+        raise ValueError(f"row {wrong[0]}: found the ratings {given[wrong[0]]}, expected ranks 1 to 5, one or more")
+    return np.asarray(counts / totals[:, None])
 
 
 def ordinal_levels(scores: ArrayLike, ranks: int = 5) -> NDArray[np.float64]:

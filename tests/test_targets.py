@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from audiomos_cache.targets import bin_centres, gaussian_distribution, one_hot_distribution, ordinal_levels
+from audiomos_cache.targets import (
+    bin_centres,
+    gaussian_distribution,
+    one_hot_distribution,
+    ordinal_levels,
+    rater_distribution,
+)
 
 
 def test_bins_by_hand():
@@ -82,3 +88,27 @@ def test_ordinal_levels_by_hand():
 
 def test_ordinal_levels_of_three_ranks():
     assert ordinal_levels([1.5, 2.5], ranks=3).tolist() == [[1, 0], [1, 1]]
+
+
+def test_the_shares_of_the_ranks_by_hand():
+    ratings = [[3, 3, 4, 5, 3], [1, 5, np.nan, np.nan, np.nan], [2, 2, 2, 2, np.nan]]
+    assert rater_distribution(ratings).tolist() == [[0, 0, 0.6, 0.2, 0.2], [0.5, 0, 0, 0, 0.5], [0, 1, 0, 0, 0]]
+
+
+def test_the_mean_of_the_shares_is_the_mean_opinion_score():
+    ratings = np.random.default_rng(0).integers(1, 6, (200, 5))
+    shares = rater_distribution(ratings)
+    assert shares.shape == (200, 5) and shares.dtype == np.float64
+    assert shares.sum(axis=1) == pytest.approx(np.ones(200), abs=1e-12)
+    assert shares @ bin_centres(5) == pytest.approx(ratings.mean(axis=1), abs=1e-12)
+
+
+@pytest.mark.parametrize("wrong", [[3.5, 3], [0, 3], [3, 6], [np.nan, np.nan], [3, np.inf]])
+def test_what_is_no_rank_is_not_counted_silently(wrong):
+    with pytest.raises(ValueError, match=r"row 1: found the ratings \[.*\], expected ranks 1 to 5, one or more"):
+        rater_distribution([[1, 2], wrong])
+
+
+def test_ratings_have_a_row_for_each_clip():
+    with pytest.raises(ValueError, match=r"found labels of shape \(2,\), expected each clip's ratings, \(N, R\)"):
+        rater_distribution([3, 4])

@@ -1,4 +1,4 @@
-"""A MusicEval folder or a manifest becomes `Clip` records; the challenge's lists become labels and ids.
+"""A MusicEval folder or a manifest becomes `Clip` records; the challenge's lists become labels, ratings and ids.
 
 All problems of one list are reported at once, by file and line. No audio is opened here.
 """
@@ -10,16 +10,19 @@ from audiomos_cache.dataset.clip import Clip, check_split, choose_splits, clip_i
 from audiomos_cache.dataset.labels import Labels, read_id_list, read_labels, read_system_truth
 from audiomos_cache.dataset.manifest import read_manifest
 from audiomos_cache.dataset.musiceval import find_lists, read_split
+from audiomos_cache.dataset.ratings import Ratings, read_ratings
 from audiomos_cache.errors import DataError
 
 __all__ = [
     "Clip",
     "Labels",
+    "Ratings",
     "check_split",
     "clip_id_of",
     "load_dataset",
     "read_id_list",
     "read_labels",
+    "read_ratings",
     "read_system_truth",
     "system_of",
 ]
