@@ -6,13 +6,33 @@ import torch
 from scipy import stats
 
 from audiomos_cache.heads import TargetOutput
-from audiomos_cache.losses import CoralObjective, DistributionObjective, L1Objective, build_objective
+from audiomos_cache.losses import (
+    CoralObjective,
+    DistributionObjective,
+    L1Objective,
+    MseObjective,
+    RatersObjective,
+    build_objective,
+)
 
 LABELS = np.array([1.0, 2.6, 5.0])
+RATINGS = np.array([[1.0, 1.0, 1.0], [2.0, 3.0, 5.0], [5.0, 4.0, np.nan]])
+KINDS = [  # output kind, targets, loss
+    ("scalar", "gaussian", "l1"),
+    ("scalar", "gaussian", "mse"),
+    ("distribution", "gaussian", "l1"),
+    ("distribution", "one_hot", "l1"),
+    ("distribution", "raters", "l1"),
+    ("coral", "gaussian", "l1"),
+]
 
 
-def objective(kind, targets="gaussian"):
-    return build_objective(kind, bins=20, targets=targets, sigma=0.25)
+def objective(kind, targets="gaussian", loss="l1"):
+    return build_objective(kind, bins=5 if targets == "raters" else 20, targets=targets, sigma=0.25, loss=loss)
+
+
+def targets_of(judge):
+    return torch.from_numpy(judge.targets(RATINGS if judge.wants_ratings else LABELS))
 
 
 def distribution(*rows):
@@ -29,8 +49,14 @@ def test_absolute_error_by_hand():
     assert loss.item() == pytest.approx((0.5 + 3.0) / 2)
 
 
-def test_the_targets_of_a_scalar_are_the_labels():
-    assert L1Objective().targets(LABELS).tolist() == [1.0, 2.6, 5.0]
+def test_squared_error_by_hand():
+    loss = MseObjective().loss(TargetOutput(torch.tensor([1.5, 4.0])), torch.tensor([2.0, 1.0]))
+    assert loss.item() == pytest.approx((0.25 + 9.0) / 2)
+
+
+@pytest.mark.parametrize("scalar", [L1Objective, MseObjective])
+def test_the_targets_of_a_scalar_are_the_labels(scalar):
+    assert scalar().targets(LABELS).tolist() == [1.0, 2.6, 5.0]
 
 
 def test_divergence_by_hand():
@@ -38,6 +64,13 @@ def test_divergence_by_hand():
     target = torch.tensor([[0.5, 0.5], [0.0, 1.0]])
     loss = DistributionObjective(2, "gaussian", 0.25).loss(distribution([0.25, 0.75], [0.0, 1.0]), target)
     assert loss.item() == pytest.approx(0.5 * (0.5 * math.log(2) + 0.5 * math.log(2 / 3)), abs=1e-6)
+
+
+def test_divergence_from_the_listeners_by_hand():
+    # Two of three gave a 2, one a 4: 2/3 ln(2/3 / 1/2) + 1/3 ln(1/3 / 1/4).
+    target = torch.from_numpy(RatersObjective().targets(np.array([[2.0, 4.0, 2.0]])))
+    loss = RatersObjective().loss(distribution([0.25, 0.5, 0.0, 0.25, 0.0]), target)
+    assert loss.item() == pytest.approx(2 / 3 * math.log(4 / 3) + 1 / 3 * math.log(4 / 3), abs=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -79,37 +112,34 @@ def perfect(kind, target):
     return TargetOutput(torch.zeros(len(target)), logits=(target - 0.5) * 60)
 
 
-def other_outputs(kind, count):
+def other_outputs(kind, count, bins):
     generator = torch.Generator().manual_seed(0)
     for spread in torch.logspace(-1, 1, 50):
         raw = torch.randn(count, 20, generator=generator) * spread
         yield {
             "scalar": TargetOutput(3 + raw[:, 0]),
-            "distribution": TargetOutput(torch.zeros(count), dist=raw.softmax(dim=1)),
+            "distribution": TargetOutput(torch.zeros(count), dist=raw[:, :bins].softmax(dim=1)),
             "coral": TargetOutput(torch.zeros(count), logits=raw[:, :4]),
         }[kind]
 
 
-@pytest.mark.parametrize(
-    ("kind", "targets"),
-    [("scalar", "gaussian"), ("distribution", "gaussian"), ("distribution", "one_hot"), ("coral", "gaussian")],
-)
-def test_the_perfect_prediction_is_the_minimum(kind, targets):
-    judge = objective(kind, targets)
-    target = torch.from_numpy(judge.targets(LABELS))
+@pytest.mark.parametrize(("kind", "targets", "loss"), KINDS)
+def test_the_perfect_prediction_is_the_minimum(kind, targets, loss):
+    judge = objective(kind, targets, loss)
+    target = targets_of(judge)
     best = judge.loss(perfect(kind, target), target).item()
     assert best == pytest.approx(0, abs=1e-6)
-    others = [judge.loss(output, target).item() for output in other_outputs(kind, len(LABELS))]
+    others = [judge.loss(output, target).item() for output in other_outputs(kind, len(LABELS), target.shape[-1])]
     assert len(others) == 50 and min(others) > best + 0.01
 
 
-@pytest.mark.parametrize("kind", ["scalar", "distribution", "coral"])
-def test_a_loss_has_a_gradient_that_leads_downhill(kind):
-    judge = objective(kind)
-    target = torch.from_numpy(judge.targets(LABELS))
-    raw = torch.zeros(3, 20, requires_grad=True)
+@pytest.mark.parametrize(("kind", "targets", "loss"), KINDS)
+def test_a_loss_has_a_gradient_that_leads_downhill(kind, targets, loss):
+    judge = objective(kind, targets, loss)
+    target = targets_of(judge)
+    raw = torch.zeros(3, 5 if targets == "raters" else 20, requires_grad=True)
 
-    def loss(raw):
+    def loss_of(raw):
         outputs = {
             "scalar": lambda: TargetOutput(3 + raw[:, 0]),
             "distribution": lambda: TargetOutput(raw[:, 0], dist=raw.softmax(dim=1)),
@@ -117,10 +147,10 @@ def test_a_loss_has_a_gradient_that_leads_downhill(kind):
         }
         return judge.loss(outputs[kind](), target)
 
-    before = loss(raw)
+    before = loss_of(raw)
     before.backward()
     with torch.no_grad():
-        assert loss(raw - 0.1 * raw.grad) < before - 1e-3
+        assert loss_of(raw - 0.1 * raw.grad) < before - 1e-3
 
 
 def test_objectives_make_the_targets_of_their_kind():
@@ -130,6 +160,21 @@ def test_objectives_make_the_targets_of_their_kind():
     assert one_hot.argmax(axis=1).tolist() == [0, 7, 19] and one_hot.sum() == 3
     assert objective("coral").targets(LABELS).tolist() == [[0, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1]]
     assert objective("scalar").targets(LABELS).tolist() == LABELS.tolist()
+    assert objective("scalar", loss="mse").targets(LABELS).tolist() == LABELS.tolist()
+    third, half = 1 / 3, 1 / 2
+    assert objective("distribution", "raters").targets(RATINGS).tolist() == [
+        [1, 0, 0, 0, 0], [0, third, third, 0, third], [0, 0, 0, half, half]
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "targets", "loss"), KINDS)
+def test_only_the_raters_objective_wants_ratings(kind, targets, loss):
+    assert objective(kind, targets, loss).wants_ratings == (targets == "raters")
+
+
+def test_mean_opinion_scores_are_no_ratings():
+    with pytest.raises(ValueError, match=r"found labels of shape \(3,\), expected each clip's ratings, \(N, R\)"):
+        objective("distribution", "raters").targets(LABELS)
 
 
 def test_bins_and_sigma_reach_the_objective():
@@ -143,6 +188,7 @@ def test_bins_and_sigma_reach_the_objective():
         ("distribution", "gaussian", {"sigma": 0.5}, True),
         ("distribution", "one_hot", {"sigma": 0.5}, False),
         ("distribution", "gaussian", {"targets": "one_hot"}, True),
+        ("distribution", "gaussian", {"loss": "mse"}, False),
         *((kind, "gaussian", changed, False) for kind in ("scalar", "coral")
           for changed in ({"bins": 9}, {"sigma": 0.5}, {"targets": "one_hot"})),
     ],
@@ -151,3 +197,12 @@ def test_an_objective_depends_on_what_its_kind_reads_alone(kind, targets, change
     settings = {"bins": 20, "targets": targets, "sigma": 0.25}
     before, after = (build_objective(kind, **s).targets(LABELS) for s in (settings, settings | changed))
     assert np.array_equal(before, after) != is_read
+
+
+@pytest.mark.parametrize(("loss", "expected"), [("l1", 1.5), ("mse", 2.5)])
+def test_the_loss_of_a_scalar_is_the_one_that_is_named(loss, expected):
+    output, target = TargetOutput(torch.tensor([1.0, 4.0])), torch.tensor([2.0, 2.0])
+    assert objective("scalar", loss=loss).loss(output, target).item() == expected
+    assert objective("coral", loss=loss).loss(logits([0.0] * 4), torch.zeros(1, 4)).item() == pytest.approx(
+        4 * math.log(2)
+    )
