@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 from audiomos_cache.errors import ConfigError
 
 PUBLISHED_AUDIO_DIM = 1024
+RATER_BINS = 5  # a listener rates in whole numbers from 1 to 5
 
 
 class _Strict(BaseModel):
@@ -39,22 +40,48 @@ class FusionConfig(_Strict):
 
 
 class OutputConfig(_Strict):
-    """What a head predicts of each target, and what it is trained on."""
+    """What a head predicts of each target, and what it is trained on.
+
+    A distribution is trained on what `targets` makes of the mean opinion scores, or, "raters", on what each listener
+    said, in 5 bins; a scalar with `loss`.
+    """
 
     kind: Literal["scalar", "distribution", "coral"] = "distribution"
     bins: int = Field(20, ge=2)
-    targets: Literal["gaussian", "one_hot"] = "gaussian"
+    targets: Literal["gaussian", "one_hot", "raters"] = "gaussian"
     sigma: float = Field(0.25, gt=0)
+    loss: Literal["l1", "mse"] = "l1"
+
+
+class RankingConfig(_Strict):
+    """What is added to the loss where a batch's scores order its clips otherwise than the labels do.
+
+    The weights are those published for "listwise" (DeRA-MOS, which ranks MI alone), whatever the kind; QAMRO, the
+    source of "adaptive_margin", has 1 for both. The other keys each belong to one kind, with its published values.
+    """
+
+    kind: Literal["none", "listwise", "pairwise", "adaptive_margin"] = "none"
+    weight_mi: float = Field(0.01, ge=0)
+    weight_ta: float = Field(0.0, ge=0)
+    temperature: float = Field(1.0, gt=0)
+    margin: float = Field(0.0, ge=0)
+    tolerance: float = Field(0.25, ge=0)
+    margin_scale: float = Field(0.2, ge=0)
+    preference: float = Field(7.0, gt=0)
 
 
 class TrainingConfig(_Strict):
-    """How a head is trained. `lr` is for 1024-dimensional frames and grows as they get narrower (see `scaled_lr`)."""
+    """How a head is trained. `lr` is for 1024-dimensional frames and grows as they get narrower (see `scaled_lr`).
+
+    `feature_mixup` is the alpha of the Beta distribution that mixed clips are weighted by; 0 = clips are not mixed.
+    """
 
     lr: float = Field(5e-5, gt=0)
     weight_decay: float = Field(0.01, ge=0)
     batch_size: int = Field(32, ge=1)
     max_epochs: int = Field(100, ge=1)
     patience: int = Field(15, ge=1)
+    feature_mixup: float = Field(0.0, ge=0)
 
 
 class HeadConfig(_Strict):
@@ -70,6 +97,7 @@ class HeadConfig(_Strict):
     fusion: FusionConfig = FusionConfig()
     downstream: Literal["mlp", "lstm"] = "mlp"
     output: OutputConfig = OutputConfig()
+    ranking: RankingConfig = RankingConfig()
     dropout: float = Field(0.3, ge=0, lt=1)
     training: TrainingConfig = TrainingConfig()
 
@@ -87,12 +115,29 @@ class HeadConfig(_Strict):
 
     @model_validator(mode="after")
     def _refuse_impossible(self) -> Self:
+        if problems := list(self._impossible()):
+            raise ValueError("; ".join(problems))
+        return self
+
+    def _impossible(self) -> Iterator[str]:
+        """Name what each key allows by itself, but not beside the others."""
+        output, ranking, training = self.output, self.ranking, self.training
         if self.fusion.kind == "decoupled" and self.temporal.kind == "none":
-            raise ValueError(
+            yield (
                 "fusion.kind: 'decoupled' looks past the temporal layer, and temporal.kind is 'none'; "
                 "use 'cross_attention'"
             )
-        return self
+        if output.kind == "distribution" and output.targets == "raters" and output.bins != RATER_BINS:
+            yield (
+                f"output.bins: {output.bins}: listeners rate in whole numbers from 1 to 5, and output.targets is "
+                f"'raters'; use {RATER_BINS}"
+            )
+        if ranking.kind != "none" and not ranking.weight_mi and not ranking.weight_ta:
+            yield f"ranking.kind: {ranking.kind!r} has no effect where both weights are 0"
+        if ranking.kind != "none" and training.batch_size == 1:
+            yield f"ranking.kind: {ranking.kind!r} has no effect where training.batch_size is 1"
+        if training.feature_mixup and training.batch_size == 1:
+            yield f"training.feature_mixup: {training.feature_mixup} has no effect where training.batch_size is 1"
 
 
 # Keys that not every kind reads: the key, the key that chooses, and the choices that leave it unread.
@@ -104,7 +149,15 @@ _UNREAD_BY = (
     ("output.bins", "output.kind", ("scalar", "coral")),
     ("output.targets", "output.kind", ("scalar", "coral")),
     ("output.sigma", "output.kind", ("scalar", "coral")),
-    ("output.sigma", "output.targets", ("one_hot",)),
+    ("output.sigma", "output.targets", ("one_hot", "raters")),
+    ("output.loss", "output.kind", ("distribution", "coral")),
+    ("ranking.weight_mi", "ranking.kind", ("none",)),
+    ("ranking.weight_ta", "ranking.kind", ("none",)),
+    ("ranking.temperature", "ranking.kind", ("none", "pairwise", "adaptive_margin")),
+    ("ranking.margin", "ranking.kind", ("none", "listwise", "adaptive_margin")),
+    ("ranking.tolerance", "ranking.kind", ("none", "listwise", "adaptive_margin")),
+    ("ranking.margin_scale", "ranking.kind", ("none", "listwise", "pairwise")),
+    ("ranking.preference", "ranking.kind", ("none", "listwise", "pairwise")),
 )
 
 

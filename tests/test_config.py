@@ -22,6 +22,17 @@ PRESETS = [
     "transformer-scalar",
 ]
 
+# What DeRA-MOS and QAMRO publish: DeRA-MOS's weights, and each kind's own keys.
+RANKING = {
+    "weight_mi": 0.01,
+    "weight_ta": 0.0,
+    "temperature": 1.0,
+    "margin": 0.0,
+    "tolerance": 0.25,
+    "margin_scale": 0.2,
+    "preference": 7.0,
+}
+
 
 @pytest.fixture
 def yaml_file(tmp_path):
@@ -79,10 +90,20 @@ def test_the_published_numbers():
         "pooling": "attentive",
         "fusion": {"kind": "cross_attention", "common_dim": 768, "heads": 4},
         "downstream": "mlp",
-        "output": {"kind": "distribution", "bins": 20, "targets": "gaussian", "sigma": 0.25},
+        "output": {"kind": "distribution", "bins": 20, "targets": "gaussian", "sigma": 0.25, "loss": "l1"},
+        "ranking": {"kind": "none"} | RANKING,
         "dropout": 0.3,
-        "training": {"lr": 5e-5, "weight_decay": 0.01, "batch_size": 32, "max_epochs": 100, "patience": 15},
-    }
+        "training": {
+            "lr": 5e-5, "weight_decay": 0.01, "batch_size": 32, "max_epochs": 100, "patience": 15, "feature_mixup": 0.0
+        },
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_what_is_not_published_is_off_in_every_preset(name):
+    _, config = load_head_config(name)
+    assert (config.output.loss, config.ranking.kind, config.training.feature_mixup) == ("l1", "none", 0)
+    assert config.output.targets != "raters"
 
 
 @pytest.mark.parametrize("width", [256, 384, 512, 768, 2048])
@@ -170,6 +191,18 @@ def test_a_file_that_is_no_text_is_refused(tmp_path):
         ("temporal: bilstm", "temporal: 'bilstm' is a value, expected keys such as temporal.kind"),
         ("training: 3", "training: 3 is a value, expected keys such as training.lr"),
         ("output: {kind: coral, ranks: 5}", "output.ranks: unknown key"),
+        ("output: {targets: rater}", "output.targets: 'rater' is not one of gaussian, one_hot, raters"),
+        ("output: {kind: scalar, loss: l2}", "output.loss: 'l2' is not one of l1, mse"),
+        ("ranking: {kind: list}", "ranking.kind: 'list' is not one of none, listwise, pairwise, adaptive_margin"),
+        ("ranking: listwise", "ranking: 'listwise' is a value, expected keys such as ranking.kind"),
+        ("ranking: {kind: listwise, weight: 1}", "ranking.weight: unknown key"),
+        *((f"ranking: {{kind: {kind}, {key}: {wrong}}}", f"ranking.{key}: {wrong}: input should be greater than {than}")
+          for kind, key, wrong, than in (
+              ("listwise", "weight_mi", -0.1, "or equal to 0"), ("listwise", "weight_ta", -1, "or equal to 0"),
+              ("listwise", "temperature", 0, "0"), ("pairwise", "margin", -1, "or equal to 0"),
+              ("pairwise", "tolerance", -1, "or equal to 0"), ("adaptive_margin", "margin_scale", -1, "or equal to 0"),
+              ("adaptive_margin", "preference", 0, "0"))),
+        ("training: {feature_mixup: -0.1}", "training.feature_mixup: -0.1: input should be greater than or equal to 0"),
         ("temporal: {kind: none, layers: 7}", "temporal.layers: has no effect where temporal.kind is 'none'"),
         ("temporal: {kind: lstm, layers: 7}", "temporal.kind: 'lstm' is not one of transformer, bilstm, none"),
         *((f"layers: {wrong}", f"layers: {shown} is not one of only, weighted, or a layer's number")
@@ -189,6 +222,49 @@ def test_decoupled_fusion_without_a_temporal_layer_is_refused(yaml_file):
         f"{path}: fusion.kind: 'decoupled' looks past the temporal layer, and temporal.kind is 'none'; "
         "use 'cross_attention'"
     )
+
+
+RATERS = "listeners rate in whole numbers from 1 to 5, and output.targets is 'raters'; use 5"
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("output: {targets: raters}", f"output.bins: 20: {RATERS}"),
+        ("output: {targets: raters, bins: 9}", f"output.bins: 9: {RATERS}"),
+        ("ranking: {kind: listwise, weight_mi: 0}", "ranking.kind: 'listwise' has no effect where both weights are 0"),
+        ("ranking: {kind: pairwise}\ntraining: {batch_size: 1}",
+         "ranking.kind: 'pairwise' has no effect where training.batch_size is 1"),
+        ("training: {batch_size: 1, feature_mixup: 0.2}",
+         "training.feature_mixup: 0.2 has no effect where training.batch_size is 1"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_together_is_refused(yaml_file, content, problem):
+    path = yaml_file(content)
+    assert message_of(path) == f"{path}: {problem}"
+
+
+def test_all_that_cannot_be_together_is_reported_at_once(yaml_file):
+    path = yaml_file("output: {targets: raters}\nranking: {kind: pairwise, weight_mi: 0}")
+    assert message_of(path) == (
+        f"{path}: output.bins: 20: {RATERS}; ranking.kind: 'pairwise' has no effect where both weights are 0"
+    )
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("output.targets=raters", "output.bins=5"),
+        ("ranking.kind=listwise", "ranking.weight_mi=0.0", "ranking.weight_ta=0.1"),
+        ("ranking.kind=adaptive_margin", "ranking.preference=2.0", "training.feature_mixup=0.4"),
+        ("training.batch_size=1", "ranking.kind=none", "training.feature_mixup=0.0"),
+    ],
+)
+def test_what_goes_together_is_taken(overrides):
+    written = load_head_config("transformer-dist", overrides)[1].model_dump()
+    for key, _, value in (override.partition("=") for override in overrides):
+        group, _, name = key.partition(".")
+        assert str(written[group][name]) == value
 
 
 def test_all_problems_are_reported_at_once(yaml_file):
@@ -278,12 +354,39 @@ def test_a_wrong_value_names_the_preset_and_the_overrides():
         ("transformer-coral", "output.targets=one_hot", "output.targets: has no effect where output.kind is 'coral'"),
         ("transformer-coral", "output.sigma=0.1", "output.sigma: has no effect where output.kind is 'coral'"),
         ("transformer-onehot", "output.sigma=0.1", "output.sigma: has no effect where output.targets is 'one_hot'"),
+        ("transformer-scalar", "output.targets=raters", "output.targets: has no effect where output.kind is 'scalar'"),
+        ("transformer-dist", "output.loss=mse", "output.loss: has no effect where output.kind is 'distribution'"),
+        ("transformer-coral", "output.loss=mse", "output.loss: has no effect where output.kind is 'coral'"),
+        *(("transformer-dist", f"ranking.{key}=0.5", f"ranking.{key}: has no effect where ranking.kind is 'none'")
+          for key in RANKING),
         ("transformer-dist", "temporal=none", "temporal: 'none' is a value, expected keys such as temporal.kind"),
     ],
-)
+)  # fmt: skip
 def test_an_override_without_effect_is_refused(preset, override, problem):
     path = presets_folder() / f"{preset}.yaml"
     assert message_of(preset, override) == f"{path} with {override}: {problem}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "read"),
+    [
+        ("listwise", {"temperature"}),
+        ("pairwise", {"margin", "tolerance"}),
+        ("adaptive_margin", {"margin_scale", "preference"}),
+    ],
+)
+def test_a_ranking_takes_its_own_keys_and_no_others(yaml_file, kind, read):
+    for key in RANKING:
+        path = yaml_file(f"ranking: {{kind: {kind}, {key}: 0.5}}")
+        if key in read | {"weight_mi", "weight_ta"}:
+            assert getattr(load_head_config(path)[1].ranking, key) == 0.5
+        else:
+            assert message_of(path) == f"{path}: ranking.{key}: has no effect where ranking.kind is {kind!r}"
+
+
+def test_sigma_has_no_effect_on_ratings(yaml_file):
+    path = yaml_file("output: {targets: raters, bins: 5, sigma: 0.25}")
+    assert message_of(path) == f"{path}: output.sigma: has no effect where output.targets is 'raters'"
 
 
 @pytest.mark.parametrize("order", [1, -1])
@@ -303,6 +406,8 @@ def test_a_key_set_beside_the_kind_that_does_not_read_it_is_refused(order):
         ("fusion.kind=decoupled", set(), {"kind", "common_dim", "heads"}),
         ("output.kind=scalar", {"bins", "targets", "sigma"}, {"kind"}),
         ("output.targets=one_hot", {"sigma"}, {"kind", "bins", "targets"}),
+        ("ranking.kind=pairwise", {"temperature"}, {"kind", "weight_mi", "weight_ta"}),
+        ("ranking.kind=none", {"temperature", "weight_mi", "weight_ta"}, {"kind"}),
     ],
 )
 def test_a_kind_that_is_overridden_drops_the_files_keys_that_it_does_not_read(yaml_file, override, dropped, left):
@@ -310,6 +415,7 @@ def test_a_kind_that_is_overridden_drops_the_files_keys_that_it_does_not_read(ya
         "temporal: {kind: transformer, layers: 2, heads: 2, feedforward: 64}\n"
         "fusion: {kind: cross_attention, common_dim: 64, heads: 2}\n"
         "output: {kind: distribution, bins: 9, targets: gaussian, sigma: 0.5}\n"
+        "ranking: {kind: listwise, weight_mi: 0.1, weight_ta: 0.1, temperature: 2}\n"
     )
     group = override.partition(".")[0]
     plain, changed = (getattr(load_head_config(path, o)[1], group) for o in ((), (override,)))
@@ -330,6 +436,9 @@ def test_the_keys_that_can_be_set():
     assert keys["training.lr"] == ("float", 5e-5)
     assert keys["pooling"] == ("attentive|mean|mean_std", "attentive")
     assert keys["layers"] == ("only|weighted|int", "only")
+    assert keys["output.loss"] == ("l1|mse", "l1")
+    assert keys["ranking.kind"] == ("none|listwise|pairwise|adaptive_margin", "none")
+    assert keys["training.feature_mixup"] == ("float", 0.0)
     written = HeadConfig().model_dump()
     assert list(keys) == [
         f"{name}.{key}" if isinstance(value, dict) else name
@@ -338,8 +447,12 @@ def test_the_keys_that_can_be_set():
     ]
 
 
-def test_each_default_can_be_set():
+def test_each_default_can_be_set_where_it_has_an_effect():
     keys = settable_keys()
-    assert len(keys) == 20
-    overrides = tuple(f"{key}={default}" for key, (_, default) in keys.items())
-    assert load_head_config("transformer-dist", overrides)[1] == HeadConfig()
+    assert len(keys) == 30
+    unread = {"output.loss", *(f"ranking.{key}" for key in RANKING)}
+    overrides = {key: f"{key}={default}" for key, (_, default) in keys.items()}
+    read = tuple(override for key, override in overrides.items() if key not in unread)
+    assert load_head_config("transformer-dist", read)[1] == HeadConfig()
+    for key in unread:
+        assert f": {key}: has no effect where " in message_of("transformer-dist", overrides[key])
