@@ -17,6 +17,17 @@ from audiomos_cache.errors import ConfigError
 PUBLISHED_AUDIO_DIM = 1024
 RATER_BINS = 5  # a listener rates in whole numbers from 1 to 5
 
+Compat = Literal["none", "upstream"]
+
+# The heads of the published code, which `compat: upstream` reproduces: fusion.kind, downstream, output.kind.
+UPSTREAM_HEADS = (
+    ("cross_attention", "mlp", "scalar"),
+    ("cross_attention", "mlp", "distribution"),
+    ("cross_attention", "mlp", "coral"),
+    ("decoupled", "mlp", "distribution"),
+    ("decoupled", "lstm", "distribution"),
+)
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -88,7 +99,8 @@ class HeadConfig(_Strict):
     """One head and its training: the content of a preset.
 
     `layers` says which of the cache's audio layers it looks at: the "only" one, one by its number, or all of them,
-    "weighted" by what it learns.
+    "weighted" by what it learns. `compat` "upstream" computes as the published code does, quirks included (see
+    docs/from-the-original.md).
     """
 
     layers: Literal["only", "weighted"] | int = "only"
@@ -99,6 +111,7 @@ class HeadConfig(_Strict):
     output: OutputConfig = OutputConfig()
     ranking: RankingConfig = RankingConfig()
     dropout: float = Field(0.3, ge=0, lt=1)
+    compat: Compat = "none"
     training: TrainingConfig = TrainingConfig()
 
     @field_validator("layers", mode="before")
@@ -122,6 +135,8 @@ class HeadConfig(_Strict):
     def _impossible(self) -> Iterator[str]:
         """Name what each key allows by itself, but not beside the others."""
         output, ranking, training = self.output, self.ranking, self.training
+        if self.compat == "upstream":
+            yield from self._not_upstream()
         if self.fusion.kind == "decoupled" and self.temporal.kind == "none":
             yield (
                 "fusion.kind: 'decoupled' looks past the temporal layer, and temporal.kind is 'none'; "
@@ -138,6 +153,20 @@ class HeadConfig(_Strict):
             yield f"ranking.kind: {ranking.kind!r} has no effect where training.batch_size is 1"
         if training.feature_mixup and training.batch_size == 1:
             yield f"training.feature_mixup: {training.feature_mixup} has no effect where training.batch_size is 1"
+
+    def _not_upstream(self) -> Iterator[str]:
+        """Say what the published code, which `compat: upstream` reproduces, does not have."""
+        missing = "is not in the published code, which compat: upstream reproduces; use"
+        if self.layers == "weighted":
+            yield f"layers: 'weighted' {missing} only, or a layer's number"
+        if self.temporal.kind != "transformer":
+            yield f"temporal.kind: {self.temporal.kind!r} {missing} transformer"
+        if self.pooling != "attentive":
+            yield f"pooling: {self.pooling!r} {missing} attentive"
+        head = (self.fusion.kind, self.downstream, self.output.kind)
+        if head not in UPSTREAM_HEADS:
+            known = ", ".join("+".join(parts) for parts in UPSTREAM_HEADS)
+            yield f"fusion.kind+downstream+output.kind: {'+'.join(head)} {missing} {known}"
 
 
 # Keys that not every kind reads: the key, the key that chooses, and the choices that leave it unread.
@@ -237,6 +266,18 @@ def load_head_config(head: str, overrides: tuple[str, ...] = ()) -> tuple[str, H
         where = f"{path} with {' '.join(overrides)}" if overrides else str(path)
         raise ConfigError(f"{where}: {'; '.join(problems)}")
     return path.stem, config
+
+
+def with_compat(config: HeadConfig, compat: Compat) -> HeadConfig:
+    """Return a head's config with another `compat`.
+
+    Raises:
+        ConfigError: the published code has no such head; all reasons in one message.
+    """
+    try:
+        return HeadConfig.model_validate(config.model_dump() | {"compat": compat})
+    except ValidationError as error:
+        raise ConfigError("; ".join(_readable(each) for each in error.errors())) from error
 
 
 def _apply_override(content: dict[str, Any], override: str) -> str:

@@ -8,6 +8,7 @@ from audiomos_cache.config import (
     scaled,
     scaled_lr,
     settable_keys,
+    with_compat,
 )
 from audiomos_cache.errors import ConfigError
 
@@ -93,6 +94,7 @@ def test_the_published_numbers():
         "output": {"kind": "distribution", "bins": 20, "targets": "gaussian", "sigma": 0.25, "loss": "l1"},
         "ranking": {"kind": "none"} | RANKING,
         "dropout": 0.3,
+        "compat": "none",
         "training": {
             "lr": 5e-5, "weight_decay": 0.01, "batch_size": 32, "max_epochs": 100, "patience": 15, "feature_mixup": 0.0
         },
@@ -208,6 +210,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path):
         *((f"layers: {wrong}", f"layers: {shown} is not one of only, weighted, or a layer's number")
           for wrong, shown in (("foo", "'foo'"), ("9.5", "9.5"), ("yes", "True"), ("", "None"), ("[6, 9]", "[6, 9]"),
                                ("'9'", "'9'"))),
+        ("compat: original", "compat: 'original' is not one of none, upstream"),
         ("layers: -1", "layers: -1: layers are not counted from the end; give a number that the cache holds"),
     ],
 )  # fmt: skip
@@ -265,6 +268,70 @@ def test_what_goes_together_is_taken(overrides):
     for key, _, value in (override.partition("=") for override in overrides):
         group, _, name = key.partition(".")
         assert str(written[group][name]) == value
+
+
+UPSTREAM_PRESETS = ("decoupled-dist", "decoupled-lstm-dist", *PRESETS[-4:])
+UPSTREAM_HEADS = (
+    "cross_attention+mlp+scalar, cross_attention+mlp+distribution, cross_attention+mlp+coral, "
+    "decoupled+mlp+distribution, decoupled+lstm+distribution"
+)
+
+
+def absent(key, found, use):
+    return f"{key}: {found} is not in the published code, which compat: upstream reproduces; use {use}"
+
+
+def absent_head(found):
+    return absent("fusion.kind+downstream+output.kind", found, UPSTREAM_HEADS)
+
+
+@pytest.mark.parametrize("preset", UPSTREAM_PRESETS)
+def test_the_published_heads_can_be_as_published(preset):
+    assert load_head_config(preset)[1].compat == "none"
+    _, config = load_head_config(preset, ("compat=upstream",))
+    assert config.compat == "upstream"
+    assert with_compat(config, "none") == load_head_config(preset)[1]
+
+
+@pytest.mark.parametrize(
+    ("preset", "overrides", "problems"),
+    [
+        (
+            "pooling-dist",
+            (),
+            (absent("temporal.kind", "'none'", "transformer"), absent_head("concat+mlp+distribution")),
+        ),
+        ("cross-attention-dist", (), (absent("temporal.kind", "'none'", "transformer"),)),
+        ("transformer-dist", ("temporal.kind=bilstm",), (absent("temporal.kind", "'bilstm'", "transformer"),)),
+        (
+            "transformer-dist",
+            ("pooling=mean_std", "layers=weighted"),
+            (absent("layers", "'weighted'", "only, or a layer's number"), absent("pooling", "'mean_std'", "attentive")),
+        ),
+        ("transformer-dist", ("fusion.kind=none",), (absent_head("none+mlp+distribution"),)),
+        ("transformer-coral", ("downstream=lstm", "fusion.kind=decoupled"), (absent_head("decoupled+lstm+coral"),)),
+        (
+            "decoupled-dist",
+            ("temporal.kind=none",),
+            (
+                absent("temporal.kind", "'none'", "transformer"),
+                "fusion.kind: 'decoupled' looks past the temporal layer, and temporal.kind is 'none'; "
+                "use 'cross_attention'",
+            ),
+        ),
+    ],
+)
+def test_what_the_published_code_does_not_have_is_refused_with_all_reasons(preset, overrides, problems):
+    load = (*overrides, "compat=upstream")
+    path = presets_folder() / f"{preset}.yaml"
+    assert message_of(preset, *load) == f"{path} with {' '.join(load)}: {'; '.join(problems)}"
+
+
+def test_what_the_published_code_does_not_have_is_refused_later_too():
+    config = load_head_config("transformer-dist", ("pooling=mean",))[1]
+    with pytest.raises(ConfigError) as caught:
+        with_compat(config, "upstream")
+    assert str(caught.value) == absent("pooling", "'mean'", "attentive")
 
 
 def test_all_problems_are_reported_at_once(yaml_file):
@@ -439,6 +506,8 @@ def test_the_keys_that_can_be_set():
     assert keys["output.loss"] == ("l1|mse", "l1")
     assert keys["ranking.kind"] == ("none|listwise|pairwise|adaptive_margin", "none")
     assert keys["training.feature_mixup"] == ("float", 0.0)
+
+    assert keys["compat"] == ("none|upstream", "none")
     written = HeadConfig().model_dump()
     assert list(keys) == [
         f"{name}.{key}" if isinstance(value, dict) else name
@@ -449,10 +518,14 @@ def test_the_keys_that_can_be_set():
 
 def test_each_default_can_be_set_where_it_has_an_effect():
     keys = settable_keys()
-    assert len(keys) == 30
+    assert len(keys) == 31
     unread = {"output.loss", *(f"ranking.{key}" for key in RANKING)}
     overrides = {key: f"{key}={default}" for key, (_, default) in keys.items()}
     read = tuple(override for key, override in overrides.items() if key not in unread)
     assert load_head_config("transformer-dist", read)[1] == HeadConfig()
     for key in unread:
         assert f": {key}: has no effect where " in message_of("transformer-dist", overrides[key])
+
+    assert len(keys) == 21
+    overrides = tuple(f"{key}={default}" for key, (_, default) in keys.items())
+    assert load_head_config("transformer-dist", overrides)[1] == HeadConfig()

@@ -1,10 +1,12 @@
 """Fusions of a clip's audio with its prompt: two sequences in, the vector that TA is predicted from out."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
 from audiomos_cache.heads.attention import MultiheadAttention
-from audiomos_cache.heads.pooling import POOLINGS
+from audiomos_cache.heads.pooling import POOLINGS, Pooling
 
 
 class CrossAttentionFusion(nn.Module):
@@ -12,6 +14,8 @@ class CrossAttentionFusion(nn.Module):
 
     Source: Ritter-Gutierrez et al. 2025, section II. Text is the query; LayerNorm follows, without a residual.
     """
+
+    poolings: Mapping[str, type[Pooling]] = POOLINGS
 
     def __init__(
         self, audio_size: int, text_size: int, common_size: int, heads: int, dropout: float, pooling: str
@@ -21,7 +25,7 @@ class CrossAttentionFusion(nn.Module):
         self.text_projection = nn.Linear(text_size, common_size)
         self.attention = MultiheadAttention(common_size, heads, dropout)
         self.norm = nn.LayerNorm(common_size)
-        self.pooling = POOLINGS[pooling](common_size)
+        self.pooling = self.poolings[pooling](common_size)
         self.output_size = self.pooling.output_size
 
     def forward(self, audio: Tensor, frame_mask: Tensor, tokens: Tensor, token_mask: Tensor) -> Tensor:

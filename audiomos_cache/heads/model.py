@@ -4,13 +4,19 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from audiomos_cache.config import HeadConfig, load_head_config, scaled
+from audiomos_cache.config import Compat, HeadConfig, load_head_config, scaled, with_compat
 from audiomos_cache.errors import ConfigError
 from audiomos_cache.heads.downstream import LstmDownstream, MlpDownstream
 from audiomos_cache.heads.fusion import ConcatFusion, CrossAttentionFusion, NoFusion
 from audiomos_cache.heads.layers import OneLayer, WeightedLayers
 from audiomos_cache.heads.outputs import RANKS, CoralOutput, DistributionOutput, ScalarOutput, TargetOutput
 from audiomos_cache.heads.pooling import POOLINGS, refuse_empty_rows
+from audiomos_cache.heads.quirks import (
+    UnmaskedPooling,
+    UpstreamCrossAttentionFusion,
+    UpstreamDistributionOutput,
+    UpstreamTransformerTemporal,
+)
 from audiomos_cache.heads.temporal import BiLstmTemporal, NoTemporal, TransformerTemporal
 
 
@@ -53,7 +59,10 @@ class HeadOutput:
 
 
 class Head(nn.Module):
-    """Everything that is trained on frozen features. A clip's prediction does not depend on its batch."""
+    """Everything that is trained on frozen features.
+
+    A clip's prediction does not depend on its batch, unless the parts are those of `compat: upstream`.
+    """
 
     def __init__(
         self,
@@ -97,7 +106,14 @@ class Head(nn.Module):
         )
 
 
-def build_head(preset_or_config: str | HeadConfig, audio_dim: int = 1024, text_dim: int = 768, layers: int = 1) -> Head:
+def build_head(
+    preset_or_config: str | HeadConfig,
+    audio_dim: int = 1024,
+    text_dim: int = 768,
+    layers: int = 1,
+    *,
+    compat: Compat | None = None,
+) -> Head:
     """Build a head with freshly initialised weights (from torch's global generator).
 
     Args:
@@ -105,14 +121,18 @@ def build_head(preset_or_config: str | HeadConfig, audio_dim: int = 1024, text_d
         audio_dim: width of the frames. All published widths scale with it.
         text_dim: width of the tokens.
         layers: how many layers the cache holds; only a head that mixes them depends on it.
+        compat: used instead of the config's where given. "upstream" has the published code's quirks, and the same
+            tensors, initialised alike.
     Raises:
-        ConfigError: unknown preset, invalid config, attention heads that do not divide `audio_dim`, or a single layer
-            to mix.
+        ConfigError: unknown preset, invalid config, attention heads that do not divide `audio_dim`, a single layer
+            to mix, or a head that the published code does not have with "upstream".
     """
     config = preset_or_config if isinstance(preset_or_config, HeadConfig) else load_head_config(preset_or_config)[1]
+    if compat is not None:
+        config = with_compat(config, compat)
     temporal = _build_temporal(config, audio_dim)
     decoupled = config.fusion.kind == "decoupled"
-    pooling = POOLINGS[config.pooling](temporal.output_size)
+    pooling = (UnmaskedPooling if config.compat == "upstream" else POOLINGS[config.pooling])(temporal.output_size)
     fusion = _build_fusion(config, audio_dim if decoupled else temporal.output_size, audio_dim, text_dim)
     return Head(
         temporal=temporal,
@@ -140,7 +160,8 @@ def _build_temporal(config: HeadConfig, audio_dim: int) -> NoTemporal | Transfor
             if audio_dim % t.heads:
                 raise ConfigError(f"temporal.heads: {t.heads} does not divide {audio_dim}, the width of the frames")
             feedforward = scaled(t.feedforward, audio_dim)
-            return TransformerTemporal(audio_dim, t.layers, t.heads, feedforward, config.dropout)
+            transformer = UpstreamTransformerTemporal if config.compat == "upstream" else TransformerTemporal
+            return transformer(audio_dim, t.layers, t.heads, feedforward, config.dropout)
         case "bilstm":
             return BiLstmTemporal(audio_dim, t.layers, config.dropout)
         case "none":
@@ -156,7 +177,8 @@ def _build_fusion(
     match f.kind:
         case "cross_attention" | "decoupled":
             common_dim = scaled(f.common_dim, audio_dim, multiple_of=f.heads)
-            return CrossAttentionFusion(audio_size, text_dim, common_dim, f.heads, config.dropout, config.pooling)
+            fusion = UpstreamCrossAttentionFusion if config.compat == "upstream" else CrossAttentionFusion
+            return fusion(audio_size, text_dim, common_dim, f.heads, config.dropout, config.pooling)
         case "concat":
             return ConcatFusion(audio_size, text_dim, common_dim, config.pooling)
         case "none":
@@ -179,7 +201,8 @@ def _build_target(config: HeadConfig, input_size: int, hidden: int, audio_dim: i
         case "scalar":
             output = ScalarOutput(downstream.output_size)
         case "distribution":
-            output = DistributionOutput(downstream.output_size, config.output.bins)
+            distribution = UpstreamDistributionOutput if config.compat == "upstream" else DistributionOutput
+            output = distribution(downstream.output_size, config.output.bins)
         case "coral":
             output = CoralOutput(downstream.output_size, RANKS)
     return nn.Sequential(downstream, output)

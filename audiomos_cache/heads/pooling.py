@@ -70,7 +70,9 @@ class AttentivePooling(nn.Module):
         return pooled.squeeze(1)
 
 
-POOLINGS: dict[str, type[MeanPooling] | type[MeanStdPooling] | type[AttentivePooling]] = {
+Pooling = MeanPooling | MeanStdPooling | AttentivePooling
+
+POOLINGS: dict[str, type[Pooling]] = {
     "attentive": AttentivePooling,
     "mean": MeanPooling,
     "mean_std": MeanStdPooling,

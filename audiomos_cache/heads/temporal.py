@@ -43,8 +43,7 @@ class TransformerLayer(nn.Module):
 class TransformerTemporal(nn.Module):
     """Sinusoidal positions, then transformer layers over the valid frames.
 
-    Source: Ritter-Gutierrez et al. 2025, section II. The published code adds the positions only to batches of
-    one clip; here every batch has them.
+    Source: Ritter-Gutierrez et al. 2025, section II.
     """
 
     def __init__(self, input_size: int, layers: int, heads: int, feedforward: int, dropout: float) -> None:
@@ -62,10 +61,14 @@ class TransformerTemporal(nn.Module):
         Returns:
             (B, T, D).
         """
-        frames = self.dropout(frames + sinusoidal_positions(frames.shape[1], frames.shape[2], frames))
+        frames = self.dropout(self.with_positions(frames))
         for layer in self.layers:
             frames = layer(frames, frame_mask)
         return frames
+
+    def with_positions(self, frames: Tensor) -> Tensor:
+        """Add to the frames (B, T, D) their positions."""
+        return frames + sinusoidal_positions(frames.shape[1], frames.shape[2], frames)
 
 
 class BiLstmTemporal(nn.Module):

@@ -4,6 +4,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import nn
 
 from audiomos_cache.heads.attention import MultiheadAttention, sinusoidal_positions
@@ -301,6 +303,26 @@ def test_coral_logits_by_hand():
     exceeding = [1 / (1 + math.exp(-logit)) for logit in (first, second, third, fourth)]
     assert got.score.tolist() == pytest.approx([1 + sum(exceeding)], abs=1e-6)
     assert got.dist is None
+
+
+NUMBERS = st.floats(-1e4, 1e4, width=32)
+
+
+@torch.no_grad()
+@given(
+    weights=st.lists(NUMBERS, min_size=12, max_size=12),
+    biases=st.lists(NUMBERS, min_size=4, max_size=4),
+    features=st.lists(NUMBERS, min_size=3, max_size=3),
+)
+def test_coral_probabilities_are_ordered_for_any_weights(weights, biases, features):
+    output = CoralOutput(3, 5)
+    set_(output.linear.weight, torch.tensor(weights).reshape(4, 3))
+    set_(output.linear.bias, biases)
+    got = output(torch.tensor([features]))
+    exceeding = got.logits[0].sigmoid()
+    assert (exceeding.diff() <= 0).all()
+    assert got.score.item() == pytest.approx(1 + exceeding.sum().item(), abs=1e-6)
+    assert 1 <= got.score.item() <= 5
 
 
 @torch.no_grad()
