@@ -1,0 +1,181 @@
+"""The published code's checkpoints: their tensors, read safely, and put into our heads under our names.
+
+A checkpoint holds the whole model: the head, two buffers that follow from its sizes, and the frozen encoders.
+"""
+
+import pickle
+import reprlib
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from audiomos_cache.config import UPSTREAM_HEADS
+from audiomos_cache.errors import DataError, first_five
+from audiomos_cache.heads.downstream import LstmDownstream
+from audiomos_cache.heads.model import Head
+from audiomos_cache.heads.outputs import CoralOutput, DistributionOutput, ScalarOutput
+from audiomos_cache.heads.quirks import float32_bin_centres, float32_positions
+
+_ENCODERS = ("muq.", "roberta.")  # the starts of the frozen encoders' names
+_WRAPPERS = ("state_dict", "model_state_dict")  # where the published code looks for the tensors, in this order
+_POSITIONS, _BIN_CENTRES = "audio_pos_encoder.pe", "bin_centers"
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+# How names start: ours, and the original's. What they end in differs in attentions alone; see upstream_names.
+_NAMES = {
+    "temporal.layers.": "audio_transformer_encoder.layers.",
+    "pooling.weight.": "audio_attentive_pool.attention_weights.",
+    "fusion.audio_projection.": "audio_seq_proj.",
+    "fusion.text_projection.": "text_seq_proj.",
+    "fusion.attention.": "cross_attention.",
+    "fusion.norm.": "cross_attention_norm.",
+    "fusion.pooling.weight.": "fused_attentive_pool.attention_weights.",
+}
+_MLP_NAMES = {
+    "mi.0.layers.": "overall_mlp.",
+    "mi.1.linear.": "overall_mlp.5.",
+    "ta.0.layers.": "coherence_mlp.",
+    "ta.1.linear.": "coherence_mlp.5.",
+}
+_LSTM_NAMES = {
+    "fusion.audio_projection.": "audio_embed_to_common_for_crossattn.",
+    "mi.0.lstm.": "overall_lstm.",
+    "mi.1.linear.": "overall_fc.",
+    "ta.0.lstm.": "coherence_lstm.",
+    "ta.1.linear.": "coherence_fc.",
+}
+_CORAL_NAMES = {
+    "mi.0.layers.": "overall_quality_head.shared_fc.",
+    "mi.1.linear.": "overall_quality_head.raw_outputs_layer.",
+    "ta.0.layers.": "coherence_head.shared_fc.",
+    "ta.1.linear.": "coherence_head.raw_outputs_layer.",
+}
+_OUTPUTS = {ScalarOutput: "scalar", DistributionOutput: "distribution", CoralOutput: "coral"}
+
+
+def read_upstream_checkpoint(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a `.pth` file of the published code, by name, the encoders' among them.
+
+    They are mapped from the file, so what is never looked at is never read. Nothing that the file says is executed.
+
+    Raises:
+        DataError: no such file, damaged, foreign, or a pickle that wants more than tensors.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            contents = sum(entry.file_size for entry in archive.infolist())
+        if contents > path.stat().st_size:
+            raise pickle.UnpicklingError("compressed")  # torch compresses nothing
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    except Exception as error:  # a hostile or damaged file may raise anything
+        raise DataError(
+            f"{path}: damaged, or not a checkpoint of the published code; expected tensors by name{_wanted(path)}; "
+            "nothing in it was run"
+        ) from error
+    return _tensors_by_name(content, str(path))
+
+
+def load_upstream_state(head: Head, state: Mapping[str, object], source: str = "the checkpoint") -> None:
+    """Put the published code's tensors into a head, with or without `compat`; both have the same.
+
+    The encoders' tensors are left out. A transformer-dist and a decoupled-dist cannot be told apart by their tensors.
+
+    Args:
+        head: of one of the published code's architectures.
+        state: tensors by the original's names, or a dict that holds them as "state_dict" or "model_state_dict".
+        source: what a message calls them.
+    Raises:
+        DataError: a tensor is missing, unknown, of a wrong shape, no floats, or not finite, or the published code has
+            no such head; names all such tensors. The head is as it was then.
+    """
+    names = upstream_names(head)
+    tensors = {n: t for n, t in _tensors_by_name(state, source).items() if not n.startswith(_ENCODERS)}
+    own = head.state_dict()
+    problems = list(_wrong_names(set(tensors), set(names), set(_buffers(head))))
+    faults = [_fault(name, tensors[name], own[names[name]]) for name in names if name in tensors]
+    faults += [_buffer_fault(head, name, tensors[name]) for name in _buffers(head) if name in tensors]
+    if found := [fault for fault in faults if fault]:
+        problems.append(first_five(found))
+    if problems:
+        raise DataError(f"{source}: not the tensors of this head: {'; '.join(problems)}; give the head it was made for")
+    head.load_state_dict({ours: tensors[name] for name, ours in names.items()})
+
+
+def upstream_names(head: Head) -> dict[str, str]:
+    """Return the names of a head's tensors: the original's, and for each ours.
+
+    Raises:
+        DataError: the published code has no such head.
+    """
+    lstm = isinstance(head.get_submodule("mi.0"), LstmDownstream)
+    output = next(kind for layer, kind in _OUTPUTS.items() if isinstance(head.get_submodule("mi.1"), layer))
+    starts = _NAMES | (_LSTM_NAMES if lstm else _CORAL_NAMES if output == "coral" else _MLP_NAMES)
+    used = {name: next((start for start in starts if name.startswith(start)), "") for name in head.state_dict()}
+    parts = ("decoupled" if head.decoupled else "cross_attention", "lstm" if lstm else "mlp", output)
+    if parts not in UPSTREAM_HEADS or set(used.values()) != set(starts):
+        raise DataError("the published code has no head of these parts, so none of its checkpoints fits")
+    originals = {starts[start] + name.removeprefix(start): name for name, start in used.items()}
+    return {
+        original.replace(".attention.", ".self_attn.").replace(".in_proj.", ".in_proj_"): name
+        for original, name in originals.items()
+    }
+
+
+def _tensors_by_name(content: object, source: str) -> dict[str, Tensor]:
+    """Unwrap the tensors as the published code does, and refuse what is none."""
+    if isinstance(content, Mapping):
+        content = next((content[wrapper] for wrapper in _WRAPPERS if wrapper in content), content)
+    if not isinstance(content, Mapping):
+        raise DataError(f"{source}: found {reprlib.repr(content)}, expected a dict of tensors by name")
+    others = [reprlib.repr(n) for n, t in content.items() if not (isinstance(n, str) and isinstance(t, Tensor))]
+    if others:
+        raise DataError(f"{source}: expected tensors by name, and these are none: {first_five(others)}")
+    return dict(content)
+
+
+def _wrong_names(found: set[str], expected: set[str], optional: set[str]) -> Iterator[str]:
+    if missing := sorted(expected - found):
+        yield f"missing: {first_five(missing)}"
+    if unknown := sorted(found - expected - optional):
+        yield f"unknown: {first_five(unknown)}"
+
+
+def _fault(name: str, tensor: Tensor, own: Tensor) -> str | None:
+    if tensor.shape != own.shape:
+        return f"{name} is {tuple(tensor.shape)}, expected {tuple(own.shape)}"
+    if tensor.dtype not in _FLOATS or tensor.layout != torch.strided or tensor.is_meta:
+        return f"{name} is {tensor.dtype}, {tensor.layout}, on {tensor.device}, expected plain floats"
+    return None if tensor.to(own.dtype).isfinite().all() else f"{name} is not finite"
+
+
+def _buffers(head: Head) -> tuple[str, ...]:
+    """Name the original's buffers, which a checkpoint may leave out: our heads compute them."""
+    has_bins = isinstance(head.get_submodule("mi.1"), DistributionOutput)
+    return (_POSITIONS, _BIN_CENTRES) if has_bins else (_POSITIONS,)
+
+
+def _buffer_fault(head: Head, name: str, tensor: Tensor) -> str | None:
+    """Check that a buffer holds what the published code computes, up to rounding, which may differ by machine."""
+    if name == _POSITIONS:
+        width = head.state_dict()["pooling.weight.weight"].shape[1]
+        own = float32_positions(len(tensor) if tensor.dim() else 0, width).unsqueeze(1)
+    else:
+        own = float32_bin_centres(len(head.state_dict()["mi.1.linear.bias"]))
+    fault = _fault(name, tensor, own)
+    if fault is None and not torch.allclose(tensor.to(own.dtype), own, rtol=0, atol=1e-2):
+        return f"{name} holds other numbers than the published code's"
+    return fault
+
+
+def _wanted(path: Path) -> str:
+    """Say what a pickle wants beside tensors, if that can be seen without running it."""
+    try:
+        wanted = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:  # damaged
+        return ""
+    return f", and it wants {first_five(wanted)} too: save its state_dict alone" if wanted else ""
