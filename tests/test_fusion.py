@@ -4,9 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xxhash
+import yaml
 
+from audiomos_cache.cache import Fingerprint
 from audiomos_cache.dataset import Labels, read_labels
-from audiomos_cache.errors import ConfigError, DataError, OutputExistsError
+from audiomos_cache.errors import CacheError, ConfigError, DataError, OutputExistsError
 from audiomos_cache.fusion import METHODS, MeanFusion, RidgeFusion, RidgeWeights, align, fuse
 from audiomos_cache.predictions import Predictions, read_predictions, write_predictions
 from audiomos_cache.targets import gaussian_distribution
@@ -31,9 +33,14 @@ def distribution(ids="ab", mi=(3.0, 4.0), ta=(1.0, 2.0), bins=4):
     return Predictions.build(ids, mi, ta, dist, dist[:, ::-1])
 
 
+F00D = Fingerprint.of({"audio_encoder": {"name": "f00d"}}).digest
+
+
 def make_run(folder, fingerprint="f00d", splits=("dev", "eval"), best="loss"):
     (folder / "predictions").mkdir(parents=True)
-    (folder / "config.yaml").write_text(f"seed: 1\nfingerprint: {fingerprint}\n")
+    fields = {"audio_encoder": {"name": fingerprint}}
+    config = {"seed": 1, "fingerprint": Fingerprint.of(fields).digest, "fingerprint_fields": fields}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
     for split in splits:
         write_predictions(folder / "predictions" / f"{split}.{best}.jsonl", distribution())
     return folder
@@ -186,7 +193,7 @@ def test_runs_by_ridge_on_the_splits_and_the_best_that_were_asked_for(tmp_path):
     )
     record = json.loads((tmp_path / "out" / "fusion.json").read_text())
     assert (tmp_path / "out" / "fused.demo.jsonl").is_file()
-    assert (record["fit_split"], record["apply_split"], record["fingerprint"]) == ("test", "demo", "f00d")
+    assert (record["fit_split"], record["apply_split"], record["fingerprint"]) == ("test", "demo", F00D)
     assert record["fit"][0]["path"] == str(run / "predictions" / "test.srcc.jsonl")
 
 
@@ -260,11 +267,28 @@ def test_labels_may_be_the_fit_splits_rows_of_a_manifest(tmp_path):
 
 def test_runs_of_different_fingerprints_are_refused(tmp_path):
     runs = [make_run(tmp_path / "one", "aaaa"), make_run(tmp_path / "two", "bbbb")]
-    with pytest.raises(DataError) as error:
+    with pytest.raises(CacheError) as error:
         fuse(runs, tmp_path / "out", method="mean")
-    assert str(error.value) == (
-        f"{runs[1]}: trained on features with fingerprint bbbb, but {runs[0]} on aaaa; fuse runs of one cache only"
+    first, *forms = str(error.value).splitlines()
+    assert first.startswith(f"{runs[1]}: fingerprint ")
+    assert first.endswith(
+        f"; first difference: audio_encoder.name is 'bbbb', expected 'aaaa'; fuse runs of one cache only, as {runs[0]}"
     )
+    assert forms == [
+        '  found:    {"audio_encoder":{"name":"bbbb"}}',
+        '  expected: {"audio_encoder":{"name":"aaaa"}}',
+    ]
+
+
+def test_an_imported_run_fuses_with_any(tmp_path):
+    runs = [make_run(tmp_path / name, name) for name in ("one", "two")]
+    config = yaml.safe_load((runs[0] / "config.yaml").read_text())
+    (runs[0] / "config.yaml").write_text(
+        yaml.safe_dump(config | {"fingerprint": "unknown", "fingerprint_fields": None})
+    )
+    fuse(runs, tmp_path / "out", method="mean")
+    record = json.loads((tmp_path / "out" / "fusion.json").read_text())
+    assert record["fingerprint"] == Fingerprint.of({"audio_encoder": {"name": "two"}}).digest
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.errors import DataError
 from audiomos_cache.runs import predictions_path, read_run_config
 
@@ -22,20 +23,18 @@ def inputs_of_runs(runs: Sequence[Path], fit_split: str | None, apply_split: str
     """Find the predictions in run folders.
 
     Raises:
-        DataError: not a run, runs on features of different fingerprints, a run without these predictions.
+        DataError: not a run, or a run without these predictions. CacheError: runs on features of different
+        fingerprints.
     """
-    fingerprints = [read_run_config(run)["fingerprint"] for run in runs]
-    for run, fingerprint in zip(runs, fingerprints, strict=True):
-        if fingerprint != fingerprints[0]:
-            raise DataError(
-                f"{run}: trained on features with fingerprint {fingerprint}, but {runs[0]} on "
-                f"{fingerprints[0]}; fuse runs of one cache only"
-            )
+    fingerprints = {run: fingerprint for run in runs if (fingerprint := _fingerprint_of(run))}
+    first = next(iter(fingerprints), None)
+    for run, fingerprint in fingerprints.items():
+        fingerprint.require(fingerprints[first or run], str(run), f"fuse runs of one cache only, as {first}")
     return Inputs(
         names=tuple(map(str, runs)),
         fit=tuple(_predictions_of(run, fit_split, best) for run in runs if fit_split is not None),
         apply=tuple(_predictions_of(run, apply_split, best) for run in runs),
-        fingerprint=fingerprints[0],
+        fingerprint=fingerprints[first].digest if first else None,
     )
 
 
@@ -53,6 +52,12 @@ def inputs_of_files(files: Sequence[Path], apply: Sequence[Path], learns: bool) 
             "file of the fit split, in the same order"
         )
     return Inputs(tuple(map(str, files)), fit=tuple(files), apply=tuple(apply))
+
+
+def _fingerprint_of(run: Path) -> Fingerprint | None:
+    """Return what decided the features that a run was trained on; None for an imported run, which cannot say."""
+    fields = read_run_config(run).get("fingerprint_fields")
+    return Fingerprint.of(fields) if fields else None
 
 
 def _predictions_of(run: Path, split: str, best: str) -> Path:

@@ -2,16 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from audiomos_cache.cache import CacheReader
+from audiomos_cache.cache import CachedPrompt, CacheReader
+from audiomos_cache.errors import ConfigError
 from audiomos_cache.training.clips import ClipSet
 from audiomos_cache.training.frames import FrameSource
+
+EVAL_SIZE = 32
+UPSTREAM_EVAL_SIZE = 16  # the published code's; with its quirks a score depends on it
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +36,32 @@ class Features:
 class FeatureBatches:
     """Gathers batches of a clip set, on the device that the frames are made for.
 
-    The tokens of the distinct prompts are kept in memory: they are few.
+    The prompts' features are kept in memory: they are few.
+
+    Args:
+        clips: whose features.
+        layers: which of the stored layers.
+        frames: where the frames come from.
+        upstream: make batches as the published code does, for heads with `compat: upstream`: clips with the frames
+            from their padding, tokens padded with what the text encoder gives at padding, clips in the order of
+            their ids, 16 of them at once where nothing is learned.
+    Attributes:
+        clips: in the order of the batches.
+        eval_size: how many clips to take at once where nothing is learned.
+    Raises:
+        ConfigError: `upstream`, and the clips were not padded to one length.
     """
 
-    def __init__(self, clips: ClipSet, layers: Sequence[int], frames: FrameSource) -> None:
-        self.clips = clips
+    def __init__(self, clips: ClipSet, layers: Sequence[int], frames: FrameSource, *, upstream: bool = False) -> None:
+        self.clips = clips.by_id() if upstream else clips
         self.layers = tuple(layers)
         self.device = frames.device
+        self.eval_size = UPSTREAM_EVAL_SIZE if upstream else EVAL_SIZE
         self._frames = frames
-        self._tokens: dict[str, NDArray[Any]] = {}
+        self._upstream = upstream
+        self._prompts: dict[str, CachedPrompt] = {}
+        if upstream:
+            _refuse_own_lengths(clips)
 
     def gather(self, indices: Sequence[int]) -> Features:
         """Put the clips at `indices` into one padded batch. The next call reuses nothing of what is returned.
@@ -51,29 +70,44 @@ class FeatureBatches:
             CacheError: a clip's features are damaged; names the clip.
         """
         places = [self.clips.places[index] for index in indices]
-        frames = self._frames.gather(places, self.layers)
-        tokens = [self._prompt_tokens(reader, i) for reader, i in places]
-        padded = np.zeros((len(tokens), max(map(len, tokens)), tokens[0].shape[1]), tokens[0].dtype)
-        for row, prompt in zip(padded, tokens, strict=True):
-            row[: len(prompt)] = prompt
+        frames = self._frames.gather(places, self.layers, padding=self._upstream)
+        prompts = [self._prompt(reader, i) for reader, i in places]
+        lengths = [len(prompt.tokens) for prompt in prompts]
+        tokens = np.zeros((len(prompts), max(lengths), prompts[0].tokens.shape[1]), prompts[0].tokens.dtype)
+        for row, prompt, length in zip(tokens, prompts, lengths, strict=True):
+            row[:length] = prompt.tokens
+            if self._upstream:
+                row[length:] = prompt.pad_vector
         return Features(
             frames=frames.squeeze(1) if len(self.layers) == 1 else frames,
-            frame_mask=_mask([int(reader.valid_frames[i]) for reader, i in places]).to(self.device),
-            tokens=torch.from_numpy(padded).to(self.device).float(),
-            token_mask=_mask([len(prompt) for prompt in tokens]).to(self.device),
+            frame_mask=_mask([int((r.frames if self._upstream else r.valid_frames)[i]) for r, i in places]).to(
+                self.device
+            ),
+            tokens=torch.from_numpy(tokens).to(self.device).float(),
+            token_mask=_mask(lengths).to(self.device),
         )
 
-    def _prompt_tokens(self, reader: CacheReader, index: int) -> NDArray[Any]:
+    def _prompt(self, reader: CacheReader, index: int) -> CachedPrompt:
         text = reader.prompt(index)
-        if text not in self._tokens:
-            self._tokens[text] = reader.read_prompt(index).tokens
-        return self._tokens[text]
+        if text not in self._prompts:
+            self._prompts[text] = reader.read_prompt(index)
+        return self._prompts[text]
 
 
 def epoch_order(clips: int, seed: int, epoch: int) -> list[int]:
     """Return the order of the clips in an epoch; it depends on seed and epoch alone."""
     order: list[int] = np.random.default_rng([seed, epoch]).permutation(clips).tolist()
     return order
+
+
+def _refuse_own_lengths(clips: ClipSet) -> None:
+    """Refuse clips that were encoded at their own lengths: the published code pads every clip to 30 s first."""
+    stored = {int(reader.frames[index]) for reader, index in clips.places}
+    if len(stored) > 1:
+        raise ConfigError(
+            f"compat: upstream: the clips of {clips.name} have from {min(stored)} to {max(stored)} frames, expected "
+            "one number for all, as from audio that was padded; extract with --pad-to 30"
+        )
 
 
 def _mask(lengths: Sequence[int]) -> Tensor:

@@ -1,7 +1,7 @@
 """Chosen clips of a cache with their labels: a split, or any clips a list names."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,18 @@ class ClipSet:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def by_id(self) -> "ClipSet":
+        """Return the same clips in the order of their ids."""
+        order = sorted(range(len(self)), key=self.ids.__getitem__)
+        return replace(
+            self,
+            places=[self.places[i] for i in order],
+            ids=tuple(self.ids[i] for i in order),
+            systems=tuple(self.systems[i] for i in order),
+            mi=self.mi[order],
+            ta=self.ta[order],
+        )
 
     @property
     def labelled(self) -> bool:

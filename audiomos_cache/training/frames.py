@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ClipFrames:
-    """The valid frames of a clip at one layer: which they are, and where they belong, (valid frames, audio_dim)."""
+    """The first frames of a clip at one layer: the valid ones, or all; `out` (frames, audio_dim) is for them."""
 
     reader: CacheReader
     index: int
@@ -36,7 +36,7 @@ class ClipFrames:
 
 
 class FrameSource(ABC):
-    """Puts the valid frames of clips together into padded batches.
+    """Puts the frames of clips together into padded batches.
 
     Attributes:
         device: where the batches are made for.
@@ -47,18 +47,21 @@ class FrameSource(ABC):
         self._buffer = torch.empty(0)
         self._buffer_device = buffer_device
 
-    def gather(self, places: Sequence[tuple[CacheReader, int]], layers: Sequence[int]) -> Tensor:
+    def gather(
+        self, places: Sequence[tuple[CacheReader, int]], layers: Sequence[int], *, padding: bool = False
+    ) -> Tensor:
         """Put clips together. The next call reuses nothing of what is returned.
 
         Args:
             places: reader and index in it of each clip.
             layers: which of the stored layers.
+            padding: all stored frames, those from the padding of the audio too; otherwise the valid ones.
         Returns:
-            (B, layers, T, audio_dim) float32 on the device, zero after the valid frames.
+            (B, layers, T, audio_dim) float32 on the device, zero after each clip's frames.
         Raises:
             CacheError: a clip's features are damaged; names the clip.
         """
-        lengths = [int(reader.valid_frames[index]) for reader, index in places]
+        lengths = [int((reader.frames if padding else reader.valid_frames)[index]) for reader, index in places]
         first = places[0][0]
         batch = self._take((len(places), len(layers), max(lengths), first.audio_dim), _torch_dtype(first))
         for rows, length in zip(batch, lengths, strict=True):
@@ -97,17 +100,30 @@ class FramesOnDisk(FrameSource):
 
 
 class FramesInMemory(FrameSource):
-    """Reads all valid frames of a cache's splits once, and keeps them in RAM or on the GPU.
+    """Reads all frames of a cache's splits once, and keeps them in RAM or on the GPU.
 
+    Args:
+        readers, layers: what is kept.
+        held_on: where it is kept.
+        device: where the batches are made for.
+        padding: keep the frames from the padding of the audio too.
     Raises:
         CacheError: a clip's features are damaged; names the clip.
     """
 
     def __init__(
-        self, readers: Sequence[CacheReader], layers: Sequence[int], held_on: torch.device, device: torch.device
+        self,
+        readers: Sequence[CacheReader],
+        layers: Sequence[int],
+        held_on: torch.device,
+        device: torch.device,
+        *,
+        padding: bool = False,
     ) -> None:
         super().__init__(device, buffer_device=held_on)
-        self._starts = {reader: np.cumsum([0, *reader.valid_frames]).tolist() for reader in readers}
+        self._starts = {
+            reader: np.cumsum([0, *(reader.frames if padding else reader.valid_frames)]).tolist() for reader in readers
+        }
         self._held = {
             (reader, layer): torch.empty(
                 (self._starts[reader][-1], reader.audio_dim), dtype=_torch_dtype(reader), device=held_on
@@ -125,7 +141,7 @@ class FramesInMemory(FrameSource):
 
     def _fill(self, wanted: Iterable[ClipFrames]) -> None:
         for each in wanted:
-            each.out.copy_(self._rows(each.reader, each.index, each.layer))
+            each.out.copy_(self._rows(each.reader, each.index, each.layer)[: len(each.out)])
 
     def _rows(self, reader: CacheReader, index: int, layer: int) -> Tensor:
         starts = self._starts[reader]
@@ -133,7 +149,12 @@ class FramesInMemory(FrameSource):
 
 
 def open_frames(
-    readers: Sequence[CacheReader], layers: Sequence[int], device: torch.device, preload: Preload
+    readers: Sequence[CacheReader],
+    layers: Sequence[int],
+    device: torch.device,
+    preload: Preload,
+    *,
+    padding: bool = False,
 ) -> FrameSource:
     """Open the frames of some splits of a cache, in RAM, on the GPU or on disk, and log which it is.
 
@@ -143,19 +164,23 @@ def open_frames(
         device: where the heads are computed.
         preload: where the frames are held. "auto": on the GPU, or else in RAM, where they take less than half of what
             is free; "none": they are not.
+        padding: whether the frames from the padding of the audio will be asked for too.
     Raises:
         ConfigError: "cuda", and the heads are computed elsewhere. CacheError: a clip's features are damaged.
     """
     if preload == "cuda" and device.type != "cuda":
         raise ConfigError(f"--preload cuda: heads are computed on {device.type} here; use ram, none or auto")
-    size = sum(int(r.valid_frames.sum()) * r.audio_dim * r.dtype.itemsize * len(layers) for r in readers)
+    counts = [(reader.frames if padding else reader.valid_frames).sum() for reader in readers]
+    row_bytes = readers[0].audio_dim * readers[0].dtype.itemsize * len(layers)
+    size = int(sum(counts)) * row_bytes
     where = _choose(size, device) if preload == "auto" else preload
     shown = f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
     if where == "none":
         log.info("features: %s, read from disk for each batch", shown)
         return FramesOnDisk(device)
     log.info("features: %s %s", shown, {"cuda": "on the GPU", "ram": "in RAM"}[where])
-    return FramesInMemory(readers, layers, device if where == "cuda" else torch.device("cpu"), device)
+    held_on = device if where == "cuda" else torch.device("cpu")
+    return FramesInMemory(readers, layers, held_on, device, padding=padding)
 
 
 def _choose(size: int, device: torch.device) -> Preload:
@@ -166,12 +191,18 @@ def _choose(size: int, device: torch.device) -> Preload:
 
 
 def _read_in_place(wanted: ClipFrames) -> None:
-    wanted.reader.read_frames(wanted.index, wanted.out.numpy(), layer=wanted.layer)
+    wanted.reader.read_frames(wanted.index, wanted.out.numpy(), layer=wanted.layer, padding=_padded(wanted))
 
 
 def _read(wanted: ClipFrames) -> None:
     """Read to wherever the frames belong, a GPU too."""
-    wanted.out.copy_(torch.from_numpy(wanted.reader.read_frames(wanted.index, layer=wanted.layer)))
+    frames = wanted.reader.read_frames(wanted.index, layer=wanted.layer, padding=_padded(wanted))
+    wanted.out.copy_(torch.from_numpy(frames))
+
+
+def _padded(wanted: ClipFrames) -> bool:
+    """Say whether frames from padding are among those that are wanted."""
+    return len(wanted.out) > int(wanted.reader.valid_frames[wanted.index])
 
 
 def _do_all(pool: ThreadPoolExecutor, work: Callable[[ClipFrames], object], items: Iterable[ClipFrames]) -> None:

@@ -7,7 +7,6 @@ from audiomos_cache.predictions import Predictions
 from audiomos_cache.sequences import chunks
 from audiomos_cache.training.batches import FeatureBatches
 
-BATCH_SIZE = 32
 _COLUMNS = ("mi", "ta", "mi_dist", "ta_dist")
 
 
@@ -16,7 +15,7 @@ def run_head(head: Head, batches: FeatureBatches) -> list[HeadOutput]:
     """Run a head over a clip set, in order, in evaluation mode, on the batches' device."""
     head.eval()
     outputs = []
-    for indices in chunks(range(len(batches.clips)), BATCH_SIZE):
+    for indices in chunks(range(len(batches.clips)), batches.eval_size):
         features = batches.gather(indices)
         outputs.append(head(features.frames, features.frame_mask, features.tokens, features.token_mask))
     return outputs

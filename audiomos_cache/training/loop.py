@@ -114,7 +114,7 @@ class _TargetedBatches:
         self._mi, self._ta = (self._tensor(objective.targets(labels)) for labels in (self.clips.mi, self.clips.ta))
 
     def _tensor(self, targets: NDArray[Any]) -> Tensor:
-        return torch.from_numpy(targets).float().to(self.features.device)
+        return torch.tensor(targets, dtype=torch.float32).to(self.features.device)
 
     def loss(self, output: HeadOutput, indices: list[int]) -> Tensor:
         """Add the losses of MI and TA for the clips at `indices`."""

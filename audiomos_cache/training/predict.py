@@ -1,10 +1,13 @@
 """Predictions of a finished run on a cached split."""
 
+import logging
 from pathlib import Path
 
 import torch
 
-from audiomos_cache.errors import OutputExistsError
+from audiomos_cache.cache import CacheReader
+from audiomos_cache.errors import CacheError, OutputExistsError
+from audiomos_cache.heads.layers import layers_to_read
 from audiomos_cache.predictions import write_predictions
 from audiomos_cache.runs import predictions_path
 from audiomos_cache.training.batches import FeatureBatches
@@ -12,6 +15,8 @@ from audiomos_cache.training.clips import ClipSet
 from audiomos_cache.training.frames import FramesOnDisk
 from audiomos_cache.training.inference import predictions_of, run_head
 from audiomos_cache.training.run import Run
+
+log = logging.getLogger(__name__)
 
 
 def predict_split(
@@ -28,13 +33,28 @@ def predict_split(
     run = Run.open(run_folder)
     clips = ClipSet.of_split(cache, split)
     advice = f"predict with the cache that {run_folder} was trained on, or train a head on this one"
-    clips.fingerprint.require(run.fingerprint, f"{cache}, split {split}", advice)
+    if run.fingerprint:
+        clips.fingerprint.require(run.fingerprint, f"{cache}, split {split}", advice)
+    else:
+        _refuse_other_widths(run, clips.first_reader)
     path = out or predictions_path(run_folder, split, best)
     if path.exists() and not overwrite:
         raise OutputExistsError(f"{path}: exists already; give another --out, or --overwrite to replace it")
     # Each clip is read once, so nothing is gained by holding them.
-    batches = FeatureBatches(clips, run.layers_read or clips.first_reader.layers, FramesOnDisk(torch.device(device)))
+    layers = run.layers_read or layers_to_read(run.config.layers, clips.first_reader.layers)
+    upstream = run.config.compat == "upstream"
+    batches = FeatureBatches(clips, layers, FramesOnDisk(torch.device(device)), upstream=upstream)
     outputs = run_head(run.load_head(best).to(batches.device), batches)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_predictions(path, predictions_of(outputs, batches))
     return path
+
+
+def _refuse_other_widths(run: Run, reader: CacheReader) -> None:
+    """An imported run cannot say which features it was trained on: say so, and check what can be."""
+    if (run.audio_dim, run.text_dim) != (reader.audio_dim, reader.text_dim):
+        raise CacheError(
+            f"{reader.cache}: frames of {reader.audio_dim} and tokens of {reader.text_dim} dimensions, and "
+            f"{run.folder} takes {run.audio_dim} and {run.text_dim}; extract with the encoders it was trained on"
+        )
+    log.info("%s was imported and does not say which features it was trained on; check that they are these", run.folder)

@@ -31,7 +31,7 @@ class Run:
         folder: where it is.
         config: the head's.
         seed: of initial weights, dropout and data order.
-        fingerprint: of the cache it was trained on.
+        fingerprint: of the cache it was trained on; None where an imported run cannot say.
         audio_dim, text_dim: widths it was built for.
         audio_layers: numbers of the layers in that cache.
         layers_read: those of them that the head looks at. Both are empty in runs of the first version, whose caches
@@ -41,7 +41,7 @@ class Run:
     folder: Path
     config: HeadConfig
     seed: int
-    fingerprint: Fingerprint
+    fingerprint: Fingerprint | None
     audio_dim: int
     text_dim: int
     audio_layers: tuple[int, ...]
@@ -59,8 +59,8 @@ class Run:
             return cls(
                 folder=folder,
                 config=HeadConfig.model_validate(content["head"]),
-                seed=int(content["seed"]),
-                fingerprint=Fingerprint.of(content["fingerprint_fields"]),
+                seed=int(content["seed"] or 0),
+                fingerprint=Fingerprint.of(content["fingerprint_fields"]) if content["fingerprint_fields"] else None,
                 audio_dim=int(content["audio_dim"]),
                 text_dim=int(content["text_dim"]),
                 audio_layers=tuple(map(int, content.get("audio_layers", ()))),

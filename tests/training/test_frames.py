@@ -122,7 +122,8 @@ def test_all_heads_of_a_command_share_one_copy_of_the_layers_they_read(
     pretend_layers(6, 9, 12)
     read_layer, reads = CacheReader.read_frames, []
 
-    def count(self: CacheReader, index: int, out: Any = None, *, layer: int) -> NDArray[Any]:
+    def count(self: CacheReader, index: int, out: Any = None, *, layer: int, padding: bool) -> NDArray[Any]:
+        assert not padding
         reads.append((self.split, index, layer))
         return read_layer(self, index, out, layer=layer)
 
@@ -159,13 +160,13 @@ def test_an_interrupt_ends_the_reading_at_once(
     reader = CacheReader(cache, "train")
     read_frames, started, ended = CacheReader.read_frames, [], []
 
-    def slow(self: CacheReader, index: int, out: Any = None, *, layer: int) -> NDArray[Any]:
+    def slow(self: CacheReader, index: int, out: Any = None, *, layer: int, padding: bool) -> NDArray[Any]:
         started.append(index)
         if index == 5:
             signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
         time.sleep(0.1)
         ended.append(index)
-        return read_frames(self, index, out, layer=layer)
+        return read_frames(self, index, out, layer=layer, padding=padding)
 
     monkeypatch.setattr(CacheReader, "read_frames", slow)
     with pytest.raises(KeyboardInterrupt):
@@ -201,7 +202,9 @@ def test_auto_takes_what_needs_less_than_half_of_what_is_free(
     size = sum(int(reader.valid_frames.sum()) for reader in readers) * 64 * 2 * 3
     held: list[str] = []
     monkeypatch.setattr(
-        frames_module, "FramesInMemory", lambda _readers, _layers, where, _device: held.append(where.type)
+        frames_module,
+        "FramesInMemory",
+        lambda *arguments, padding: held.append(arguments[2].type) or padding,
     )
     monkeypatch.setattr(frames_module, "available_ram", lambda: free_ram * size)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (free_gpu * size, 0))
