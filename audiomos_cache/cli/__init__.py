@@ -14,6 +14,7 @@ from audiomos_cache.cli.demo import demo
 from audiomos_cache.cli.evaluate import evaluate
 from audiomos_cache.cli.extract import extract
 from audiomos_cache.cli.fuse import fuse
+from audiomos_cache.cli.import_upstream import import_upstream
 from audiomos_cache.cli.inspect import inspect
 from audiomos_cache.cli.merge import merge
 from audiomos_cache.cli.predict import predict
@@ -66,5 +67,5 @@ def main(debug: bool) -> None:
         logging.getLogger(noisy).setLevel(logging.ERROR)
 
 
-for _command in (extract, inspect, verify, merge, train_head, predict, fuse, evaluate, submit, demo):
+for _command in (extract, inspect, verify, merge, train_head, import_upstream, predict, fuse, evaluate, submit, demo):
     main.add_command(_command)

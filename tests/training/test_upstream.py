@@ -1,0 +1,174 @@
+"""Heads that compute as the published code does, on cached features; and runs made from its checkpoints."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import yaml
+from click.testing import CliRunner
+
+from audiomos_cache.audio import decode, fit_length
+from audiomos_cache.cache import CacheReader
+from audiomos_cache.cli import main
+from audiomos_cache.dataset import Clip
+from audiomos_cache.encoders import load_audio_encoder, load_text_encoder
+from audiomos_cache.errors import ConfigError
+from audiomos_cache.extraction import ExtractionOptions, extract_split
+from audiomos_cache.heads import build_head
+from audiomos_cache.heads.upstream import upstream_names
+from audiomos_cache.testing import FakeAudioEncoder, FakeTextEncoder
+from audiomos_cache.training.batches import FeatureBatches
+from audiomos_cache.training.clips import ClipSet
+from audiomos_cache.training.frames import FramesInMemory, FramesOnDisk
+from audiomos_cache.training.inference import predictions_of, run_head
+
+CPU = torch.device("cpu")
+PROMPTS = ("piano", "a slow piano with soft strings and a choir", "fast drums", "ein Lied für Flöte")
+
+
+def make_clips(folder: Path, count: int = 6, rate: int = 16_000) -> list[Clip]:
+    """Clips of 0.3 to 1 s of noise whose ids are not in their order."""
+    rng = np.random.default_rng(0)
+    clips = []
+    for i in range(count):
+        clip_id = f"S00{i % 2}_P{count - i:02d}"
+        path = folder / f"{clip_id}.wav"
+        soundfile.write(path, rng.normal(0, 0.1, int(rate * (0.3 + 0.7 * i / count))), rate, subtype="FLOAT")
+        clips.append(Clip(clip_id, path, f"S00{i % 2}", f"P{i}", PROMPTS[i % 4], "train", 3.0, 2.0))
+    return clips
+
+
+def batches_of(cache: Path, *, held: bool = False, upstream: bool = True) -> FeatureBatches:
+    reader = CacheReader(cache, "train")
+    padding = upstream
+    frames = FramesInMemory([reader], reader.layers, CPU, CPU, padding=padding) if held else FramesOnDisk(CPU)
+    return FeatureBatches(ClipSet.of_reader(reader), reader.layers, frames, upstream=upstream)
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["disk", "ram"])
+@torch.no_grad()
+def test_a_batch_is_what_the_encoders_give_in_the_loop(tmp_path, held):
+    """The published code runs both encoders in every step, on prompts padded to the longest of the batch."""
+    clips = make_clips(tmp_path)
+    audio, text = load_audio_encoder("muq-tiny"), load_text_encoder("roberta-tiny")
+    extract_split(clips, tmp_path / "cache", audio, text, ExtractionOptions(pad_to_s=1.0, dtype="float32"))
+    clips = sorted(clips, key=lambda clip: clip.id)
+    waveforms = [fit_length(decode(clip.path, 24_000, 30.0).samples, 24_000) for clip in clips]
+    frames = audio.encode(torch.from_numpy(np.stack(waveforms)))[0]
+    inputs = text._tokenizer(
+        [clip.prompt for clip in clips], padding=True, truncation=True, max_length=128, return_tensors="pt"
+    )
+    tokens, mask = text._model(**inputs).last_hidden_state, inputs["attention_mask"].bool()
+    assert len(set(mask.sum(dim=1).tolist())) == 4, "prompts of different lengths"
+
+    torch.manual_seed(0)
+    batches = batches_of(tmp_path / "cache", held=held)
+    assert batches.clips.ids == tuple(clip.id for clip in clips)
+    for preset in ("transformer-dist", "decoupled-lstm-dist", "transformer-coral"):
+        head = build_head(preset, audio.dim, text.dim, compat="upstream").eval()
+        in_the_loop = head(frames, torch.ones(frames.shape[:2], dtype=torch.bool), tokens, mask)
+        [cached] = run_head(head, batches)
+        for target in ("mi", "ta"):
+            torch.testing.assert_close(getattr(cached, target), getattr(in_the_loop, target), atol=1e-5, rtol=0)
+        [ours] = run_head(head, batches_of(tmp_path / "cache", upstream=False))
+        order = [batches.clips.ids.index(clip_id) for clip_id in CacheReader(tmp_path / "cache", "train").ids]
+        assert (ours.ta - cached.ta[order]).abs().max() > 1e-4, "the padding decides"
+
+
+def test_clips_of_their_own_lengths_are_refused(tmp_path):
+    clips = make_clips(tmp_path, rate=1000)
+    options = ExtractionOptions(pad_to_s=None)
+    extract_split(clips, tmp_path / "cache", FakeAudioEncoder(), FakeTextEncoder(), options)
+    with pytest.raises(ConfigError, match=r"compat: upstream: the clips of train have from 3 to 8 frames, ex"):
+        batches_of(tmp_path / "cache")
+
+
+class WideText(FakeTextEncoder):
+    """The fake's tokens, repeated to RoBERTa's width."""
+
+    def encode(self, prompts):
+        self.dim = 2
+        features = super().encode(prompts)
+        self.dim = 768
+        wide = type(features[0])
+        return [wide(f.tokens.repeat(1, 384), f.pad_vector.repeat(384), f.cut) for f in features]
+
+
+class WideAudio(FakeAudioEncoder):
+    """The fake's frames, repeated to MuQ's width."""
+
+    def encode(self, waveforms):
+        self.dim = 4
+        frames = super().encode(waveforms)
+        self.dim = 1024
+        return frames.repeat(1, 1, 1, 256)
+
+
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory):
+    """A cache as wide as MuQ's and RoBERTa's, a published checkpoint, and the head that is in it."""
+    folder = tmp_path_factory.mktemp("imported")
+    text = WideText(dim=768)
+    extract_split(make_clips(folder, rate=1000), folder / "cache", WideAudio(dim=1024), text, ExtractionOptions(1.0))
+    torch.manual_seed(3)
+    head = build_head("transformer-dist", compat="upstream")
+    state = {theirs: head.state_dict()[ours] for theirs, ours in upstream_names(head).items()}
+    torch.save(state | {"muq.model.conv.weight": torch.zeros(3)}, folder / "ckpt_best_val_srcc.pth")
+    return folder, head
+
+
+def run(*arguments):
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize("bound", [False, True], ids=["to any cache", "to one cache"])
+def test_an_imported_run_predicts_what_the_head_gives(imported, tmp_path, bound):
+    folder, head = imported
+    checkpoint, out, cache = folder / "ckpt_best_val_srcc.pth", tmp_path / "run", folder / "cache"
+    options = ["--cache", cache] if bound else []
+    result = run("import-upstream", checkpoint, "--head", "transformer-dist", "--out", out, *options)
+    assert (result.exit_code, result.stdout) == (0, f"{out}: best-srcc.safetensors from {checkpoint}\n")
+    config = yaml.safe_load((out / "config.yaml").read_text())
+    assert config["head"]["compat"] == "upstream"
+    assert (config["fingerprint_fields"] is not None) is bound
+    result = run("predict", "--run", out, "--cache", cache, "--split", "train", "--best", "srcc", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    batches = batches_of(cache)
+    expected = predictions_of(run_head(head, batches), batches)
+    lines = [json.loads(line) for line in (out / "predictions" / "train.srcc.jsonl").read_text().splitlines()]
+    assert [line["id"] for line in lines] == sorted(expected.ids)
+    assert [line["ta"] for line in lines] == pytest.approx(expected.ta.tolist(), abs=1e-6)
+
+
+def test_what_cannot_be_imported_is_refused_in_a_line(imported, tmp_path):
+    folder, _ = imported
+    checkpoint, out = folder / "ckpt_best_val_srcc.pth", tmp_path / "run"
+    (tmp_path / "bad.pth").write_bytes(b"not a checkpoint")
+    for arguments, message in (
+        ((tmp_path / "bad.pth", "--head", "transformer-dist"), "bad.pth: damaged, or not a checkpoint"),
+        ((tmp_path / "none.pth", "--head", "transformer-dist"), "none.pth: cannot be read: No such file"),
+        ((checkpoint, "--head", "transformer-coral"), "not the tensors of this head"),
+        ((checkpoint, "--head", "pooling-dist"), "compat: upstream"),
+    ):
+        result = run("import-upstream", *arguments, "--out", out)
+        assert result.exit_code == 1
+        assert message in result.stderr
+        assert "Traceback" not in result.stderr
+        assert not out.exists()
+    out.mkdir()
+    result = run("import-upstream", checkpoint, "--head", "transformer-dist", "--out", out)
+    assert (result.exit_code, "runs exist already" in result.stderr) == (1, True)
+
+
+def test_an_imported_run_refuses_features_of_other_widths(imported, tmp_path):
+    folder, _ = imported
+    extract_split(make_clips(tmp_path, rate=1000), tmp_path / "cache", FakeAudioEncoder(), FakeTextEncoder(),
+                  ExtractionOptions(1.0))  # fmt: skip
+    out = tmp_path / "run"
+    run("import-upstream", folder / "ckpt_best_val_srcc.pth", "--head", "transformer-dist", "--out", out)
+    result = run("predict", "--run", out, "--cache", tmp_path / "cache", "--split", "train", "--best", "srcc")
+    assert result.exit_code == 1
+    assert f"frames of 4 and tokens of 2 dimensions, and {out} takes 1024 and 768" in result.stderr
