@@ -151,6 +151,11 @@ class HeadConfig(_Strict):
             yield f"ranking.kind: {ranking.kind!r} has no effect where both weights are 0"
         if ranking.kind != "none" and training.batch_size == 1:
             yield f"ranking.kind: {ranking.kind!r} has no effect where training.batch_size is 1"
+        if ranking.kind != "none" and training.feature_mixup:
+            yield (
+                f"ranking.kind: {ranking.kind!r} has no effect where training.feature_mixup is "
+                f"{training.feature_mixup}: mixed clips are not ranked, and every batch is mixed"
+            )
         if training.feature_mixup and training.batch_size == 1:
             yield f"training.feature_mixup: {training.feature_mixup} has no effect where training.batch_size is 1"
 

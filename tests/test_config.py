@@ -238,6 +238,9 @@ RATERS = "listeners rate in whole numbers from 1 to 5, and output.targets is 'ra
         ("ranking: {kind: listwise, weight_mi: 0}", "ranking.kind: 'listwise' has no effect where both weights are 0"),
         ("ranking: {kind: pairwise}\ntraining: {batch_size: 1}",
          "ranking.kind: 'pairwise' has no effect where training.batch_size is 1"),
+        ("ranking: {kind: listwise}\ntraining: {feature_mixup: 0.2}",
+         "ranking.kind: 'listwise' has no effect where training.feature_mixup is 0.2: mixed clips are not ranked, and "
+         "every batch is mixed"),
         ("training: {batch_size: 1, feature_mixup: 0.2}",
          "training.feature_mixup: 0.2 has no effect where training.batch_size is 1"),
     ],
@@ -259,7 +262,8 @@ def test_all_that_cannot_be_together_is_reported_at_once(yaml_file):
     [
         ("output.targets=raters", "output.bins=5"),
         ("ranking.kind=listwise", "ranking.weight_mi=0.0", "ranking.weight_ta=0.1"),
-        ("ranking.kind=adaptive_margin", "ranking.preference=2.0", "training.feature_mixup=0.4"),
+        ("ranking.kind=adaptive_margin", "ranking.preference=2.0"),
+        ("training.feature_mixup=0.4",),
         ("training.batch_size=1", "ranking.kind=none", "training.feature_mixup=0.0"),
     ],
 )

@@ -15,16 +15,16 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def message_of(path: Path) -> str:
+def message_of(*paths: Path) -> str:
     with pytest.raises(DataError) as caught:
-        read_ratings(path)
+        read_ratings(*paths)
     return str(caught.value)
 
 
 def test_ratings_by_clip_in_the_lists_order(tmp_path: Path) -> None:
     lines = ["S002_P044.wav,7,3,2", "S001_P002.wav,7,1,5", "S002_P044.wav,12,4,2", "S002_P044.wav,03,5,1"]
     ratings = read_ratings(write(tmp_path / "r.txt", "\n".join(NAME + line for line in lines)))
-    assert ratings.path == tmp_path / "r.txt"
+    assert ratings.source == str(tmp_path / "r.txt")
     assert ratings.ids == (f"{NAME}S002_P044", f"{NAME}S001_P002")
     assert ratings.mi.dtype == ratings.ta.dtype == np.float64
     np.testing.assert_array_equal(ratings.mi, [[3, 4, 5], [1, np.nan, np.nan]])
@@ -93,7 +93,7 @@ def test_a_file_that_is_no_list_is_refused(tmp_path: Path) -> None:
 def test_the_ratings_of_some_clips_in_their_order(tmp_path: Path) -> None:
     ratings = read_ratings(write(tmp_path / "r.txt", "a,1,1,5\nb,1,2,4\nb,2,3,4\nc,1,3,3\n"))
     chosen = ratings.of(("c", "b"))
-    assert chosen.ids == ("c", "b") and chosen.path == ratings.path
+    assert chosen.ids == ("c", "b") and chosen.source == ratings.source
     np.testing.assert_array_equal(chosen.mi, [[3, np.nan], [2, 3]])
     np.testing.assert_array_equal(chosen.ta, [[3, np.nan], [4, 4]])
 
@@ -103,3 +103,21 @@ def test_clips_without_ratings_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         read_ratings(path).of(("b", "a", "c"))
     assert str(caught.value) == f"{path}: no ratings of b, c, expected one or more of every clip"
+
+
+def test_several_lists_are_read_as_one(tmp_path: Path) -> None:
+    """MusicEval keeps a list for each split."""
+    train = write(tmp_path / "train.txt", "a,1,1,5\nb,1,2,4\n")
+    dev = write(tmp_path / "dev.txt", "c,1,3,3\na,2,4,2\n")
+    both = read_ratings(train, dev)
+    assert both.ids == ("a", "b", "c")
+    np.testing.assert_array_equal(both.mi, [[1, 4], [2, np.nan], [3, np.nan]])
+    with pytest.raises(DataError) as caught:
+        both.of(["d"])
+    assert str(caught.value) == f"{train}, {dev}: no ratings of d, expected one or more of every clip"
+
+
+def test_a_rating_in_two_lists_is_refused(tmp_path: Path) -> None:
+    first = write(tmp_path / "first.txt", "a,1,1,5\nb,1,2,4\n")
+    second = write(tmp_path / "second.txt", "c,1,1,5\nb,1,2,4\n")
+    assert message_of(first, second) == f"{second}: ratings that another list holds too: b,1; remove them from one"

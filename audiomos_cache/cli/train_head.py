@@ -51,6 +51,15 @@ class _TrainHead(click.Command):
 @click.option(
     "--dev-list", type=click.Path(path_type=Path), help="Choose checkpoints on these instead of the dev split."
 )
+@click.option(
+    "--rater-list",
+    "rater_lists",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="LIST",
+    help="What each listener said of each clip (name.wav,rater,MI,TA), for heads with output.targets=raters; repeat "
+    "for several lists.",
+)
 @click.option("--device", type=click.Choice(DEVICES), default="auto", help="Where to train.")
 @click.option(
     "--preload",
@@ -68,6 +77,7 @@ def train_head(
     overrides: tuple[str, ...],
     train_list: Path | None,
     dev_list: Path | None,
+    rater_lists: tuple[Path, ...],
     device: str,
     preload: Literal["auto", "ram", "cuda", "none"],
     overwrite: bool,
@@ -83,7 +93,9 @@ def train_head(
       audiomos-cache train-head --cache cache/musiceval --head my-head.yaml --set training.lr=1e-4
     """
     from audiomos_cache.config import load_head_config
-    from audiomos_cache.training.train_head import HeadJob, train_heads
+    from audiomos_cache.training.data import Lists
+    from audiomos_cache.training.job import HeadJob
+    from audiomos_cache.training.train_head import train_heads
 
     configs = [load_head_config(head, overrides) for head in heads]
     jobs = [HeadJob(f"{name}-seed{seed}", config, seed) for name, config in configs for seed in seeds]
@@ -96,7 +108,7 @@ def train_head(
             update(job.name, done, total, f"dev loss {line['dev_loss']:.4f}")
 
         results = train_heads(
-            jobs, cache, out, train_list=train_list, dev_list=dev_list, overwrite=overwrite,
+            jobs, cache, out, lists=Lists(train_list, dev_list, rater_lists), overwrite=overwrite,
             device=resolve_device(device), preload=preload, on_epoch=report,
         )  # fmt: skip
     from rich.console import Console

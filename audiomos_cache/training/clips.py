@@ -1,5 +1,6 @@
 """Chosen clips of a cache with their labels: a split, or any clips a list names."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from audiomos_cache.cache import CacheReader, Fingerprint
-from audiomos_cache.dataset import Labels, read_labels
+from audiomos_cache.dataset import Labels, Ratings, read_labels
 from audiomos_cache.errors import DataError, first_five
 
 
@@ -23,6 +24,7 @@ class ClipSet:
         places: (reader, index in it) of each clip.
         ids, systems: of each clip.
         mi, ta: (N,) float64 labels, NaN where there are none.
+        ratings: what each listener said of them, row by row, where that is known.
     """
 
     name: str
@@ -31,6 +33,7 @@ class ClipSet:
     systems: tuple[str, ...]
     mi: NDArray[np.float64]
     ta: NDArray[np.float64]
+    ratings: Ratings | None = None
 
     @classmethod
     def of_split(cls, cache: Path, split: str) -> "ClipSet":
@@ -102,6 +105,24 @@ class ClipSet:
     def labels_hash(self) -> str:
         """Hash ids and labels: 32 hex digits of xxh3_128."""
         rows: list[tuple[Any, ...]] = sorted(zip(self.ids, self.mi.tolist(), self.ta.tolist(), strict=True))
+        return xxhash.xxh3_128_hexdigest(repr(rows).encode())
+
+    def with_ratings(self, ratings: Ratings) -> "ClipSet":
+        """Return the same clips with what the listeners said of them.
+
+        Raises:
+            DataError: a clip has no ratings; names it.
+        """
+        return replace(self, ratings=ratings.of(self.ids))
+
+    def ratings_hash(self) -> str:
+        """Hash ids and ratings, whoever gave them and in whatever order: 32 hex digits of xxh3_128."""
+        assert self.ratings is not None, "only where there are ratings"
+        both = np.stack([self.ratings.mi, self.ratings.ta], axis=2).tolist()  # (N, R, 2)
+        rows = sorted(
+            (clip_id, sorted((mi, ta) for mi, ta in pairs if not math.isnan(mi)))
+            for clip_id, pairs in zip(self.ids, both, strict=True)
+        )
         return xxhash.xxh3_128_hexdigest(repr(rows).encode())
 
     def require_labels(self) -> None:

@@ -7,18 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from audiomos_cache.config import HeadConfig, scaled_lr
-from audiomos_cache.errors import DataError, first_five
-from audiomos_cache.heads import Head, HeadOutput, build_head
-from audiomos_cache.losses import Objective, build_objective
+from audiomos_cache.config import HeadConfig
+from audiomos_cache.errors import DataError
+from audiomos_cache.heads import Head, build_head
 from audiomos_cache.metrics import Scores, evaluate
 from audiomos_cache.runs import BESTS
-from audiomos_cache.sequences import chunks
-from audiomos_cache.training.batches import FeatureBatches, epoch_order
+from audiomos_cache.training.batches import FeatureBatches
+from audiomos_cache.training.epoch import Trainer
 from audiomos_cache.training.inference import predictions_of, run_head
+from audiomos_cache.training.targeted import TargetedBatches, objective_of
 
 
 @dataclass(slots=True)
@@ -68,7 +67,8 @@ def train(
     Args:
         config: head and training.
         seed: of initial weights, dropout and data order.
-        train_batches, dev_batches: of labelled clips of one cache, on one device: the head is trained there.
+        train_batches, dev_batches: of labelled clips of one cache, on one device: the head is trained there. They have
+            ratings where the head is trained on those.
         on_epoch: told each epoch's line of the history, and whether it is the last.
     Raises:
         DataError: the loss is not finite; names the batch's clips.
@@ -77,25 +77,20 @@ def train(
     torch.manual_seed(seed)
     reader = train_batches.clips.first_reader
     head = build_head(config, reader.audio_dim, reader.text_dim, len(reader.layers)).to(train_batches.device)
-    output, training = config.output, config.training
-    objective = build_objective(output.kind, bins=output.bins, targets=output.targets, sigma=output.sigma)
-    optimizer = torch.optim.AdamW(
-        head.parameters(), lr=scaled_lr(training.lr, reader.audio_dim), weight_decay=training.weight_decay
-    )
-    train_set = _TargetedBatches(train_batches, objective)
-    dev_set = _TargetedBatches(dev_batches, objective)
+    objective = objective_of(config)
+    trainer = Trainer(config, seed, head, TargetedBatches(train_batches, objective))
+    dev_set = TargetedBatches(dev_batches, objective)
     trained = Trained(head, {name: Best() for name in BESTS})
     since_best = 0
-    for epoch in range(1, training.max_epochs + 1):
-        order = epoch_order(len(train_batches.clips), seed, epoch)
-        train_loss = _train_epoch(head, optimizer, train_set, chunks(order, training.batch_size))
+    for epoch in range(1, config.training.max_epochs + 1):
+        train_loss = trainer.train_epoch(epoch)
         dev_loss, scores = _validate(head, dev_set)
         values = _values(dev_loss, scores)
         improved = [name for name, value in values.items() if trained.bests[name].offer(value, epoch, head)]
         line: dict[str, Any] = {"epoch": epoch, "train_loss": train_loss, "dev_loss": dev_loss}
         line |= {"dev": scores.to_json(), "best": improved}
         since_best = 0 if improved else since_best + 1
-        last = since_best >= training.patience or epoch == training.max_epochs
+        last = since_best >= config.training.patience or epoch == config.training.max_epochs
         trained.history.append(line)
         trained.scores.append(scores)
         on_epoch(line, last)
@@ -104,48 +99,8 @@ def train(
     return trained
 
 
-class _TargetedBatches:
-    """Features of a clip set with the targets of both scores, on their device."""
-
-    def __init__(self, features: FeatureBatches, objective: Objective) -> None:
-        self.clips = features.clips
-        self.features = features
-        self.objective = objective
-        self._mi, self._ta = (self._tensor(objective.targets(labels)) for labels in (self.clips.mi, self.clips.ta))
-
-    def _tensor(self, targets: NDArray[Any]) -> Tensor:
-        return torch.tensor(targets, dtype=torch.float32).to(self.features.device)
-
-    def loss(self, output: HeadOutput, indices: list[int]) -> Tensor:
-        """Add the losses of MI and TA for the clips at `indices`."""
-        return self.objective.loss(output.mi_output, self._mi[indices]) + self.objective.loss(
-            output.ta_output, self._ta[indices]
-        )
-
-
-def _train_epoch(
-    head: Head, optimizer: torch.optim.Optimizer, batches: _TargetedBatches, order: list[list[int]]
-) -> float:
-    """Take one step per batch. Returns the mean over the clips of (loss MI + loss TA) / 2."""
-    head.train()
-    total = 0.0
-    for indices in order:
-        features = batches.features.gather(indices)
-        output = head(features.frames, features.frame_mask, features.tokens, features.token_mask)
-        loss = batches.loss(output, indices)
-        value = loss.item()
-        if not math.isfinite(value):
-            ids = [batches.clips.ids[i] for i in indices]
-            raise DataError(f"the loss is {value} on the batch of {first_five(ids)}; a smaller training.lr may help")
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        total += value / 2 * len(indices)
-    return total / len(batches.clips)
-
-
 @torch.inference_mode()
-def _validate(head: Head, batches: _TargetedBatches) -> tuple[float, Scores]:
+def _validate(head: Head, batches: TargetedBatches) -> tuple[float, Scores]:
     """Return the mean over the clips of (loss MI + loss TA) / 2, and the sixteen numbers."""
     outputs = run_head(head, batches.features)
     total, start = 0.0, 0

@@ -8,28 +8,19 @@ from typing import Any
 
 import torch
 
-from audiomos_cache.cache import CacheReader, open_cache
-from audiomos_cache.config import HeadConfig, scaled_lr
-from audiomos_cache.errors import DataError, first_five
+from audiomos_cache.cache import CacheReader
+from audiomos_cache.errors import ConfigError, DataError, first_five
 from audiomos_cache.files import whole_folder
 from audiomos_cache.heads import build_head
 from audiomos_cache.heads.layers import WeightedLayers, layers_to_read
 from audiomos_cache.metrics import Scores, evaluate
 from audiomos_cache.training.batches import FeatureBatches
-from audiomos_cache.training.clips import ClipSet
-from audiomos_cache.training.frames import FrameSource, Preload, open_frames
+from audiomos_cache.training.data import NO_LISTS, Lists, TrainingData, open_clips
+from audiomos_cache.training.frames import Preload, open_frames
 from audiomos_cache.training.inference import predictions_of, run_head
+from audiomos_cache.training.job import HeadJob, run_config
 from audiomos_cache.training.loop import Trained, train
-from audiomos_cache.training.run import RunWriter, refuse_existing, versions
-
-
-@dataclass(frozen=True, slots=True)
-class HeadJob:
-    """One head to train: name of the run, its config, its seed."""
-
-    name: str
-    config: HeadConfig
-    seed: int
+from audiomos_cache.training.run import RunWriter, refuse_existing
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,23 +32,12 @@ class HeadResult:
     dev: Mapping[str, Scores]
 
 
-@dataclass(frozen=True, slots=True)
-class _Data:
-    """What all heads of a command are trained on, and the splits they predict. The frames are there once for all."""
-
-    train: ClipSet
-    dev: ClipSet
-    splits: Sequence[ClipSet]
-    frames: FrameSource
-
-
 def train_heads(
     jobs: Sequence[HeadJob],
     cache: Path,
     out: Path,
     *,
-    train_list: Path | None = None,
-    dev_list: Path | None = None,
+    lists: Lists = NO_LISTS,
     overwrite: bool = False,
     device: str = "cpu",
     preload: Preload = "auto",
@@ -69,26 +49,25 @@ def train_heads(
         jobs: the heads.
         cache: the cache folder.
         out: where the run folders go.
-        train_list, dev_list: clips and labels to use instead of the splits.
+        lists: clips and labels to use instead of the splits, and the listeners' ratings.
         overwrite: replace runs of the same name.
         device: `cpu` or `cuda`.
         preload: where the features are held meanwhile; see `open_frames`. No number depends on it.
         on_epoch: told each epoch's line of the history, and whether it is the last.
     Raises:
-        OutputExistsError: a run exists already; nothing is trained then. DataError: missing labels, or clips in both
-        lists. ConfigError: a head that cannot be built for this cache. CacheError: no such cache or split, or damaged
-        features.
+        OutputExistsError: a run exists already; nothing is trained then. DataError: missing labels or ratings, or clips
+        in both lists. ConfigError: a head that cannot be built for this cache, or ratings that are missing or read by
+        no head. CacheError: no such cache or split, or damaged features.
     """
     names = [job.name for job in jobs]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(f"runs that would have the same name: {first_five(repeated)}; give each head and seed once")
     refuse_existing([out / name for name in names], overwrite=overwrite)
-    readers = open_cache(cache)
-    train_clips, dev_clips = _clips(readers, cache, "train", train_list), _clips(readers, cache, "dev", dev_list)
-    _check(train_clips, dev_clips)
-    layers = _check_heads(jobs, train_clips.first_reader)
-    frames = open_frames(list(readers.values()), layers, torch.device(device), preload)
-    data = _Data(train_clips, dev_clips, [ClipSet.of_reader(reader) for reader in readers.values()], frames)
+    _check_ratings(jobs, lists)
+    clips = open_clips(cache, lists)
+    layers = _check_heads(jobs, clips.reader)
+    readers = [split.first_reader for split in clips.splits]
+    data = TrainingData(clips, open_frames(readers, layers, torch.device(device), preload))
     results = []
     for job in jobs:
         with whole_folder(out / job.name, replace=overwrite) as folder:
@@ -99,18 +78,19 @@ def train_heads(
 
 
 def _train_one(
-    job: HeadJob, writer: RunWriter, data: _Data, on_epoch: Callable[[dict[str, Any], bool], None]
+    job: HeadJob, writer: RunWriter, data: TrainingData, on_epoch: Callable[[dict[str, Any], bool], None]
 ) -> Trained:
     """Train one head and write its run."""
-    layers = layers_to_read(job.config.layers, data.train.first_reader.layers)
-    writer.write_config(_config(job, data, layers))
+    clips = data.clips
+    layers = layers_to_read(job.config.layers, clips.reader.layers)
+    writer.write_config(run_config(job, clips, data.frames.device.type))
 
     def report(line: dict[str, Any], last: bool) -> None:
         writer.append_history(line)
         on_epoch(line, last)
 
     train_set, dev_set, *splits = (
-        FeatureBatches(clips, layers, data.frames) for clips in (data.train, data.dev, *data.splits)
+        FeatureBatches(each, layers, data.frames) for each in (clips.train, clips.dev, *clips.splits)
     )
     trained = train(job.config, job.seed, train_set, dev_set, report)
     _write_bests(writer, trained, splits, layers)
@@ -136,11 +116,19 @@ def _write_bests(writer: RunWriter, trained: Trained, splits: Sequence[FeatureBa
     writer.write_metrics(metrics)
 
 
-def _clips(readers: Mapping[str, CacheReader], cache: Path, split: str, listed: Path | None) -> ClipSet:
-    """Take a list's clips where there is a list, or else a split's."""
-    if listed:
-        return ClipSet.of_list(readers, listed)
-    return ClipSet.of_reader(readers[split]) if split in readers else ClipSet.of_split(cache, split)  # which refuses
+def _check_ratings(jobs: Sequence[HeadJob], lists: Lists) -> None:
+    """Refuse ratings that no head reads, and heads whose ratings are missing."""
+    reading = [job.name for job in jobs if job.wants_ratings]
+    if lists.raters and not reading:
+        raise ConfigError(
+            f"--rater-list {first_five(list(map(str, lists.raters)))}: no head here is trained on single ratings; "
+            "leave it out, or --set output.targets=raters --set output.bins=5"
+        )
+    if reading and not lists.raters:
+        raise ConfigError(
+            f"{first_five(reading)}: output.targets is 'raters', and no ratings are given; give --rater-list, such as "
+            "a person_mos list of MusicEval"
+        )
 
 
 def _check_heads(jobs: Sequence[HeadJob], reader: CacheReader) -> list[int]:
@@ -153,38 +141,3 @@ def _check_heads(jobs: Sequence[HeadJob], reader: CacheReader) -> list[int]:
         for job in jobs:
             build_head(job.config, reader.audio_dim, reader.text_dim, len(reader.layers))
     return sorted({layer for job in jobs for layer in layers_to_read(job.config.layers, reader.layers)})
-
-
-def _check(train_clips: ClipSet, dev_clips: ClipSet) -> None:
-    """Refuse clips without labels, and clips that would be trained on and validated on."""
-    for clips in (train_clips, dev_clips):
-        clips.require_labels()
-    both = sorted(set(train_clips.ids) & set(dev_clips.ids))
-    if both:
-        raise DataError(
-            f"clips both in {train_clips.name} and {dev_clips.name}: {first_five(both)}; remove them from one"
-        )
-
-
-def _config(job: HeadJob, data: _Data, layers: Sequence[int]) -> dict[str, Any]:
-    """Put together what a run remembers of how it was made."""
-    reader = data.train.first_reader
-    return {
-        "name": job.name,
-        "seed": job.seed,
-        "head": job.config.model_dump(),
-        "resolved_lr": scaled_lr(job.config.training.lr, reader.audio_dim),
-        "audio_dim": reader.audio_dim,
-        "text_dim": reader.text_dim,
-        "audio_layers": list(reader.layers),
-        "layers_read": list(layers),
-        "device": data.frames.device.type,
-        "data": {
-            role: {"from": clips.name, "clips": len(clips), "labels_xxh3_128": clips.labels_hash()}
-            for role, clips in (("train", data.train), ("dev", data.dev))
-        },
-        "encoders": reader.provenance,
-        "fingerprint": reader.fingerprint.digest,
-        "fingerprint_fields": reader.fingerprint.fields,
-        "versions": versions(),
-    }

@@ -19,7 +19,7 @@ from audiomos_cache.testing import FakeAudioEncoder, FakeTextEncoder
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.clips import ClipSet
 from audiomos_cache.training.frames import FramesOnDisk
-from audiomos_cache.training.train_head import HeadJob
+from audiomos_cache.training.job import HeadJob
 
 LAYER_FACTORS = {6: 4.0, 9: 1.0, 12: -2.0}
 

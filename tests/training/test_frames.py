@@ -21,6 +21,7 @@ from audiomos_cache.errors import CacheError, ConfigError
 from audiomos_cache.training import frames as frames_module
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.clips import ClipSet
+from audiomos_cache.training.data import Lists
 from audiomos_cache.training.frames import FramesInMemory, FramesOnDisk, FrameSource, open_frames
 from audiomos_cache.training.train_head import train_heads
 from tests.training.conftest import LAYER_FACTORS, extract, job, make_clips
@@ -130,7 +131,7 @@ def test_all_heads_of_a_command_share_one_copy_of_the_layers_they_read(
     monkeypatch.setattr(CacheReader, "read_frames", count)
     (tmp_path / "dev.txt").write_text("".join(f"{i}.wav,2,3\n" for i in CacheReader(cache, "dev").ids))
     jobs = [job("pooling-dist", 1, "layers=12"), job("cross-attention-dist", 1, "layers=6")]
-    train_heads(jobs, cache, tmp_path / "runs", dev_list=tmp_path / "dev.txt", preload=preload)
+    train_heads(jobs, cache, tmp_path / "runs", lists=Lists(dev=tmp_path / "dev.txt"), preload=preload)
     clips = {(split, i, layer) for split, n in (("train", 48), ("dev", 16), ("eval", 8)) for i in range(n)
              for layer in (6, 12)}  # fmt: skip
     assert set(reads) == clips

@@ -19,11 +19,13 @@ from audiomos_cache.runs import BESTS, checkpoint_path
 from audiomos_cache.training import train_head as train_head_module
 from audiomos_cache.training.batches import epoch_order
 from audiomos_cache.training.clips import ClipSet
+from audiomos_cache.training.data import Lists
 from audiomos_cache.training.inference import predictions_of, run_head
+from audiomos_cache.training.job import HeadJob
 from audiomos_cache.training.loop import Best, train
 from audiomos_cache.training.predict import predict_split
 from audiomos_cache.training.run import Run
-from audiomos_cache.training.train_head import HeadJob, train_heads
+from audiomos_cache.training.train_head import train_heads
 from tests.training.conftest import batches_of, extract, job, make_clips
 
 
@@ -178,8 +180,8 @@ def test_lists_replace_the_splits_and_their_labels(cache: Path, tmp_path: Path) 
     (tmp_path / "train.txt").write_text("".join(lines))
     dev_lines = [f"{clip_id}.wav,{i % 5 + 1},2\n" for i, clip_id in enumerate(reader.ids[10:16])]
     (tmp_path / "dev.txt").write_text("".join(dev_lines))
-    lists = {"train_list": tmp_path / "train.txt", "dev_list": tmp_path / "dev.txt"}
-    [result] = train_heads([job()], cache, tmp_path / "runs", **lists)
+    lists = Lists(train=tmp_path / "train.txt", dev=tmp_path / "dev.txt")
+    [result] = train_heads([job()], cache, tmp_path / "runs", lists=lists)
     config = yaml.safe_load((result.folder / "config.yaml").read_text())
     assert config["data"]["train"]["clips"] == 10
     assert config["data"]["dev"]["clips"] == 6
@@ -195,7 +197,7 @@ def test_refuses_unusable_lists(cache: Path, tmp_path: Path) -> None:
         ClipSet.of_list(open_cache(cache), tmp_path / "unknown.txt")
     (tmp_path / "dev.txt").write_text(f"{reader.ids[0]}.wav,2,3\n")
     with pytest.raises(DataError, match=f"clips both in train and .*: {reader.ids[0]}; remove them"):
-        train_heads([job()], cache, tmp_path / "runs", dev_list=tmp_path / "dev.txt")
+        train_heads([job()], cache, tmp_path / "runs", lists=Lists(dev=tmp_path / "dev.txt"))
     assert not (tmp_path / "runs").exists()
 
 
