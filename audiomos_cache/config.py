@@ -8,11 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, Self, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails
 
 from audiomos_cache.errors import ConfigError
+from audiomos_cache.yaml_files import apply_override, read_mapping, readable
 
 PUBLISHED_AUDIO_DIM = 1024
 RATER_BINS = 5  # a listener rates in whole numbers from 1 to 5
@@ -85,6 +84,9 @@ class TrainingConfig(_Strict):
     """How a head is trained. `lr` is for 1024-dimensional frames and grows as they get narrower (see `scaled_lr`).
 
     `feature_mixup` is the alpha of the Beta distribution that mixed clips are weighted by; 0 = clips are not mixed.
+    `clip_norm` is the longest gradient that is not shortened; 0 = none is. `decay` says what weight decay applies to:
+    all parameters, as in the published code, or the matrices alone, not norms and biases. `schedule` "cosine" lets the
+    learning rate sink to 0 over `max_epochs`; in the first `warmup_epochs` (0.5 = half of one) it grows to `lr`.
     """
 
     lr: float = Field(5e-5, gt=0)
@@ -93,6 +95,10 @@ class TrainingConfig(_Strict):
     max_epochs: int = Field(100, ge=1)
     patience: int = Field(15, ge=1)
     feature_mixup: float = Field(0.0, ge=0)
+    clip_norm: float = Field(0.0, ge=0)
+    decay: Literal["all", "matrices"] = "all"
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup_epochs: float = Field(0.0, ge=0)
 
 
 class HeadConfig(_Strict):
@@ -158,6 +164,13 @@ class HeadConfig(_Strict):
             )
         if training.feature_mixup and training.batch_size == 1:
             yield f"training.feature_mixup: {training.feature_mixup} has no effect where training.batch_size is 1"
+        if training.decay != "all" and not training.weight_decay:
+            yield f"training.decay: {training.decay!r} has no effect where training.weight_decay is 0"
+        if training.warmup_epochs >= training.max_epochs:
+            yield (
+                f"training.warmup_epochs: {training.warmup_epochs}: expected less than training.max_epochs, "
+                f"{training.max_epochs}"
+            )
 
     def _not_upstream(self) -> Iterator[str]:
         """Say what the published code, which `compat: upstream` reproduces, does not have."""
@@ -255,18 +268,13 @@ def load_head_config(head: str, overrides: tuple[str, ...] = ()) -> tuple[str, H
         path = Path(head)
     else:
         raise ConfigError(f"--head {head}: no such preset; known are {', '.join(preset_names())}, or give a .yaml file")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: found {type(content).__name__}, expected keys such as temporal, pooling, output")
-    overridden = {_apply_override(content, override) for override in overrides}
+    content = read_mapping(path, "keys such as temporal, pooling, output")
+    overridden = {apply_override(content, override) for override in overrides}
     problems = list(_drop_or_name_unread(content, overridden))
     try:
         config = HeadConfig.model_validate(content)
     except ValidationError as error:
-        problems = [_readable(each) for each in error.errors()] + problems
+        problems = [readable(each, settable_keys()) for each in error.errors()] + problems
     if problems:
         where = f"{path} with {' '.join(overrides)}" if overrides else str(path)
         raise ConfigError(f"{where}: {'; '.join(problems)}")
@@ -285,24 +293,6 @@ def with_compat(config: HeadConfig, compat: Compat) -> HeadConfig:
         raise ConfigError("; ".join(_readable(each) for each in error.errors())) from error
 
 
-def _apply_override(content: dict[str, Any], override: str) -> str:
-    """Put an override into `content`; returns its key."""
-    key, equals, value = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"--set {override}: expected key=value, such as temporal.layers=2")
-    *parents, last = key.split(".")
-    for parent in parents:
-        content = content.setdefault(parent, {})
-        if not isinstance(content, dict):
-            raise ConfigError(f"--set {override}: {parent} is a value, not a group of keys")
-    try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override}: the value is not valid YAML") from error
-    content[last] = parsed
-    return key
-
-
 def _drop_or_name_unread(content: dict[str, Any], overridden: set[str]) -> Iterator[str]:
     """Find keys that the chosen kinds do not read: drop those that an override made so, name the others."""
     for key, chooser, deaf in _UNREAD_BY:
@@ -315,20 +305,3 @@ def _drop_or_name_unread(content: dict[str, Any], overridden: set[str]) -> Itera
             del given[name]
         elif choice in deaf:
             yield f"{key}: has no effect where {chooser} is {choice!r}"
-
-
-def _readable(error: ErrorDetails) -> str:
-    """Say one validation problem in the house's words: `pooling: 'atention' is not one of attentive, mean`."""
-    where = ".".join(str(part) for part in error["loc"])
-    found = error["input"]
-    if error["type"] == "literal_error":
-        known = error["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
-        return f"{where}: {found!r} is not one of {known}"
-    if error["type"] == "extra_forbidden":
-        return f"{where}: unknown key"
-    if error["type"] == "model_type":
-        first = next(key for key in settable_keys() if key.startswith(f"{where}."))
-        return f"{where}: {found!r} is a value, expected keys such as {first}"
-    if error["type"] == "value_error":
-        return str(error["ctx"]["error"])
-    return f"{where}: {found!r}: {error['msg'][0].lower()}{error['msg'][1:]}"

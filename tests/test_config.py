@@ -96,7 +96,8 @@ def test_the_published_numbers():
         "dropout": 0.3,
         "compat": "none",
         "training": {
-            "lr": 5e-5, "weight_decay": 0.01, "batch_size": 32, "max_epochs": 100, "patience": 15, "feature_mixup": 0.0
+            "lr": 5e-5, "weight_decay": 0.01, "batch_size": 32, "max_epochs": 100, "patience": 15, "feature_mixup": 0.0,
+            "clip_norm": 0.0, "decay": "all", "schedule": "constant", "warmup_epochs": 0.0
         },
     }  # fmt: skip
 
@@ -105,6 +106,8 @@ def test_the_published_numbers():
 def test_what_is_not_published_is_off_in_every_preset(name):
     _, config = load_head_config(name)
     assert (config.output.loss, config.ranking.kind, config.training.feature_mixup) == ("l1", "none", 0)
+    training = config.training
+    assert (training.clip_norm, training.decay, training.schedule, training.warmup_epochs) == (0, "all", "constant", 0)
     assert config.output.targets != "raters"
 
 
@@ -204,6 +207,10 @@ def test_a_file_that_is_no_text_is_refused(tmp_path):
               ("listwise", "temperature", 0, "0"), ("pairwise", "margin", -1, "or equal to 0"),
               ("pairwise", "tolerance", -1, "or equal to 0"), ("adaptive_margin", "margin_scale", -1, "or equal to 0"),
               ("adaptive_margin", "preference", 0, "0"))),
+        ("training: {clip_norm: -1}", "training.clip_norm: -1: input should be greater than or equal to 0"),
+        ("training: {decay: biases}", "training.decay: 'biases' is not one of all, matrices"),
+        ("training: {schedule: linear}", "training.schedule: 'linear' is not one of constant, cosine"),
+        ("training: {warmup_epochs: -1}", "training.warmup_epochs: -1: input should be greater than or equal to 0"),
         ("training: {feature_mixup: -0.1}", "training.feature_mixup: -0.1: input should be greater than or equal to 0"),
         ("temporal: {kind: none, layers: 7}", "temporal.layers: has no effect where temporal.kind is 'none'"),
         ("temporal: {kind: lstm, layers: 7}", "temporal.kind: 'lstm' is not one of transformer, bilstm, none"),
@@ -243,6 +250,10 @@ RATERS = "listeners rate in whole numbers from 1 to 5, and output.targets is 'ra
          "every batch is mixed"),
         ("training: {batch_size: 1, feature_mixup: 0.2}",
          "training.feature_mixup: 0.2 has no effect where training.batch_size is 1"),
+        ("training: {decay: matrices, weight_decay: 0}",
+         "training.decay: 'matrices' has no effect where training.weight_decay is 0"),
+        ("training: {warmup_epochs: 3, max_epochs: 3}",
+         "training.warmup_epochs: 3.0: expected less than training.max_epochs, 3"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_together_is_refused(yaml_file, content, problem):
@@ -264,6 +275,7 @@ def test_all_that_cannot_be_together_is_reported_at_once(yaml_file):
         ("ranking.kind=listwise", "ranking.weight_mi=0.0", "ranking.weight_ta=0.1"),
         ("ranking.kind=adaptive_margin", "ranking.preference=2.0"),
         ("training.feature_mixup=0.4",),
+        ("training.schedule=cosine", "training.warmup_epochs=0.5", "training.decay=matrices", "training.clip_norm=1.0"),
         ("training.batch_size=1", "ranking.kind=none", "training.feature_mixup=0.0"),
     ],
 )
@@ -521,7 +533,7 @@ def test_the_keys_that_can_be_set():
 
 def test_each_default_can_be_set_where_it_has_an_effect():
     keys = settable_keys()
-    assert len(keys) == 31
+    assert len(keys) == 35
     unread = {"output.loss", *(f"ranking.{key}" for key in RANKING)}
     overrides = {key: f"{key}={default}" for key, (_, default) in keys.items()}
     read = tuple(override for key, override in overrides.items() if key not in unread)

@@ -45,6 +45,7 @@ class _TrainHead(click.Command):
     metavar="KEY=VALUE",
     help="Override a key, such as training.lr=1e-4; see below.",
 )
+@click.option("--max-epochs", type=click.IntRange(1), metavar="N", help="Short for --set training.max_epochs=N.")
 @click.option(
     "--train-list", type=click.Path(path_type=Path), help="Train on these clips and labels instead of the train split."
 )
@@ -75,6 +76,7 @@ def train_head(
     seeds: tuple[int, ...],
     out: Path,
     overrides: tuple[str, ...],
+    max_epochs: int | None,
     train_list: Path | None,
     dev_list: Path | None,
     rater_lists: tuple[Path, ...],
@@ -97,6 +99,8 @@ def train_head(
     from audiomos_cache.training.job import HeadJob
     from audiomos_cache.training.train_head import train_heads
 
+    if max_epochs:
+        overrides = (*overrides, f"training.max_epochs={max_epochs}")
     configs = [load_head_config(head, overrides) for head in heads]
     jobs = [HeadJob(f"{name}-seed{seed}", config, seed) for name, config in configs for seed in seeds]
 

@@ -14,6 +14,7 @@ from audiomos_cache.losses import WeightedRanking, build_ranking
 from audiomos_cache.mixup import draw_mixup, mix_frames, mixed_loss
 from audiomos_cache.sequences import chunks
 from audiomos_cache.training.batches import epoch_order
+from audiomos_cache.training.optimizer import LearningRate, build_optimizer
 from audiomos_cache.training.targeted import TargetedBatches
 
 
@@ -23,30 +24,37 @@ class Trainer:
     def __init__(self, config: HeadConfig, seed: int, head: Head, batches: TargetedBatches) -> None:
         self.config, self.seed, self.head, self.batches = config.training, seed, head, batches
         lr = scaled_lr(self.config.lr, batches.clips.first_reader.audio_dim)
-        self.optimizer = torch.optim.AdamW(head.parameters(), lr=lr, weight_decay=self.config.weight_decay)
+        self.optimizer = build_optimizer(head, lr, self.config.weight_decay, self.config.decay)
+        self._steps_per_epoch = math.ceil(len(batches.clips) / self.config.batch_size)
+        self._lr = LearningRate.of(self.config, lr, self._steps_per_epoch)
         self._ranking = build_ranking(**config.ranking.model_dump())
 
-    def train_epoch(self, epoch: int) -> float:
+    def train_epoch(self, epoch: int) -> tuple[float, float]:
         """Take a step for each batch.
 
+        Args:
+            epoch: its number; the first is 1.
         Returns:
-            The mean over the clips of (loss MI + loss TA) / 2, as it was before each step, without any ranking.
+            The learning rate of the last step, and the mean over the clips of (loss MI + loss TA) / 2, as it was
+            before each step, without any ranking.
         Raises:
             DataError: the loss is not finite; names the batch's clips.
         """
         self.head.train()
         batch_loss = self._batch_loss(epoch)
-        total = 0.0
-        for indices in chunks(epoch_order(len(self.batches.clips), self.seed, epoch), self.config.batch_size):
-            total += self._step(batch_loss, indices) / 2 * len(indices)
-        return total / len(self.batches.clips)
+        batches = chunks(epoch_order(len(self.batches.clips), self.seed, epoch), self.config.batch_size)
+        total = lr = 0.0
+        for step, indices in enumerate(batches, start=(epoch - 1) * self._steps_per_epoch):
+            lr = self._lr.at(step)
+            total += self._step(batch_loss, indices, lr) / 2 * len(indices)
+        return lr, total / len(self.batches.clips)
 
     def _batch_loss(self, epoch: int) -> "BatchLoss":
         if self.config.feature_mixup:
             return MixedLoss(self.config.feature_mixup, epoch_generator(self.seed, epoch))
         return PlainLoss(self._ranking)
 
-    def _step(self, batch_loss: "BatchLoss", indices: list[int]) -> float:
+    def _step(self, batch_loss: "BatchLoss", indices: list[int], lr: float) -> float:
         objective, loss = batch_loss.of(self.head, self.batches, indices)
         value = objective.item()
         if not math.isfinite(value):
@@ -54,6 +62,10 @@ class Trainer:
             raise DataError(f"the loss is {value} on the batch of {first_five(ids)}; a smaller training.lr may help")
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        if self.config.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self.head.parameters(), self.config.clip_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
         self.optimizer.step()
         return value
 

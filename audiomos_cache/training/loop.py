@@ -83,11 +83,11 @@ def train(
     trained = Trained(head, {name: Best() for name in BESTS})
     since_best = 0
     for epoch in range(1, config.training.max_epochs + 1):
-        train_loss = trainer.train_epoch(epoch)
+        lr, train_loss = trainer.train_epoch(epoch)
         dev_loss, scores = _validate(head, dev_set)
         values = _values(dev_loss, scores)
         improved = [name for name, value in values.items() if trained.bests[name].offer(value, epoch, head)]
-        line: dict[str, Any] = {"epoch": epoch, "train_loss": train_loss, "dev_loss": dev_loss}
+        line: dict[str, Any] = {"epoch": epoch, "lr": lr, "train_loss": train_loss, "dev_loss": dev_loss}
         line |= {"dev": scores.to_json(), "best": improved}
         since_best = 0 if improved else since_best + 1
         last = since_best >= config.training.patience or epoch == config.training.max_epochs

@@ -1,0 +1,71 @@
+"""What a step changes, and by how much: AdamW's groups, and the learning rate of each step."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from audiomos_cache.config import TrainingConfig
+
+
+def build_optimizer(head: nn.Module, lr: float, weight_decay: float, decay: str) -> torch.optim.AdamW:
+    """Return the optimizer of a head's parameters.
+
+    Args:
+        head: what is trained.
+        lr, weight_decay: of AdamW.
+        decay: what weight decay applies to: "all" parameters, or the "matrices" among them.
+    """
+    parameters = list(head.parameters())
+    groups: list[dict[str, Any]] = [{"params": parameters}]
+    if decay == "matrices":
+        groups = [
+            {"params": [each for each in parameters if each.ndim > 1]},
+            {"params": [each for each in parameters if each.ndim <= 1], "weight_decay": 0.0},
+        ]
+    return torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay)
+
+
+@dataclass(frozen=True, slots=True)
+class LearningRate:
+    """The learning rate of each step, a function of the step alone.
+
+    Attributes:
+        peak: what it grows to in the warm-up.
+        schedule: one of `SCHEDULES`: how it goes on from there.
+        warmup_steps: of these the k-th has k / warmup_steps of the peak.
+        steps: in all epochs together.
+    """
+
+    peak: float
+    schedule: str
+    warmup_steps: int
+    steps: int
+
+    @classmethod
+    def of(cls, config: TrainingConfig, peak: float, steps_per_epoch: int) -> "LearningRate":
+        """Return the learning rate of a training."""
+        steps = (round(epochs * steps_per_epoch) for epochs in (config.warmup_epochs, config.max_epochs))
+        return cls(peak, config.schedule, *steps)
+
+    def at(self, step: int) -> float:
+        """Return the rate of a step; the first is 0."""
+        if step < self.warmup_steps:
+            return self.peak * (step + 1) / self.warmup_steps
+        return self.peak * SCHEDULES[self.schedule]((step - self.warmup_steps) / (self.steps - self.warmup_steps))
+
+
+def _constant(_done: float) -> float:
+    return 1.0
+
+
+def _cosine(done: float) -> float:
+    """Half a period, from 1 to 0. Source: Loshchilov and Hutter 2017 (SGDR), without restarts."""
+    return (1 + math.cos(math.pi * done)) / 2
+
+
+# What is left of the peak, by how much of the way after the warm-up is done.
+SCHEDULES: dict[str, Callable[[float], float]] = {"constant": _constant, "cosine": _cosine}
