@@ -1,12 +1,38 @@
-"""Folders that appear whole or not at all."""
+"""Files and folders that appear whole or not at all, and the right to write them."""
 
+import fcntl
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 from audiomos_cache.errors import OutputExistsError
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Put `content` at `path` completely or not at all: a file beside it is written, synced and renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Force the names in a folder to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -26,13 +52,79 @@ def whole_folder(out: Path, *, replace: bool) -> Iterator[Path]:
     new.mkdir(parents=True)
     try:
         yield new
+        put_in_place(new, out, old, replace=replace)
+    finally:
+        for left in (new, old):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def put_in_place(new: Path, out: Path, old: Path, *, replace: bool) -> None:
+    """Give a finished folder its final name, durably.
+
+    Args:
+        new: the folder, whose files are synced.
+        out: its final name.
+        old: what a folder that it replaces is named from then on; after an error it is back in its place, and after a
+            kill `bring_back` puts it there.
+        replace: whether it may replace one.
+    Raises:
+        OutputExistsError: `out` exists, and `replace` is False.
+    """
+    for folder in (new, *(path for path in new.rglob("*") if path.is_dir())):
+        sync_folder(folder)
+    try:
         if out.exists():
             if not replace:
                 raise OutputExistsError(f"{out}: was made by another process meanwhile; give another --out")
             out.rename(old)
         new.rename(out)
+        sync_folder(out.parent)
     finally:
-        if old.exists() and not out.exists():
-            old.rename(out)
-        for left in (new, old):
-            shutil.rmtree(left, ignore_errors=True)
+        bring_back(old, out)
+
+
+def bring_back(old: Path, out: Path) -> None:
+    """Put a folder that was to be replaced back in its place, where nothing is there."""
+    if old.exists() and not out.exists():
+        old.rename(out)
+
+
+@contextmanager
+def locked_folder(folder: Path, what: str) -> Iterator[None]:
+    """Hold the right to write in a folder, which is made for it and may be removed under it.
+
+    Args:
+        folder: the folder.
+        what: what another process is doing where it holds it, for the message.
+    Raises:
+        OutputExistsError: another process holds it; names the process.
+    """
+    path = folder / "lock"
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            file = path.open("a+", encoding="utf-8")
+        except FileNotFoundError:
+            continue  # whoever held it removed the folder just now
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                file.seek(0)
+                holder = file.read().strip() or "another process"
+                raise OutputExistsError(f"{what} by {holder}; wait for it to finish, or stop it") from error
+            if not _is_at(file.fileno(), path):
+                continue
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {socket.gethostname()} since {datetime.now():%Y-%m-%d %H:%M:%S}\n")
+            file.flush()
+            yield
+            return
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Tell whether an open file still has its name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False

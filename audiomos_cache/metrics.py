@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +70,16 @@ class Scores:
     sys_ta: Agreement
     n_clips: int
     n_systems: int
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Scores":
+        """Read what `to_json` returns."""
+
+        def agreement(name: str) -> Agreement:
+            return Agreement(**{key: math.nan if value is None else value for key, value in content[name].items()})
+
+        utterance, system = (agreement("utt_mi"), agreement("utt_ta")), (agreement("sys_mi"), agreement("sys_ta"))
+        return cls(*utterance, *system, content["n_clips"], content["n_systems"])
 
     def to_json(self) -> dict[str, dict[str, float | None] | int]:
         """Return nested plain values for `json.dumps`; a number that is not defined is None."""

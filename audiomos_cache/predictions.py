@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import reprlib
 import sys
 import zipfile
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from audiomos_cache.errors import DataError, OutputExistsError, first_five
+from audiomos_cache.files import write_whole
 from audiomos_cache.original import original_rows
 from audiomos_cache.targets import HIGHEST, LOWEST
 
@@ -175,20 +175,6 @@ def write_submission(path: Path, predictions: Predictions, ids: Sequence[str], *
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr(entry, _answer(predictions))  # stored: compressed bytes depend on zlib's version
     write_whole(path, packed.getvalue())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Put `content` at `path` completely or not at all: a file beside it is written, synced and renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _repeated(ids: Iterable[str]) -> set[str]:

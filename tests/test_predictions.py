@@ -17,7 +17,6 @@ from audiomos_cache.predictions import (
     write_answer,
     write_predictions,
     write_submission,
-    write_whole,
 )
 
 GOLDEN = Path(__file__).parent / "golden" / "fusion"
@@ -168,7 +167,7 @@ def test_unknown_kind_of_file(tmp_path):
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path, monkeypatch):
     path = tmp_path / "p.jsonl"
-    write_whole(path, b"old")
+    path.write_bytes(b"old")
 
     def full(_):
         raise OSError(28, "No space left on device")

@@ -9,7 +9,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from audiomos_cache.metrics import Scores
-    from audiomos_cache.training.train_head import HeadResult
+    from audiomos_cache.training.results import HeadResult
 
 
 def scores_table(scores: "Scores", title: str) -> Table:

@@ -1,5 +1,6 @@
 """`audiomos-cache train-head`: train heads from a cache."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -69,7 +70,11 @@ class _TrainHead(click.Command):
     help="Where the features are held: in RAM, on the GPU (cuda), or not at all (none: read again for each batch). "
     "auto: on the GPU, or else in RAM, if they take less than half of what is free. The results are the same.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace runs of the same name.")
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace runs of the same name, and begin anew where another training of it was interrupted.",
+)
 def train_head(
     cache: Path,
     heads: tuple[str, ...],
@@ -87,7 +92,8 @@ def train_head(
     """Train heads on cached features: one run folder for each head and seed.
 
     A run keeps three checkpoints (best dev loss, best system SRCC of MI, best combined), their predictions of
-    every split in the cache, and its history. On a CPU the same seed gives the same files.
+    every split in the cache, and its history. On a CPU the same seed gives the same files. After an interrupt
+    the same command goes on where it was.
 
     \b
     Examples:
@@ -106,7 +112,7 @@ def train_head(
 
     with progress("epochs") as update:
 
-        def report(job: HeadJob, line: dict[str, Any], last: bool) -> None:
+        def report(job: HeadJob, line: Mapping[str, Any], last: bool) -> None:
             done = line["epoch"]
             total = done if last else job.config.training.max_epochs
             update(job.name, done, total, f"dev loss {line['dev_loss']:.4f}")

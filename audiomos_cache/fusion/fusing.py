@@ -10,7 +10,7 @@ import xxhash
 
 from audiomos_cache.dataset import Labels, check_split, read_labels
 from audiomos_cache.errors import ConfigError, DataError, OutputExistsError, first_five
-from audiomos_cache.files import whole_folder
+from audiomos_cache.files import whole_folder, write_whole
 from audiomos_cache.fusion.inputs import Inputs, inputs_of_files, inputs_of_runs
 from audiomos_cache.fusion.methods import METHODS, Fusion, align
 from audiomos_cache.predictions import (
@@ -19,7 +19,6 @@ from audiomos_cache.predictions import (
     read_predictions,
     write_answer,
     write_predictions,
-    write_whole,
 )
 
 RECORD_NAME = "fusion.json"

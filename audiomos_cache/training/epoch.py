@@ -18,6 +18,10 @@ from audiomos_cache.training.optimizer import LearningRate, build_optimizer
 from audiomos_cache.training.targeted import TargetedBatches
 
 
+class DivergedError(DataError):
+    """What is trained is not finite any more, and would not be again."""
+
+
 class Trainer:
     """Trains a head, an epoch at a time. All chance of an epoch but dropout depends on seed and epoch alone."""
 
@@ -38,7 +42,7 @@ class Trainer:
             The learning rate of the last step, and the mean over the clips of (loss MI + loss TA) / 2, as it was
             before each step, without any ranking.
         Raises:
-            DataError: the loss is not finite; names the batch's clips.
+            DivergedError: the loss is not finite; names the batch's clips.
         """
         self.head.train()
         batch_loss = self._batch_loss(epoch)
@@ -59,7 +63,9 @@ class Trainer:
         value = objective.item()
         if not math.isfinite(value):
             ids = [self.batches.clips.ids[i] for i in indices]
-            raise DataError(f"the loss is {value} on the batch of {first_five(ids)}; a smaller training.lr may help")
+            raise DivergedError(
+                f"the loss is {value} on the batch of {first_five(ids)}; a smaller training.lr may help"
+            )
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         if self.config.clip_norm:

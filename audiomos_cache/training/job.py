@@ -1,7 +1,12 @@
 """One head to train, and what its run remembers of how it was made."""
 
+import json
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
+
+from pydantic import ValidationError
 
 from audiomos_cache.config import HeadConfig, scaled_lr
 from audiomos_cache.heads.layers import layers_to_read
@@ -44,6 +49,25 @@ def run_config(job: HeadJob, clips: TrainingClips, device: str) -> dict[str, Any
         "fingerprint_fields": reader.fingerprint.fields,
         "versions": versions(),
     }
+
+
+def what_decides(content: Mapping[str, Any], *, how: bool = True) -> dict[str, Any]:
+    """Return the part of a run's config that decides its numbers, as plain JSON has it.
+
+    Args:
+        content: the config.
+        how: whether to take in the device and the versions, which decide the last digits.
+    """
+    left_out = {"name", "encoders", "resolved_lr", "fingerprint", *(() if how else ("device", "versions"))}
+    kept = {key: value for key, value in content.items() if key not in left_out}
+    with suppress(ValidationError):  # by a version that had other keys
+        kept["head"] = HeadConfig.model_validate(kept["head"]).model_dump()
+    kept["data"] = {
+        role: {key: value for key, value in described.items() if key != "from"}
+        for role, described in kept["data"].items()
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(kept))
+    return plain
 
 
 def _described(clips: ClipSet, job: HeadJob) -> dict[str, Any]:

@@ -1,8 +1,7 @@
 """Training one head from cached features: one readable loop."""
 
-import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,8 +14,9 @@ from audiomos_cache.heads import Head, build_head
 from audiomos_cache.metrics import Scores, evaluate
 from audiomos_cache.runs import BESTS
 from audiomos_cache.training.batches import FeatureBatches
-from audiomos_cache.training.epoch import Trainer
+from audiomos_cache.training.epoch import DivergedError, Trainer
 from audiomos_cache.training.inference import predictions_of, run_head
+from audiomos_cache.training.state import TrainingState, best_epochs, epochs_since_best, measures
 from audiomos_cache.training.targeted import TargetedBatches, objective_of
 
 
@@ -26,15 +26,14 @@ class Best:
 
     value: float = -math.inf
     epoch: int = 0
-    weights: dict[str, Tensor] = field(default_factory=dict)
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
 
-    def offer(self, value: float, epoch: int, head: Head) -> bool:
-        """Take this epoch's weights if they are the first, or better. An undefined value (NaN) is the worst."""
+    def offer(self, value: float, epoch: int, weights: Mapping[str, Tensor]) -> bool:
+        """Take an epoch's weights if they are the first, or better. An undefined value (NaN) is the worst."""
+        value = -math.inf if math.isnan(value) else value
         if self.weights and not value > self.value:
             return False
-        self.value = -math.inf if math.isnan(value) else value
-        self.epoch = epoch
-        self.weights = copy.deepcopy(head.state_dict())
+        self.value, self.epoch, self.weights = value, epoch, weights
         return True
 
 
@@ -43,16 +42,14 @@ class Trained:
     """What training gives.
 
     Attributes:
-        head: with its last weights.
+        head: as it was after the last epoch.
         bests: the three best checkpoints.
         history: a line per epoch.
-        scores: the sixteen numbers on the dev clips, per epoch.
     """
 
     head: Head
     bests: dict[str, Best]
-    history: list[dict[str, Any]] = field(default_factory=list)
-    scores: list[Scores] = field(default_factory=list)
+    history: list[Mapping[str, Any]]
 
 
 def train(
@@ -60,7 +57,9 @@ def train(
     seed: int,
     train_batches: FeatureBatches,
     dev_batches: FeatureBatches,
-    on_epoch: Callable[[dict[str, Any], bool], None] = lambda _line, _last: None,
+    *,
+    begun: TrainingState | None = None,
+    on_epoch: Callable[[TrainingState, bool], None] = lambda _state, _last: None,
 ) -> Trained:
     """Train a head until none of the three bests has improved for `patience` epochs.
 
@@ -69,9 +68,10 @@ def train(
         seed: of initial weights, dropout and data order.
         train_batches, dev_batches: of labelled clips of one cache, on one device: the head is trained there. They have
             ratings where the head is trained on those.
-        on_epoch: told each epoch's line of the history, and whether it is the last.
+        begun: the state of an earlier, interrupted training of the same kind, to go on from.
+        on_epoch: told the state after each epoch, and whether it is the last.
     Raises:
-        DataError: the loss is not finite; names the batch's clips.
+        DivergedError: the loss or a prediction is not finite; names the clips.
     Source: Ritter-Gutierrez et al. 2025 and the published code (AdamW, the three bests, patience).
     """
     torch.manual_seed(seed)
@@ -80,23 +80,36 @@ def train(
     objective = objective_of(config)
     trainer = Trainer(config, seed, head, TargetedBatches(train_batches, objective))
     dev_set = TargetedBatches(dev_batches, objective)
-    trained = Trained(head, {name: Best() for name in BESTS})
-    since_best = 0
-    for epoch in range(1, config.training.max_epochs + 1):
+    trained = Trained(head, _bests_of(begun), list(begun.history) if begun else [])
+    if begun:
+        begun.restore(head, trainer.optimizer)
+
+    def is_over() -> bool:
+        epochs = len(trained.history)
+        return epochs >= config.training.max_epochs or epochs_since_best(trained.history) >= config.training.patience
+
+    while not is_over():
+        epoch = len(trained.history) + 1
         lr, train_loss = trainer.train_epoch(epoch)
         dev_loss, scores = _validate(head, dev_set)
-        values = _values(dev_loss, scores)
-        improved = [name for name, value in values.items() if trained.bests[name].offer(value, epoch, head)]
         line: dict[str, Any] = {"epoch": epoch, "lr": lr, "train_loss": train_loss, "dev_loss": dev_loss}
-        line |= {"dev": scores.to_json(), "best": improved}
-        since_best = 0 if improved else since_best + 1
-        last = since_best >= config.training.patience or epoch == config.training.max_epochs
+        line["dev"] = scores.to_json()
+        weights = {name: tensor.detach().clone() for name, tensor in head.state_dict().items()}
+        offers = measures(line).items()
+        line["best"] = [name for name, value in offers if trained.bests[name].offer(value, epoch, weights)]
         trained.history.append(line)
-        trained.scores.append(scores)
-        on_epoch(line, last)
-        if last:
-            break
+        kept = {best.epoch: best.weights for best in trained.bests.values()} | {epoch: weights}
+        on_epoch(TrainingState.of(trained.history, kept, head, trainer.optimizer), is_over())
     return trained
+
+
+def _bests_of(begun: TrainingState | None) -> dict[str, Best]:
+    """Return the bests of an earlier training; without one, three that anything improves."""
+    bests = {name: Best() for name in BESTS}
+    if begun:
+        for name, epoch in best_epochs(begun.history).items():
+            bests[name].offer(measures(begun.history[epoch - 1])[name], epoch, begun.weights[epoch])
+    return bests
 
 
 @torch.inference_mode()
@@ -111,14 +124,5 @@ def _validate(head: Head, batches: TargetedBatches) -> tuple[float, Scores]:
     try:
         predictions = predictions_of(outputs, batches.features)
     except DataError as error:
-        raise DataError(f"after an epoch, {error}; a smaller training.lr may help") from error
+        raise DivergedError(f"after an epoch, {error}; a smaller training.lr may help") from error
     return total / start, evaluate(predictions, batches.clips.labels)
-
-
-def _values(dev_loss: float, scores: Scores) -> dict[str, float]:
-    """Return the three measures that checkpoints are kept by, higher is better."""
-    return {
-        "loss": -dev_loss,
-        "srcc": scores.sys_mi.srcc,
-        "combined": (scores.utt_mi.srcc + scores.sys_ta.srcc) / 2,
-    }

@@ -1,7 +1,7 @@
 """The folder of a run: what a trained head is, everything needed to use it, and what it predicted."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +16,7 @@ from torch import Tensor
 from audiomos_cache.cache import Fingerprint
 from audiomos_cache.config import HeadConfig
 from audiomos_cache.errors import ConfigError, DataError, OutputExistsError, first_five
+from audiomos_cache.files import write_whole
 from audiomos_cache.heads import Head, build_head
 from audiomos_cache.predictions import Predictions, write_predictions
 from audiomos_cache.runs import CONFIG, HISTORY, METRICS, checkpoint_path, predictions_path, read_run_config
@@ -86,28 +87,27 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class RunWriter:
-    """Writes the files of a run into a folder that is not yet at its final place."""
+    """Writes the files of a run, each synced, into a folder that is not yet at its final place."""
 
     folder: Path
 
     def write_config(self, content: Mapping[str, Any]) -> None:
         """Write the resolved config."""
         text = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, width=120)
-        (self.folder / CONFIG).write_text(text, encoding="utf-8")
+        write_whole(self.folder / CONFIG, text.encode())
 
     def write_checkpoint(self, best: str, weights: Mapping[str, Tensor]) -> None:
         """Write the weights of a head; the same weights give the same bytes."""
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-        checkpoint_path(self.folder, best).write_bytes(save(tensors))
+        write_whole(checkpoint_path(self.folder, best), save(tensors))
 
-    def append_history(self, line: Mapping[str, Any]) -> None:
-        """Add an epoch to the history."""
-        with (self.folder / HISTORY).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+    def write_history(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Write a line for each epoch."""
+        write_whole(self.folder / HISTORY, "".join(f"{json.dumps(line)}\n" for line in lines).encode())
 
     def write_metrics(self, content: Mapping[str, Any]) -> None:
         """Write the numbers of each best checkpoint on each labelled split."""
-        (self.folder / METRICS).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_whole(self.folder / METRICS, f"{json.dumps(content, indent=2)}\n".encode())
 
     def write_predictions(self, split: str, best: str, predictions: Predictions) -> None:
         """Write the predictions of a split."""

@@ -1,7 +1,7 @@
 """Training heads on a cache: for each head and seed a run folder, with predictions of every split."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,26 +10,20 @@ import torch
 
 from audiomos_cache.cache import CacheReader
 from audiomos_cache.errors import ConfigError, DataError, first_five
-from audiomos_cache.files import whole_folder
 from audiomos_cache.heads import build_head
-from audiomos_cache.heads.layers import WeightedLayers, layers_to_read
-from audiomos_cache.metrics import Scores, evaluate
+from audiomos_cache.heads.layers import layers_to_read
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.data import NO_LISTS, Lists, TrainingData, open_clips
+from audiomos_cache.training.epoch import DivergedError
 from audiomos_cache.training.frames import Preload, open_frames
-from audiomos_cache.training.inference import predictions_of, run_head
 from audiomos_cache.training.job import HeadJob, run_config
-from audiomos_cache.training.loop import Trained, train
+from audiomos_cache.training.loop import train
+from audiomos_cache.training.results import HeadResult, write_run
 from audiomos_cache.training.run import RunWriter, refuse_existing
+from audiomos_cache.training.state import TrainingState
+from audiomos_cache.training.unfinished import refuse_other_job, unfinished
 
-
-@dataclass(frozen=True, slots=True)
-class HeadResult:
-    """A finished run: its folder, epochs trained, and the dev numbers of each best checkpoint."""
-
-    folder: Path
-    epochs: int
-    dev: Mapping[str, Scores]
+log = logging.getLogger(__name__)
 
 
 def train_heads(
@@ -41,23 +35,26 @@ def train_heads(
     overwrite: bool = False,
     device: str = "cpu",
     preload: Preload = "auto",
-    on_epoch: Callable[[HeadJob, dict[str, Any], bool], None] = lambda _job, _line, _last: None,
+    on_epoch: Callable[[HeadJob, Mapping[str, Any], bool], None] = lambda _job, _line, _last: None,
 ) -> list[HeadResult]:
     """Train each job on the cache's train split, choose checkpoints on its dev split, and write a run for each.
+
+    A training that was interrupted goes on from the last epoch that was saved, and gives the same run.
 
     Args:
         jobs: the heads.
         cache: the cache folder.
         out: where the run folders go.
         lists: clips and labels to use instead of the splits, and the listeners' ratings.
-        overwrite: replace runs of the same name.
+        overwrite: replace runs of the same name, and begin anew where another training than this was interrupted.
         device: `cpu` or `cuda`.
         preload: where the features are held meanwhile; see `open_frames`. No number depends on it.
         on_epoch: told each epoch's line of the history, and whether it is the last.
     Raises:
-        OutputExistsError: a run exists already; nothing is trained then. DataError: missing labels or ratings, or clips
-        in both lists. ConfigError: a head that cannot be built for this cache, or ratings that are missing or read by
-        no head. CacheError: no such cache or split, or damaged features.
+        OutputExistsError: a run exists already, or another training of its name was interrupted; nothing is trained
+        then. DataError: missing labels or ratings, clips in both lists, or a loss that is not finite. ConfigError: a
+        head that cannot be built for this cache, or ratings that are missing or read by no head. CacheError: no such
+        cache or split, or damaged features.
     """
     names = [job.name for job in jobs]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
@@ -66,54 +63,44 @@ def train_heads(
     _check_ratings(jobs, lists)
     clips = open_clips(cache, lists)
     layers = _check_heads(jobs, clips.reader)
+    if not overwrite:
+        for job in jobs:
+            refuse_other_job(out / job.name, run_config(job, clips, device))
     readers = [split.first_reader for split in clips.splits]
     data = TrainingData(clips, open_frames(readers, layers, torch.device(device), preload))
-    results = []
-    for job in jobs:
-        with whole_folder(out / job.name, replace=overwrite) as folder:
-            trained = _train_one(job, RunWriter(folder), data, partial(on_epoch, job))
-        dev = {name: trained.scores[best.epoch - 1] for name, best in trained.bests.items()}
-        results.append(HeadResult(out / job.name, len(trained.history), dev))
-    return results
+    return [_train_one(job, out / job.name, data, overwrite=overwrite, on_epoch=partial(on_epoch, job)) for job in jobs]
 
 
 def _train_one(
-    job: HeadJob, writer: RunWriter, data: TrainingData, on_epoch: Callable[[dict[str, Any], bool], None]
-) -> Trained:
-    """Train one head and write its run."""
+    job: HeadJob, run: Path, data: TrainingData, *, overwrite: bool, on_epoch: Callable[[Mapping[str, Any], bool], None]
+) -> HeadResult:
+    """Train one head, or go on where its training was interrupted, and write its run."""
     clips = data.clips
     layers = layers_to_read(job.config.layers, clips.reader.layers)
-    writer.write_config(run_config(job, clips, data.frames.device.type))
-
-    def report(line: dict[str, Any], last: bool) -> None:
-        writer.append_history(line)
-        on_epoch(line, last)
-
     train_set, dev_set, *splits = (
         FeatureBatches(each, layers, data.frames) for each in (clips.train, clips.dev, *clips.splits)
     )
-    trained = train(job.config, job.seed, train_set, dev_set, report)
-    _write_bests(writer, trained, splits, layers)
-    return trained
+    config = run_config(job, clips, data.frames.device.type)
+    with unfinished(run, config) as training:
+        begun = training.load(overwrite=overwrite)
+        if begun:
+            log.info("%s: goes on after epoch %d", job.name, begun.epoch)
 
+        def report(state: TrainingState, last: bool) -> None:
+            training.offer(state, last=last)
+            on_epoch(state.history[-1], last)
 
-def _write_bests(writer: RunWriter, trained: Trained, splits: Sequence[FeatureBatches], layers: Sequence[int]) -> None:
-    """Write each best checkpoint, its predictions of every split, and its numbers where there are labels."""
-    metrics: dict[str, Any] = {}
-    for name, best in trained.bests.items():
-        writer.write_checkpoint(name, best.weights)
-        trained.head.load_state_dict(best.weights)
-        metrics[name] = {"epoch": best.epoch}
-        if isinstance(trained.head.layers, WeightedLayers):
-            shares = trained.head.layers.shares().tolist()
-            metrics[name]["layer_weights"] = {str(layer): share for layer, share in zip(layers, shares, strict=True)}
-        for batches in splits:
-            clips = batches.clips
-            predictions = predictions_of(run_head(trained.head, batches), batches)
-            writer.write_predictions(clips.name, name, predictions)
-            if clips.labelled:
-                metrics[name][clips.name] = evaluate(predictions, clips.labels).to_json()
-    writer.write_metrics(metrics)
+        try:
+            trained = train(job.config, job.seed, train_set, dev_set, begun=begun, on_epoch=report)
+        except KeyboardInterrupt:
+            training.flush()
+            raise
+        except DivergedError:
+            training.forget()  # it would go on just as it did
+            raise
+        write_run(RunWriter(training.new_run), config, trained, splits)
+        training.finish(overwrite=overwrite)
+    return HeadResult.of(run, trained.history)
 
 
 def _check_ratings(jobs: Sequence[HeadJob], lists: Lists) -> None:

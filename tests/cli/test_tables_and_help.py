@@ -16,7 +16,7 @@ from audiomos_cache.cli.progress import progress
 from audiomos_cache.cli.tables import runs_table, scores_table
 from audiomos_cache.config import preset_names, settable_keys
 from audiomos_cache.metrics import Agreement, Scores
-from audiomos_cache.training.train_head import HeadResult
+from audiomos_cache.training.results import HeadResult
 
 NAN = float("nan")
 SCORES = Scores(

@@ -1,3 +1,4 @@
+import copy
 import json
 import math
 from dataclasses import replace
@@ -21,7 +22,6 @@ from audiomos_cache.training.batches import epoch_order
 from audiomos_cache.training.clips import ClipSet
 from audiomos_cache.training.data import Lists
 from audiomos_cache.training.inference import predictions_of, run_head
-from audiomos_cache.training.job import HeadJob
 from audiomos_cache.training.loop import Best, train
 from audiomos_cache.training.predict import predict_split
 from audiomos_cache.training.run import Run
@@ -62,16 +62,35 @@ def test_epoch_order_depends_on_seed_and_epoch_alone() -> None:
 
 
 def test_best_keeps_the_first_of_equals_and_prefers_numbers_to_nan() -> None:
-    head = torch.nn.Linear(1, 1)
+    weights = [{"weight": torch.tensor(float(epoch))} for epoch in range(5)]
     best = Best()
-    assert best.offer(math.nan, 1, head), "the first epoch is kept whatever its value"
-    assert best.offer(0.5, 2, head)
-    assert not best.offer(0.5, 3, head)
-    assert not best.offer(math.nan, 4, head)
-    with torch.no_grad():
-        head.weight.fill_(7.0)
-    assert best.epoch == 2
-    assert best.weights["weight"].item() != 7.0, "the weights are a copy"
+    assert best.offer(math.nan, 1, weights[1]), "the first epoch is kept whatever its value"
+    assert best.offer(0.5, 2, weights[2])
+    assert not best.offer(0.5, 3, weights[3])
+    assert not best.offer(math.nan, 4, weights[4])
+    assert (best.epoch, best.weights) == (2, weights[2])
+
+
+def test_the_state_after_an_epoch_does_not_change_with_the_next(cache: Path) -> None:
+    states = []
+    train(
+        job("transformer-dist").config,
+        1,
+        batches_of(cache, "train"),
+        batches_of(cache, "dev"),
+        on_epoch=lambda state, _last: states.append((state, copy.deepcopy(state))),
+    )
+    assert [state.epoch for state, _ in states] == [1, 2, 3]
+    for state, copied in states:
+        assert state.history == copied.history
+        for name in ("optimizer", "chance"):
+            own, other = getattr(state, name), getattr(copied, name)
+            assert own.keys() == other.keys() != set() and all(torch.equal(own[key], other[key]) for key in own)
+        for epoch, weights in state.weights.items():
+            assert all(torch.equal(weights[key], copied.weights[epoch][key]) for key in weights)
+    first, last = states[0][0], states[-1][0]
+    assert any(not torch.equal(first.weights[1][key], last.weights[3][key]) for key in first.weights[1])
+    assert not torch.equal(first.chance["cpu"], last.chance["cpu"]), "dropout draws from it"
 
 
 def test_same_seed_gives_the_same_bytes(cache: Path, tmp_path: Path) -> None:
@@ -239,19 +258,6 @@ def test_the_same_job_twice_is_refused(cache: Path, tmp_path: Path) -> None:
         train_heads([job(), job()], cache, tmp_path)
 
 
-def test_an_interrupted_training_leaves_no_run(cache: Path, tmp_path: Path) -> None:
-    def interrupt(_job: HeadJob, line: dict[str, object], _last: bool) -> None:
-        if line["epoch"] == 2:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train_heads([job()], cache, tmp_path, on_epoch=interrupt)
-    assert not (tmp_path / "pooling-dist-seed1").exists()
-    [result] = train_heads([job()], cache, tmp_path)
-    assert len((result.folder / "history.jsonl").read_text().splitlines()) == 3
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["pooling-dist-seed1"]
-
-
 def test_a_diverging_training_names_clips(cache: Path) -> None:
     train_set, dev = batches_of(cache, "train"), batches_of(cache, "dev")
     config = load_head_config("transformer-scalar", ("training.lr=1e30",))[1]
@@ -313,7 +319,8 @@ def test_an_interrupted_overwrite_keeps_the_old_run(cache: Path, tmp_path: Path)
     with pytest.raises(KeyboardInterrupt):
         train_heads([job()], cache, tmp_path, overwrite=True, on_epoch=interrupt)
     assert {path.name: path.read_bytes() for path in result.folder.rglob("*") if path.is_file()} == before
-    assert [path.name for path in tmp_path.iterdir()] == ["pooling-dist-seed1"]
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"pooling-dist-seed1", ".pooling-dist-seed1.unfinished"}, "to go on from"
 
 
 def test_a_head_that_cannot_be_built_is_found_before_any_is_trained(cache: Path, tmp_path: Path) -> None:

@@ -1,0 +1,51 @@
+"""What comes of training a head: the files of its run, and its numbers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from audiomos_cache.heads.layers import WeightedLayers
+from audiomos_cache.metrics import Scores, evaluate
+from audiomos_cache.training.batches import FeatureBatches
+from audiomos_cache.training.inference import predictions_of, run_head
+from audiomos_cache.training.loop import Trained
+from audiomos_cache.training.run import RunWriter
+from audiomos_cache.training.state import best_epochs
+
+
+@dataclass(frozen=True, slots=True)
+class HeadResult:
+    """A finished run: its folder, epochs trained, and the dev numbers of each best checkpoint."""
+
+    folder: Path
+    epochs: int
+    dev: Mapping[str, Scores]
+
+    @classmethod
+    def of(cls, folder: Path, history: Sequence[Mapping[str, Any]]) -> "HeadResult":
+        """Take a run's numbers from its history."""
+        bests = best_epochs(history).items()
+        return cls(folder, len(history), {name: Scores.from_json(history[epoch - 1]["dev"]) for name, epoch in bests})
+
+
+def write_run(writer: RunWriter, config: Mapping[str, Any], trained: Trained, splits: Sequence[FeatureBatches]) -> None:
+    """Write the run of a trained head, with predictions of every split, and numbers where there are labels."""
+    writer.write_config(config)
+    writer.write_history(trained.history)
+    metrics: dict[str, Any] = {}
+    for name, best in trained.bests.items():
+        writer.write_checkpoint(name, best.weights)
+        trained.head.load_state_dict(best.weights)
+        metrics[name] = {"epoch": best.epoch}
+        if isinstance(trained.head.layers, WeightedLayers):
+            shares = trained.head.layers.shares().tolist()
+            layers = map(str, splits[0].layers)
+            metrics[name]["layer_weights"] = dict(zip(layers, shares, strict=True))
+        for batches in splits:
+            clips = batches.clips
+            predictions = predictions_of(run_head(trained.head, batches), batches)
+            writer.write_predictions(clips.name, name, predictions)
+            if clips.labelled:
+                metrics[name][clips.name] = evaluate(predictions, clips.labels).to_json()
+    writer.write_metrics(metrics)
