@@ -290,7 +290,7 @@ def with_compat(config: HeadConfig, compat: Compat) -> HeadConfig:
     try:
         return HeadConfig.model_validate(config.model_dump() | {"compat": compat})
     except ValidationError as error:
-        raise ConfigError("; ".join(readable(each) for each in error.errors())) from error
+        raise ConfigError("; ".join(readable(each, settable_keys()) for each in error.errors())) from error
 
 
 def _drop_or_name_unread(content: dict[str, Any], overridden: set[str]) -> Iterator[str]:

@@ -67,7 +67,9 @@ def train_heads(
         for job in jobs:
             refuse_other_job(out / job.name, run_config(job, clips, device))
     readers = [split.first_reader for split in clips.splits]
-    data = TrainingData(clips, open_frames(readers, layers, torch.device(device), preload))
+    padding = any(job.config.compat == "upstream" for job in jobs)
+    frames = open_frames(readers, layers, torch.device(device), preload, padding=padding)
+    data = TrainingData(clips, frames)
     return [_train_one(job, out / job.name, data, overwrite=overwrite, on_epoch=partial(on_epoch, job)) for job in jobs]
 
 
@@ -78,7 +80,8 @@ def _train_one(
     clips = data.clips
     layers = layers_to_read(job.config.layers, clips.reader.layers)
     train_set, dev_set, *splits = (
-        FeatureBatches(each, layers, data.frames) for each in (clips.train, clips.dev, *clips.splits)
+        FeatureBatches(each, layers, data.frames, upstream=job.config.compat == "upstream")
+        for each in (clips.train, clips.dev, *clips.splits)
     )
     config = run_config(job, clips, data.frames.device.type)
     with unfinished(run, config) as training:

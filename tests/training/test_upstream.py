@@ -24,6 +24,10 @@ from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.clips import ClipSet
 from audiomos_cache.training.frames import FramesInMemory, FramesOnDisk
 from audiomos_cache.training.inference import predictions_of, run_head
+from audiomos_cache.training.predict import predict_split
+from audiomos_cache.training.run import Run
+from audiomos_cache.training.train_head import train_heads
+from tests.training.conftest import job
 
 CPU = torch.device("cpu")
 PROMPTS = ("piano", "a slow piano with soft strings and a choir", "fast drums", "ein Lied für Flöte")
@@ -172,3 +176,24 @@ def test_an_imported_run_refuses_features_of_other_widths(imported, tmp_path):
     result = run("predict", "--run", out, "--cache", tmp_path / "cache", "--split", "train", "--best", "srcc")
     assert result.exit_code == 1
     assert f"frames of 4 and tokens of 2 dimensions, and {out} takes 1024 and 768" in result.stderr
+
+
+@pytest.mark.parametrize("preload", ["none", "ram"])
+def test_a_head_is_trained_as_the_published_code_does(cache, tmp_path, preload):
+    """Its dev loss, its checkpoints and its predictions come from batches with the padding in them."""
+    jobs = [job("transformer-dist", 1, "compat=upstream"), job("pooling-dist", 1)]
+    train_heads(jobs, cache, tmp_path / "runs", preload=preload)
+    run = tmp_path / "runs" / "transformer-dist-seed1"
+    head = Run.open(run).load_head("loss").eval()
+    reader = CacheReader(cache, "dev")
+    batches = FeatureBatches(ClipSet.of_reader(reader), reader.layers, FramesOnDisk(CPU), upstream=True)
+    expected = predictions_of(run_head(head, batches), batches)
+    lines = [json.loads(line) for line in (run / "predictions" / "dev.loss.jsonl").read_text().splitlines()]
+    assert [line["ta"] for line in lines] == expected.ta.tolist()
+    out = tmp_path / "again.jsonl"
+    predict_split(run, cache, "dev", "loss", out, overwrite=False, device="cpu")
+    assert out.read_bytes() == (run / "predictions" / "dev.loss.jsonl").read_bytes()
+    ours = FeatureBatches(ClipSet.of_reader(reader), reader.layers, FramesOnDisk(CPU))
+    assert max(abs(predictions_of(run_head(head, ours), ours).mi - expected.mi)) > 1e-4, (  # the padding counts
+        "the frames of the padding count"
+    )
