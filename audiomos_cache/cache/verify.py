@@ -1,7 +1,7 @@
 """Reading everything in a cache to find what is damaged."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from audiomos_cache.errors import CacheError
 from audiomos_cache.sequences import chunks
 
 READ_THREADS = 2
-CLIPS_AT_ONCE = 64
+CLIPS_AT_ONCE = 16
 
 Progress = Callable[[int, int], None]
 
@@ -98,8 +98,7 @@ def _problems(file: CacheFile) -> Iterator[str]:
     """Read every clip, several at once, and say what is wrong with each; nothing: an empty string."""
     memory = threading.local()
 
-    def read(place: int) -> str:
-        buffer: Buffer = memory.__dict__.setdefault("buffer", Buffer())
+    def read(place: int, buffer: Buffer) -> str:
         out = buffer.take((file.frames_of(place), file.header.audio_dim), file.header.dtype)
         try:
             for layer in file.header.layers:
@@ -108,6 +107,11 @@ def _problems(file: CacheFile) -> Iterator[str]:
             return str(error)
         return ""
 
+    def read_some(places: Sequence[int]) -> list[str]:
+        buffer: Buffer = memory.__dict__.setdefault("buffer", Buffer())
+        return [read(place, buffer) for place in places]
+
     with ThreadPoolExecutor(READ_THREADS, thread_name_prefix="verify") as pool:
-        for places in chunks(range(len(file)), CLIPS_AT_ONCE):
-            yield from pool.map(read, places)
+        for window in chunks(range(len(file)), READ_THREADS * CLIPS_AT_ONCE):
+            for problems in pool.map(read_some, chunks(window, CLIPS_AT_ONCE)):
+                yield from problems
