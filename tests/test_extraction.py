@@ -12,10 +12,11 @@ import pytest
 import soundfile
 import xxhash
 
-from audiomos_cache.cache import CacheReader, Shard
+from audiomos_cache.cache import CacheReader, Shard, writer
 from audiomos_cache.cache.file import CacheFile
 from audiomos_cache.cache.lock import locked
 from audiomos_cache.cache.store import part_files
+from audiomos_cache.cache.verify import verify_file, verify_split
 from audiomos_cache.cache.writer import PartWriter
 from audiomos_cache.dataset import Clip
 from audiomos_cache.errors import CacheError, DataError, EncoderError
@@ -275,8 +276,8 @@ def test_an_estimate_times_one_batch(clips, cache, monkeypatch, warm_up, batches
     audio = SlowEncoder()
     planned = plan_only(clips, cache, audio, FakeTextEncoder(), OWN_LENGTH)
     seconds = estimate_seconds(planned, audio, OWN_LENGTH, warm_up=warm_up)
-    assert [batch.shape for batch in audio.batches] == [(3, 300)] * batches
-    assert seconds == pytest.approx(5 / batches / 9 * 48)  # 9 frames of 48
+    assert [batch.shape for batch in audio.batches] == [(3, 500)] * batches
+    assert seconds == pytest.approx(5 / batches / 15 * 48)  # 15 frames of 48
     extract(clips, cache, OWN_LENGTH)
     assert estimate_seconds(plan_only(clips, cache, audio, FakeTextEncoder(), OWN_LENGTH), audio, OWN_LENGTH,
                             warm_up=warm_up) == 0  # fmt: skip
@@ -432,10 +433,68 @@ def test_a_finished_split_is_left_alone(clips, cache, options, decoded):
 
 def test_audio_older_than_its_features_is_not_read_again(clips, cache, monkeypatch):
     extract(clips, cache)
-    for clip in clips:
-        os.utime(clip.path, (1, 1))
     monkeypatch.setattr(preflight.xxhash, "xxh3_128_digest", lambda _: pytest.fail("read"))
     assert extract(clips, cache).encoded == 0
+
+
+def test_other_audio_with_an_old_time_is_noticed(clips, cache):
+    """As `cp -p` and rsync leave it."""
+    extract(clips, cache)
+    write_wav(clips[4].path, wave_of(40, 5))
+    os.utime(clips[4].path, (1, 1))
+    with pytest.raises(CacheError, match=re.escape(f"extracted before the dataset changed: {clips[4].id} (audio)")):
+        extract(clips, cache)
+
+
+def test_the_good_cache_is_kept_where_overwriting_does_not_fit(clips, cache, monkeypatch):
+    extract(clips, cache)
+    before = (cache / "train.h5").read_bytes()
+    monkeypatch.setattr(plan.shutil, "disk_usage", lambda _path: SimpleNamespace(free=-len(before)))
+    with pytest.raises(CacheError, match="free on the disk, up to"):
+        extract(clips, cache, replace(PAD, overwrite=True))
+    assert (cache / "train.h5").read_bytes() == before
+
+
+def test_features_of_two_encoders_never_become_one_split(clips, cache):
+    """As where two shards began in an empty folder at once, each with its own encoder."""
+    halves = [replace(PAD, shard=Shard(index, 2)) for index in (1, 2)]
+    extract(clips, cache, halves[0])
+    with pytest.raises(KeyboardInterrupt):
+        extract(clips, cache.with_name("other"), audio=LoggingEncoder(layers=(1,), fails_at=1))
+    for part in part_files(cache.with_name("other"), "train"):
+        shutil.copy(part, cache / "train.parts" / f"zz{part.name}")
+    for others in (halves[1], PAD):
+        with pytest.raises(CacheError, match=r"first difference: audio_encoder\.layers is '1', expected '0'"):
+            extract(clips, cache, others)
+    assert not (cache / "train.h5").exists()
+    damaged = [line for report in verify_split(cache, "train") for line in report.damaged]
+    assert len(damaged) == 1
+    assert "has another fingerprint than" in damaged[0]
+
+
+def test_an_interrupt_while_a_part_is_read_back_keeps_its_clips(clips, cache, monkeypatch):
+    """And ends as an interrupt: the part is written again on the way out."""
+    checked = []
+
+    def interrupted(path):
+        checked.append(path)
+        if len(checked) == 1:
+            raise KeyboardInterrupt
+        return verify_file(path)
+
+    monkeypatch.setattr(writer, "verify_file", interrupted)
+    monkeypatch.setattr(split, "PartWriter", partial(PartWriter, clips_per_part=3))
+    with pytest.raises(KeyboardInterrupt):
+        extract(clips, cache)
+    monkeypatch.undo()
+    assert len(part_files(cache, "train")) == 1
+    assert extract(clips, cache).encoded == 7
+
+
+def test_shards_of_other_batches_are_refused(clips, cache):
+    extract(clips, cache, replace(PAD, shard=Shard(1, 2)))
+    with pytest.raises(CacheError, match="its shard has batches of 3 clips, this one of 2; give --batch-size 3 to eve"):
+        extract(clips, cache, replace(PAD, shard=Shard(2, 2), batch_size=2))
 
 
 def test_the_audio_may_go_once_it_is_cached(clips, cache):
@@ -730,7 +789,7 @@ def test_a_full_disk_is_foreseen(clips, cache, monkeypatch, options, needed):
     """Parts and finished file stand side by side: clips x frames x width x bytes, twice."""
     audio = LoggingEncoder()
     monkeypatch.setattr(plan.shutil, "disk_usage", lambda _path: SimpleNamespace(free=needed - 1))
-    message = r"cache: 0\.0 GB free on the disk, up to 0\.0 GB needed while extracting; free some, or give a --cache on"
+    message = r"cache: 0\.0 MB free on the disk, up to 0\.0 MB needed while extracting; free some, or give a --cache on"
     with pytest.raises(CacheError, match=message):
         extract(clips, cache, options, audio)
     assert audio.batches == []
@@ -744,7 +803,7 @@ def test_disk_space_for_the_rest_of_a_split(clips, cache, monkeypatch):
         extract(clips, cache, audio=LoggingEncoder(fails_at=2))
     needed = (10 + 4) * 10 * 4 * 2
     monkeypatch.setattr(plan.shutil, "disk_usage", lambda _path: SimpleNamespace(free=needed - 1))
-    with pytest.raises(CacheError, match="GB free on the disk"):
+    with pytest.raises(CacheError, match="MB free on the disk"):
         extract(clips, cache)
     monkeypatch.setattr(plan.shutil, "disk_usage", lambda _path: SimpleNamespace(free=needed))
     assert extract(clips, cache).encoded == 4

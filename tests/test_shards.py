@@ -310,7 +310,7 @@ def test_missing_audio_is_refused_by_the_shard_that_needs_it(clips, cache, index
 
 
 def test_what_a_shard_takes(clips, cache):
-    """Disk and clips of its share, not of the split; what is done is not done again."""
+    """The last one also writes the whole file; what is done is not done again."""
     plans = []
     for index in (1, 2):
         extract(clips, cache, index, 2, on_plan=plans.append)
@@ -318,9 +318,9 @@ def test_what_a_shard_takes(clips, cache):
             options = replace(PAD, shard=Shard(1, 2))
             again = plan_only(clips, cache, LoggingEncoder(), FakeTextEncoder(), options)
     assert [(plan.clips, plan.frames) for plan in plans] == [(6, 60), (4, 40)]
-    assert [plan.final_bytes for plan in plans] == [6 * 10 * 4 * 2, 4 * 10 * 4 * 2]
-    assert [plan.needed_bytes for plan in plans] == [2 * plan.final_bytes for plan in plans]
-    assert (again.clips, again.batches, again.needed_bytes) == (6, (), 0)
+    assert [plan.final_bytes for plan in plans] == [10 * 10 * 4 * 2] * 2
+    assert [plan.needed_bytes for plan in plans] == [800 + 6 * 80, 800 + 4 * 80]  # parts, and perhaps the whole file
+    assert (again.clips, again.batches, again.needed_bytes) == (6, (), 800)
 
 
 def test_shards_refuse_what_an_extraction_refuses(clips, cache):
@@ -394,7 +394,7 @@ def test_shards_of_two_splits(data, tmp_path):
 @pytest.mark.usefixtures("fakes")
 def test_the_last_shard_that_may_not_write_the_file_says_so(data, tmp_path):
     cache = tmp_path / "cache"
-    options = ("--data", data, "--cache", cache, "--split", "dev")
+    options = ("--data", data, "--cache", cache, "--split", "dev", "--batch-size", 4)
     run("extract", *options, "--shard", "1/2")
     with locked(cache, "dev", Shard(3, 3)):
         result = run("extract", *options, "--shard", "2/2")
@@ -446,7 +446,7 @@ def test_dry_run_of_a_split_that_is_partly_done(data, tmp_path, fakes):
         assert first.startswith(f"dev: {todo} clips to encode, ")
         assert len(rest) == (todo != "0 of 3")
     assert everything_in(cache) == before
-    assert fakes[0].encoded == 3 + 3 * 3
+    assert fakes[0].encoded == 3 + 2 + 2 + 3  # the shard, and a batch for each estimate
 
 
 @pytest.mark.usefixtures("fakes")
@@ -461,7 +461,7 @@ def test_dry_run_refuses_what_the_run_would_refuse(data, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _folder: SimpleNamespace(free=1))
     result = run("extract", *options, "--dry-run", "--overwrite")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "GB free on the disk, up to" in result.stderr
+    assert "MB free on the disk, up to" in result.stderr
     assert everything_in(cache) == before
 
 

@@ -81,7 +81,7 @@ class CacheFile:
             self._shapes = {name: place.shape for name, place in self._places.items()}
             check_shapes(self._shapes, layers)
             self._layers = layers
-            self._column_hashes: dict[str, str] = json.loads(attributes["columns_json"])
+            self._column_hashes = _json_object(attributes, "columns_json")
             self.header = self._header(attributes, fingerprint)
             self.column("audio/valid_frames")  # and with it the offsets: what every reading needs
         except OtherVersionError as error:
@@ -257,10 +257,11 @@ class CacheFile:
             audio_dim=self._shapes[frames_arrays(self._layers)[0]][1],
             text_dim=self._shapes["text/tokens"][1],
             layers=self._layers,
-            provenance=json.loads(attributes["provenance_json"]),
+            provenance=_json_object(attributes, "provenance_json", of=dict),
             skipped=tuple(zip(self._strings("skipped/id"), self._strings("skipped/reason"), strict=True)),
             list_hash=attributes["list_hash"],
             list_length=attributes["list_length"],
+            batch_size=attributes["batch_size"],
             complete=bool(attributes["complete"]),
             split_hash=attributes["split_hash"],
             file_index=attributes["file_index"],
@@ -289,3 +290,11 @@ def _fingerprint(attributes: dict[str, Any]) -> Fingerprint:
     if fingerprint.digest != attributes["fingerprint"]:
         raise UnsoundError("its fingerprint does not match its readable form")
     return fingerprint
+
+
+def _json_object(attributes: dict[str, Any], name: str, of: type = str) -> dict[str, Any]:
+    """Return an attribute that is JSON: an object with values of one type."""
+    content = json.loads(attributes[name])
+    if not isinstance(content, dict) or not all(isinstance(value, of) for value in content.values()):
+        raise UnsoundError(f"attribute {name} is not an object of {of.__name__} values")
+    return content

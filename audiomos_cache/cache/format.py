@@ -41,7 +41,7 @@ COLUMNS = (
     INDEX | {f"{name}/bytes": ("|u1", 1) for name in STRINGS} | {f"{name}/offsets": ("<i8", 1) for name in STRINGS}
 )
 GROUPS = ("audio", "text", "clips", "skipped", *STRINGS)
-NUMBERS = ("format_version", "list_length", "complete", "file_index", "file_count")
+NUMBERS = ("format_version", "list_length", "batch_size", "complete", "file_index", "file_count")
 TEXTS = ("format", "package_version", "split", "fingerprint", "fingerprint_json", "layers", "provenance_json",
          "list_hash", "split_hash", "columns_json")  # fmt: skip
 ATTRIBUTES: Mapping[str, type[bytes] | type[int]] = dict.fromkeys(NUMBERS, int) | dict.fromkeys(TEXTS, bytes)
@@ -97,6 +97,8 @@ class Header:
         provenance: where the encoders came from; decides nothing.
         skipped: clips that were left out, with the reason.
         list_hash, list_length: of the ids in the dataset's list of the split, which parts and shards have in common.
+        batch_size: how many clips were encoded at once, which the shards of a split have in common; 0 in a finished
+            split, as it decides no value.
         complete: whether the split is whole (False in a part).
         split_hash: of all clips of a whole split; its files have it in common.
         file_index, file_count: place among the files of a large split.
@@ -111,6 +113,7 @@ class Header:
     skipped: tuple[tuple[str, str], ...] = ()
     list_hash: str = ""
     list_length: int = 0
+    batch_size: int = 0
     complete: bool = False
     split_hash: str = ""
     file_index: int = 0
@@ -139,6 +142,7 @@ class Header:
             "provenance_json": json.dumps(self.provenance, sort_keys=True).encode(),
             "list_hash": self.list_hash.encode(),
             "list_length": self.list_length,
+            "batch_size": self.batch_size,
             "complete": int(self.complete),
             "split_hash": self.split_hash.encode(),
             "file_index": self.file_index,

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TextIO
 
-from audiomos_cache.errors import LockedError
+from audiomos_cache.errors import CacheError, LockedError
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +46,8 @@ def locked(cache: Path, split: str, shard: Shard | None = None) -> Iterator[bool
     Raises:
         LockedError: another process holds it; names the process.
     """
+    if cache.exists() and not cache.is_dir():
+        raise CacheError(f"{cache}: is a file, expected a folder for the cache; give another one")
     cache.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         whole = stack.enter_context((cache / f"{split}.lock").open("a+", encoding="utf-8"))

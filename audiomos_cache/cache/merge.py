@@ -9,7 +9,7 @@ from audiomos_cache.cache import store
 from audiomos_cache.cache.file import CacheFile
 from audiomos_cache.cache.format import Header, hash_list
 from audiomos_cache.cache.lock import locked
-from audiomos_cache.cache.writer import BYTES_PER_FILE, Done, publish_split, split_and_parts
+from audiomos_cache.cache.writer import BYTES_PER_FILE, Done, publish_split, require_one_fingerprint, split_and_parts
 from audiomos_cache.errors import CacheError, OutputExistsError, first_five
 
 Progress = Callable[[str, int, int], None]
@@ -68,7 +68,8 @@ def merge_caches(
     names = _names(sources)
     files = {name: [split_and_parts(source, name) for source in sources] for name in names}
     there = [split_and_parts(out, name) for name in store.all_names(out)]
-    _refuse_other_fingerprints([file for own in (*chain(*files.values()), *there) for file in own])
+    every = [file for own in (*chain(*files.values()), *there) for file in own]
+    require_one_fingerprint(every, "only caches of one fingerprint can be merged")
     lists = {name: _gather(name, sources, files[name]) for name in names}  # all refusals come before the first write
     merged = []
     for name in names:
@@ -87,13 +88,6 @@ def _names(sources: Sequence[Path]) -> list[str]:
         if not names or not (store.all_names(source) or any(source.glob("*.lock"))):
             raise CacheError(f"{source}: no split in it, finished or not; give folders that extract wrote")
     return sorted(names)
-
-
-def _refuse_other_fingerprints(files: Sequence[CacheFile]) -> None:
-    first = files[0]
-    for file in files:
-        advice = f"only caches of one fingerprint can be merged, and {first.path} has the other"
-        file.header.fingerprint.require(first.header.fingerprint, str(file.path), advice)
 
 
 def _gather(split: str, sources: Sequence[Path], files: Sequence[Sequence[CacheFile]]) -> list[_List]:
@@ -150,9 +144,19 @@ def _refuse_other_content(out: Path, split: str, done: Done) -> None:
         others = []
         for place, clip_id in enumerate(file.ids):
             other, its_place = done.get(clip_id, (None, 0))
-            if other is None or other.clip(its_place).feature_hash != file.clip(place).feature_hash:
+            if other is None or not _same(file, place, other, its_place):
                 others.append(clip_id)
         if others:
             raise OutputExistsError(
                 f"{file.path}: exists already and holds other clips: {first_five(others)}; give another --out"
             )
+
+
+def _same(file: CacheFile, place: int, other: CacheFile, its_place: int) -> bool:
+    """Say whether two files have the same clip: labels, prompt and features; its place in a list may be another."""
+    clips = [replace(each.clip(at), position=0) for each, at in ((file, place), (other, its_place))]
+    prompts = [
+        each.column("text/feature_hash")[each.prompt_row(at)].tobytes()
+        for each, at in ((file, place), (other, its_place))
+    ]
+    return repr(clips[0]) == repr(clips[1]) and prompts[0] == prompts[1]  # NaN labels are equal in writing alone

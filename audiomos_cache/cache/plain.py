@@ -1,6 +1,8 @@
 """The checks that make a foreign HDF5 file safe to read: arrays are plain bytes inside it, attributes are small."""
 
+import math
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import h5py
@@ -44,27 +46,32 @@ def plain_array(file: h5py.File, name: str, dtype: str, ndim: int, file_size: in
         UnsoundError: it is missing, a link, a group, external, virtual, chunked, filtered, of another type, or claims
         bytes beyond the file's end. Nothing has been read or allocated for it then.
     """
-    node: Any = file
-    for part in name.split("/"):
-        if not isinstance(node, h5py.Group) or not isinstance(node.get(part, getlink=True), h5py.HardLink):
+    for path in accumulate(name.split("/"), "{}/{}".format):
+        if not _is_hard_link(file, path.encode()):
             raise UnsoundError(f"/{name} is missing, or a link")
-        node = node[part]
-    if not isinstance(node, h5py.Dataset):
+    node = h5py.h5o.open(file.id, name.encode())
+    if not isinstance(node, h5py.h5d.DatasetID):
         raise UnsoundError(f"/{name} is a group, expected an array")
+    properties = node.get_create_plist()
     plain = (
-        not node.is_virtual
-        and node.external is None
-        and node.id.get_create_plist().get_layout() == h5py.h5d.CONTIGUOUS
-        and node.id.get_create_plist().get_nfilters() == 0
+        properties.get_layout() == h5py.h5d.CONTIGUOUS  # virtual and chunked arrays have others
+        and properties.get_external_count() == 0
+        and properties.get_nfilters() == 0
     )
     if not plain:
         raise UnsoundError(f"/{name} is not stored as plain bytes in this file")
-    if node.ndim != ndim or node.dtype.str != dtype:
-        raise UnsoundError(f"/{name} is {node.dtype.str} {node.shape}, expected {dtype} in {ndim}-D")
-    offset = node.id.get_offset()
-    if node.size and (offset is None or offset + node.nbytes > file_size):
-        raise UnsoundError(f"/{name} claims {node.nbytes} bytes, more than the file holds")
-    return Place(offset or 0, node.shape, node.dtype)
+    shape, found = node.shape, node.dtype
+    if len(shape) != ndim or found.str != dtype:
+        raise UnsoundError(f"/{name} is {found.str} {shape}, expected {dtype} in {ndim}-D")
+    offset, size = node.get_offset(), math.prod(shape) * found.itemsize
+    if size and (offset is None or offset + size > file_size):
+        raise UnsoundError(f"/{name} claims {size} bytes, more than the file holds")
+    return Place(offset or 0, shape, found)
+
+
+def _is_hard_link(file: h5py.File, path: bytes) -> bool:
+    links = file.id.links
+    return bool(links.exists(path) and links.get_info(path).type == h5py.h5l.TYPE_HARD)
 
 
 def refuse_large_attributes(file: h5py.File) -> None:

@@ -153,7 +153,8 @@ class CacheReader:
     def _refuse_incomplete(self) -> None:
         expected = self.files[0].header.file_count
         places = [file.header.file_index for file in self.files]
-        if places != list(range(expected)) or not all(file.header.complete for file in self.files):
+        whole = len(places) == expected and all(file.header.complete for file in self.files)
+        if not whole or places != list(range(len(places))):
             raise CacheError(
                 f"{self.cache}: split {self.split!r} has files {places} of {expected}; "
                 "a file is missing or was renamed; run extract again for this split"

@@ -52,12 +52,23 @@ def verify_split(
     def verify(path: Path) -> FileReport:
         return verify_file(path, lambda done, total: on_clip(path, done, total))
 
-    finished = store.every_file(cache, split)
-    parts = store.part_files(cache, split)
-    reports = [verify(path) for path in (*finished, *parts)]
-    if all(report.file for report in reports) and not (parts and not finished):
+    reports: dict[Path, FileReport] = {}
+    while left := [path for path in _files(cache, split) if path not in reports]:
+        reports |= {path: verify(path) for path in left}
+        # Another process may have published parts and removed them meanwhile.
+        reports = {path: report for path, report in reports.items() if not report.damaged or path.exists()}
+    files = [report.file for report in reports.values() if report.file]
+    first = next((file.header.fingerprint for file in files), None)
+    for report in reports.values():
+        if report.file and first and report.file.header.fingerprint != first:
+            report.damaged.append(f"{report.path}: has another fingerprint than {files[0].path}; remove one of them")
+    if len(files) == len(reports) and (store.every_file(cache, split) or not store.part_files(cache, split)):
         CacheReader(cache, split)
-    return reports
+    return list(reports.values())
+
+
+def _files(cache: Path, split: str) -> list[Path]:
+    return store.every_file(cache, split) + store.part_files(cache, split)
 
 
 def verify_file(path: Path, on_clip: Progress = lambda _done, _total: None) -> FileReport:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,8 @@ class PartWriter:
 
     def add(self, clips: Sequence[CachedClip], frames: Sequence[NDArray[Any]]) -> None:
         """Take the clips of one encoded batch, (layers, frames, audio_dim) each, and publish a part when it is time."""
+        if self._clips and len(self._clips) + len(clips) > self.clips_per_part:
+            self.flush()
         self._clips += clips
         self._frames += frames
         if len(self._clips) >= self.clips_per_part or time.monotonic() - self._since >= self.seconds_per_part:
@@ -106,8 +109,20 @@ def split_and_parts(cache: Path, split: str) -> list[CacheFile]:
     """Open all files of a split, finished ones and parts.
 
     Of several finished files some may be missing, after a kill while they were published: their clips are in the parts.
+
+    Raises:
+        CacheError: a file is damaged, or the files have different fingerprints.
     """
-    return [CacheFile(path) for path in store.every_file(cache, split) + store.part_files(cache, split)]
+    files = [CacheFile(path) for path in store.every_file(cache, split) + store.part_files(cache, split)]
+    require_one_fingerprint(files)
+    return files
+
+
+def require_one_fingerprint(files: Sequence[CacheFile], advice: str = "remove the one that does not belong") -> None:
+    """Raise CacheError naming the first file that has another fingerprint than the first of all."""
+    for file in files:
+        expected = files[0].header.fingerprint
+        file.header.fingerprint.require(expected, str(file.path), f"{advice}; {files[0].path} has the other")
 
 
 def publish_split(
@@ -135,23 +150,19 @@ def publish_split(
     Raises:
         CacheError: a done clip's features do not match their hash, or the disk is full or fails.
     """
-    header = replace(header, complete=True, split_hash=_split_hash(header, order, done))
+    header = replace(header, complete=True, batch_size=0, split_hash=_split_hash(header, order, done))
     if not _is_published(cache, header):
         groups = _groups(order, done, header, bytes_per_file)
         finals = [cache / name for name in store.file_names(header.split, len(groups))]
         temporaries = [store.temporary_path(final) for final in finals]
         finished = 0
-        try:
+        with _removed_at_an_error(*temporaries):  # where the disk is full, they take space that is needed
             for index, (temporary, ids) in enumerate(zip(temporaries, groups, strict=True)):
                 own = replace(header, file_index=index, file_count=len(groups))
                 copy_clips(temporary, own, [done[clip_id] for clip_id in ids], [order[clip_id] for clip_id in ids])
                 _check_written(temporary)
                 finished += len(ids)
                 progress(finished, len(order))
-        except BaseException:
-            for temporary in temporaries:  # where the disk is full, they take space that is needed
-                temporary.unlink(missing_ok=True)
-            raise
         for old in store.every_file(cache, header.split):
             store.make_part(old, header.split, [old.name, *CacheFile(old).ids])
         for temporary, final in zip(temporaries, finals, strict=True):
@@ -195,15 +206,26 @@ def _frames_of(sources: Sequence[tuple[CacheFile, int]], header: Header) -> Iter
 
 def publish_checked(temporary: Path, final: Path) -> None:
     """Publish a file after reading it back."""
-    _check_written(temporary)
-    store.publish(temporary, final)
+    with _removed_at_an_error(temporary):
+        _check_written(temporary)
+        store.publish(temporary, final)
+
+
+@contextmanager
+def _removed_at_an_error(*temporaries: Path) -> Iterator[None]:
+    """Remove files that are not published yet when there is an error or an interrupt."""
+    try:
+        yield
+    except BaseException:
+        for temporary in temporaries:
+            temporary.unlink(missing_ok=True)
+        raise
 
 
 def _check_written(temporary: Path) -> None:
-    """Read a file back before it is published; remove it if the disk does not give what was written."""
+    """Read a file back before it is published, and refuse it if the disk does not give what was written."""
     damaged = verify_file(temporary).damaged
     if damaged:
-        temporary.unlink()
         raise CacheError(f"{temporary}: reads back otherwise than it was written ({damaged[0]}); check the disk")
 
 
@@ -215,13 +237,12 @@ def _is_published(cache: Path, header: Header) -> bool:
 
 
 def _split_hash(header: Header, order: Mapping[str, int], done: Done) -> str:
-    """Hash which clips a split has, where they stand in the dataset's list, and their features."""
+    """Hash all that is known of a split's clips, the hashes of their features and prompts among it."""
     digest = xxhash.xxh3_128(repr((header.list_hash, header.list_length, header.skipped)).encode())
     for clip_id, position in order.items():
         file, place = done[clip_id]
-        digest.update(f"{position} {clip_id}\n".encode())
-        for column in ("clips/feature_hash", "clips/padding_hash"):
-            digest.update(file.column(column)[place].tobytes())
+        digest.update(repr(replace(file.clip(place), position=position)).encode())
+        digest.update(file.column("text/feature_hash")[file.prompt_row(place)].tobytes())
     return digest.hexdigest()
 
 

@@ -9,7 +9,7 @@ import click
 
 from audiomos_cache.cli.devices import DEVICES, resolve_device
 from audiomos_cache.cli.progress import progress
-from audiomos_cache.cli.units import duration, gigabytes
+from audiomos_cache.units import duration, gigabytes
 
 if TYPE_CHECKING:
     from audiomos_cache.dataset import Clip
@@ -115,11 +115,15 @@ def extract(
       audiomos-cache extract --data MusicEval-phase1 --cache cache/musiceval
       audiomos-cache extract --data clips.csv --split train --split dev --pad-to none
       audiomos-cache extract --data MusicEval-phase1 --cache cache/layers --layers 6,9,12 --dry-run
-      CUDA_VISIBLE_DEVICES=1 audiomos-cache extract --data MusicEval-phase1 --shard 2/4
+      CUDA_VISIBLE_DEVICES=1 audiomos-cache extract --data MusicEval-phase1 --shard 2/4 --batch-size 32
       audiomos-cache extract --data demo/data --audio-encoder muq-tiny --text-encoder roberta-tiny
     """
     if shard and (overwrite or repair):
         raise click.UsageError("--shard goes with neither --overwrite nor --repair, which concern whole splits")
+    if shard and batch_size is None:
+        raise click.UsageError("--shard needs --batch-size, the same for all shards: they share out the batches")
+    if dry_run and repair:
+        raise click.UsageError("--dry-run goes without --repair; verify says what is damaged")
     from audiomos_cache.cache import Shard
     from audiomos_cache.dataset import load_dataset
     from audiomos_cache.encoders import UNTRAINED_NOTICE, load_audio_encoder, load_text_encoder
@@ -154,8 +158,12 @@ def _extract(
     text: "TextEncoder",
     options: "ExtractionOptions",
 ) -> None:
-    from audiomos_cache.extraction import extract_split
+    from audiomos_cache.extraction import extract_split, plan_only
+    from audiomos_cache.extraction.plan import refuse_together
 
+    if len(dataset) > 1 and not options.repair:
+        every = (plan_only(clips, cache, audio, text, options, together_with=dataset) for clips in dataset.values())
+        refuse_together(cache, list(every))
     for split, clips in dataset.items():
         with progress("clips") as update:
             summary = extract_split(
@@ -181,15 +189,17 @@ def _dry_run(
     on_gpu: bool,
 ) -> None:
     from audiomos_cache.extraction import estimate_seconds, plan_only
+    from audiomos_cache.extraction.plan import refuse_together
 
     plans = [plan_only(clips, cache, audio, text, options, together_with=dataset) for clips in dataset.values()]
+    refuse_together(cache, plans)
     for plan in plans:
         click.echo(_plan_line(plan))
     largest = max(plans, key=lambda plan: plan.frames)
     if largest.frames:
         seconds = estimate_seconds(largest, audio, options, warm_up=on_gpu)
         seconds *= sum(plan.frames for plan in plans) / largest.frames
-        click.echo(f"about {duration(seconds)} in all, as one batch of {len(largest.batches[0])} clips tells")
+        click.echo(f"about {duration(seconds)} in all, as one batch of {len(largest.typical_batch)} clips tells")
 
 
 def _plan_line(plan: "Plan") -> str:

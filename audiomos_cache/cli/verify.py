@@ -26,15 +26,18 @@ def verify(cache: Path, splits: tuple[str, ...]) -> None:
     names = splits or all_names(cache)
     if not names:
         raise CacheError(f"{cache}: no split in it; run extract first")
-    damaged: list[str] = []
+    damaged = 0
     for name in names:
-        with progress("clips") as update:
-            reports = verify_split(cache, name, lambda path, *counts: update(f"verify {path.name}", *counts))
+        try:
+            with progress("clips") as update:
+                reports = verify_split(cache, name, lambda path, *counts: update(f"verify {path.name}", *counts))
+        except CacheError as error:  # the other splits are read all the same
+            click.echo(f"{name}: {error}")
+            damaged += 1
+            continue
         found = [line for report in reports for line in report.damaged]
         whole = sum(len(report.whole) for report in reports)
-        click.echo(f"{name}: {whole} clips whole, {len(found)} items damaged")
-        damaged += found
-    for line in damaged:
-        click.echo(line)
+        click.echo("\n".join([f"{name}: {whole} clips whole, {len(found)} items damaged", *found]))
+        damaged += len(found)
     if damaged:
-        raise CacheError(f"{cache}: {len(damaged)} damaged items; extract with --repair encodes only what was lost")
+        raise CacheError(f"{cache}: {damaged} damaged items; extract with --repair encodes only what was lost")

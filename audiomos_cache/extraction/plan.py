@@ -2,16 +2,18 @@
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from audiomos_cache.audio import decode
+from audiomos_cache.audio import Audio, decode
+from audiomos_cache.cache.store import every_file, part_files
 from audiomos_cache.cache.writer import Done
 from audiomos_cache.dataset import Clip
 from audiomos_cache.encoders import AudioEncoder
+from audiomos_cache.errors import DataError
 from audiomos_cache.extraction import preflight
 from audiomos_cache.extraction.encoding import encode_clips
 from audiomos_cache.extraction.options import ExtractionOptions
@@ -24,10 +26,11 @@ class Plan:
 
     Attributes:
         split: its name.
-        clips: how many there are in the process's share; all of the split's without shards.
+        clips: how many there are in the process's share; all of the split's without shards, or where all are done.
         batches: the clips to encode, those that are encoded together.
         final_bytes: what the finished split takes.
-        needed_bytes: what the disk must still hold at most: parts, and beside them the finished file.
+        needed_bytes: what the disk must still hold at most: parts, and beside them the finished file. The features of
+            the prompts and the index come to it: some thousandths.
         free_bytes: what it has.
         frames: how many the clips to encode have.
     """
@@ -39,6 +42,11 @@ class Plan:
     needed_bytes: int
     free_bytes: int
     frames: int
+
+    @property
+    def typical_batch(self) -> tuple[Clip, ...]:
+        """One of the batches, of a middle length; they are in the order of their lengths."""
+        return self.batches[len(self.batches) // 2]
 
     @property
     def todo(self) -> set[str]:
@@ -54,40 +62,57 @@ def plan_split(clips: Sequence[Clip], cache: Path, done: Done, audio: AudioEncod
     Raises:
         DataError: audio files or prompts are missing, with `on_error` "stop". CacheError: the disk is too full.
     """
-    free = shutil.disk_usage(_existing(cache)).free
+    split = clips[0].split
     frame_bytes = len(audio.layers) * audio.dim * np.dtype(options.dtype).itemsize
+    batches: list[tuple[Clip, ...]] = []
+    share = len(clips)
     if all(clip.id in done for clip in clips):  # the audio is not even looked at: it may be gone
-        stored = sum(file.frames_of(place) for file, place in done.values())
-        return Plan(clips[0].split, len(clips), (), stored * frame_bytes, 0, free, 0)
-    lengths = lengths_of(clips, audio, options)
-    batches = cut_batches(clips, lengths, options.batch_size)
-    if options.shard:
-        batches = batches[options.shard.index - 1 :: options.shard.count]
-    left = (tuple(clip for clip in batch if clip.id not in done) for batch in batches)
-    left_batches = tuple(batch for batch in left if batch)
-    todo = {clip.id for batch in left_batches for clip in batch}
+        frames = {clip_id: file.frames_of(place) for clip_id, (file, place) in done.items()}
+    else:
+        lengths = lengths_of(clips, audio, options)
+        frames = {clip.id: audio.frames_for(length) for clip, length in zip(clips, lengths, strict=True)}
+        own = cut_batches(clips, lengths, options.batch_size)
+        if options.shard:
+            own = own[options.shard.index - 1 :: options.shard.count]
+        share = sum(map(len, own))
+        left = (tuple(clip for clip in batch if clip.id not in done) for batch in own)
+        batches = [batch for batch in left if batch]
+    todo = {clip.id for batch in batches for clip in batch}
     if todo and options.on_error == "stop":
         # Shards cut the same batches only where all of them see the lengths of all clips.
         every = options.shard and options.pad_to_s is None
         preflight.refuse_missing([clip for clip in clips if every or clip.id in todo])
-    frames = {clip.id: audio.frames_for(length) for clip, length in zip(clips, lengths, strict=True)}
-    share = [clip.id for batch in batches for clip in batch]
-    own, final = (sum(frames[clip_id] for clip_id in ids) for ids in (todo, share))
+    to_encode, final = sum(frames[clip_id] for clip_id in todo), sum(frames.values()) * frame_bytes
+    to_publish = final if todo or part_files(cache, split) else 0  # beside all parts
+    freed = sum(path.stat().st_size for path in every_file(cache, split)) if options.overwrite else 0
     plan = Plan(
-        split=clips[0].split,
-        clips=len(share),
-        batches=left_batches,
-        final_bytes=final * frame_bytes,
-        needed_bytes=(own + final) * frame_bytes if todo else 0,
-        free_bytes=free,
-        frames=own,
+        split=split,
+        clips=share,
+        batches=tuple(batches),
+        final_bytes=final,
+        needed_bytes=to_encode * frame_bytes + to_publish,
+        free_bytes=shutil.disk_usage(_existing(cache)).free + freed,
+        frames=to_encode,
     )
     preflight.refuse_full_disk(cache, plan.needed_bytes, plan.free_bytes)
     return plan
 
 
+def refuse_together(cache: Path, plans: Sequence[Plan]) -> None:
+    """Refuse splits of which each fits on the disk, but not all, before the first is begun.
+
+    Raises:
+        CacheError: the finished files and the parts of the largest split do not fit.
+    """
+    unfinished = [plan for plan in plans if plan.needed_bytes]
+    if unfinished:
+        finals = sum(plan.final_bytes for plan in unfinished)
+        parts = max(plan.needed_bytes - plan.final_bytes for plan in unfinished)
+        preflight.refuse_full_disk(cache, finals + max(parts, 0), min(plan.free_bytes for plan in unfinished))
+
+
 def estimate_seconds(plan: Plan, audio: AudioEncoder, options: ExtractionOptions, *, warm_up: bool) -> float:
-    """Estimate how long the clips' audio will take, from the time that the first batch takes to decode and encode.
+    """Estimate how long the clips' audio will take, from the time that one batch takes to decode and encode.
 
     Args:
         plan: what is to be done.
@@ -100,7 +125,7 @@ def estimate_seconds(plan: Plan, audio: AudioEncoder, options: ExtractionOptions
         return 0.0
 
     def encode() -> int:
-        decoded = [(clip, decode(clip.path, audio.sample_rate_hz, options.max_seconds)) for clip in plan.batches[0]]
+        decoded = list(_decodable(plan.typical_batch, audio, options))
         return sum(done[1].shape[1] for _, done in encode_clips(decoded, audio, options) if isinstance(done, tuple))
 
     if warm_up:
@@ -108,6 +133,16 @@ def estimate_seconds(plan: Plan, audio: AudioEncoder, options: ExtractionOptions
     start = time.perf_counter()
     frames = encode()
     return (time.perf_counter() - start) / max(frames, 1) * plan.frames
+
+
+def _decodable(batch: Sequence[Clip], audio: AudioEncoder, options: ExtractionOptions) -> Iterator[tuple[Clip, Audio]]:
+    """Decode clips; bad ones are left out where the extraction would leave them out."""
+    for clip in batch:
+        try:
+            yield clip, decode(clip.path, audio.sample_rate_hz, options.max_seconds)
+        except DataError:
+            if options.on_error == "stop":
+                raise
 
 
 def _existing(folder: Path) -> Path:

@@ -11,6 +11,7 @@ from audiomos_cache.cache.file import CacheFile
 from audiomos_cache.cache.store import all_names, part_files, split_files
 from audiomos_cache.dataset import Clip
 from audiomos_cache.errors import CacheError, DataError, first_five
+from audiomos_cache.units import gigabytes
 
 
 def refuse_other_fingerprint(cache: Path, fingerprint: Fingerprint, overwritten: Collection[str] = ()) -> None:
@@ -61,12 +62,24 @@ def refuse_changes(cache: Path, clips: Sequence[Clip], done: Mapping[str, tuple[
 
 
 def _audio_changed(path: Path, file: CacheFile, was: CachedClip) -> bool:
-    """Say whether an audio file that is newer than its features has other content."""
+    """Say whether an audio file that was touched since its features were written has other content."""
     try:
-        newer = path.stat().st_mtime_ns > file.path.stat().st_mtime_ns
-        return newer and xxhash.xxh3_128_digest(path.read_bytes()) != was.audio_hash
+        status = path.stat()
+        # A copy may keep an old time of its content, but not of its inode.
+        touched = max(status.st_mtime_ns, status.st_ctime_ns) > file.path.stat().st_mtime_ns
+        return touched and xxhash.xxh3_128_digest(path.read_bytes()) != was.audio_hash
     except OSError:
         return False  # the audio may be deleted once its features are cached
+
+
+def refuse_other_batches(files: Sequence[CacheFile], batch_size: int) -> None:
+    """Refuse a shard whose batches are not those of the shards before it: some clips would be nobody's."""
+    for file in files:
+        if file.header.batch_size not in (0, batch_size):
+            raise CacheError(
+                f"{file.path}: its shard has batches of {file.header.batch_size} clips, this one of {batch_size}; "
+                f"give --batch-size {file.header.batch_size} to every shard of the split"
+            )
 
 
 def refuse_missing(clips: Sequence[Clip]) -> None:
@@ -89,6 +102,6 @@ def refuse_full_disk(cache: Path, needed: int, free: int) -> None:
     """Refuse to start where `needed` bytes do not fit into the `free` ones."""
     if needed > free:
         raise CacheError(
-            f"{cache}: {free / 1e9:.1f} GB free on the disk, up to {needed / 1e9:.1f} GB needed while extracting; "
+            f"{cache}: {gigabytes(free)} free on the disk, up to {gigabytes(needed)} needed while extracting; "
             "free some, or give a --cache on another disk"
         )

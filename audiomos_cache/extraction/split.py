@@ -93,13 +93,11 @@ def extract_split(
             summary.damaged = set_damaged_aside(cache, split, header.fingerprint)
         overwritten = {split, *together_with} if options.overwrite else set()
         preflight.refuse_other_fingerprint(cache, header.fingerprint, overwritten)
-        if options.overwrite:
-            if options.on_error == "stop":
-                preflight.refuse_missing(clips)  # before anything is deleted
-            remove_split(cache, split)
-        done = _done(cache, clips)
-        plan = plan_split(clips, cache, done, audio, options)
+        done = {} if options.overwrite else _done(cache, clips, options)
+        plan = plan_split(clips, cache, done, audio, options)  # all refusals come before anything is deleted
         on_plan(plan)
+        if options.overwrite:
+            remove_split(cache, split)
         if plan.batches:
             writer = PartWriter(cache, header, encode_prompts(text, clips, plan.todo, options), options.shard)
             _encode(plan, clips, audio, options, writer, summary, progress)
@@ -122,11 +120,14 @@ def plan_only(
     """Say what `extract_split` would do, and refuse what it would refuse. Nothing is written."""
     overwritten = {clips[0].split, *together_with} if options.overwrite else set()
     preflight.refuse_other_fingerprint(cache, fingerprint_of(audio, text, options), overwritten)
-    return plan_split(clips, cache, {} if options.overwrite else _done(cache, clips), audio, options)
+    return plan_split(clips, cache, {} if options.overwrite else _done(cache, clips, options), audio, options)
 
 
-def _done(cache: Path, clips: Sequence[Clip]) -> Done:
-    done = done_clips(split_and_parts(cache, clips[0].split))
+def _done(cache: Path, clips: Sequence[Clip], options: ExtractionOptions) -> Done:
+    files = split_and_parts(cache, clips[0].split)
+    if options.shard:
+        preflight.refuse_other_batches(files, options.batch_size)
+    done = done_clips(files)
     preflight.refuse_changes(cache, clips, done)
     return done
 
@@ -141,6 +142,7 @@ def _header(clips: Sequence[Clip], audio: AudioEncoder, text: TextEncoder, optio
         provenance={"audio_encoder": _provenance(audio), "text_encoder": _provenance(text)},
         list_hash=hash_list(clip.id for clip in clips),
         list_length=len(clips),
+        batch_size=options.batch_size,
     )
 
 
@@ -203,6 +205,9 @@ def _encode(
 def _finish(cache: Path, header: Header, clips: Sequence[Clip], summary: SplitSummary, *, publish: bool = True) -> None:
     """Count what is done, and publish the split's files unless clips are missing, or the files hold just these."""
     files = split_and_parts(cache, header.split)
+    for file in files:
+        advice = "another process extracts with other encoders or options into this folder"
+        file.header.fingerprint.require(header.fingerprint, str(file.path), advice)
     done = done_clips(files)
     reasons = {clip_id: reason for file in files for clip_id, reason in file.header.skipped} | dict(summary.skipped)
     skipped = tuple((clip.id, reasons[clip.id]) for clip in clips if clip.id in reasons and clip.id not in done)

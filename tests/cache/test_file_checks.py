@@ -159,12 +159,24 @@ def test_writer_of_a_newer_format_that_is_no_string(path):
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "kind"),
+    [
+        ("columns_json", b"[]", "str"),
+        ("columns_json", b"7", "str"),
+        ("provenance_json", b"[1]", "dict"),
+        ("provenance_json", b'{"audio_encoder": 1}', "dict"),
+    ],
+)
+def test_attribute_that_is_other_json(path, name, value, kind):
+    message = f"attribute {name} is not an object of {kind} values; {REMEDY}"
+    refused(rebuild(path, attributes={name: np.bytes_(value)}), message)
+
+
+@pytest.mark.parametrize(
     ("name", "value"),
     [
         ("provenance_json", b"not json"),
         ("provenance_json", b"[" * 100_000),
-        ("columns_json", b"[]"),
-        ("columns_json", b"7"),
         ("layers", b""),
         ("layers", b"twelve"),
         ("layers", b"12,"),

@@ -202,6 +202,7 @@ def test_attributes_are_what_the_design_says(sample, path):
         "fingerprint_json": text.encode(),
         "layers": b"12",
         "list_hash": b"0" * 32,
+        "batch_size": 0,
         "list_length": 5,
         "complete": 1,
         "split_hash": b"",

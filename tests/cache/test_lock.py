@@ -9,7 +9,7 @@ import pytest
 
 from audiomos_cache.cache import Shard
 from audiomos_cache.cache.lock import locked, remove_shard_locks
-from audiomos_cache.errors import LockedError
+from audiomos_cache.errors import CacheError, LockedError
 
 HOLDER = """
 import sys
@@ -50,7 +50,8 @@ def test_second_process_is_refused_until_the_first_dies(tmp_path):
 
 def test_a_cache_that_cannot_be_made(tmp_path):
     (tmp_path / "cache").write_text("a file")
-    with pytest.raises(FileExistsError, match=re.escape(str(tmp_path / "cache"))), locked(tmp_path / "cache", "a"):
+    message = re.escape(f"{tmp_path / 'cache'}: is a file, expected a folder for the cache; give another one")
+    with pytest.raises(CacheError, match=message), locked(tmp_path / "cache", "a"):
         pytest.fail("locked a file")
 
 

@@ -79,10 +79,11 @@ def test_a_part_after_so_many_clips(many, cache):
     for i in range(0, 10, 3):  # batches of 3, 3, 3, 1
         writer.add(many.clips[i : i + 3], many.frames[i : i + 3])
         counts.append(len(store.part_files(cache, "train")))
-    assert counts == [0, 1, 1, 2]
+    assert counts == [0, 1, 2, 3]
     writer.flush()
     assert sorted(CacheFile(path).ids for path in store.part_files(cache, "train")) == [
-        [f"S{i:03d}_P001" for i in range(6)],
+        [f"S{i:03d}_P001" for i in range(3)],
+        [f"S{i:03d}_P001" for i in range(3, 6)],
         [f"S{i:03d}_P001" for i in range(6, 10)],
     ]
 

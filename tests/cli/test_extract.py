@@ -420,7 +420,7 @@ def test_a_damaged_or_foreign_cache_is_one_line(data, tmp_path):
     assert line.startswith(f"Error: {tmp_path}/dev.h5: cannot be read as a cache file (")
     (tmp_path / "file").write_text("")
     line = fail_after_notices("extract", *options[:-1], tmp_path / "file")
-    assert line == f"Error: [Errno 17] File exists: '{tmp_path}/file'"
+    assert line == f"Error: {tmp_path}/file: is a file, expected a folder for the cache; give another one"
 
 
 @pytest.mark.parametrize(
