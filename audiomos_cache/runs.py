@@ -5,6 +5,7 @@ best-{loss,srcc,combined}.safetensors
 history.jsonl                      a line an epoch
 metrics.json                       the numbers of each best checkpoint on each labelled split
 predictions/SPLIT.BEST.jsonl
+tensorboard/                       the history for TensorBoard, where it was asked for
 """
 
 from pathlib import Path
@@ -18,6 +19,7 @@ BESTS = ("loss", "srcc", "combined")
 CONFIG = "config.yaml"
 HISTORY = "history.jsonl"
 METRICS = "metrics.json"
+TENSORBOARD = "tensorboard"
 
 
 def checkpoint_path(run: Path, best: str) -> Path:

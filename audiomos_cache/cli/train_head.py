@@ -71,6 +71,12 @@ class _TrainHead(click.Command):
     "auto: on the GPU, or else in RAM, if they take less than half of what is free. The results are the same.",
 )
 @click.option(
+    "--tensorboard",
+    is_flag=True,
+    help="Write the history for TensorBoard too, into the run's tensorboard/; while it is trained, tensorboard "
+    "--logdir OUT shows it already.",
+)
+@click.option(
     "--overwrite",
     is_flag=True,
     help="Replace runs of the same name, and begin anew where another training of it was interrupted.",
@@ -87,6 +93,7 @@ def train_head(
     rater_lists: tuple[Path, ...],
     device: str,
     preload: Literal["auto", "ram", "cuda", "none"],
+    tensorboard: bool,
     overwrite: bool,
 ) -> None:
     """Train heads on cached features: one run folder for each head and seed.
@@ -119,7 +126,7 @@ def train_head(
 
         results = train_heads(
             jobs, cache, out, lists=Lists(train_list, dev_list, rater_lists), overwrite=overwrite,
-            device=resolve_device(device), preload=preload, on_epoch=report,
+            device=resolve_device(device), preload=preload, tensorboard=tensorboard, on_epoch=report,
         )  # fmt: skip
     from rich.console import Console
 

@@ -14,13 +14,13 @@ from audiomos_cache.heads import build_head
 from audiomos_cache.heads.layers import layers_to_read
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.data import NO_LISTS, Lists, TrainingData, open_clips
-from audiomos_cache.training.epoch import DivergedError
 from audiomos_cache.training.frames import Preload, open_frames
 from audiomos_cache.training.job import HeadJob, run_config
 from audiomos_cache.training.loop import train
 from audiomos_cache.training.results import HeadResult, write_run
 from audiomos_cache.training.run import RunWriter, refuse_existing
 from audiomos_cache.training.state import TrainingState
+from audiomos_cache.training.tensorboard import summary_writer, tensorboard_log
 from audiomos_cache.training.unfinished import refuse_other_job, unfinished
 
 log = logging.getLogger(__name__)
@@ -35,6 +35,7 @@ def train_heads(
     overwrite: bool = False,
     device: str = "cpu",
     preload: Preload = "auto",
+    tensorboard: bool = False,
     on_epoch: Callable[[HeadJob, Mapping[str, Any], bool], None] = lambda _job, _line, _last: None,
 ) -> list[HeadResult]:
     """Train each job on the cache's train split, choose checkpoints on its dev split, and write a run for each.
@@ -49,18 +50,21 @@ def train_heads(
         overwrite: replace runs of the same name, and begin anew where another training than this was interrupted.
         device: `cpu` or `cuda`.
         preload: where the features are held meanwhile; see `open_frames`. No number depends on it.
+        tensorboard: write the history for TensorBoard too, into the runs.
         on_epoch: told each epoch's line of the history, and whether it is the last.
     Raises:
         OutputExistsError: a run exists already, or another training of its name was interrupted; nothing is trained
         then. DataError: missing labels or ratings, clips in both lists, or a loss that is not finite. ConfigError: a
-        head that cannot be built for this cache, or ratings that are missing or read by no head. CacheError: no such
-        cache or split, or damaged features.
+        head that cannot be built for this cache, ratings that are missing or read by no head, or no TensorBoard.
+        CacheError: no such cache or split, or damaged features.
     """
     names = [job.name for job in jobs]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(f"runs that would have the same name: {first_five(repeated)}; give each head and seed once")
     refuse_existing([out / name for name in names], overwrite=overwrite)
     _check_ratings(jobs, lists)
+    if tensorboard:
+        summary_writer()
     clips = open_clips(cache, lists)
     layers = _check_heads(jobs, clips.reader)
     if not overwrite:
@@ -70,11 +74,18 @@ def train_heads(
     padding = any(job.config.compat == "upstream" for job in jobs)
     frames = open_frames(readers, layers, torch.device(device), preload, padding=padding)
     data = TrainingData(clips, frames)
-    return [_train_one(job, out / job.name, data, overwrite=overwrite, on_epoch=partial(on_epoch, job)) for job in jobs]
+    options = {"overwrite": overwrite, "tensorboard": tensorboard}
+    return [_train_one(job, out / job.name, data, partial(on_epoch, job), **options) for job in jobs]
 
 
 def _train_one(
-    job: HeadJob, run: Path, data: TrainingData, *, overwrite: bool, on_epoch: Callable[[Mapping[str, Any], bool], None]
+    job: HeadJob,
+    run: Path,
+    data: TrainingData,
+    on_epoch: Callable[[Mapping[str, Any], bool], None],
+    *,
+    overwrite: bool,
+    tensorboard: bool,
 ) -> HeadResult:
     """Train one head, or go on where its training was interrupted, and write its run."""
     clips = data.clips
@@ -86,21 +97,18 @@ def _train_one(
     config = run_config(job, clips, data.frames.device.type)
     with unfinished(run, config) as training:
         begun = training.load(overwrite=overwrite)
-        if begun:
-            log.info("%s: goes on after epoch %d", job.name, begun.epoch)
+        with tensorboard_log(training.tensorboard if tensorboard else None) as write_line:
 
-        def report(state: TrainingState, last: bool) -> None:
-            training.offer(state, last=last)
-            on_epoch(state.history[-1], last)
+            def report(state: TrainingState, last: bool) -> None:
+                training.offer(state, last=last)
+                write_line(state.history[-1])
+                on_epoch(state.history[-1], last)
 
-        try:
+            if begun:
+                log.info("%s: goes on after epoch %d", job.name, begun.epoch)
+                for line in begun.history:
+                    write_line(line)
             trained = train(job.config, job.seed, train_set, dev_set, begun=begun, on_epoch=report)
-        except KeyboardInterrupt:
-            training.flush()
-            raise
-        except DivergedError:
-            training.forget()  # it would go on just as it did
-            raise
         write_run(RunWriter(training.new_run), config, trained, splits)
         training.finish(overwrite=overwrite)
     return HeadResult.of(run, trained.history)

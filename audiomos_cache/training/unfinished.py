@@ -3,6 +3,7 @@
 OUT/.NAME.unfinished/
     lock                      held while a process trains the run
     state.json, *.safetensors the state after an epoch: see state.py
+    tensorboard/              the history for TensorBoard, where it was asked for
     run/                      the finished run, while it is written
     replaced/                 the run that it replaces, for the moment that takes
 """
@@ -16,6 +17,8 @@ from typing import Any
 
 from audiomos_cache.errors import DataError, OutputExistsError, first_five
 from audiomos_cache.files import bring_back, locked_folder, put_in_place
+from audiomos_cache.runs import TENSORBOARD
+from audiomos_cache.training.epoch import DivergedError
 from audiomos_cache.training.job import what_decides
 from audiomos_cache.training.state import RECORD, TrainingState, load_state, read_record, save_state
 
@@ -80,12 +83,19 @@ class Unfinished:
         """Where the finished run is written."""
         return self.folder / "run"
 
+    @property
+    def tensorboard(self) -> Path:
+        """Where the history is written for TensorBoard, to be a part of the finished run."""
+        return self.folder / TENSORBOARD
+
     def finish(self, *, overwrite: bool) -> None:
         """Put the written run at its place, and forget the training.
 
         Raises:
             OutputExistsError: there is a run by now, and `overwrite` is False.
         """
+        if self.tensorboard.exists():
+            self.tensorboard.rename(self.new_run / TENSORBOARD)
         put_in_place(self.new_run, self.run.resolve(), self.folder / "replaced", replace=overwrite)
         self.forget()
 
@@ -104,7 +114,7 @@ class Unfinished:
 def unfinished(run: Path, job: Mapping[str, Any]) -> Iterator[Unfinished]:
     """Hold the right to train a run, and give what there is of it.
 
-    After the block its folder is left only where it keeps a state.
+    An interrupt saves the state that was offered last. After the block the folder is left only where it keeps a state.
 
     Args:
         run: where the finished run goes.
@@ -115,8 +125,15 @@ def unfinished(run: Path, job: Mapping[str, Any]) -> Iterator[Unfinished]:
     folder = unfinished_folder(run)
     with locked_folder(folder, f"{run}: is being trained"):
         bring_back(folder / "replaced", run.resolve())
+        training = Unfinished(run, job)
         try:
-            yield Unfinished(run, job)
+            yield training
+        except KeyboardInterrupt:
+            training.flush()
+            raise
+        except DivergedError:
+            training.forget()  # it would go on just as it did
+            raise
         finally:
             if not (folder / RECORD).exists():
                 shutil.rmtree(folder)
