@@ -230,7 +230,16 @@ def presets_folder() -> Path:
 
 def preset_names() -> list[str]:
     """Return the names of the presets that ship with the package, sorted."""
-    return sorted(path.stem for path in presets_folder().glob("*.yaml"))
+    return sorted(path.stem for path in presets_folder().glob("*.yaml") if not _is_plan(path))
+
+
+def plan_names() -> list[str]:
+    """Return the names of the plans that ship with the package, sorted."""
+    return sorted(path.stem for path in presets_folder().glob("*.yaml") if _is_plan(path))
+
+
+def _is_plan(shipped: Path) -> bool:
+    return "\nruns:" in shipped.read_text(encoding="utf-8")
 
 
 def settable_keys() -> dict[str, tuple[str, Any]]:
@@ -266,9 +275,13 @@ def load_head_config(head: str, overrides: tuple[str, ...] = ()) -> tuple[str, H
         path = presets_folder() / f"{head}.yaml"
     elif head.endswith((".yaml", ".yml")):
         path = Path(head)
+    elif head in plan_names():
+        raise ConfigError(f"--head {head}: is a plan of several runs, not a preset; give it to --plan")
     else:
         raise ConfigError(f"--head {head}: no such preset; known are {', '.join(preset_names())}, or give a .yaml file")
     content = read_mapping(path, "keys such as temporal, pooling, output")
+    if "runs" in content:
+        raise ConfigError(f"{path}: has runs, so it is a plan; give it to --plan")
     overridden = {apply_override(content, override) for override in overrides}
     problems = list(_drop_or_name_unread(content, overridden))
     try:

@@ -59,8 +59,8 @@ def readable(error: ErrorDetails, known_keys: Iterable[str]) -> str:
     if error["type"] == "missing":
         return f"{where}: missing"
     if error["type"] == "model_type":
-        first = next(key for key in known_keys if key.startswith(f"{where}."))
-        return f"{where}: {found!r} is a value, expected keys such as {first}"
+        known = next((key for key in known_keys if key.startswith(f"{where}.")), "")
+        return f"{where}: {found!r} is a value, expected keys{known and f' such as {known}'}"
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
     return f"{where}: {found!r}: {error['msg'][0].lower()}{error['msg'][1:]}"

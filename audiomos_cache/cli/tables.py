@@ -31,17 +31,24 @@ def scores_table(scores: "Scores", title: str) -> Table:
     return table
 
 
-def runs_table(results: Sequence["HeadResult"]) -> Table:
-    """Lay out a line for each finished run: epochs trained, and the dev SRCC of its best-loss checkpoint."""
+def runs_table(results: Sequence["HeadResult"], mean: "Scores | None" = None) -> Table:
+    """Lay out a line for each finished run: epochs trained, and the dev SRCC of its best-loss checkpoint.
+
+    The last line, where it is given, is that of the mean of their predictions.
+    """
     table = Table(title="Dev SRCC of each run's best-loss checkpoint, chosen on these clips")
     for column in ("run", "epochs", "MI utt", "TA utt", "MI sys", "TA sys"):
         table.add_column(column, justify="left" if column == "run" else "right")
     for result in results:
-        scores = result.dev["loss"]
-        agreements = (scores.utt_mi, scores.utt_ta, scores.sys_mi, scores.sys_ta)
-        numbers = (_shown(agreement.srcc) for agreement in agreements)
-        table.add_row(Text(result.folder.name), str(result.epochs), *numbers)
+        table.add_row(Text(result.folder.name), str(result.epochs), *_srccs(result.dev["loss"]))
+    if mean:
+        table.add_section()
+        table.add_row("mean of the predictions", "", *_srccs(mean))
     return table
+
+
+def _srccs(scores: "Scores") -> list[str]:
+    return [_shown(each.srcc) for each in (scores.utt_mi, scores.utt_ta, scores.sys_mi, scores.sys_ta)]
 
 
 def _shown(number: float) -> str:

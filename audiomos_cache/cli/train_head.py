@@ -1,24 +1,30 @@
 """`audiomos-cache train-head`: train heads from a cache."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
+from click.core import ParameterSource
 
 from audiomos_cache.cli.devices import DEVICES, resolve_device
 from audiomos_cache.cli.progress import progress
+
+if TYPE_CHECKING:
+    from audiomos_cache.metrics import Scores
 
 
 class _TrainHead(click.Command):
     """Ends its help with the presets and the keys, which are looked up only then."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        from audiomos_cache.config import preset_names, settable_keys
+        from audiomos_cache.config import plan_names, preset_names, settable_keys
 
         super().format_epilog(ctx, formatter)
         with formatter.section("Presets for --head"):
             formatter.write_text(", ".join(preset_names()))
+        with formatter.section("Plans for --plan"):
+            formatter.write_text(", ".join(plan_names()))
         with formatter.section("Keys for --set, and what they are where a preset does not say"):
             formatter.write_dl(
                 [(key, f"{kind}  [default: {default}]") for key, (kind, default) in settable_keys().items()]
@@ -37,6 +43,11 @@ class _TrainHead(click.Command):
     default=(1984,),
     metavar="N",
     help="Repeat for several.",
+)
+@click.option(
+    "--plan",
+    metavar="PLAN|FILE.yaml",
+    help="Train the heads and seeds that a plan lists, instead of --head and --seed; finished runs are skipped.",
 )
 @click.option("--out", type=click.Path(path_type=Path), default=Path("runs"), help="Where the run folders go.")
 @click.option(
@@ -79,12 +90,16 @@ class _TrainHead(click.Command):
 @click.option(
     "--overwrite",
     is_flag=True,
-    help="Replace runs of the same name, and begin anew where another training of it was interrupted.",
+    help="Replace runs of the same name (of a plan's: those that differ), and begin anew where another training was "
+    "interrupted.",
 )
+@click.pass_context
 def train_head(
+    context: click.Context,
     cache: Path,
     heads: tuple[str, ...],
     seeds: tuple[int, ...],
+    plan: str | None,
     out: Path,
     overrides: tuple[str, ...],
     max_epochs: int | None,
@@ -106,16 +121,23 @@ def train_head(
     Examples:
       audiomos-cache train-head --cache cache/musiceval --head transformer-dist --seed 1984 --seed 1990
       audiomos-cache train-head --cache cache/musiceval --head my-head.yaml --set training.lr=1e-4
+      audiomos-cache train-head --cache cache/musiceval --plan ensemble8
     """
     from audiomos_cache.config import load_head_config
     from audiomos_cache.training.data import Lists
     from audiomos_cache.training.job import HeadJob
+    from audiomos_cache.training.plan import load_plan
     from audiomos_cache.training.train_head import train_heads
 
     if max_epochs:
         overrides = (*overrides, f"training.max_epochs={max_epochs}")
-    configs = [load_head_config(head, overrides) for head in heads]
-    jobs = [HeadJob(f"{name}-seed{seed}", config, seed) for name, config in configs for seed in seeds]
+    if plan:
+        if any(context.get_parameter_source(name) != ParameterSource.DEFAULT for name in ("heads", "seeds")):
+            raise click.UsageError("--plan lists heads and seeds itself; leave out --head and --seed")
+        jobs = load_plan(plan, overrides)
+    else:
+        configs = [load_head_config(head, overrides) for head in heads]
+        jobs = [HeadJob(f"{name}-seed{seed}", config, seed) for name, config in configs for seed in seeds]
 
     with progress("epochs") as update:
 
@@ -126,10 +148,25 @@ def train_head(
 
         results = train_heads(
             jobs, cache, out, lists=Lists(train_list, dev_list, rater_lists), overwrite=overwrite,
-            device=resolve_device(device), preload=preload, tensorboard=tensorboard, on_epoch=report,
+            skip_finished=plan is not None, device=resolve_device(device), preload=preload, tensorboard=tensorboard,
+            on_epoch=report,
         )  # fmt: skip
     from rich.console import Console
 
     from audiomos_cache.cli.tables import runs_table
 
-    Console().print(runs_table(results))
+    fused = None if dev_list or len(results) == 1 else _mean_of_runs([result.folder for result in results], cache)
+    Console().print(runs_table(results, fused))
+
+
+def _mean_of_runs(runs: Sequence[Path], cache: Path) -> "Scores":
+    """Compare the mean of the runs' best-loss predictions with the labels of the cache's dev split."""
+    from audiomos_cache.fusion import MeanFusion
+    from audiomos_cache.metrics import evaluate
+    from audiomos_cache.predictions import read_predictions
+    from audiomos_cache.runs import predictions_path
+    from audiomos_cache.training.clips import ClipSet
+
+    members = [read_predictions(predictions_path(run, "dev", "loss")) for run in runs]
+    mean = MeanFusion([str(run) for run in runs]).apply(members)
+    return evaluate(mean, ClipSet.of_split(cache, "dev").labels)

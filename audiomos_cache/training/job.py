@@ -1,7 +1,7 @@
 """One head to train, and what its run remembers of how it was made."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -51,16 +51,21 @@ def run_config(job: HeadJob, clips: TrainingClips, device: str) -> dict[str, Any
     }
 
 
-def what_decides(content: Mapping[str, Any], *, how: bool = True) -> dict[str, Any]:
-    """Return the part of a run's config that decides its numbers, as plain JSON has it.
+def job_differences(found: Mapping[str, Any], wanted: Mapping[str, Any], *, how: bool = True) -> list[str]:
+    """Name what differs between two runs' configs that decides their numbers: `head.dropout is 0.3, here 0.1`.
 
     Args:
-        content: the config.
-        how: whether to take in the device and the versions, which decide the last digits.
+        found, wanted: what `run_config` returns, or what was read of it.
+        how: whether the device and the versions count, which decide the last digits.
     """
+    return list(_differences(_what_decides(found, how), _what_decides(wanted, how), ""))
+
+
+def _what_decides(config: Mapping[str, Any], how: bool) -> dict[str, Any]:
+    """Return what decides a run's numbers, as plain JSON has it."""
     left_out = {"name", "encoders", "resolved_lr", "fingerprint", *(() if how else ("device", "versions"))}
-    kept = {key: value for key, value in content.items() if key not in left_out}
-    with suppress(ValidationError):  # by a version that had other keys
+    kept = {key: value for key, value in config.items() if key not in left_out}
+    with suppress(ValidationError):  # of a version that had other keys
         kept["head"] = HeadConfig.model_validate(kept["head"]).model_dump()
     kept["data"] = {
         role: {key: value for key, value in described.items() if key != "from"}
@@ -68,6 +73,15 @@ def what_decides(content: Mapping[str, Any], *, how: bool = True) -> dict[str, A
     }
     plain: dict[str, Any] = json.loads(json.dumps(kept))
     return plain
+
+
+def _differences(found: object, wanted: object, where: str) -> Iterator[str]:
+    if isinstance(found, Mapping) and isinstance(wanted, Mapping):
+        for key in sorted(found.keys() | wanted.keys()):
+            inner = f"{where}.{key}" if where else key
+            yield from _differences(found.get(key, "(absent)"), wanted.get(key, "(absent)"), inner)
+    elif found != wanted:
+        yield f"{where} is {found!r}, here {wanted!r}"
 
 
 def _described(clips: ClipSet, job: HeadJob) -> dict[str, Any]:

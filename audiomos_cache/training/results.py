@@ -1,14 +1,18 @@
 """What comes of training a head: the files of its run, and its numbers."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from audiomos_cache.errors import DataError, OutputExistsError, first_five
 from audiomos_cache.heads.layers import WeightedLayers
 from audiomos_cache.metrics import Scores, evaluate
+from audiomos_cache.runs import BESTS, HISTORY, read_run_config
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.inference import predictions_of, run_head
+from audiomos_cache.training.job import job_differences
 from audiomos_cache.training.loop import Trained
 from audiomos_cache.training.run import RunWriter
 from audiomos_cache.training.state import best_epochs
@@ -25,8 +29,34 @@ class HeadResult:
     @classmethod
     def of(cls, folder: Path, history: Sequence[Mapping[str, Any]]) -> "HeadResult":
         """Take a run's numbers from its history."""
-        bests = best_epochs(history).items()
-        return cls(folder, len(history), {name: Scores.from_json(history[epoch - 1]["dev"]) for name, epoch in bests})
+        epochs = best_epochs(history)
+        dev = {name: Scores.from_json(history[epochs[name] - 1]["dev"]) for name in BESTS}
+        return cls(folder, len(history), dev)
+
+
+def finished_result(run: Path, config: Mapping[str, Any], *, replace: bool) -> HeadResult | None:
+    """Return the numbers of a finished run, if it is the one that would be trained; None where it is to be trained.
+
+    Args:
+        run: its folder, which need not exist.
+        config: that of the run that would be trained.
+        replace: a run that differs is to be trained, too.
+    Raises:
+        OutputExistsError: the run differs, and `replace` is False; names how. DataError: it cannot be read.
+    """
+    if not run.exists():
+        return None
+    try:
+        differing = job_differences(read_run_config(run), config, how=False)
+        result = HeadResult.of(run, [json.loads(line) for line in (run / HISTORY).read_text().splitlines()])
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise DataError(f"{run}: cannot be read as a run ({error!r}); --overwrite trains it again") from error
+    if differing and not replace:
+        raise OutputExistsError(
+            f"{run}: a run of this name is finished, but of another kind: {first_five(differing)}; give another --out, "
+            "or --overwrite to replace it"
+        )
+    return None if differing else result
 
 
 def write_run(writer: RunWriter, config: Mapping[str, Any], trained: Trained, splits: Sequence[FeatureBatches]) -> None:

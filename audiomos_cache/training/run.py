@@ -123,7 +123,8 @@ def refuse_existing(folders: list[Path], *, overwrite: bool) -> None:
     existing = [str(folder) for folder in folders if folder.exists()]
     if existing and not overwrite:
         raise OutputExistsError(
-            f"runs exist already: {first_five(existing)}; give another --out, or --overwrite to train them again"
+            f"runs exist already: {first_five(existing)}; leave them out, give another --out, or --overwrite to train "
+            "them again"
         )
     foreign = [folder for folder in existing if not (Path(folder) / CONFIG).is_file()]
     if foreign:

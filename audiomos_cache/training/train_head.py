@@ -17,11 +17,11 @@ from audiomos_cache.training.data import NO_LISTS, Lists, TrainingData, open_cli
 from audiomos_cache.training.frames import Preload, open_frames
 from audiomos_cache.training.job import HeadJob, run_config
 from audiomos_cache.training.loop import train
-from audiomos_cache.training.results import HeadResult, write_run
+from audiomos_cache.training.results import HeadResult, finished_result, write_run
 from audiomos_cache.training.run import RunWriter, refuse_existing
 from audiomos_cache.training.state import TrainingState
 from audiomos_cache.training.tensorboard import summary_writer, tensorboard_log
-from audiomos_cache.training.unfinished import refuse_other_job, unfinished
+from audiomos_cache.training.unfinished import refuse_other_job, remove_leftovers, unfinished
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,7 @@ def train_heads(
     *,
     lists: Lists = NO_LISTS,
     overwrite: bool = False,
+    skip_finished: bool = False,
     device: str = "cpu",
     preload: Preload = "auto",
     tensorboard: bool = False,
@@ -48,34 +49,45 @@ def train_heads(
         out: where the run folders go.
         lists: clips and labels to use instead of the splits, and the listeners' ratings.
         overwrite: replace runs of the same name, and begin anew where another training than this was interrupted.
+        skip_finished: leave runs that are finished, and equal, as they are; `overwrite` replaces the others then.
         device: `cpu` or `cuda`.
         preload: where the features are held meanwhile; see `open_frames`. No number depends on it.
         tensorboard: write the history for TensorBoard too, into the runs.
         on_epoch: told each epoch's line of the history, and whether it is the last.
     Raises:
-        OutputExistsError: a run exists already, or another training of its name was interrupted; nothing is trained
-        then. DataError: missing labels or ratings, clips in both lists, or a loss that is not finite. ConfigError: a
-        head that cannot be built for this cache, ratings that are missing or read by no head, or no TensorBoard.
-        CacheError: no such cache or split, or damaged features.
+        OutputExistsError: a run exists already (to skip: one that differs), or another training of its name was
+        interrupted; nothing is trained then. DataError: missing labels or ratings, clips in both lists, or a loss that
+        is not finite. ConfigError: a head that cannot be built for this cache, ratings that are missing or read by no
+        head, or no TensorBoard. CacheError: no such cache or split, or damaged features.
     """
     names = [job.name for job in jobs]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(f"runs that would have the same name: {first_five(repeated)}; give each head and seed once")
-    refuse_existing([out / name for name in names], overwrite=overwrite)
+    refuse_existing([out / name for name in names], overwrite=overwrite or skip_finished)
     _check_ratings(jobs, lists)
     if tensorboard:
         summary_writer()
     clips = open_clips(cache, lists)
-    layers = _check_heads(jobs, clips.reader)
-    if not overwrite:
-        for job in jobs:
-            refuse_other_job(out / job.name, run_config(job, clips, device))
-    readers = [split.first_reader for split in clips.splits]
-    padding = any(job.config.compat == "upstream" for job in jobs)
-    frames = open_frames(readers, layers, torch.device(device), preload, padding=padding)
-    data = TrainingData(clips, frames)
-    options = {"overwrite": overwrite, "tensorboard": tensorboard}
-    return [_train_one(job, out / job.name, data, partial(on_epoch, job), **options) for job in jobs]
+    _check_heads(jobs, clips.reader)
+    finished: dict[str, HeadResult] = {}
+    for job in jobs:
+        run, config = out / job.name, run_config(job, clips, device)
+        if skip_finished and (result := finished_result(run, config, replace=overwrite)):
+            log.info("%s: finished already", job.name)
+            remove_leftovers(run, config)
+            finished[job.name] = result
+        elif not overwrite:
+            refuse_other_job(run, config)
+    trained = {}
+    if left := [job for job in jobs if job.name not in finished]:
+        layers = {layer for job in left for layer in layers_to_read(job.config.layers, clips.reader.layers)}
+        readers = [split.first_reader for split in clips.splits]
+        padding = any(job.config.compat == "upstream" for job in left)
+        frames = open_frames(readers, sorted(layers), torch.device(device), preload, padding=padding)
+        data = TrainingData(clips, frames)
+        options = {"overwrite": overwrite, "tensorboard": tensorboard}
+        trained = {job.name: _train_one(job, out / job.name, data, partial(on_epoch, job), **options) for job in left}
+    return [(finished | trained)[name] for name in names]
 
 
 def _train_one(
@@ -129,13 +141,9 @@ def _check_ratings(jobs: Sequence[HeadJob], lists: Lists) -> None:
         )
 
 
-def _check_heads(jobs: Sequence[HeadJob], reader: CacheReader) -> list[int]:
-    """Build every head once, without weights: what cannot be built is found before anything is trained.
-
-    Returns:
-        The layers that the heads read, all together.
-    """
+def _check_heads(jobs: Sequence[HeadJob], reader: CacheReader) -> None:
+    """Build every head once, without weights: what cannot be built is found before anything is trained."""
     with torch.device("meta"):
         for job in jobs:
             build_head(job.config, reader.audio_dim, reader.text_dim, len(reader.layers))
-    return sorted({layer for job in jobs for layer in layers_to_read(job.config.layers, reader.layers)})
+            layers_to_read(job.config.layers, reader.layers)

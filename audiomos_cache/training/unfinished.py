@@ -11,7 +11,7 @@ OUT/.NAME.unfinished/
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from audiomos_cache.errors import DataError, OutputExistsError, first_five
 from audiomos_cache.files import bring_back, locked_folder, put_in_place
 from audiomos_cache.runs import TENSORBOARD
 from audiomos_cache.training.epoch import DivergedError
-from audiomos_cache.training.job import what_decides
+from audiomos_cache.training.job import job_differences
 from audiomos_cache.training.state import RECORD, TrainingState, load_state, read_record, save_state
 
 SHARE_OF_TIME = 0.05  # that saving states may take
@@ -139,6 +139,15 @@ def unfinished(run: Path, job: Mapping[str, Any]) -> Iterator[Unfinished]:
                 shutil.rmtree(folder)
 
 
+def remove_leftovers(run: Path, job: Mapping[str, Any]) -> None:
+    """Remove what a kill left beside a run that had taken its place just before."""
+    if unfinished_folder(run).exists():
+        with suppress(OutputExistsError, DataError):  # another training's, or another process's: not to be touched
+            refuse_other_job(run, job)
+            with unfinished(run, job) as training:
+                training.forget()
+
+
 def refuse_other_job(run: Path, job: Mapping[str, Any]) -> None:
     """Refuse to go on with an interrupted training of another job.
 
@@ -148,21 +157,8 @@ def refuse_other_job(run: Path, job: Mapping[str, Any]) -> None:
     record = read_record(unfinished_folder(run))
     if record is None:
         return
-    if differing := differences(what_decides(record["job"]), what_decides(job)):
+    if differing := job_differences(record["job"], job):
         raise OutputExistsError(
             f"{run}: there is an interrupted training of another kind: {first_five(differing)}; repeat that to finish "
             "it, give another --out, or --overwrite to start anew"
         )
-
-
-def differences(found: Any, expected: Any, where: str = "") -> list[str]:
-    """Name the values that differ between two nestings of mappings: `head.dropout is 0.3, here 0.1`."""
-    if isinstance(found, Mapping) and isinstance(expected, Mapping):
-        return [
-            difference
-            for key in sorted(found.keys() | expected.keys())
-            for difference in differences(
-                found.get(key, "(absent)"), expected.get(key, "(absent)"), f"{where}.{key}" if where else key
-            )
-        ]
-    return [] if found == expected else [f"{where} is {found!r}, here {expected!r}"]

@@ -14,7 +14,7 @@ from audiomos_cache.cache import summary
 from audiomos_cache.cli import main
 from audiomos_cache.cli.progress import progress
 from audiomos_cache.cli.tables import runs_table, scores_table
-from audiomos_cache.config import preset_names, settable_keys
+from audiomos_cache.config import plan_names, preset_names, settable_keys
 from audiomos_cache.metrics import Agreement, Scores
 from audiomos_cache.training.results import HeadResult
 
@@ -97,7 +97,9 @@ def test_a_seed_out_of_range_is_wrong_usage(seed):
 
 def test_help_of_train_head_lists_presets_and_keys():
     result = CliRunner().invoke(main, ["train-head", "--help"], catch_exceptions=False)
-    presets, keys = result.stdout.split("Presets for --head:")[1].split("Keys for --set")
+    presets, rest = result.stdout.split("Presets for --head:")[1].split("Plans for --plan:")
+    plans, keys = rest.split("Keys for --set")
+    assert plans.split() == plan_names() == ["ensemble8"]
     assert presets.replace(",", " ").split() == preset_names()
     lines = [line.split() for line in keys.splitlines()[1:]]
     first_words = [words[0] for words in lines if words]

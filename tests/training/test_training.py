@@ -244,7 +244,7 @@ def test_existing_runs_are_refused_before_anything_is_trained(
 
     with monkeypatch.context() as patch:
         patch.setattr(train_head_module, "train", refuse)
-        with pytest.raises(OutputExistsError, match=r"runs exist already: .*pooling-dist-seed1; give another --out"):
+        with pytest.raises(OutputExistsError, match=r"runs exist already: .*pooling-dist-seed1; leave them out, "):
             train_heads([job(seed=2), job()], cache, tmp_path)
     assert not (tmp_path / "pooling-dist-seed2").exists()
     assert (result.folder / "mine.txt").read_text() == "a note"

@@ -1,0 +1,69 @@
+"""Plans: several heads to train, listed in a YAML file. `configs/ensemble8.yaml` is one, and says how they look."""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from audiomos_cache.config import load_head_config, plan_names, preset_names, presets_folder
+from audiomos_cache.errors import ConfigError
+from audiomos_cache.training.job import HeadJob
+from audiomos_cache.yaml_files import read_mapping, readable
+
+HIGHEST_SEED = 2**63 - 1
+
+
+class _PlannedRun(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    head: str
+    seed: int = Field(ge=0, le=HIGHEST_SEED)
+    overrides: tuple[str, ...] = Field((), alias="set")
+    name: str | None = Field(None, pattern=r"^[^./][^/]*$")  # of a folder that is not hidden
+
+
+class _Plan(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    runs: tuple[_PlannedRun, ...]
+
+
+def load_plan(plan: str, overrides: tuple[str, ...] = ()) -> list[HeadJob]:
+    """Read a plan by its name, or a YAML file by its path.
+
+    Args:
+        plan: a name in `configs/`, or a path; paths in the file are relative to it.
+        overrides: `a.b=c`, for all runs, after those that the plan has for some.
+    Raises:
+        ConfigError: no such plan, or a run or head in it that is not valid; all problems in one message.
+    """
+    path = _path_of(plan)
+    content = read_mapping(path, "the key runs")
+    if "runs" not in content:
+        raise ConfigError(f"{path}: no runs in it, so not a plan; a single head is trained with --head")
+    try:
+        runs = _Plan.model_validate(content).runs
+    except ValidationError as error:
+        problems = (readable(each, known_keys=()) for each in error.errors())
+        raise ConfigError(f"{path}: {'; '.join(problems)}") from error
+    if not runs:
+        raise ConfigError(f"{path}: runs: none, expected one or more")
+    jobs, failed = [], []
+    for place, run in enumerate(runs):
+        head = str(path.parent / run.head) if run.head.endswith((".yaml", ".yml")) else run.head
+        try:
+            name, config = load_head_config(head, (*run.overrides, *overrides))
+        except ConfigError as error:
+            failed.append(f"runs.{place}: {error}")
+        else:
+            jobs.append(HeadJob(run.name or f"{name}-seed{run.seed}", config, run.seed))
+    if failed:
+        raise ConfigError(f"{path}: {'; '.join(failed)}")
+    return jobs
+
+
+def _path_of(plan: str) -> Path:
+    if plan in plan_names():
+        return presets_folder() / f"{plan}.yaml"
+    if plan in preset_names():
+        raise ConfigError(f"--plan {plan}: is a preset for one head, not a plan; give it to --head")
+    if plan.endswith((".yaml", ".yml")):
+        return Path(plan)
+    raise ConfigError(f"--plan {plan}: no such plan; known are {', '.join(plan_names())}, or give a .yaml file")

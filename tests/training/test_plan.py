@@ -1,0 +1,317 @@
+"""Plans: what they may hold, and what a repeated command does with the runs that are there."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from rich.cells import cell_len
+
+from audiomos_cache.cache import CacheReader
+from audiomos_cache.cli import main
+from audiomos_cache.config import load_head_config, plan_names, preset_names, presets_folder
+from audiomos_cache.errors import ConfigError, OutputExistsError
+from audiomos_cache.fusion import MeanFusion
+from audiomos_cache.metrics import evaluate
+from audiomos_cache.predictions import read_predictions
+from audiomos_cache.training import unfinished as unfinished_module
+from audiomos_cache.training.clips import ClipSet
+from audiomos_cache.training.data import Lists
+from audiomos_cache.training.epoch import Trainer
+from audiomos_cache.training.job import HeadJob
+from audiomos_cache.training.plan import load_plan
+from audiomos_cache.training.train_head import train_heads
+from tests.training.conftest import job
+from tests.training.test_resume import files_in, interrupt_after, names_in
+
+PLAN = """\
+runs:
+  - {head: pooling-dist, seed: 1}
+  - {head: cross-attention-dist, seed: 2, set: [dropout=0.1]}
+  - {head: mine.yaml, seed: 3, name: best of all}
+"""
+
+
+@pytest.fixture
+def plan_file(tmp_path: Path) -> Callable[[str], Path]:
+    def write(content: str) -> Path:
+        (tmp_path / "heads").mkdir(exist_ok=True)
+        (tmp_path / "heads" / "mine.yaml").write_text("temporal: {kind: none}\nfusion: {kind: none}\n")
+        path = tmp_path / "heads" / "plan.yaml"
+        path.write_text(content)
+        return path
+
+    return write
+
+
+def message_of(plan: object, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_plan(str(plan), overrides)
+    return str(caught.value)
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(
+        main, ["train-head", *map(str, arguments)], catch_exceptions=False, env={"COLUMNS": "120"}
+    )
+
+
+def test_the_published_ensemble() -> None:
+    jobs = load_plan("ensemble8")
+    assert [job.name for job in jobs] == [
+        "transformer-dist-seed1984",
+        "transformer-dist-seed1990",
+        "transformer-dist-seed1910",
+        "transformer-dist-seed1510",
+        "transformer-onehot-seed1984",
+        "transformer-coral-seed1510",
+        "decoupled-lstm-dist-seed1984",
+        "decoupled-dist-seed1984",
+    ]
+    for each in jobs:
+        preset, _, seed = each.name.rpartition("-seed")
+        assert (each.config, each.seed) == (load_head_config(preset)[1], int(seed))
+    assert load_plan(str(presets_folder() / "ensemble8.yaml")) == jobs
+
+
+def test_a_plan_is_no_preset_and_a_preset_no_plan() -> None:
+    assert plan_names() == ["ensemble8"] and "ensemble8" not in preset_names()
+    with pytest.raises(ConfigError) as caught:
+        load_head_config("ensemble8")
+    assert str(caught.value) == "--head ensemble8: is a plan of several runs, not a preset; give it to --plan"
+    path = presets_folder() / "ensemble8.yaml"
+    with pytest.raises(ConfigError) as caught:
+        load_head_config(str(path))
+    assert str(caught.value) == f"{path}: has runs, so it is a plan; give it to --plan"
+    expected = "--plan transformer-dist: is a preset for one head, not a plan; give it to --head"
+    assert message_of("transformer-dist") == expected
+    path = presets_folder() / "transformer-dist.yaml"
+    assert message_of(path) == f"{path}: no runs in it, so not a plan; a single head is trained with --head"
+    assert message_of("ensemble9") == "--plan ensemble9: no such plan; known are ensemble8, or give a .yaml file"
+
+
+def test_names_files_and_overrides_of_a_plan(plan_file: Callable[[str], Path]) -> None:
+    plain, changed, named = load_plan(str(plan_file(PLAN)), ("training.max_epochs=2",))
+    assert (plain.name, changed.name, named.name) == ("pooling-dist-seed1", "cross-attention-dist-seed2", "best of all")
+    assert (plain.config.dropout, changed.config.dropout) == (0.3, 0.1)
+    assert named.config.fusion.kind == "none", "beside the plan, wherever the command is run"
+    assert {job.config.training.max_epochs for job in (plain, changed, named)} == {2}
+    [last] = load_plan(str(plan_file("runs: [{head: pooling-dist, seed: 1, set: [dropout=0.1]}]")), ("dropout=0.2",))
+    assert last.config.dropout == 0.2, "the command's come after the plan's"
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("runs: []", "runs: none, expected one or more"),
+        ("runs: 3", "runs: 3: input should be a valid tuple"),
+        ("runs: [3]", "runs.0: 3 is a value, expected keys"),
+        ("runs: [{seed: 3}]", "runs.0.head: missing"),
+        ("runs: [{head: pooling-dist}]", "runs.0.seed: missing"),
+        ("runs: [{head: pooling-dist, seed: -1}]", "runs.0.seed: -1: input should be greater than or equal to 0"),
+        ("runs: [{head: pooling-dist, seed: 1, sets: []}]", "runs.0.sets: unknown key"),
+        ("{runs: [{head: pooling-dist, seed: 1}], seeds: 3}", "seeds: unknown key"),
+        *((f"runs: [{{head: pooling-dist, seed: 1, name: {name}}}]",
+           f"runs.0.name: {name!r}: string should match pattern '^[^./][^/]*$'")
+          for name in ("a/b", ".hidden", "../up")),
+        ("runs: [{head: nope, seed: 1}]",
+         f"runs.0: --head nope: no such preset; known are {', '.join(preset_names())}, or give a .yaml file"),
+        ("runs: [{head: pooling-dist, seed: 1}, {head: ensemble8, seed: 1}]",
+         "runs.1: --head ensemble8: is a plan of several runs, not a preset; give it to --plan"),
+    ],
+)  # fmt: skip
+def test_a_problem_of_a_plan_is_named_by_its_place(
+    plan_file: Callable[[str], Path], content: str, problem: str
+) -> None:
+    path = plan_file(content)
+    assert message_of(path) == f"{path}: {problem}"
+
+
+def test_all_heads_that_are_not_valid_are_reported_at_once(plan_file: Callable[[str], Path]) -> None:
+    path = plan_file("runs: [{head: a, seed: 1}, {head: pooling-dist, seed: 1}, {head: none.yaml, seed: 1}]")
+    message = message_of(path, "dropout=2")
+    assert message.startswith(f"{path}: runs.0: --head a: no such preset; ")
+    assert f"; runs.1: {presets_folder()}/pooling-dist.yaml with dropout=2: dropout: 2: input should be" in message
+    assert f"; runs.2: {path.parent}/none.yaml: cannot be read as YAML: " in message
+
+
+def test_a_file_that_cannot_be_read_as_a_plan(tmp_path: Path) -> None:
+    path = tmp_path / "plan.yaml"
+    assert message_of(path).startswith(f"{path}: cannot be read as YAML: ")
+    path.write_text("- head: pooling-dist\n")
+    assert message_of(path) == f"{path}: found list, expected the key runs"
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Seed and number of each epoch that is trained."""
+    epochs: list[tuple[int, int]] = []
+    train_epoch = Trainer.train_epoch
+
+    def note(self: Trainer, epoch: int) -> tuple[float, float]:
+        epochs.append((self.seed, epoch))
+        return train_epoch(self, epoch)
+
+    monkeypatch.setattr(Trainer, "train_epoch", note)
+    monkeypatch.setattr(unfinished_module, "SHARE_OF_TIME", float("inf"))
+    return epochs
+
+
+JOBS = [job("pooling-dist", seed) for seed in (1, 2, 3)]
+
+
+def test_a_plan_that_was_interrupted_goes_on_with_what_is_left(
+    cache: Path, tmp_path: Path, trained: list[tuple[int, int]], caplog: pytest.LogCaptureFixture
+) -> None:
+    train_heads(JOBS, cache, tmp_path / "whole")
+    trained.clear()
+
+    def interrupt(which: HeadJob, line: dict[str, Any], _last: bool) -> None:
+        if (which.seed, line["epoch"]) == (2, 2):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_heads(JOBS, cache, tmp_path / "runs", skip_finished=True, on_epoch=interrupt)
+    with caplog.at_level("INFO"):
+        results = train_heads(JOBS, cache, tmp_path / "runs", skip_finished=True)
+    assert trained == [(seed, epoch) for seed in (1, 2, 3) for epoch in (1, 2, 3)], "none twice"
+    assert [message for message in caplog.messages if "seed" in message] == [
+        "pooling-dist-seed1: finished already",
+        "pooling-dist-seed2: goes on after epoch 2",
+    ]
+    assert files_in(tmp_path / "runs") == files_in(tmp_path / "whole")
+    fresh = train_heads(JOBS, cache, tmp_path / "again")
+    assert [(result.folder.name, result.epochs, result.dev) for result in results] == [
+        (result.folder.name, result.epochs, result.dev) for result in fresh
+    ], "as if all had been trained now"
+
+
+def test_a_plan_that_is_finished_reads_no_features(
+    cache: Path, tmp_path: Path, trained: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_heads(JOBS[:2], cache, tmp_path)
+    trained.clear()
+    monkeypatch.setattr(CacheReader, "read_frames", None)
+    stat = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    for overwrite in (False, True):
+        results = train_heads(JOBS[:2], cache, tmp_path, skip_finished=True, overwrite=overwrite, preload="ram")
+        assert [result.epochs for result in results] == [3, 3]
+    assert trained == []
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == stat
+
+
+def test_a_finished_run_that_differs_is_refused_or_replaced(
+    cache: Path, tmp_path: Path, trained: list[tuple[int, int]]
+) -> None:
+    train_heads(JOBS[:2], cache, tmp_path)
+    before = files_in(tmp_path)
+    trained.clear()
+    changed = [job("pooling-dist", 3), JOBS[0], job("pooling-dist", 2, "dropout=0.1")]
+    with pytest.raises(OutputExistsError) as caught:
+        train_heads(changed, cache, tmp_path, skip_finished=True)
+    assert str(caught.value) == (
+        f"{tmp_path}/pooling-dist-seed2: a run of this name is finished, but of another kind: head.dropout is 0.3, "
+        "here 0.1; give another --out, or --overwrite to replace it"
+    )
+    assert (trained, files_in(tmp_path)) == ([], before)
+    train_heads(changed, cache, tmp_path, skip_finished=True, overwrite=True)
+    assert {seed for seed, _ in trained} == {2, 3}
+    after = files_in(tmp_path)
+    assert {name for name in before if after[name] != before[name]} > {"pooling-dist-seed2/config.yaml"}
+    assert all(after[name] == before[name] for name in before if name.startswith("pooling-dist-seed1/"))
+
+
+def test_a_finished_run_of_other_labels_is_refused(cache: Path, tmp_path: Path) -> None:
+    train_heads(JOBS[:1], cache, tmp_path / "runs")
+    reader = CacheReader(cache, "dev")
+    lines = [f"{clip_id}.wav,{mi},{ta}\n" for clip_id, mi, ta in zip(reader.ids, reader.mi, reader.ta, strict=True)]
+    (tmp_path / "dev.txt").write_text("".join(lines))
+    lists = Lists(dev=tmp_path / "dev.txt")
+    assert train_heads(JOBS[:1], cache, tmp_path / "runs", lists=lists, skip_finished=True), "the same labels"
+    (tmp_path / "dev.txt").write_text("".join([f"{reader.ids[0]}.wav,1,1\n", *lines[1:]]))
+    with pytest.raises(OutputExistsError, match=r"data\.dev\.labels_xxh3_128 is '\w+', here '\w+'; give"):
+        train_heads(JOBS[:1], cache, tmp_path / "runs", lists=lists, skip_finished=True)
+
+
+def test_versions_and_device_do_not_make_a_finished_run_another(cache: Path, tmp_path: Path) -> None:
+    [result] = train_heads(JOBS[:1], cache, tmp_path)
+    path = result.folder / "config.yaml"
+    changed = path.read_text().replace("device: cpu", "device: cuda").replace("\n  torch: ", "\n  torch: 1.")
+    assert changed != path.read_text()
+    path.write_text(changed)
+    assert train_heads(JOBS[:1], cache, tmp_path, skip_finished=True)[0].dev == result.dev
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"epoch": 1, "best": ["loss"], "dev": 3}\n'])
+def test_a_run_that_cannot_be_read_is_refused(cache: Path, tmp_path: Path, content: str) -> None:
+    [result] = train_heads(JOBS[:1], cache, tmp_path)
+    (result.folder / "history.jsonl").write_text(content)
+    message = r"pooling-dist-seed1: cannot be read as a run \(.*\); --overwrite trains it again"
+    with pytest.raises(Exception, match=message):
+        train_heads(JOBS[:1], cache, tmp_path, skip_finished=True)
+
+
+def test_what_a_kill_left_beside_a_finished_run_is_removed(cache: Path, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train_heads(JOBS[:1], cache, tmp_path, on_epoch=interrupt_after(3))
+    left = tmp_path / ".pooling-dist-seed1.unfinished"
+    left.rename(tmp_path / "kept")
+    train_heads(JOBS[:1], cache, tmp_path)
+    (tmp_path / "kept").rename(left)
+    train_heads(JOBS[:1], cache, tmp_path, skip_finished=True)
+    assert names_in(tmp_path) == ["pooling-dist-seed1"]
+
+    with pytest.raises(KeyboardInterrupt):
+        other = job("pooling-dist", 1, "dropout=0.1")
+        train_heads([other], cache, tmp_path, overwrite=True, on_epoch=interrupt_after(2))
+    train_heads(JOBS[:1], cache, tmp_path, skip_finished=True)
+    assert names_in(tmp_path) == [left.name, "pooling-dist-seed1"], "another training's is not touched"
+
+
+def rows_of(output: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in output.splitlines() if line.startswith("│")]
+
+
+def test_a_plan_on_the_command_line(
+    cache: Path, tmp_path: Path, plan_file: Callable[[str], Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    command = ("--cache", cache, "--plan", plan_file(PLAN), "--max-epochs", 2, "--out", tmp_path / "runs")
+    with caplog.at_level("INFO"):
+        first, again = invoke(*command), invoke(*command)
+    assert (first.exit_code, again.exit_code) == (0, 0), first.output + again.output
+    names = ["pooling-dist-seed1", "cross-attention-dist-seed2", "best of all"]
+    assert names_in(tmp_path / "runs") == sorted(names)
+    assert caplog.messages[-3:] == [f"{name}: finished already" for name in names]
+    assert first.stdout == again.stdout
+    *rows, mean = rows_of(first.stdout)
+    assert [row[:2] for row in rows] == [[name, "2"] for name in names]
+    members = [read_predictions(tmp_path / "runs" / name / "predictions" / "dev.loss.jsonl") for name in names]
+    scores = evaluate(MeanFusion(names).apply(members), ClipSet.of_split(cache, "dev").labels)
+    shown = [f"{each.srcc:.4f}" for each in (scores.utt_mi, scores.utt_ta, scores.sys_mi, scores.sys_ta)]
+    assert mean == ["mean of the predictions", "", *shown]
+    assert all(cell_len(line) <= 120 for line in first.stdout.splitlines())
+
+
+def test_no_mean_of_one_run_or_over_listed_clips(cache: Path, tmp_path: Path) -> None:
+    command = ("--cache", cache, "--head", "pooling-dist", "--max-epochs", 1, "--out")
+    assert [row[0] for row in rows_of(invoke(*command, tmp_path / "one").stdout)] == ["pooling-dist-seed1984"]
+    ids = CacheReader(cache, "dev").ids
+    (tmp_path / "dev.txt").write_text("".join(f"{clip_id}.wav,{i % 5 + 1},2\n" for i, clip_id in enumerate(ids)))
+    result = invoke(*command, tmp_path / "two", "--seed", 1, "--seed", 2, "--dev-list", tmp_path / "dev.txt")
+    assert [row[0] for row in rows_of(result.stdout)] == ["pooling-dist-seed1", "pooling-dist-seed2"]
+
+
+@pytest.mark.parametrize("more", [("--head", "pooling-dist"), ("--seed", 1984)])
+def test_a_plan_lists_heads_and_seeds_itself(cache: Path, tmp_path: Path, more: tuple[object, ...]) -> None:
+    result = invoke("--cache", cache, "--plan", "ensemble8", "--out", tmp_path, *more)
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1] == "Error: --plan lists heads and seeds itself; leave out --head and --seed"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plan_with_a_name_twice_is_refused(cache: Path, tmp_path: Path, plan_file: Callable[[str], Path]) -> None:
+    path = plan_file("runs: [{head: pooling-dist, seed: 1}, {head: pooling-dist, seed: 1, set: [dropout=0.1]}]")
+    result = invoke("--cache", cache, "--plan", path, "--out", tmp_path / "runs")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1].startswith("Error: runs that would have the same name: pooling-dist-seed1; ")
