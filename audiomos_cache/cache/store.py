@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from audiomos_cache.cache.format import hash_list
@@ -54,6 +54,22 @@ def unfinished_names(cache: Path) -> list[str]:
 def all_names(cache: Path) -> list[str]:
     """Return all splits that a cache folder has, finished or not, sorted."""
     return sorted({*split_names(cache), *unfinished_names(cache)})
+
+
+def require_names(cache: Path, splits: Sequence[str] = ()) -> list[str]:
+    """Return the splits that were asked for, or all that there are.
+
+    Raises:
+        CacheError: no such folder, no split in it, or not those that were asked for.
+    """
+    names = all_names(cache)
+    if not names:
+        what = "no split in it" if cache.is_dir() else "is a file" if cache.exists() else "no such folder"
+        raise CacheError(f"{cache}: {what}, expected a folder that extract wrote")
+    for split in splits:
+        if split not in names:
+            raise CacheError(f"{cache}: no split {split!r}; splits there: {', '.join(names)}; extract it first")
+    return list(splits) or names
 
 
 def parts_folder(cache: Path, split: str) -> Path:

@@ -8,9 +8,8 @@ import numpy as np
 
 from audiomos_cache.cache.file import CacheFile
 from audiomos_cache.cache.reader import open_cache
-from audiomos_cache.cache.store import all_names, split_names
+from audiomos_cache.cache.store import require_names, split_names
 from audiomos_cache.cache.writer import split_and_parts
-from audiomos_cache.errors import CacheError
 
 
 def describe_cache(cache: Path) -> dict[str, Any]:
@@ -22,9 +21,7 @@ def describe_cache(cache: Path) -> dict[str, Any]:
     Raises:
         CacheError: the folder holds no split, a damaged file, or splits of different fingerprints.
     """
-    names = all_names(cache)
-    if not names:
-        raise CacheError(f"{cache}: no split in it; run extract first")
+    names = require_names(cache)
     finished = open_cache(cache) if split_names(cache) else {}
     files = {name: finished[name].files if name in finished else split_and_parts(cache, name) for name in names}
     first = files[names[0]][0]

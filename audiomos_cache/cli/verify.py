@@ -19,15 +19,12 @@ def verify(cache: Path, splits: tuple[str, ...]) -> None:
     Example:
       audiomos-cache verify cache/musiceval
     """
-    from audiomos_cache.cache.store import all_names
+    from audiomos_cache.cache.store import require_names
     from audiomos_cache.cache.verify import verify_split
     from audiomos_cache.errors import CacheError
 
-    names = splits or all_names(cache)
-    if not names:
-        raise CacheError(f"{cache}: no split in it; run extract first")
     damaged = 0
-    for name in names:
+    for name in require_names(cache, splits):
         try:
             with progress("clips") as update:
                 reports = verify_split(cache, name, lambda path, *counts: update(f"verify {path.name}", *counts))

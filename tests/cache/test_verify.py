@@ -260,3 +260,20 @@ def test_repair_refuses_a_cache_of_another_fingerprint_and_leaves_it(made) -> No
         extract_split(clips, cache, FakeAudioEncoder(dim=3), FakeTextEncoder(), REPAIR)
     assert path.read_bytes() == before
     assert sorted(p.name for p in cache.iterdir()) == ["train.h5", "train.lock"]
+
+
+@pytest.mark.parametrize("command", ["verify", "inspect"])
+def test_what_is_no_cache_is_said(made, tmp_path, command) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "empty").mkdir()
+    for name, what in (("file", "is a file"), ("empty", "no split in it"), ("none", "no such folder")):
+        result = CliRunner().invoke(main, [command, str(tmp_path / name)])
+        assert result.exit_code == 1
+        assert result.stderr == f"Error: {tmp_path / name}: {what}, expected a folder that extract wrote\n"
+
+
+def test_a_split_that_is_not_there_is_no_damage(made) -> None:
+    _, cache = made
+    result = CliRunner().invoke(main, ["verify", str(cache), "--split", "nope"])
+    assert result.exit_code == 1
+    assert result.stderr == f"Error: {cache}: no split 'nope'; splits there: train; extract it first\n"
