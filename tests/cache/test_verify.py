@@ -263,7 +263,7 @@ def test_repair_refuses_a_cache_of_another_fingerprint_and_leaves_it(made) -> No
 
 
 @pytest.mark.parametrize("command", ["verify", "inspect"])
-def test_what_is_no_cache_is_said(made, tmp_path, command) -> None:
+def test_what_is_no_cache_is_said(tmp_path, command) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "empty").mkdir()
     for name, what in (("file", "is a file"), ("empty", "no split in it"), ("none", "no such folder")):

@@ -349,8 +349,10 @@ def test_several_layers(data, tmp_path, monkeypatch):
 
 
 def test_inspect_without_a_cache(tmp_path):
-    assert fail("inspect", tmp_path) == f"Error: {tmp_path}: no split in it; run extract first"
-    assert fail("inspect", tmp_path / "none", "--json").endswith("/none: no split in it; run extract first")
+    assert fail("inspect", tmp_path) == f"Error: {tmp_path}: no split in it, expected a folder that extract wrote"
+    assert fail("inspect", tmp_path / "none", "--json").endswith(
+        "/none: no such folder, expected a folder that extract wrote"
+    )
     (tmp_path / "train.h5").write_text("not a cache")
     assert fail("inspect", tmp_path).startswith(f"Error: {tmp_path}/train.h5: cannot be read as a cache file (")
 
