@@ -17,5 +17,5 @@ class Buffer:
         """Return a contiguous array of that shape, its content undefined."""
         size = math.prod(shape) * dtype.itemsize
         if self._bytes.size < size:
-            self._bytes = np.empty(size, np.uint8)
+            self._bytes = np.empty(1 << (size - 1).bit_length(), np.uint8)  # at least twice what it was
         return self._bytes[:size].view(dtype).reshape(shape)

@@ -109,11 +109,16 @@ def measure_gather(sample: Sample, cache: Path, runs: int) -> list[Figure]:
             "copy": repeated(copy),
             "gather, 1 thread": repeated(read),
             "gather, 2 threads": repeated(read, pool.map),
-            "gather, 2 threads, half the rows each": repeated(read, halves),
+            "gather, 2 threads, 16 rows each": repeated(read, halves),
             "plain copy, 2 threads": repeated(copy, pool.map),
         }
         taken = in_turns(trials, runs)
-    goals = {"gather, 1 thread": 0.45, "gather, 2 threads": 0.7} | dict.fromkeys(list(trials)[3:])
+    goals = {
+        "gather, 1 thread": 0.45,
+        "gather, 2 threads": 0.7,
+        "gather, 2 threads, 16 rows each": 0.7,
+        "plain copy, 2 threads": None,
+    }
     return ratios(taken, "copy", BATCHES_PER_RUN * out.nbytes, goals)
 
 

@@ -138,6 +138,10 @@ class CacheFile:
         """The texts of the file's distinct prompts."""
         return self._strings("text/prompt")
 
+    def release(self) -> None:
+        """Hold no descriptor any longer, after `keep_open`."""
+        self._file.release()
+
     def frames_of(self, index: int) -> int:
         """Return how many frames of a clip are stored, those from padding included."""
         offsets = self.column("audio/offsets")

@@ -52,8 +52,14 @@ class PositionedFile:
         except OSError as error:
             raise CacheError(f"{self.path}, {what()}: cannot be read ({error.strerror}); {REMEDY}") from error
 
+    def release(self) -> None:
+        """Hold no descriptor any longer; the file is opened for each read from now on."""
+        if self._kept is not None:
+            self._kept = None
+            self._close()
+
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_kept": self._kept is not None}
+        return {**self.__dict__, "_kept": self._kept is not None, "_close": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _kept=None)
@@ -63,7 +69,7 @@ class PositionedFile:
 
     def _keep(self, descriptor: int) -> None:
         self._kept = os.dup(descriptor)
-        weakref.finalize(self, os.close, self._kept)
+        self._close = weakref.finalize(self, os.close, self._kept)
 
     @contextmanager
     def _opened(self) -> Iterator[int]:

@@ -15,7 +15,7 @@ from audiomos_cache.errors import CacheError
 from audiomos_cache.sequences import chunks
 
 READ_THREADS = 2
-CLIPS_AT_ONCE = 16
+CLIPS_AT_ONCE = 64
 
 Progress = Callable[[int, int], None]
 
@@ -80,7 +80,7 @@ def verify_file(path: Path, on_clip: Progress = lambda _done, _total: None) -> F
     """
     report = FileReport(path)
     try:
-        file = CacheFile(path)
+        file = CacheFile(path, keep_open=True)  # opened for each clip, it would take a tenth longer
         for name in COLUMNS:
             file.column(name)
         rows = [file.prompt_row(place) for place, _ in enumerate(file.ids)]
@@ -102,6 +102,7 @@ def verify_file(path: Path, on_clip: Progress = lambda _done, _total: None) -> F
         elif rows[place] not in bad_prompts:
             report.whole.append(place)
         on_clip(place + 1, len(file))
+    file.release()
     return report
 
 
