@@ -63,14 +63,17 @@ class FeatureBatches:
         if upstream:
             _refuse_own_lengths(clips)
 
-    def gather(self, indices: Sequence[int]) -> Features:
-        """Put the clips at `indices` into one padded batch. The next call reuses nothing of what is returned.
+    def gather(self, indices: Sequence[int], *, reuse: bool = False) -> Features:
+        """Put the clips at `indices` into one padded batch.
 
+        Args:
+            indices: at least one.
+            reuse: let the next call that says so, of any clip set with the same frames, write over what is returned.
         Raises:
             CacheError: a clip's features are damaged; names the clip.
         """
         places = [self.clips.places[index] for index in indices]
-        frames = self._frames.gather(places, self.layers, padding=self._upstream)
+        frames = self._frames.gather(places, self.layers, padding=self._upstream, reuse=reuse)
         prompts = [self._prompt(reader, i) for reader, i in places]
         lengths = [len(prompt.tokens) for prompt in prompts]
         tokens = np.zeros((len(prompts), max(lengths), prompts[0].tokens.shape[1]), prompts[0].tokens.dtype)

@@ -91,7 +91,7 @@ class PlainLoss:
 
     def of(self, head: Head, batches: TargetedBatches, indices: list[int]) -> tuple[Tensor, Tensor]:
         """Return the objective, and the objective with the ranking term."""
-        features = batches.features.gather(indices)
+        features = batches.features.gather(indices, reuse=True)
         output = head(features.frames, features.frame_mask, features.tokens, features.token_mask)
         objective = batches.loss(output, indices)
         return objective, objective + self.ranking.loss(output, *batches.labels(indices))
@@ -105,7 +105,7 @@ class MixedLoss:
 
     def of(self, head: Head, batches: TargetedBatches, indices: list[int]) -> tuple[Tensor, Tensor]:
         """Return the objective, twice."""
-        features = batches.features.gather(indices)
+        features = batches.features.gather(indices, reuse=True)
         order, lam = draw_mixup(len(indices), self.alpha, self.generator)
         others = [indices[i] for i in order.tolist()]
         mixed, mask = mix_frames(features.frames, features.frame_mask, order.to(batches.features.device), lam)

@@ -16,7 +16,7 @@ def run_head(head: Head, batches: FeatureBatches) -> list[HeadOutput]:
     head.eval()
     outputs = []
     for indices in chunks(range(len(batches.clips)), batches.eval_size):
-        features = batches.gather(indices)
+        features = batches.gather(indices, reuse=True)
         outputs.append(head(features.frames, features.frame_mask, features.tokens, features.token_mask))
     return outputs
 

@@ -85,16 +85,30 @@ def test_a_later_batch_does_not_write_into_an_earlier_one(
     assert torch.equal(first, kept)
 
 
+def test_what_may_be_reused_is(cache: Path, make_source: Callable[..., FrameSource]) -> None:
+    reader = CacheReader(cache, "train")
+    source = make_source([reader], reader.layers)
+    places = [[(reader, i) for i in chosen] for chosen in ((0, 1, 2), (3, 4), (5, 6, 7, 8), (9,))]
+    kept = source.gather(places[1], reader.layers)
+    expected = kept.clone()
+    batches = [source.gather(each, reader.layers, reuse=True) for each in places]
+    for each in places:
+        assert torch.equal(source.gather(each, reader.layers, reuse=True), source.gather(each, reader.layers))
+    assert batches[2].data_ptr() == batches[3].data_ptr(), "the largest makes room for all that follow"
+    assert torch.equal(kept, expected), "nobody said that of this one"
+
+
+@pytest.mark.parametrize("reuse", [False, True])
 def test_batches_made_in_inference_mode_do_not_hinder_training(
-    cache: Path, make_source: Callable[..., FrameSource]
+    cache: Path, make_source: Callable[..., FrameSource], reuse: bool
 ) -> None:
     """As when the longest clip is one of the dev split."""
     reader = CacheReader(cache, "train")
     source = make_source([reader], reader.layers)
     with torch.inference_mode():
-        source.gather([(reader, 0), (reader, 1), (reader, 2)], reader.layers)
+        source.gather([(reader, 0), (reader, 1), (reader, 2)], reader.layers, reuse=reuse)
     weight = torch.ones(64, requires_grad=True)
-    (source.gather([(reader, 3), (reader, 4)], reader.layers) @ weight).sum().backward()
+    (source.gather([(reader, 3), (reader, 4)], reader.layers, reuse=reuse) @ weight).sum().backward()
     assert weight.grad is not None and weight.grad.isfinite().all()
 
 

@@ -109,11 +109,11 @@ def test_interrupted_within_epochs_it_ends_with_the_same_bytes(
     """Three times, in the middle of training and of validating; each epoch reads 2 batches to train and 1 to dev."""
     gather, calls = FeatureBatches.gather, [0]
 
-    def interrupted_gather(self: FeatureBatches, indices: list[int]) -> Any:
+    def interrupted_gather(self: FeatureBatches, indices: list[int], **options: Any) -> Any:
         calls[0] += 1
         if calls[0] in (2, 7, 12):
             raise KeyboardInterrupt
-        return gather(self, indices)
+        return gather(self, indices, **options)
 
     monkeypatch.setattr(FeatureBatches, "gather", interrupted_gather)
     for saved in (None, 1, 2):
@@ -412,8 +412,8 @@ def test_a_training_that_diverges_leaves_nothing_to_go_on_from(
 ) -> None:
     gather, calls = FeatureBatches.gather, [0]
 
-    def broken_gather(self: FeatureBatches, indices: list[int]) -> Any:
-        features = gather(self, indices)
+    def broken_gather(self: FeatureBatches, indices: list[int], **options: Any) -> Any:
+        features = gather(self, indices, **options)
         calls[0] += 1
         if calls[0] == 4:  # the second epoch's first batch
             features.frames[:] = float("nan")
