@@ -1,17 +1,13 @@
-"""What a user may set, validated: presets from `configs/`, a user's own YAML files, and `--set` overrides.
+"""What a user may set of a head and its training, validated; `presets.py` reads it from YAML.
 
-Widths in a preset are those published for 1024-dimensional frames. For frames of another width they are scaled in
-proportion, so the same presets serve every encoder.
+Widths are those published for 1024-dimensional frames. For frames of another width they are scaled in proportion, so
+the same presets serve every encoder.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, Literal, Self, get_args, get_origin
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-
-from audiomos_cache.errors import ConfigError
-from audiomos_cache.yaml_files import apply_override, read_mapping, readable
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 PUBLISHED_AUDIO_DIM = 1024
 RATER_BINS = 5  # a listener rates in whole numbers from 1 to 5
@@ -28,11 +24,13 @@ UPSTREAM_HEADS = (
 )
 
 
-class _Strict(BaseModel):
+class Group(BaseModel):
+    """Keys that belong together; unknown ones are refused."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class TemporalConfig(_Strict):
+class TemporalConfig(Group):
     """What relates the frames of a clip to each other before they are pooled."""
 
     kind: Literal["transformer", "bilstm", "none"] = "transformer"
@@ -41,7 +39,7 @@ class TemporalConfig(_Strict):
     feedforward: int = Field(2048, ge=1)
 
 
-class FusionConfig(_Strict):
+class FusionConfig(Group):
     """How the prompt meets the audio, for TA. "decoupled" looks at the encoder's own frames."""
 
     kind: Literal["cross_attention", "decoupled", "concat", "none"] = "cross_attention"
@@ -49,7 +47,7 @@ class FusionConfig(_Strict):
     heads: int = Field(4, ge=1)
 
 
-class OutputConfig(_Strict):
+class OutputConfig(Group):
     """What a head predicts of each target, and what it is trained on.
 
     A distribution is trained on what `targets` makes of the mean opinion scores, or, "raters", on what each listener
@@ -63,7 +61,7 @@ class OutputConfig(_Strict):
     loss: Literal["l1", "mse"] = "l1"
 
 
-class RankingConfig(_Strict):
+class RankingConfig(Group):
     """What is added to the loss where a batch's scores order its clips otherwise than the labels do.
 
     The weights are those published for "listwise" (DeRA-MOS, which ranks MI alone), whatever the kind; QAMRO, the
@@ -80,7 +78,7 @@ class RankingConfig(_Strict):
     preference: float = Field(7.0, gt=0)
 
 
-class TrainingConfig(_Strict):
+class TrainingConfig(Group):
     """How a head is trained. `lr` is for 1024-dimensional frames and grows as they get narrower (see `scaled_lr`).
 
     `feature_mixup` is the alpha of the Beta distribution that mixed clips are weighted by; 0 = clips are not mixed.
@@ -101,7 +99,7 @@ class TrainingConfig(_Strict):
     warmup_epochs: float = Field(0.0, ge=0)
 
 
-class HeadConfig(_Strict):
+class HeadConfig(Group):
     """One head and its training: the content of a preset.
 
     `layers` says which of the cache's audio layers it looks at: the "only" one, one by its number, or all of them,
@@ -187,27 +185,6 @@ class HeadConfig(_Strict):
             yield f"fusion.kind+downstream+output.kind: {'+'.join(head)} {missing} {known}"
 
 
-# Keys that not every kind reads: the key, the key that chooses, and the choices that leave it unread.
-_UNREAD_BY = (
-    ("temporal.layers", "temporal.kind", ("none",)),
-    ("temporal.heads", "temporal.kind", ("bilstm", "none")),
-    ("temporal.feedforward", "temporal.kind", ("bilstm", "none")),
-    ("fusion.heads", "fusion.kind", ("concat", "none")),
-    ("output.bins", "output.kind", ("scalar", "coral")),
-    ("output.targets", "output.kind", ("scalar", "coral")),
-    ("output.sigma", "output.kind", ("scalar", "coral")),
-    ("output.sigma", "output.targets", ("one_hot", "raters")),
-    ("output.loss", "output.kind", ("distribution", "coral")),
-    ("ranking.weight_mi", "ranking.kind", ("none",)),
-    ("ranking.weight_ta", "ranking.kind", ("none",)),
-    ("ranking.temperature", "ranking.kind", ("none", "pairwise", "adaptive_margin")),
-    ("ranking.margin", "ranking.kind", ("none", "listwise", "adaptive_margin")),
-    ("ranking.tolerance", "ranking.kind", ("none", "listwise", "adaptive_margin")),
-    ("ranking.margin_scale", "ranking.kind", ("none", "listwise", "pairwise")),
-    ("ranking.preference", "ranking.kind", ("none", "listwise", "pairwise")),
-)
-
-
 def scaled(width: int, audio_dim: int, multiple_of: int = 1) -> int:
     """Scale a published width from 1024-dimensional frames to `audio_dim`, to a multiple of `multiple_of`."""
     return max(round(width * audio_dim / PUBLISHED_AUDIO_DIM / multiple_of), 1) * multiple_of
@@ -219,102 +196,3 @@ def scaled_lr(lr: float, audio_dim: int) -> float:
     Source: Yang et al. 2022 (Tensor Programs V): under Adam the best rate of hidden layers goes with 1 / width.
     """
     return lr * PUBLISHED_AUDIO_DIM / audio_dim
-
-
-def presets_folder() -> Path:
-    """Return the folder of the presets: beside the package in a checkout, inside it when installed."""
-    package = Path(__file__).parent
-    checkout = package.parent / "configs"
-    return checkout if (checkout / "transformer-dist.yaml").is_file() else package / "configs"
-
-
-def preset_names() -> list[str]:
-    """Return the names of the presets that ship with the package, sorted."""
-    return sorted(path.stem for path in presets_folder().glob("*.yaml") if not _is_plan(path))
-
-
-def plan_names() -> list[str]:
-    """Return the names of the plans that ship with the package, sorted."""
-    return sorted(path.stem for path in presets_folder().glob("*.yaml") if _is_plan(path))
-
-
-def _is_plan(shipped: Path) -> bool:
-    return "\nruns:" in shipped.read_text(encoding="utf-8")
-
-
-def settable_keys() -> dict[str, tuple[str, Any]]:
-    """Return what `--set` takes: each key with what it may be (`mlp|lstm`, `int`) and its default."""
-    keys = {}
-    for name, field in HeadConfig.model_fields.items():
-        if isinstance(field.default, _Strict):
-            fields = {f"{name}.{inner}": its_field for inner, its_field in type(field.default).model_fields.items()}
-        else:
-            fields = {name: field}
-        for key, its_field in fields.items():
-            keys[key] = ("|".join(_choices(its_field.annotation)), its_field.default)
-    return keys
-
-
-def _choices(annotation: Any) -> list[str]:
-    """Name what a type allows: the choices of a Literal and of each type of a union, the name of any other type."""
-    if get_origin(annotation) is Literal:
-        return list(get_args(annotation))
-    return [name for each in get_args(annotation) for name in _choices(each)] or [annotation.__name__]
-
-
-def load_head_config(head: str, overrides: tuple[str, ...] = ()) -> tuple[str, HeadConfig]:
-    """Read a preset by its name, or a YAML file by its path, and apply `a.b=c` overrides.
-
-    Returns:
-        The head's name (the preset's, or the file's without its ending) and its validated config.
-    Raises:
-        ConfigError: unknown preset, unreadable file, unknown key, wrong value, or a key that the chosen kind does not
-            read; all problems in one message.
-    """
-    if head in preset_names():
-        path = presets_folder() / f"{head}.yaml"
-    elif head.endswith((".yaml", ".yml")):
-        path = Path(head)
-    elif head in plan_names():
-        raise ConfigError(f"--head {head}: is a plan of several runs, not a preset; give it to --plan")
-    else:
-        raise ConfigError(f"--head {head}: no such preset; known are {', '.join(preset_names())}, or give a .yaml file")
-    content = read_mapping(path, "keys such as temporal, pooling, output")
-    if "runs" in content:
-        raise ConfigError(f"{path}: has runs, so it is a plan; give it to --plan")
-    overridden = {apply_override(content, override) for override in overrides}
-    problems = list(_drop_or_name_unread(content, overridden))
-    try:
-        config = HeadConfig.model_validate(content)
-    except ValidationError as error:
-        problems = [readable(each, settable_keys()) for each in error.errors()] + problems
-    if problems:
-        where = f"{path} with {' '.join(overrides)}" if overrides else str(path)
-        raise ConfigError(f"{where}: {'; '.join(problems)}")
-    return path.stem, config
-
-
-def with_compat(config: HeadConfig, compat: Compat) -> HeadConfig:
-    """Return a head's config with another `compat`.
-
-    Raises:
-        ConfigError: the published code has no such head; all reasons in one message.
-    """
-    try:
-        return HeadConfig.model_validate(config.model_dump() | {"compat": compat})
-    except ValidationError as error:
-        raise ConfigError("; ".join(readable(each, settable_keys()) for each in error.errors())) from error
-
-
-def _drop_or_name_unread(content: dict[str, Any], overridden: set[str]) -> Iterator[str]:
-    """Find keys that the chosen kinds do not read: drop those that an override made so, name the others."""
-    for key, chooser, deaf in _UNREAD_BY:
-        group, _, name = key.partition(".")
-        given = content.get(group)
-        if not isinstance(given, dict) or name not in given:
-            continue
-        choice = given.get(chooser.partition(".")[2], settable_keys()[chooser][1])
-        if choice in deaf and chooser in overridden and key not in overridden:
-            del given[name]
-        elif choice in deaf:
-            yield f"{key}: has no effect where {chooser} is {choice!r}"

@@ -13,8 +13,8 @@ from click.testing import CliRunner, Result
 
 from audiomos_cache.cache import CacheReader
 from audiomos_cache.cli import main
-from audiomos_cache.config import preset_names
 from audiomos_cache.encoders import load_audio_encoder
+from audiomos_cache.presets import preset_names
 from audiomos_cache.testing import make_dataset
 
 ROOT = Path(__file__).parents[1]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from audiomos_cache.config import Compat, HeadConfig, load_head_config, scaled, with_compat
+from audiomos_cache.config import Compat, HeadConfig, scaled
 from audiomos_cache.errors import ConfigError
 from audiomos_cache.heads.downstream import LstmDownstream, MlpDownstream
 from audiomos_cache.heads.fusion import ConcatFusion, CrossAttentionFusion, NoFusion
@@ -18,6 +18,7 @@ from audiomos_cache.heads.quirks import (
     UpstreamTransformerTemporal,
 )
 from audiomos_cache.heads.temporal import BiLstmTemporal, NoTemporal, TransformerTemporal
+from audiomos_cache.presets import load_head_config, with_compat
 
 
 @dataclass(frozen=True, slots=True)

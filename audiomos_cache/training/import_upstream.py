@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Any
 
 from audiomos_cache.cache import CacheReader, open_cache
-from audiomos_cache.config import HeadConfig, with_compat
+from audiomos_cache.config import HeadConfig
 from audiomos_cache.errors import ConfigError
 from audiomos_cache.files import whole_folder
 from audiomos_cache.heads import build_head
 from audiomos_cache.heads.layers import layers_to_read
 from audiomos_cache.heads.upstream import load_upstream_state, read_upstream_checkpoint
+from audiomos_cache.presets import with_compat
 from audiomos_cache.training.run import RunWriter, refuse_existing, versions
 
 AUDIO_DIM, TEXT_DIM = 1024, 768  # of MuQ and RoBERTa

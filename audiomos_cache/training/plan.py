@@ -4,8 +4,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from audiomos_cache.config import load_head_config, plan_names, preset_names, presets_folder
 from audiomos_cache.errors import ConfigError
+from audiomos_cache.presets import load_head_config, plan_names, preset_names, presets_folder
 from audiomos_cache.training.job import HeadJob
 from audiomos_cache.yaml_files import read_mapping, readable
 

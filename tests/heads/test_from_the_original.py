@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from audiomos_cache.config import preset_names, settable_keys
+from audiomos_cache.presets import preset_names, settable_keys
 
 PAGE = (Path(__file__).parents[2] / "docs" / "from-the-original.md").read_text(encoding="utf-8")
 NUMBER = re.compile(r"\b\d\.\d\d\b")

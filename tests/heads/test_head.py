@@ -3,9 +3,10 @@ import itertools
 import pytest
 import torch
 
-from audiomos_cache.config import HeadConfig, load_head_config, preset_names
+from audiomos_cache.config import HeadConfig
 from audiomos_cache.errors import ConfigError
 from audiomos_cache.heads import build_head
+from audiomos_cache.presets import load_head_config, preset_names
 
 AUDIO_DIM, TEXT_DIM = 32, 24
 FIELDS = ("mi", "ta", "mi_dist", "ta_dist", "mi_logits", "ta_logits")

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from audiomos_cache.config import load_head_config
 from audiomos_cache.heads import build_head
 from audiomos_cache.heads.upstream import load_upstream_state
 from audiomos_cache.losses import build_objective
+from audiomos_cache.presets import load_head_config
 from tests.heads.conftest import Clips
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "heads.json").read_text())

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from audiomos_cache.cache import CacheReader
-from audiomos_cache.config import load_head_config, preset_names
 from audiomos_cache.dataset import Clip
 from audiomos_cache.encoders import TextFeatures
 from audiomos_cache.extraction import ExtractionOptions, extract_split
 from audiomos_cache.metrics import evaluate
+from audiomos_cache.presets import load_head_config, preset_names
 from audiomos_cache.testing import FakeAudioEncoder, FakeTextEncoder
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.clips import ClipSet
