@@ -43,17 +43,17 @@ class FeatureBatches:
         layers: which of the stored layers.
         frames: where the frames come from.
         upstream: make batches as the published code does, for heads with `compat: upstream`: clips with the frames
-            from their padding, tokens padded with what the text encoder gives at padding, clips in the order of
-            their ids, 16 of them at once where nothing is learned.
+            from their padding, tokens padded with what the text encoder gives at padding, 16 of them at once where
+            nothing is learned.
     Attributes:
-        clips: in the order of the batches.
+        clips: in the order of the batches: that of their ids, whatever order a list has them in.
         eval_size: how many clips to take at once where nothing is learned.
     Raises:
         ConfigError: `upstream`, and the clips were not padded to one length.
     """
 
     def __init__(self, clips: ClipSet, layers: Sequence[int], frames: FrameSource, *, upstream: bool = False) -> None:
-        self.clips = clips.by_id() if upstream else clips
+        self.clips = clips.by_id()
         self.layers = tuple(layers)
         self.device = frames.device
         self.eval_size = UPSTREAM_EVAL_SIZE if upstream else EVAL_SIZE

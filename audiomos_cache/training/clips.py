@@ -24,7 +24,7 @@ class ClipSet:
         places: (reader, index in it) of each clip.
         ids, systems: of each clip.
         mi, ta: (N,) float64 labels, NaN where there are none.
-        ratings: what each listener said of them, row by row, where that is known.
+        ratings: what each listener said of them, in the same order, where that is known.
     """
 
     name: str
@@ -34,6 +34,9 @@ class ClipSet:
     mi: NDArray[np.float64]
     ta: NDArray[np.float64]
     ratings: Ratings | None = None
+
+    def __post_init__(self) -> None:
+        assert self.ratings is None or self.ratings.ids == self.ids, "a clip's ratings are in its row"
 
     @classmethod
     def of_split(cls, cache: Path, split: str) -> "ClipSet":
@@ -73,13 +76,15 @@ class ClipSet:
     def by_id(self) -> "ClipSet":
         """Return the same clips in the order of their ids."""
         order = sorted(range(len(self)), key=self.ids.__getitem__)
+        ids = tuple(self.ids[i] for i in order)
         return replace(
             self,
             places=[self.places[i] for i in order],
-            ids=tuple(self.ids[i] for i in order),
+            ids=ids,
             systems=tuple(self.systems[i] for i in order),
             mi=self.mi[order],
             ta=self.ta[order],
+            ratings=self.ratings and self.ratings.of(ids),
         )
 
     @property

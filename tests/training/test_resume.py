@@ -14,9 +14,11 @@ import torch
 
 from audiomos_cache.cache import CacheReader
 from audiomos_cache.errors import AudiomosError, DataError, OutputExistsError
+from audiomos_cache.runs import CONFIG
 from audiomos_cache.training import job as job_module
 from audiomos_cache.training import unfinished as unfinished_module
 from audiomos_cache.training.batches import FeatureBatches
+from audiomos_cache.training.clips import ClipSet
 from audiomos_cache.training.data import Lists
 from audiomos_cache.training.epoch import Trainer
 from audiomos_cache.training.job import HeadJob
@@ -461,3 +463,23 @@ def test_a_run_stopped_by_its_patience_stops_again_where_it_did(
         [result] = train_heads([which], cache, tmp_path / str(epoch))
         assert trained_epochs == [3, 4][epoch - 2 :]
         assert files_in(result.folder) == files_in(whole_run)
+
+
+def test_the_order_of_a_list_decides_nothing(cache: Path, tmp_path: Path) -> None:
+    """Neither the bytes of a run, nor how an interrupted one goes on when its list is written in another order."""
+    lists = {}
+    for name, key in (("sorted", lambda line: line), ("shuffled", lambda line: line[::-1])):
+        for split in ("train", "dev"):
+            clips = ClipSet.of_split(cache, split)
+            rows = zip(clips.ids, clips.mi.tolist(), clips.ta.tolist(), strict=True)
+            lines = [f"{clip_id}.wav,{mi!r},{ta!r}\n" for clip_id, mi, ta in rows]
+            (tmp_path / f"{name}-{split}.txt").write_text("".join(sorted(lines, key=key)))
+        lists[name] = Lists(tmp_path / f"{name}-train.txt", tmp_path / f"{name}-dev.txt")
+    assert (tmp_path / "sorted-train.txt").read_text() != (tmp_path / "shuffled-train.txt").read_text()
+
+    runs = [train_heads([JOB], cache, tmp_path / name, lists=lists[name])[0].folder for name in lists]
+    with pytest.raises(KeyboardInterrupt):
+        train_heads([JOB], cache, tmp_path / "both", lists=lists["sorted"], on_epoch=interrupt_after(2))
+    runs.append(train_heads([JOB], cache, tmp_path / "both", lists=lists["shuffled"])[0].folder)
+    first, *others = ({name: content for name, content in files_in(run).items() if name != CONFIG} for run in runs)
+    assert len(first) > 5 and all(other == first for other in others)

@@ -17,9 +17,12 @@ from audiomos_cache.heads import build_head
 from audiomos_cache.losses import build_ranking
 from audiomos_cache.mixup import draw_mixup
 from audiomos_cache.predictions import read_predictions
+from audiomos_cache.presets import load_head_config
 from audiomos_cache.targets import rater_distribution
-from audiomos_cache.training.data import Lists, open_clips
+from audiomos_cache.training.batches import FeatureBatches
+from audiomos_cache.training.data import NO_LISTS, Lists, open_clips
 from audiomos_cache.training.epoch import MixedLoss, PlainLoss, epoch_generator
+from audiomos_cache.training.frames import FramesOnDisk
 from audiomos_cache.training.loop import train
 from audiomos_cache.training.targeted import TargetedBatches, objective_of
 from audiomos_cache.training.train_head import train_heads
@@ -155,7 +158,7 @@ def test_a_ranking_is_added_where_a_head_is_trained_and_nowhere_else(cache: Path
     with torch.no_grad():
         for parameter in head.parameters():
             parameter.mul_(3)  # so that scores differ visibly from clip to clip
-    indices = [5, 0, 17, 3]
+    indices = [5, 0, 17, 3, 30, 41, 22, 12]
     ranking = build_ranking(**config.ranking.model_dump())
     objective, whole = PlainLoss(ranking).of(head, targeted, indices)
     features = targeted.features.gather(indices)
@@ -226,3 +229,19 @@ def test_ratings_become_the_targets_of_the_right_clips(cache: Path, rater_lists:
     shares = rater_distribution(clips.ratings.ta)
     for row, clip_id in enumerate(clips.ids):
         assert shares[row].tolist() == pytest.approx(shares_of(rater_lists[1], clip_id, 3))
+
+
+def test_ratings_stay_with_their_clips_whatever_order_a_list_has_them_in(
+    cache: Path, tmp_path: Path, rater_lists: list[Path]
+) -> None:
+    ids = open_clips(cache, NO_LISTS).dev.ids
+    shuffled = tmp_path / "dev.txt"
+    shuffled.write_text("".join(f"{clip_id}.wav,3,3\n" for clip_id in sorted(ids, key=lambda clip_id: clip_id[::-1])))
+    clips = open_clips(cache, Lists(dev=shuffled, raters=rater_lists)).dev
+    config = load_head_config("pooling-dist", ("output.targets=raters", "output.bins=5"))[1]
+    source = FramesOnDisk(torch.device("cpu"))
+    for upstream in (False, True):
+        targeted = TargetedBatches(FeatureBatches(clips, (0,), source, upstream=upstream), objective_of(config))
+        assert targeted.clips.ids == tuple(sorted(ids)) != clips.ids
+        expected = [shares_of(rater_lists[1], clip_id, 3) for clip_id in sorted(ids)]
+        assert targeted._targets[1].numpy() == pytest.approx(np.array(expected), abs=1e-6)

@@ -40,7 +40,8 @@ def test_gather_masks_and_converts(cache: Path) -> None:
     reader = CacheReader(cache, "train")
     batches = batches_of(cache, "train")
     features = batches.gather([3, 0, 7])
-    for row, index in enumerate((3, 0, 7)):
+    for row, place in enumerate((3, 0, 7)):
+        index = reader.ids.index(batches.clips.ids[place])
         frames, tokens = reader.read_frames(index), reader.read_prompt(index).tokens
         assert features.frame_mask[row].sum() == len(frames) == reader.valid_frames[index]
         np.testing.assert_array_equal(features.frames[row, : len(frames)].numpy(), frames.astype(np.float32))
