@@ -36,6 +36,10 @@ class OutputExistsError(AudiomosError):
     """The place to write to holds something already, and `--overwrite` was not given."""
 
 
+class BusyError(OutputExistsError):
+    """Another process is writing there."""
+
+
 def first_five(items: list[str]) -> str:
     """Join the first five items of a list for a message, and say how many there are in all."""
     shown = ", ".join(items[:5])

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from audiomos_cache.errors import OutputExistsError
+from audiomos_cache.errors import BusyError, OutputExistsError
 
 
 def write_whole(path: Path, content: bytes) -> None:
@@ -97,7 +97,7 @@ def locked_folder(folder: Path, what: str) -> Iterator[None]:
         folder: the folder.
         what: what another process is doing where it holds it, for the message.
     Raises:
-        OutputExistsError: another process holds it; names the process.
+        BusyError: another process holds it; names the process.
     """
     path = folder / "lock"
     while True:
@@ -112,7 +112,7 @@ def locked_folder(folder: Path, what: str) -> Iterator[None]:
             except BlockingIOError as error:
                 file.seek(0)
                 holder = file.read().strip() or "another process"
-                raise OutputExistsError(f"{what} by {holder}; wait for it to finish, or stop it") from error
+                raise BusyError(f"{what} by {holder}; wait for it to finish, or stop it") from error
             if not _is_at(file.fileno(), path):
                 continue
             file.truncate(0)

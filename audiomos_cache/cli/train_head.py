@@ -12,6 +12,7 @@ from audiomos_cache.cli.progress import progress
 
 if TYPE_CHECKING:
     from audiomos_cache.metrics import Scores
+    from audiomos_cache.training.results import HeadResult
 
 
 class _TrainHead(click.Command):
@@ -115,7 +116,8 @@ def train_head(
 
     A run keeps three checkpoints (best dev loss, best system SRCC of MI, best combined), their predictions of
     every split in the cache, and its history. On a CPU the same seed gives the same files. After an interrupt
-    the same command goes on where it was.
+    the same command goes on where it was. Several processes may train one plan: each takes the runs that no other
+    has taken.
 
     \b
     Examples:
@@ -127,7 +129,7 @@ def train_head(
     from audiomos_cache.training.data import Lists
     from audiomos_cache.training.job import HeadJob
     from audiomos_cache.training.plan import load_plan
-    from audiomos_cache.training.train_head import train_heads
+    from audiomos_cache.training.train_head import DivergedRunsError, train_heads
 
     if max_epochs:
         overrides = (*overrides, f"training.max_epochs={max_epochs}")
@@ -146,17 +148,27 @@ def train_head(
             total = done if last else job.config.training.max_epochs
             update(job.name, done, total, f"dev loss {line['dev_loss']:.4f}")
 
-        results = train_heads(
-            jobs, cache, out, lists=Lists(train_list, dev_list, rater_lists), overwrite=overwrite,
-            skip_finished=plan is not None, device=resolve_device(device), preload=preload, tensorboard=tensorboard,
-            on_epoch=report,
-        )  # fmt: skip
+        try:
+            results = train_heads(
+                jobs, cache, out, lists=Lists(train_list, dev_list, rater_lists), overwrite=overwrite,
+                skip_finished=plan is not None, device=resolve_device(device), preload=preload, tensorboard=tensorboard,
+                on_epoch=report,
+            )  # fmt: skip
+        except DivergedRunsError as error:
+            _print_table(error.results, None)
+            raise
+    _print_table(results, cache if dev_list is None else None)
+
+
+def _print_table(results: "Sequence[HeadResult]", cache: Path | None) -> None:
+    """Print what came of the runs; with a cache, several of them are compared with the mean of their predictions."""
     from rich.console import Console
 
     from audiomos_cache.cli.tables import runs_table
 
-    fused = None if dev_list or len(results) == 1 else _mean_of_runs([result.folder for result in results], cache)
-    Console().print(runs_table(results, fused))
+    if results:
+        mean = _mean_of_runs([result.folder for result in results], cache) if cache and len(results) > 1 else None
+        Console().print(runs_table(results, mean))
 
 
 def _mean_of_runs(runs: Sequence[Path], cache: Path) -> "Scores":

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 
 from audiomos_cache.config import HeadConfig, scaled_lr
@@ -43,6 +44,7 @@ def run_config(job: HeadJob, clips: TrainingClips, device: str) -> dict[str, Any
         "audio_layers": list(reader.layers),
         "layers_read": list(layers_to_read(job.config.layers, reader.layers)),
         "device": device,
+        "threads": torch.get_num_threads() if device == "cpu" else None,
         "data": {"train": _described(clips.train, job), "dev": _described(clips.dev, job)},
         "encoders": reader.provenance,
         "fingerprint": reader.fingerprint.digest,
@@ -62,8 +64,11 @@ def job_differences(found: Mapping[str, Any], wanted: Mapping[str, Any], *, how:
 
 
 def _what_decides(config: Mapping[str, Any], how: bool) -> dict[str, Any]:
-    """Return what decides a run's numbers, as plain JSON has it."""
-    left_out = {"name", "encoders", "resolved_lr", "fingerprint", *(() if how else ("device", "versions"))}
+    """Return what decides a run's numbers, as plain JSON has it.
+
+    Not the number of threads, though it decides the last digits: a training that goes on keeps it.
+    """
+    left_out = {"name", "encoders", "resolved_lr", "fingerprint", "threads", *(() if how else ("device", "versions"))}
     kept = {key: value for key, value in config.items() if key not in left_out}
     with suppress(ValidationError):  # of a version that had other keys
         kept["head"] = HeadConfig.model_validate(kept["head"]).model_dump()

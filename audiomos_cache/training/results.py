@@ -9,7 +9,7 @@ from typing import Any
 from audiomos_cache.errors import DataError, OutputExistsError, first_five
 from audiomos_cache.heads.layers import WeightedLayers
 from audiomos_cache.metrics import Scores, evaluate
-from audiomos_cache.runs import BESTS, HISTORY, read_run_config
+from audiomos_cache.runs import BESTS, HISTORY, METRICS, checkpoint_path, predictions_path, read_run_config
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.inference import predictions_of, run_head
 from audiomos_cache.training.job import job_differences
@@ -40,23 +40,41 @@ def finished_result(run: Path, config: Mapping[str, Any], *, replace: bool) -> H
     Args:
         run: its folder, which need not exist.
         config: that of the run that would be trained.
-        replace: a run that differs is to be trained, too.
+        replace: a run that differs, or is damaged, is to be trained too.
     Raises:
-        OutputExistsError: the run differs, and `replace` is False; names how. DataError: it cannot be read.
+        OutputExistsError: the run differs, and `replace` is False; names how. DataError: it is damaged, likewise.
     """
     if not run.exists():
         return None
     try:
         differing = job_differences(read_run_config(run), config, how=False)
         result = HeadResult.of(run, [json.loads(line) for line in (run / HISTORY).read_text().splitlines()])
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise DataError(f"{run}: cannot be read as a run ({error!r}); --overwrite trains it again") from error
+        _require_files(run)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, DataError) as error:
+        if replace:
+            return None
+        reason = str(error) if isinstance(error, DataError) else repr(error)
+        raise DataError(f"{run}: cannot be read as a run ({reason}); --overwrite trains it again") from error
     if differing and not replace:
         raise OutputExistsError(
             f"{run}: a run of this name is finished, but of another kind: {first_five(differing)}; give another --out, "
             "or --overwrite to replace it"
         )
     return None if differing else result
+
+
+def _require_files(run: Path) -> None:
+    """Raise DataError naming the files that a finished run lacks, if there are any."""
+    metrics = json.loads((run / METRICS).read_text(encoding="utf-8"))
+    labelled = [
+        (key, best)
+        for best in BESTS
+        for key, value in metrics[best].items()
+        if isinstance(value, dict) and "n_clips" in value
+    ]
+    files = [checkpoint_path(run, best) for best in BESTS] + [predictions_path(run, *each) for each in labelled]
+    if missing := [str(path.relative_to(run)) for path in files if not path.is_file()]:
+        raise DataError(f"it lacks {first_five(missing)}")
 
 
 def write_run(writer: RunWriter, config: Mapping[str, Any], trained: Trained, splits: Sequence[FeatureBatches]) -> None:

@@ -1,19 +1,20 @@
 """Training heads on a cache: for each head and seed a run folder, with predictions of every split."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from audiomos_cache.cache import CacheReader
-from audiomos_cache.errors import ConfigError, DataError, first_five
-from audiomos_cache.heads import build_head
+from audiomos_cache.errors import BusyError
 from audiomos_cache.heads.layers import layers_to_read
 from audiomos_cache.training.batches import FeatureBatches
-from audiomos_cache.training.data import NO_LISTS, Lists, TrainingData, open_clips
+from audiomos_cache.training.checks import check_heads, check_names, check_ratings
+from audiomos_cache.training.data import NO_LISTS, Lists, TrainingClips, TrainingData, open_clips
+from audiomos_cache.training.epoch import DivergedError
 from audiomos_cache.training.frames import Preload, open_frames
 from audiomos_cache.training.job import HeadJob, run_config
 from audiomos_cache.training.loop import train
@@ -21,9 +22,41 @@ from audiomos_cache.training.results import HeadResult, finished_result, write_r
 from audiomos_cache.training.run import RunWriter, refuse_existing
 from audiomos_cache.training.state import TrainingState
 from audiomos_cache.training.tensorboard import summary_writer, tensorboard_log
-from audiomos_cache.training.unfinished import refuse_other_job, remove_leftovers, unfinished
+from audiomos_cache.training.unfinished import (
+    Unfinished,
+    refuse_other_job,
+    remove_leftovers,
+    unfinished,
+    unfinished_folder,
+)
 
 log = logging.getLogger(__name__)
+
+OnEpoch = Callable[[HeadJob, Mapping[str, Any], bool], None]
+
+
+class DivergedRunsError(DivergedError):
+    """Some runs could not be trained to their end; the others are finished.
+
+    Attributes:
+        results: of those.
+    """
+
+    def __init__(self, message: str, results: Sequence[HeadResult]) -> None:
+        super().__init__(message)
+        self.results = results
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """What holds for all runs of a command; see `train_heads`."""
+
+    out: Path
+    device: str
+    overwrite: bool
+    skip_finished: bool
+    tensorboard: bool
+    on_epoch: OnEpoch
 
 
 def train_heads(
@@ -37,7 +70,7 @@ def train_heads(
     device: str = "cpu",
     preload: Preload = "auto",
     tensorboard: bool = False,
-    on_epoch: Callable[[HeadJob, Mapping[str, Any], bool], None] = lambda _job, _line, _last: None,
+    on_epoch: OnEpoch = lambda _job, _line, _last: None,
 ) -> list[HeadResult]:
     """Train each job on the cache's train split, choose checkpoints on its dev split, and write a run for each.
 
@@ -49,101 +82,123 @@ def train_heads(
         out: where the run folders go.
         lists: clips and labels to use instead of the splits, and the listeners' ratings.
         overwrite: replace runs of the same name, and begin anew where another training than this was interrupted.
-        skip_finished: leave runs that are finished, and equal, as they are; `overwrite` replaces the others then.
+        skip_finished: leave runs that are finished, and equal, as they are, and leave those that another process is
+            training to it; `overwrite` replaces finished ones that differ.
         device: `cpu` or `cuda`.
         preload: where the features are held meanwhile; see `open_frames`. No number depends on it.
         tensorboard: write the history for TensorBoard too, into the runs.
         on_epoch: told each epoch's line of the history, and whether it is the last.
+    Returns:
+        What came of each job, without those that were left to another process.
     Raises:
         OutputExistsError: a run exists already (to skip: one that differs), or another training of its name was
-        interrupted; nothing is trained then. DataError: missing labels or ratings, clips in both lists, or a loss that
-        is not finite. ConfigError: a head that cannot be built for this cache, ratings that are missing or read by no
-        head, or no TensorBoard. CacheError: no such cache or split, or damaged features.
+        interrupted; nothing is trained then. BusyError: another process is training a run, without `skip_finished`.
+        DivergedRunsError: a loss is not finite, in one run or several; all others are finished by then.
+        DataError: missing labels or ratings, or clips in both lists. ConfigError: a head that cannot be built for this
+        cache, ratings that are missing or read by no head, or no TensorBoard. CacheError: no such cache or split, or
+        damaged features.
     """
-    names = [job.name for job in jobs]
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise DataError(f"runs that would have the same name: {first_five(repeated)}; give each head and seed once")
-    refuse_existing([out / name for name in names], overwrite=overwrite or skip_finished)
-    _check_ratings(jobs, lists)
+    check_names(jobs)
+    refuse_existing([out / job.name for job in jobs], overwrite=overwrite or skip_finished)
+    check_ratings(jobs, lists)
     if tensorboard:
         summary_writer()
     clips = open_clips(cache, lists)
-    _check_heads(jobs, clips.reader)
-    finished: dict[str, HeadResult] = {}
+    check_heads(jobs, clips.reader)
+    options = _Options(out, device, overwrite, skip_finished, tensorboard, on_epoch)
+    results = _finished(jobs, clips, options)
+    diverged: dict[str, DivergedError] = {}
+    if left := [job for job in jobs if job.name not in results]:
+        data = _open_data(left, clips, device, preload)
+        for job in left:
+            try:
+                results[job.name] = _train_one(job, data, options)
+            except DivergedError as error:
+                diverged[job.name] = error
+            except BusyError as error:
+                if not skip_finished:
+                    raise
+                log.warning("%s; left to it", str(error).partition(";")[0])
+    in_order = [results[job.name] for job in jobs if job.name in results]
+    if diverged:
+        raise DivergedRunsError("; ".join(_told(out / name, error) for name, error in diverged.items()), in_order)
+    return in_order
+
+
+def _finished(jobs: Sequence[HeadJob], clips: TrainingClips, options: _Options) -> dict[str, HeadResult]:
+    """Return what came of the runs that are finished and to be skipped; refuse what must not be replaced."""
+    finished = {}
     for job in jobs:
-        run, config = out / job.name, run_config(job, clips, device)
-        if skip_finished and (result := finished_result(run, config, replace=overwrite)):
+        run, config = options.out / job.name, run_config(job, clips, options.device)
+        if options.skip_finished and (result := finished_result(run, config, replace=options.overwrite)):
             log.info("%s: finished already", job.name)
             remove_leftovers(run, config)
             finished[job.name] = result
-        elif not overwrite:
+        elif not options.overwrite:
             refuse_other_job(run, config)
-    trained = {}
-    if left := [job for job in jobs if job.name not in finished]:
-        layers = {layer for job in left for layer in layers_to_read(job.config.layers, clips.reader.layers)}
-        readers = [split.first_reader for split in clips.splits]
-        padding = any(job.config.compat == "upstream" for job in left)
-        frames = open_frames(readers, sorted(layers), torch.device(device), preload, padding=padding)
-        data = TrainingData(clips, frames)
-        options = {"overwrite": overwrite, "tensorboard": tensorboard}
-        trained = {job.name: _train_one(job, out / job.name, data, partial(on_epoch, job), **options) for job in left}
-    return [(finished | trained)[name] for name in names]
+    return finished
 
 
-def _train_one(
-    job: HeadJob,
-    run: Path,
-    data: TrainingData,
-    on_epoch: Callable[[Mapping[str, Any], bool], None],
-    *,
-    overwrite: bool,
-    tensorboard: bool,
-) -> HeadResult:
+def _open_data(jobs: Sequence[HeadJob], clips: TrainingClips, device: str, preload: Preload) -> TrainingData:
+    """Open the frames of all clips, as far as any job reads them."""
+    layers = {layer for job in jobs for layer in layers_to_read(job.config.layers, clips.reader.layers)}
+    readers = [split.first_reader for split in clips.splits]
+    padding = any(job.config.compat == "upstream" for job in jobs)
+    return TrainingData(clips, open_frames(readers, sorted(layers), torch.device(device), preload, padding=padding))
+
+
+def _train_one(job: HeadJob, data: TrainingData, options: _Options) -> HeadResult:
     """Train one head, or go on where its training was interrupted, and write its run."""
-    clips = data.clips
-    layers = layers_to_read(job.config.layers, clips.reader.layers)
+    run, config = options.out / job.name, run_config(job, data.clips, options.device)
+    with unfinished(run, config) as training:
+        # Whoever held the right to train it until now may have finished it.
+        if options.skip_finished and (result := finished_result(run, config, replace=options.overwrite)):
+            log.info("%s: finished meanwhile", job.name)
+            training.forget()
+            return result
+        begun = training.load(overwrite=options.overwrite)
+        with _threads(training.job["threads"]):
+            return _train_and_write(job, data, options, training, begun)
+
+
+def _train_and_write(
+    job: HeadJob, data: TrainingData, options: _Options, training: Unfinished, begun: TrainingState | None
+) -> HeadResult:
+    layers = layers_to_read(job.config.layers, data.clips.reader.layers)
     train_set, dev_set, *splits = (
         FeatureBatches(each, layers, data.frames, upstream=job.config.compat == "upstream")
-        for each in (clips.train, clips.dev, *clips.splits)
+        for each in (data.clips.train, data.clips.dev, *data.clips.splits)
     )
-    config = run_config(job, clips, data.frames.device.type)
-    with unfinished(run, config) as training:
-        begun = training.load(overwrite=overwrite)
-        with tensorboard_log(training.tensorboard if tensorboard else None) as write_line:
+    with tensorboard_log(training.tensorboard if options.tensorboard else None) as write_line:
 
-            def report(state: TrainingState, last: bool) -> None:
-                training.offer(state, last=last)
-                write_line(state.history[-1])
-                on_epoch(state.history[-1], last)
+        def report(state: TrainingState, last: bool) -> None:
+            training.offer(state, last=last)
+            write_line(state.history[-1])
+            options.on_epoch(job, state.history[-1], last)
 
-            if begun:
-                log.info("%s: goes on after epoch %d", job.name, begun.epoch)
-                for line in begun.history:
-                    write_line(line)
-            trained = train(job.config, job.seed, train_set, dev_set, begun=begun, on_epoch=report)
-        write_run(RunWriter(training.new_run), config, trained, splits)
-        training.finish(overwrite=overwrite)
-    return HeadResult.of(run, trained.history)
+        if begun:
+            log.info("%s: goes on after epoch %d", job.name, begun.epoch)
+            for line in begun.history:
+                write_line(line)
+        trained = train(job.config, job.seed, train_set, dev_set, begun=begun, on_epoch=report)
+    write_run(RunWriter(training.new_run), training.job, trained, splits)
+    training.finish(overwrite=options.overwrite)
+    return HeadResult.of(training.run, trained.history)
 
 
-def _check_ratings(jobs: Sequence[HeadJob], lists: Lists) -> None:
-    """Refuse ratings that no head reads, and heads whose ratings are missing."""
-    reading = [job.name for job in jobs if job.wants_ratings]
-    if lists.raters and not reading:
-        raise ConfigError(
-            f"--rater-list {first_five(list(map(str, lists.raters)))}: no head here is trained on single ratings; "
-            "leave it out, or --set output.targets=raters --set output.bins=5"
-        )
-    if reading and not lists.raters:
-        raise ConfigError(
-            f"{first_five(reading)}: output.targets is 'raters', and no ratings are given; give --rater-list, such as "
-            "a person_mos list of MusicEval"
-        )
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """Compute with that many threads, which decides the last digits on a CPU; None: with as many as there are."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
-def _check_heads(jobs: Sequence[HeadJob], reader: CacheReader) -> None:
-    """Build every head once, without weights: what cannot be built is found before anything is trained."""
-    with torch.device("meta"):
-        for job in jobs:
-            build_head(job.config, reader.audio_dim, reader.text_dim, len(reader.layers))
-            layers_to_read(job.config.layers, reader.layers)
+def _told(run: Path, error: DivergedError) -> str:
+    """Say what became of a run that was not finished."""
+    kept = unfinished_folder(run)
+    where = f"; the epochs before are kept in {kept}, and --overwrite starts anew" if kept.exists() else ""
+    return f"{run.name}: {error}{where}"

@@ -15,10 +15,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from audiomos_cache.errors import DataError, OutputExistsError, first_five
+from audiomos_cache.errors import AudiomosError, DataError, OutputExistsError, first_five
 from audiomos_cache.files import bring_back, locked_folder, put_in_place
 from audiomos_cache.runs import TENSORBOARD
-from audiomos_cache.training.epoch import DivergedError
 from audiomos_cache.training.job import job_differences
 from audiomos_cache.training.state import RECORD, TrainingState, load_state, read_record, save_state
 
@@ -36,6 +35,10 @@ class Unfinished:
     A state is saved after the first epoch and then as often as saving takes 5 % of the time at most: after each epoch
     but where those are very short. So an interrupt, after which `flush` saves what was not saved, costs the epoch it
     came in; a kill costs those not saved too, of twenty times what saving takes at most.
+
+    Attributes:
+        job: the run's config; after `load` with the number of threads that the training began with, which decides the
+            last digits.
     """
 
     def __init__(self, run: Path, job: Mapping[str, Any]) -> None:
@@ -57,6 +60,7 @@ class Unfinished:
             if (record := read_record(self.folder)) is not None:
                 refuse_other_job(self.run, self.job)
                 state, self._files = load_state(self.folder, record), dict(record["files"])
+                self.job = {**self.job, "threads": record["job"]["threads"]}
         except (OutputExistsError, DataError):
             if not overwrite:
                 raise
@@ -114,13 +118,14 @@ class Unfinished:
 def unfinished(run: Path, job: Mapping[str, Any]) -> Iterator[Unfinished]:
     """Hold the right to train a run, and give what there is of it.
 
-    An interrupt saves the state that was offered last. After the block the folder is left only where it keeps a state.
+    An interrupt or an error saves the state that was offered last. After the block the folder is left only where it
+    keeps a state.
 
     Args:
         run: where the finished run goes.
         job: the run's config; what decides numbers in it must be the same for a training to go on.
     Raises:
-        OutputExistsError: another process is training the run.
+        BusyError: another process is training the run.
     """
     folder = unfinished_folder(run)
     with locked_folder(folder, f"{run}: is being trained"):
@@ -128,11 +133,8 @@ def unfinished(run: Path, job: Mapping[str, Any]) -> Iterator[Unfinished]:
         training = Unfinished(run, job)
         try:
             yield training
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, AudiomosError):
             training.flush()
-            raise
-        except DivergedError:
-            training.forget()  # it would go on just as it did
             raise
         finally:
             if not (folder / RECORD).exists():

@@ -1,5 +1,7 @@
 """Plans: what they may hold, and what a repeated command does with the runs that are there."""
 
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,8 @@ from rich.cells import cell_len
 
 from audiomos_cache.cache import CacheReader
 from audiomos_cache.cli import main
-from audiomos_cache.errors import ConfigError, OutputExistsError
+from audiomos_cache.errors import ConfigError, DataError, OutputExistsError
+from audiomos_cache.files import locked_folder
 from audiomos_cache.fusion import MeanFusion
 from audiomos_cache.metrics import evaluate
 from audiomos_cache.predictions import read_predictions
@@ -22,6 +25,7 @@ from audiomos_cache.training.epoch import Trainer
 from audiomos_cache.training.job import HeadJob
 from audiomos_cache.training.plan import load_plan
 from audiomos_cache.training.train_head import train_heads
+from audiomos_cache.training.unfinished import unfinished_folder
 from tests.training.conftest import job
 from tests.training.test_resume import files_in, interrupt_after, names_in
 
@@ -243,13 +247,54 @@ def test_versions_and_device_do_not_make_a_finished_run_another(cache: Path, tmp
     assert train_heads(JOBS[:1], cache, tmp_path, skip_finished=True)[0].dev == result.dev
 
 
-@pytest.mark.parametrize("content", ["", "{", '{"epoch": 1, "best": ["loss"], "dev": 3}\n'])
-def test_a_run_that_cannot_be_read_is_refused(cache: Path, tmp_path: Path, content: str) -> None:
+def test_a_damaged_run_is_refused_or_trained_again(cache: Path, tmp_path: Path) -> None:
     [result] = train_heads(JOBS[:1], cache, tmp_path)
-    (result.folder / "history.jsonl").write_text(content)
-    message = r"pooling-dist-seed1: cannot be read as a run \(.*\); --overwrite trains it again"
-    with pytest.raises(Exception, match=message):
-        train_heads(JOBS[:1], cache, tmp_path, skip_finished=True)
+    whole = files_in(tmp_path)
+    damages: list[tuple[str, str | None, str]] = [
+        ("history.jsonl", "", "max() "),
+        ("history.jsonl", "{", "JSONDecodeError"),
+        ("history.jsonl", '{"epoch": 1, "best": ["loss"], "dev": 3}\n', ""),
+        ("config.yaml", "{", "cannot be read as YAML"),
+        ("metrics.json", "{}", "KeyError('loss')"),
+        ("best-srcc.safetensors", None, "it lacks best-srcc.safetensors"),
+        ("predictions/dev.loss.jsonl", None, "it lacks predictions/dev.loss.jsonl"),
+    ]
+    for name, content, reason in damages:
+        if content is None:
+            (result.folder / name).unlink()
+        else:
+            (result.folder / name).write_text(content)
+        with pytest.raises(DataError) as caught:
+            train_heads(JOBS[:1], cache, tmp_path, skip_finished=True)
+        message = str(caught.value)
+        assert message.startswith(f"{result.folder}: cannot be read as a run ("), message
+        assert message.endswith("); --overwrite trains it again"), message
+        assert reason in message or name == "history.jsonl", message
+        train_heads(JOBS[:1], cache, tmp_path, skip_finished=True, overwrite=True)
+        assert files_in(tmp_path) == whole
+
+
+def test_two_processes_share_a_plan(
+    cache: Path, tmp_path: Path, trained: list[tuple[int, int]], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The other one holds the first run, and finishes the second while this one trains the third."""
+    order = [JOBS[0], JOBS[2], JOBS[1]]
+    train_heads(JOBS[1:2], cache, tmp_path / "elsewhere")
+
+    def finish_the_second(_which: HeadJob, line: dict[str, Any], _last: bool) -> None:
+        if line["epoch"] == 1:
+            shutil.copytree(tmp_path / "elsewhere" / JOBS[1].name, tmp_path / "runs" / JOBS[1].name)
+
+    trained.clear()
+    with locked_folder(unfinished_folder(tmp_path / "runs" / JOBS[0].name), "held"), caplog.at_level("INFO"):
+        results = train_heads(order, cache, tmp_path / "runs", skip_finished=True, on_epoch=finish_the_second)
+    assert [result.folder.name for result in results] == ["pooling-dist-seed3", "pooling-dist-seed2"]
+    assert {seed for seed, _ in trained} == {3}
+    [left, meanwhile] = [message for message in caplog.messages if "seed" in message]
+    assert left.startswith(f"{tmp_path}/runs/pooling-dist-seed1: is being trained by process {os.getpid()} on ")
+    assert left.endswith("; left to it")
+    assert meanwhile == "pooling-dist-seed2: finished meanwhile"
+    assert files_in(tmp_path / "runs" / JOBS[1].name) == files_in(tmp_path / "elsewhere" / JOBS[1].name)
 
 
 def test_what_a_kill_left_beside_a_finished_run_is_removed(cache: Path, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 
 from audiomos_cache.cache import CacheReader
 from audiomos_cache.errors import AudiomosError, DataError, OutputExistsError
-from audiomos_cache.runs import CONFIG
+from audiomos_cache.runs import CONFIG, read_run_config
 from audiomos_cache.training import job as job_module
 from audiomos_cache.training import unfinished as unfinished_module
 from audiomos_cache.training.batches import FeatureBatches
@@ -22,7 +22,7 @@ from audiomos_cache.training.clips import ClipSet
 from audiomos_cache.training.data import Lists
 from audiomos_cache.training.epoch import Trainer
 from audiomos_cache.training.job import HeadJob
-from audiomos_cache.training.train_head import train_heads
+from audiomos_cache.training.train_head import DivergedRunsError, train_heads
 from tests.training.conftest import job
 from tests.training.test_targeted import RATERS, write_ratings
 
@@ -409,24 +409,87 @@ def test_two_processes_do_not_train_the_same_run(cache: Path, tmp_path: Path) ->
     assert names_in(tmp_path) == [QUICK.name]
 
 
-def test_a_training_that_diverges_leaves_nothing_to_go_on_from(
+@pytest.fixture
+def diverges(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Any]:
+    """Lets the loss be NaN in the k-th batch from now."""
+
+    def diverge_in(batch: int) -> Any:
+        gather, calls = FeatureBatches.gather, [0]
+
+        def broken_gather(self: FeatureBatches, indices: list[int], **options: Any) -> Any:
+            features = gather(self, indices, **options)
+            calls[0] += 1
+            if calls[0] == batch:
+                features.frames[:] = float("nan")
+            return features
+
+        monkeypatch.setattr(FeatureBatches, "gather", broken_gather)
+
+    return diverge_in
+
+
+def test_what_was_trained_before_a_training_diverged_is_kept(
+    cache: Path, tmp_path: Path, diverges: Callable[[int], Any]
+) -> None:
+    diverges(4)  # the second epoch's first
+    with pytest.raises(DataError, match="a smaller training") as caught:
+        train_heads([JOB], cache, tmp_path)
+    assert str(caught.value).startswith(f"{JOB.name}: the loss is nan on the batch of ")
+    kept = state_of(tmp_path)
+    assert str(caught.value).endswith(f"; the epochs before are kept in {kept}, and --overwrite starts anew")
+    assert saved_epoch(tmp_path) == 1 and (kept / "weights-1.safetensors").is_file()
+    smaller = job("transformer-dist", 1)
+    with pytest.raises(OutputExistsError, match=r"interrupted training of another kind: .*training\.lr is 0\.001"):
+        train_heads([smaller], cache, tmp_path)
+    train_heads([smaller], cache, tmp_path, overwrite=True)
+    assert names_in(tmp_path) == [JOB.name]
+
+
+def test_nothing_is_kept_of_a_training_that_diverged_in_its_first_epoch(
+    cache: Path, tmp_path: Path, diverges: Callable[[int], Any]
+) -> None:
+    diverges(1)
+    with pytest.raises(DataError, match=r"help$"):
+        train_heads([JOB], cache, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_training_that_diverges_does_not_keep_the_others_from_being_trained(
+    cache: Path, tmp_path: Path, diverges: Callable[[int], Any]
+) -> None:
+    jobs = [job("pooling-dist", seed) for seed in (1, 2, 3)]
+    per_run = 3 * 3 + 3 * 4  # 2 batches to train and 1 to dev in each epoch; 2 + 1 + 1 predicted by each of three bests
+    diverges(per_run + 4)
+    with pytest.raises(DivergedRunsError, match=r"^pooling-dist-seed2: the loss is nan") as caught:
+        train_heads(jobs, cache, tmp_path)
+    assert [result.folder.name for result in caught.value.results] == ["pooling-dist-seed1", "pooling-dist-seed3"]
+    assert names_in(tmp_path) == [".pooling-dist-seed2.unfinished", "pooling-dist-seed1", "pooling-dist-seed3"]
+
+
+def test_a_training_goes_on_with_as_many_threads_as_it_began(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gather, calls = FeatureBatches.gather, [0]
+    """Their number decides the last digits of a sum."""
+    used: list[int] = []
+    train_epoch = Trainer.train_epoch
 
-    def broken_gather(self: FeatureBatches, indices: list[int], **options: Any) -> Any:
-        features = gather(self, indices, **options)
-        calls[0] += 1
-        if calls[0] == 4:  # the second epoch's first batch
-            features.frames[:] = float("nan")
-        return features
+    def note(self: Trainer, epoch: int) -> tuple[float, float]:
+        used.append(torch.get_num_threads())
+        return train_epoch(self, epoch)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(FeatureBatches, "gather", broken_gather)
-        with pytest.raises(DataError, match="a smaller training"):
-            train_heads([JOB], cache, tmp_path)
-    assert list(tmp_path.iterdir()) == []
-    train_heads([job("transformer-dist", 1)], cache, tmp_path)
+    monkeypatch.setattr(Trainer, "train_epoch", note)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        with pytest.raises(KeyboardInterrupt):
+            train_heads([JOB], cache, tmp_path, on_epoch=interrupt_after(2))
+        torch.set_num_threads(1)
+        [result] = train_heads([JOB], cache, tmp_path)
+        assert torch.get_num_threads() == 1, "it is given back"
+    finally:
+        torch.set_num_threads(before)
+    assert used == [3] * EPOCHS
+    assert read_run_config(result.folder)["threads"] == 3
 
 
 def test_an_error_that_can_be_mended_keeps_what_was_trained(
