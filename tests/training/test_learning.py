@@ -4,6 +4,7 @@ MI is the same in all frames of a clip. Besides, each frame is of one of three k
 played; the prompt names one kind, and that kind's value is the TA. So TA takes finding the frames that a token names.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +102,9 @@ TA_IS_FOUND = set(preset_names()) - {"pooling-dist", "transformer-onehot"}
 def test_every_preset_learns_what_is_planted(splits: list[FeatureBatches], preset: str) -> None:
     train_set, dev, test = splits
     config = load_head_config(preset, ("training.max_epochs=20", "training.batch_size=16", "dropout=0.1"))[1]
+    start = time.process_time()
     trained = train(config, 1, train_set, dev)
+    assert time.process_time() - start < 40, "20 s on two cores"
     trained.head.load_state_dict(trained.bests["loss"].weights)
     scores = evaluate(predictions_of(run_head(trained.head, test), test), test.clips.labels)
     assert scores.utt_mi.srcc >= 0.9
