@@ -14,6 +14,7 @@ import numpy as np
 
 from audiomos_cache.dataset import clip_id_of
 from audiomos_cache.errors import DataError
+from audiomos_cache.torch_files import refuse_old_format, require_checksums
 
 _FIELDS = {
     "mi": "overall_score",
@@ -78,16 +79,20 @@ def _load_pt(path: Path) -> object:
     for module in ("numpy._core.multiarray", "numpy.core.multiarray"):  # numpy 2, numpy 1
         allowed += [(_Array, f"{module}._reconstruct"), (_scalar, f"{module}.scalar")]
     try:
+        refuse_old_format(path)
         with zipfile.ZipFile(path) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
-        if size <= _MAX_PT_BYTES:
-            with torch.serialization.safe_globals(allowed):
-                return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
+            if size > _MAX_PT_BYTES:
+                raise DataError(
+                    f"{path}: its contents take {size} bytes; a predictions file has at most {_MAX_PT_BYTES}"
+                )
+            require_checksums(archive)
+        with torch.serialization.safe_globals(allowed):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (DataError, OSError):
         raise
     except Exception as error:  # a hostile or damaged file may raise anything
         raise DataError(
             f"{path}: damaged, or not predictions of the original system; "
             "expected numbers, texts and float arrays only; nothing in it was run"
         ) from error
-    raise DataError(f"{path}: its contents take {size} bytes; a predictions file has at most {_MAX_PT_BYTES}")

@@ -2,6 +2,7 @@ import json
 import os
 import pickle
 import stat
+import struct
 import zipfile
 from pathlib import Path
 
@@ -302,6 +303,17 @@ def test_a_truncated_pt_is_refused(tmp_path):
     path = tmp_path / "p.pt"
     path.write_bytes((GOLDEN / "dist_a_eval.pt").read_bytes()[:-500])
     with pytest.raises(DataError, match="damaged, or not predictions"):
+        read_predictions(path)
+
+
+def test_a_pt_with_a_flipped_bit_in_a_score_is_refused(tmp_path):
+    path = save_pt(tmp_path / "p.pt", a=original())
+    content = bytearray(path.read_bytes())
+    content[content.find(struct.pack(">d", original()["overall_score"])) + 2] ^= 1
+    path.write_bytes(content)
+    found = torch.load(path, weights_only=False)["a"]["overall_score"]
+    assert found != original()["overall_score"], "torch takes it"
+    with pytest.raises(DataError, match=r"p\.pt: p/data\.pkl in it does not have the checksum it was saved with"):
         read_predictions(path)
 
 

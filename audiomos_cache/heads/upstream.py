@@ -18,6 +18,7 @@ from audiomos_cache.heads.downstream import LstmDownstream
 from audiomos_cache.heads.model import Head
 from audiomos_cache.heads.outputs import CoralOutput, DistributionOutput, ScalarOutput
 from audiomos_cache.heads.quirks import float32_bin_centres, float32_positions
+from audiomos_cache.torch_files import refuse_old_format, require_checksums
 
 _ENCODERS = ("muq.", "roberta.")  # the starts of the frozen encoders' names
 _WRAPPERS = ("state_dict", "model_state_dict")  # where the published code looks for the tensors, in this order
@@ -59,17 +60,21 @@ _OUTPUTS = {ScalarOutput: "scalar", DistributionOutput: "distribution", CoralOut
 def read_upstream_checkpoint(path: Path) -> dict[str, Tensor]:
     """Read the tensors of a `.pth` file of the published code, by name, the encoders' among them.
 
-    They are mapped from the file, so what is never looked at is never read. Nothing that the file says is executed.
+    The file is read once for its checksums. The tensors are mapped from it, so that what is never looked at takes no
+    memory. Nothing that the file says is executed.
 
     Raises:
-        DataError: no such file, damaged, foreign, or a pickle that wants more than tensors.
+        DataError: no such file, damaged, foreign, of torch's old format, or a pickle that wants more than tensors.
     """
     try:
+        refuse_old_format(path)
         with zipfile.ZipFile(path) as archive:
-            contents = sum(entry.file_size for entry in archive.infolist())
-        if contents > path.stat().st_size:
-            raise pickle.UnpicklingError("compressed")  # torch compresses nothing
+            if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+                raise pickle.UnpicklingError("compressed")  # torch compresses nothing
+            require_checksums(archive)
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except DataError:
+        raise
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     except Exception as error:  # a hostile or damaged file may raise anything

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import zipfile
 
 import pytest
@@ -227,6 +228,29 @@ def test_a_truncated_file_is_refused(path, keep):
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * keep) if isinstance(keep, float) else keep])
     assert refused_file(path) == DAMAGED
+
+
+def test_a_flipped_bit_in_a_weight_is_refused(path):
+    state = checkpoint("transformer-scalar")
+    torch.save(state, path)
+    content = bytearray(path.read_bytes())
+    content[content.find(state["text_seq_proj.weight"].numpy().tobytes()) + 5] ^= 1
+    path.write_bytes(content)
+    assert torch.load(path, weights_only=True).keys() == state.keys(), "torch takes it"
+    message = refused_file(path)
+    assert re.fullmatch(
+        rf"{path.stem}/data/\d+ in it does not have the checksum it was saved with, so the file is damaged; copy or "
+        "download it again",
+        message,
+    )
+
+
+def test_torchs_old_format_is_named(path):
+    torch.save(checkpoint("transformer-scalar"), path, _use_new_zipfile_serialization=False)
+    assert refused_file(path) == (
+        "saved in torch's old format, expected a zip archive; load it with a current torch "
+        "(torch.load(..., weights_only=True)) and save it again"
+    )
 
 
 def test_a_foreign_file_is_refused(path):
