@@ -1,6 +1,6 @@
 """Where a head's config comes from: the presets of `configs/`, a user's own YAML files, and `--set` overrides."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -89,9 +89,33 @@ def load_head_config(head: str, overrides: tuple[str, ...] = ()) -> tuple[str, H
         raise ConfigError(f"--head {head}: is a plan of several runs, not a preset; give it to --plan")
     else:
         raise ConfigError(f"--head {head}: no such preset; known are {', '.join(preset_names())}, or give a .yaml file")
-    content = read_mapping(path, "keys such as temporal, pooling, output")
+    where = f"{path} with {' '.join(overrides)}" if overrides else str(path)
+    return path.stem, _validated(read_mapping(path, "keys such as temporal, pooling, output"), overrides, where)
+
+
+def head_config(head: str | Path | Mapping[str, Any] | HeadConfig) -> HeadConfig:
+    """Return the validated config of a head: of a preset's name, a YAML file's path, or what such a file holds.
+
+    Raises:
+        ConfigError: as `load_head_config`.
+    """
+    match head:
+        case HeadConfig():
+            return head
+        case str() | Path():
+            return load_head_config(str(head))[1]
+        case Mapping():
+            return _validated(dict(head), (), "the head's config")
+        case _:
+            raise ConfigError(
+                f"head: found {type(head).__name__}, expected a preset's name, a .yaml file, its keys, or a HeadConfig"
+            )
+
+
+def _validated(content: dict[str, Any], overrides: tuple[str, ...], where: str) -> HeadConfig:
+    """Turn what a YAML file holds, which is changed on the way, into a config; all problems in one message."""
     if "runs" in content:
-        raise ConfigError(f"{path}: has runs, so it is a plan; give it to --plan")
+        raise ConfigError(f"{where}: has runs, so it is a plan; give it to --plan")
     overridden = {apply_override(content, override) for override in overrides}
     problems = list(_drop_or_name_unread(content, overridden))
     try:
@@ -99,9 +123,8 @@ def load_head_config(head: str, overrides: tuple[str, ...] = ()) -> tuple[str, H
     except ValidationError as error:
         problems = [readable(each, settable_keys()) for each in error.errors()] + problems
     if problems:
-        where = f"{path} with {' '.join(overrides)}" if overrides else str(path)
         raise ConfigError(f"{where}: {'; '.join(problems)}")
-    return path.stem, config
+    return config
 
 
 def with_compat(config: HeadConfig, compat: Compat) -> HeadConfig:

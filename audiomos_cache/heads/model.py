@@ -1,6 +1,9 @@
 """The head: layers -> temporal -> pooling -> MI; fusion -> TA; a downstream and an output layer for each target."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -18,7 +21,7 @@ from audiomos_cache.heads.quirks import (
     UpstreamTransformerTemporal,
 )
 from audiomos_cache.heads.temporal import BiLstmTemporal, NoTemporal, TransformerTemporal
-from audiomos_cache.presets import load_head_config, with_compat
+from audiomos_cache.presets import head_config, with_compat
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,27 +111,27 @@ class Head(nn.Module):
 
 
 def build_head(
-    preset_or_config: str | HeadConfig,
+    preset_or_config: str | Path | Mapping[str, Any] | HeadConfig,
     audio_dim: int = 1024,
     text_dim: int = 768,
-    layers: int = 1,
-    *,
     compat: Compat | None = None,
+    *,
+    layers: int = 1,
 ) -> Head:
     """Build a head with freshly initialised weights (from torch's global generator).
 
     Args:
-        preset_or_config: a preset's name, the path of a YAML file, or a validated config.
+        preset_or_config: a preset's name, the path of a YAML file, what such a file holds, or a validated config.
         audio_dim: width of the frames. All published widths scale with it.
         text_dim: width of the tokens.
-        layers: how many layers the cache holds; only a head that mixes them depends on it.
         compat: used instead of the config's where given. "upstream" has the published code's quirks, and the same
             tensors, initialised alike.
+        layers: how many layers the cache holds; only a head that mixes them depends on it.
     Raises:
-        ConfigError: unknown preset, invalid config, attention heads that do not divide `audio_dim`, a single layer
-            to mix, or a head that the published code does not have with "upstream".
+        ConfigError: unknown preset, invalid config, attention heads that do not divide `audio_dim`, an odd `audio_dim`
+            for a transformer, a single layer to mix, or a head that the published code does not have with "upstream".
     """
-    config = preset_or_config if isinstance(preset_or_config, HeadConfig) else load_head_config(preset_or_config)[1]
+    config = head_config(preset_or_config)
     if compat is not None:
         config = with_compat(config, compat)
     temporal = _build_temporal(config, audio_dim)
@@ -160,6 +163,11 @@ def _build_temporal(config: HeadConfig, audio_dim: int) -> NoTemporal | Transfor
         case "transformer":
             if audio_dim % t.heads:
                 raise ConfigError(f"temporal.heads: {t.heads} does not divide {audio_dim}, the width of the frames")
+            if audio_dim % 2:
+                raise ConfigError(
+                    f"temporal.kind: 'transformer' adds positions of sines and cosines in pairs, and the frames are "
+                    f"{audio_dim} wide, an odd number; use bilstm or none"
+                )
             feedforward = scaled(t.feedforward, audio_dim)
             transformer = UpstreamTransformerTemporal if config.compat == "upstream" else TransformerTemporal
             return transformer(audio_dim, t.layers, t.heads, feedforward, config.dropout)

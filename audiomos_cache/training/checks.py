@@ -38,5 +38,5 @@ def check_heads(jobs: Sequence[HeadJob], reader: CacheReader) -> None:
     """Build every head once, without weights: what cannot be built is found before anything is trained."""
     with torch.device("meta"):
         for job in jobs:
-            build_head(job.config, reader.audio_dim, reader.text_dim, len(reader.layers))
+            build_head(job.config, reader.audio_dim, reader.text_dim, layers=len(reader.layers))
             layers_to_read(job.config.layers, reader.layers)

@@ -76,7 +76,7 @@ def train(
     """
     torch.manual_seed(seed)
     reader = train_batches.clips.first_reader
-    head = build_head(config, reader.audio_dim, reader.text_dim, len(reader.layers)).to(train_batches.device)
+    head = build_head(config, reader.audio_dim, reader.text_dim, layers=len(reader.layers)).to(train_batches.device)
     objective = objective_of(config)
     trainer = Trainer(config, seed, head, TargetedBatches(train_batches, objective))
     dev_set = TargetedBatches(dev_batches, objective)

@@ -77,7 +77,7 @@ class Run:
             DataError: the checkpoint is missing or does not fit.
         """
         path = checkpoint_path(self.folder, best)
-        head = build_head(self.config, self.audio_dim, self.text_dim, len(self.audio_layers))
+        head = build_head(self.config, self.audio_dim, self.text_dim, layers=len(self.audio_layers))
         try:
             head.load_state_dict(load_file(path))
         except (OSError, SafetensorError, RuntimeError) as error:

@@ -2,11 +2,13 @@ import itertools
 
 import pytest
 import torch
+import yaml
 
 from audiomos_cache.config import HeadConfig
 from audiomos_cache.errors import ConfigError
 from audiomos_cache.heads import build_head
-from audiomos_cache.presets import load_head_config, preset_names
+from audiomos_cache.heads.quirks import UnmaskedPooling
+from audiomos_cache.presets import load_head_config, preset_names, presets_folder
 
 AUDIO_DIM, TEXT_DIM = 32, 24
 FIELDS = ("mi", "ta", "mi_dist", "ta_dist", "mi_logits", "ta_logits")
@@ -235,13 +237,46 @@ def test_attention_heads_that_do_not_divide_the_frames_are_refused():
     assert str(caught.value) == "temporal.heads: 3 does not divide 32, the width of the frames"
 
 
-def test_a_preset_is_built_from_its_name_or_its_config():
-    torch.manual_seed(0)
-    by_name = build_head("pooling-dist", AUDIO_DIM, TEXT_DIM).state_dict()
-    torch.manual_seed(0)
-    by_config = build_head(load_head_config("pooling-dist")[1], AUDIO_DIM, TEXT_DIM).state_dict()
-    assert list(by_name) == list(by_config)
-    assert all(torch.equal(by_name[name], by_config[name]) for name in by_name)
+def test_a_transformer_over_frames_of_odd_width_is_refused():
+    config = HeadConfig.model_validate({"temporal": {"heads": 3}})
+    with pytest.raises(ConfigError) as caught:
+        build_head(config, 33, TEXT_DIM)
+    assert str(caught.value) == (
+        "temporal.kind: 'transformer' adds positions of sines and cosines in pairs, and the frames are 33 wide, an odd "
+        "number; use bilstm or none"
+    )
+
+
+def test_a_head_is_built_from_a_presets_name_a_file_its_keys_or_a_config():
+    path = presets_folder() / "pooling-dist.yaml"
+    keys = yaml.safe_load(path.read_text())
+    heads = ("pooling-dist", str(path), path, keys, load_head_config("pooling-dist")[1])
+    built = []
+    for head in heads:
+        torch.manual_seed(0)
+        built.append(build_head(head, AUDIO_DIM, TEXT_DIM).state_dict())
+    for other in built[1:]:
+        assert list(built[0]) == list(other)
+        assert all(torch.equal(built[0][name], other[name]) for name in other)
+    assert keys == yaml.safe_load(path.read_text()), "unchanged"
+
+
+def test_keys_are_validated_as_a_files():
+    with pytest.raises(ConfigError) as caught:
+        build_head({"temporal": {"kind": "none", "heads": 2}, "pool": "mean"})
+    assert str(caught.value) == (
+        "the head's config: pool: unknown key; temporal.heads: has no effect where temporal.kind is 'none'"
+    )
+    with pytest.raises(
+        ConfigError, match=r"^head: found int, expected a preset's name, a \.yaml file, its keys, or a H"
+    ):
+        build_head(3)
+
+
+def test_the_fourth_argument_is_compat():
+    assert isinstance(build_head("transformer-dist", AUDIO_DIM, TEXT_DIM, "upstream").pooling, UnmaskedPooling)
+    with pytest.raises(ConfigError, match="compat: 3 is not one of none, upstream"):
+        build_head("transformer-dist", AUDIO_DIM, TEXT_DIM, 3)
 
 
 def test_an_unknown_preset_is_refused():

@@ -187,7 +187,7 @@ def test_mixed_clips_are_compared_with_both_targets(
     config = job("pooling-dist", 1, *(["layers=weighted"] if len(layers) > 1 else [])).config
     targeted = TargetedBatches(batches_of(cache, "train"), objective_of(config))
     torch.manual_seed(0)
-    head = build_head(config, 64, 2, len(layers)).eval()
+    head = build_head(config, 64, 2, layers=len(layers)).eval()
     indices = [5, 0, 17, 3]
     order, lam = draw_mixup(4, 0.4, torch.Generator().manual_seed(11))
     assert 0.001 < lam < 0.999 and order.tolist() != [0, 1, 2, 3], "draws that show something"
