@@ -7,9 +7,11 @@ the same presets serve every encoder.
 from collections.abc import Iterator
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 PUBLISHED_AUDIO_DIM = 1024
+NARROWEST_SIGMA = 1e-3  # in score units: narrower ones all give the nearest of the bins
 RATER_BINS = 5  # a listener rates in whole numbers from 1 to 5
 
 Compat = Literal["none", "upstream"]
@@ -25,9 +27,16 @@ UPSTREAM_HEADS = (
 
 
 class Group(BaseModel):
-    """Keys that belong together; unknown ones are refused."""
+    """Keys that belong together; unknown ones are refused, and so are truth values in the place of numbers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_truth_values(cls, found: object, info: ValidationInfo) -> object:
+        if isinstance(found, bool) and cls.model_fields[info.field_name or ""].annotation in (int, float):
+            raise PydanticCustomError("number_type", "input should be a number")
+        return found
 
 
 class TemporalConfig(Group):
@@ -57,7 +66,7 @@ class OutputConfig(Group):
     kind: Literal["scalar", "distribution", "coral"] = "distribution"
     bins: int = Field(20, ge=2)
     targets: Literal["gaussian", "one_hot", "raters"] = "gaussian"
-    sigma: float = Field(0.25, gt=0)
+    sigma: float = Field(0.25, ge=NARROWEST_SIGMA)
     loss: Literal["l1", "mse"] = "l1"
 
 

@@ -7,6 +7,8 @@ compute in float64.
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from audiomos_cache.config import NARROWEST_SIGMA
+
 LOWEST, HIGHEST = 1.0, 5.0
 
 
@@ -21,11 +23,15 @@ def gaussian_distribution(scores: ArrayLike, bins: int, sigma: float) -> NDArray
     Args:
         scores: (N,), clamped to 1..5 first.
         bins: number of bins.
-        sigma: width in score units.
+        sigma: width in score units, `NARROWEST_SIGMA` or more.
     Returns:
         (N, bins), rows sum to 1.
+    Raises:
+        ValueError: a narrower sigma.
     Source: Ritter-Gutierrez et al. 2025 (sigma 0.25, 20 bins).
     """
+    if not sigma >= NARROWEST_SIGMA:
+        raise ValueError(f"sigma is {sigma}, expected {NARROWEST_SIGMA} or more")
     clamped = np.clip(np.asarray(scores, np.float64), LOWEST, HIGHEST)
     distance = (bin_centres(bins) - clamped[:, None]) / sigma
     # Relative to the nearest bin, so that a narrow sigma cannot underflow to a row of zeros.

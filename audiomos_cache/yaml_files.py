@@ -1,13 +1,61 @@
 """YAML files that a user writes: read as groups of keys, with `key=value` overrides, and their problems in words."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic_core import ErrorDetails
+from yaml.constructor import ConstructorError
 
 from audiomos_cache.errors import ConfigError
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses keys that are there twice, and takes no text for a truth value, a date, or a number of base 8 or 60."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise ConstructorError(None, None, f"the key {key.value} is there twice", key.start_mark)
+            seen.add(key.value)
+        return node
+
+    def construct_number(self, node: yaml.ScalarNode) -> float:
+        if ":" in node.value or re.match(r"[-+]?0[0-7_]+$", node.value):
+            problem = f"{node.value} is a number of base {60 if ':' in node.value else 8} in YAML; write it in base 10"
+            raise ConstructorError(None, None, problem, node.start_mark)
+        return self.construct_yaml_int(node) if node.tag == _INT else self.construct_yaml_float(node)
+
+    def construct_truth_value(self, node: yaml.ScalarNode) -> bool | str:
+        return node.value.lower() == "true" if node.value.lower() in ("true", "false") else self.construct_text(node)
+
+    def construct_text(self, node: yaml.ScalarNode) -> str:
+        return str(node.value)
+
+
+_INT, _FLOAT, _BOOL, _TIMESTAMP = (f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "bool", "timestamp"))
+_Loader.add_constructor(_INT, _Loader.construct_number)
+_Loader.add_constructor(_FLOAT, _Loader.construct_number)
+_Loader.add_constructor(_BOOL, _Loader.construct_truth_value)
+_Loader.add_constructor(_TIMESTAMP, _Loader.construct_text)
+
+
+def _load(text: str) -> Any:
+    """Parse YAML.
+
+    Raises:
+        YAMLError: it is none, or holds what no config does.
+    """
+    try:
+        return yaml.load(text, _Loader)
+    except RecursionError as error:
+        raise yaml.YAMLError("nested too deeply") from error
+    except ValueError as error:
+        raise yaml.YAMLError(str(error)) from error
 
 
 def read_mapping(path: Path, expected: str) -> dict[str, Any]:
@@ -17,7 +65,7 @@ def read_mapping(path: Path, expected: str) -> dict[str, Any]:
         ConfigError: the file cannot be read, or holds something else than keys.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = _load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
@@ -40,11 +88,16 @@ def apply_override(content: dict[str, Any], override: str) -> str:
         if not isinstance(content, dict):
             raise ConfigError(f"--set {override}: {parent} is a value, not a group of keys")
     try:
-        parsed = yaml.safe_load(value)
+        parsed = _load(value)
     except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override}: the value is not valid YAML") from error
+        problem = getattr(error, "problem", error)
+        raise ConfigError(f"--set {_short(override)}: the value is not valid YAML: {problem}") from error
     content[last] = parsed
     return key
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def readable(error: ErrorDetails, known_keys: Iterable[str]) -> str:

@@ -179,7 +179,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path):
          "fractional part"),
         ("dropout: 1", "dropout: 1: input should be less than 1"),
         ("output: {bins: 1}", "output.bins: 1: input should be greater than or equal to 2"),
-        ("output: {sigma: 0}", "output.sigma: 0: input should be greater than 0"),
+        ("output: {sigma: 0}", "output.sigma: 0: input should be greater than or equal to 0.001"),
         ("output: {sigma: .inf}", "output.sigma: inf: input should be a finite number"),
         ("training: {lr: .nan}", "training.lr: nan: input should be a finite number"),
         ("training: {lr: fast}", "training.lr: 'fast': input should be a valid number, unable to parse string as a "
@@ -207,8 +207,8 @@ def test_a_file_that_is_no_text_is_refused(tmp_path):
         ("temporal: {kind: none, layers: 7}", "temporal.layers: has no effect where temporal.kind is 'none'"),
         ("temporal: {kind: lstm, layers: 7}", "temporal.kind: 'lstm' is not one of transformer, bilstm, none"),
         *((f"layers: {wrong}", f"layers: {shown} is not one of only, weighted, or a layer's number")
-          for wrong, shown in (("foo", "'foo'"), ("9.5", "9.5"), ("yes", "True"), ("", "None"), ("[6, 9]", "[6, 9]"),
-                               ("'9'", "'9'"))),
+          for wrong, shown in (("foo", "'foo'"), ("9.5", "9.5"), ("yes", "'yes'"), ("true", "True"), ("", "None"),
+                               ("[6, 9]", "[6, 9]"), ("'9'", "'9'"))),
         ("compat: original", "compat: 'original' is not one of none, upstream"),
         ("layers: -1", "layers: -1: layers are not counted from the end; give a number that the cache holds"),
     ],
@@ -342,6 +342,40 @@ def test_what_the_published_code_does_not_have_is_refused_later_too():
     assert str(caught.value) == absent("pooling", "'mean'", "attentive")
 
 
+@pytest.mark.parametrize(
+    ("override", "problem"),
+    [
+        ("training.max_epochs=true", "True: input should be a number"),
+        ("dropout=false", "False: input should be a number"),
+        ("training.lr=yes", "'yes': input should be a valid number, unable to parse string as a number"),
+        ("training.lr=2024-13-45", "'2024-13-45': input should be a valid number, unable to parse string as a number"),
+        ("pooling=on", "'on' is not one of attentive, mean, mean_std"),
+        ("pooling=true", "True is not one of attentive, mean, mean_std"),
+        ("output.sigma=1e-160", "'1e-160': input should be greater than or equal to 0.001"),
+    ],
+)
+def test_what_is_no_number_is_not_taken_for_one(override, problem):
+    path, key = presets_folder() / "transformer-dist.yaml", override.partition("=")[0]
+    assert message_of("transformer-dist", override) == f"{path} with {override}: {key}: {problem}"
+
+
+def test_a_key_that_is_there_twice_is_refused(yaml_file):
+    path = yaml_file("training: {lr: 1}\ndropout: 0.1\ntraining: {max_epochs: 3}\n")
+    assert message_of(path).startswith(
+        f"{path}: cannot be read as YAML: the key training is there twice in "
+    ) and "line 3, column 1" in message_of(path)
+
+
+def test_merged_keys_may_be_overridden(yaml_file):
+    path = yaml_file("training: {lr: 1}\nranking: {<<: {kind: pairwise, margin: 0.1}, margin: 0.2}\n")
+    assert load_head_config(path)[1].ranking.margin == 0.2
+
+
+def test_a_file_that_is_nested_too_deeply_is_refused(yaml_file):
+    path = yaml_file("[" * 5000)
+    assert message_of(path) == f"{path}: cannot be read as YAML: nested too deeply"
+
+
 def test_all_problems_are_reported_at_once(yaml_file):
     path = yaml_file("pooling: max\nextra: 1\ntemporal: {heads: 0}\ntraining: {lr: -1}")
     message = message_of(path)
@@ -361,6 +395,8 @@ def test_all_problems_are_reported_at_once(yaml_file):
         ("training.lr=1e-4", "training", "lr", 1e-4),
         ("training.lr=1E-4", "training", "lr", 1e-4),
         ("training.lr=0.001", "training", "lr", 1e-3),
+        ("training.lr=5.e-4", "training", "lr", 5e-4),
+        ("training.max_epochs=1_000", "training", "max_epochs", 1000),
         ("output.targets=one_hot", "output", "targets", "one_hot"),
         ("fusion.kind=none", "fusion", "kind", "none"),
     ],
@@ -403,7 +439,26 @@ def test_an_override_changes_no_later_load():
     [
         ("pooling", "--set pooling: expected key=value, such as temporal.layers=2"),
         ("=3", "--set =3: expected key=value, such as temporal.layers=2"),
-        ("pooling=[", "--set pooling=[: the value is not valid YAML"),
+        (
+            "pooling=[",
+            "--set pooling=[: the value is not valid YAML: expected the node content, but found '<stream end>'",
+        ),
+        (
+            "training={lr: 1, lr: 2}",
+            "--set training={lr: 1, lr: 2}: the value is not valid YAML: the key lr is there twice",
+        ),
+        (
+            "dropout=" + "[" * 5000,
+            f"--set dropout={'[' * 69}...: the value is not valid YAML: nested too deeply",
+        ),
+        *(
+            (
+                f"training.batch_size={value}",
+                f"--set training.batch_size={value}: the value is not valid YAML: {value} is a number of base {base} "
+                "in YAML; write it in base 10",
+            )
+            for value, base in (("010", 8), ("-010", 8), ("1:30", 60), ("1:30.5", 60))
+        ),
         ("pooling.kind=mean", "--set pooling.kind=mean: pooling is a value, not a group of keys"),
     ],
 )

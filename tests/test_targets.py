@@ -42,6 +42,12 @@ def test_a_narrow_gaussian_falls_into_the_nearest_bin():
     assert gaussian_distribution([3.3], 5, 1e-3).tolist() == [[0, 0, 1, 0, 0]]
 
 
+@pytest.mark.parametrize("sigma", [1e-160, 9.9e-4, 0.0, -1.0, np.nan])
+def test_a_sigma_that_is_too_narrow_is_refused(sigma):
+    with pytest.raises(ValueError, match=rf"^sigma is {sigma}, expected 0\.001 or more$"):
+        gaussian_distribution([3.3], 20, sigma)
+
+
 def test_scores_outside_the_scale_are_clamped():
     assert np.array_equal(gaussian_distribution([0.2, 7.0], 20, 0.25), gaussian_distribution([1.0, 5.0], 20, 0.25))
     assert np.array_equal(one_hot_distribution([0.2, 7.0], 20), one_hot_distribution([1.0, 5.0], 20))

@@ -1,27 +1,40 @@
 """Plans: several heads to train, listed in a YAML file. `configs/ensemble8.yaml` is one, and says how they look."""
 
+import re
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
+from audiomos_cache.config import Group
 from audiomos_cache.errors import ConfigError
 from audiomos_cache.presets import load_head_config, plan_names, preset_names, presets_folder
 from audiomos_cache.training.job import HeadJob
 from audiomos_cache.yaml_files import read_mapping, readable
 
 HIGHEST_SEED = 2**63 - 1
+LONGEST_NAME = 200  # file systems take 255, and folders beside a run have its name and some more
+_FOLDER = re.compile(r"\w[\w .+-]*")
 
 
-class _PlannedRun(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class _PlannedRun(Group):
     head: str
     seed: int = Field(ge=0, le=HIGHEST_SEED)
     overrides: tuple[str, ...] = Field((), alias="set")
-    name: str | None = Field(None, pattern=r"^[^./][^/]*$")  # of a folder that is not hidden
+    name: str | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _refuse_what_names_no_folder(cls, found: str | None) -> str | None:
+        if found is not None and (not _FOLDER.fullmatch(found) or len(found.encode()) > LONGEST_NAME):
+            raise PydanticCustomError(
+                "folder_name", f"expected letters, digits, spaces and . _ + -, {LONGEST_NAME} bytes at most, and a "
+                "letter, a digit or _ first"
+            )  # fmt: skip
+        return found
 
 
-class _Plan(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+class _Plan(Group):
     runs: tuple[_PlannedRun, ...]
 
 

@@ -267,9 +267,7 @@ def test_keys_are_validated_as_a_files():
     assert str(caught.value) == (
         "the head's config: pool: unknown key; temporal.heads: has no effect where temporal.kind is 'none'"
     )
-    with pytest.raises(
-        ConfigError, match=r"^head: found int, expected a preset's name, a \.yaml file, its keys, or a H"
-    ):
+    with pytest.raises(ConfigError, match=r"^head: found int, expected a preset's name, a \.yaml file, its ke"):
         build_head(3)
 
 

@@ -117,8 +117,14 @@ def test_names_files_and_overrides_of_a_plan(plan_file: Callable[[str], Path]) -
         ("runs: [{head: pooling-dist, seed: 1, sets: []}]", "runs.0.sets: unknown key"),
         ("{runs: [{head: pooling-dist, seed: 1}], seeds: 3}", "seeds: unknown key"),
         *((f"runs: [{{head: pooling-dist, seed: 1, name: {name}}}]",
-           f"runs.0.name: {name!r}: string should match pattern '^[^./][^/]*$'")
-          for name in ("a/b", ".hidden", "../up")),
+           f"runs.0.name: {name!r}: expected letters, digits, spaces and . _ + -, 200 bytes at most, and a letter, a "
+           "digit or _ first")
+          for name in ("a/b", ".hidden", "../up", "-rf", "a\\b", "n" * 201, "\u00fc" * 101)),
+        ('runs: [{head: pooling-dist, seed: 1, name: "a\\nb"}]',
+         "runs.0.name: 'a\\nb': expected letters, digits, spaces and . _ + -, 200 bytes at most, and a letter, a "
+         "digit or _ first"),
+        ("runs: [{head: pooling-dist, seed: true}]", "runs.0.seed: True: input should be a number"),
+        ("runs: [{head: pooling-dist, seed: 1, name: 3}]", "runs.0.name: 3: input should be a valid string"),
         ("runs: [{head: nope, seed: 1}]",
          f"runs.0: --head nope: no such preset; known are {', '.join(preset_names())}, or give a .yaml file"),
         ("runs: [{head: pooling-dist, seed: 1}, {head: ensemble8, seed: 1}]",
@@ -130,6 +136,12 @@ def test_a_problem_of_a_plan_is_named_by_its_place(
 ) -> None:
     path = plan_file(content)
     assert message_of(path) == f"{path}: {problem}"
+
+
+@pytest.mark.parametrize("name", ["yes", "on", "2024-01-01", "\u00fc \u00fc", "a.b_c+d-e", "n" * 200])
+def test_a_name_may_be(plan_file: Callable[[str], Path], name: str) -> None:
+    [planned] = load_plan(str(plan_file(f"runs: [{{head: pooling-dist, seed: 1, name: {name}}}]")))
+    assert planned.name == name
 
 
 def test_all_heads_that_are_not_valid_are_reported_at_once(plan_file: Callable[[str], Path]) -> None:
