@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from audiomos_cache.config import TrainingConfig
+from audiomos_cache.errors import ConfigError
 
 
 def build_optimizer(head: nn.Module, lr: float, weight_decay: float, decay: str) -> torch.optim.AdamW:
@@ -47,9 +48,19 @@ class LearningRate:
 
     @classmethod
     def of(cls, config: TrainingConfig, peak: float, steps_per_epoch: int) -> "LearningRate":
-        """Return the learning rate of a training."""
-        steps = (round(epochs * steps_per_epoch) for epochs in (config.warmup_epochs, config.max_epochs))
-        return cls(peak, config.schedule, *steps)
+        """Return the learning rate of a training; its warm-up takes whole steps, the last begun one too.
+
+        Raises:
+            ConfigError: a warm-up of less than a step.
+        """
+        # Products of decimal fractions miss whole numbers by an ulp: 0.1 epochs of 30 steps are 3, not 4.
+        warmup = round(config.warmup_epochs * steps_per_epoch, 9)
+        if 0 < warmup < 1:
+            raise ConfigError(
+                f"training.warmup_epochs: {config.warmup_epochs} is less than one step of the {steps_per_epoch} in an "
+                f"epoch, so it has no effect; give {2 / steps_per_epoch:.2g} or more, or 0 for none"
+            )
+        return cls(peak, config.schedule, math.ceil(warmup), config.max_epochs * steps_per_epoch)
 
     def at(self, step: int) -> float:
         """Return the rate of a step; the first is 0."""

@@ -73,7 +73,8 @@ def test_any_parts_train_for_a_step_and_predict(cache: Path, temporal: str, fusi
         {"ranking": {"kind": "pairwise", "weight_ta": 0.1}},
         {"ranking": {"kind": "adaptive_margin", "weight_ta": 0.1}},
         {"training": {"feature_mixup": 0.4}},
-        {"training": {"clip_norm": 1.0, "decay": "matrices", "schedule": "cosine", "warmup_epochs": 0.5}},
+        {"training": {"clip_norm": 1.0, "decay": "matrices"}},
+        {"training": {"schedule": "cosine", "warmup_epochs": 1.0, "max_epochs": 2, "batch_size": 4}},
     ],
     ids=str,
 )

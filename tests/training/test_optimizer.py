@@ -10,6 +10,7 @@ from torch import Tensor
 
 from audiomos_cache.cli import main
 from audiomos_cache.config import TrainingConfig
+from audiomos_cache.errors import ConfigError
 from audiomos_cache.heads import build_head
 from audiomos_cache.training.loop import train
 from audiomos_cache.training.optimizer import LearningRate, build_optimizer
@@ -47,6 +48,22 @@ def test_the_published_rate_is_constant() -> None:
 def test_a_warm_up_grows_in_equal_steps_to_the_rate() -> None:
     assert rates(12, warmup_epochs=2) == [1, 2, 3, 4, 5, 6, 7, 8, 8, 8, 8, 8]
     assert rates(8, warmup_epochs=0.5) == [4, 8, 8, 8, 8, 8, 8, 8]
+
+
+def test_a_warm_up_takes_whole_steps() -> None:
+    assert rates(8, warmup_epochs=0.6) == pytest.approx([8 / 3, 16 / 3, 8, 8, 8, 8, 8, 8]), "2.4 steps are 3"
+    lr = LearningRate.of(TrainingConfig(warmup_epochs=0.1), peak=1.0, steps_per_epoch=30)
+    assert lr.warmup_steps == 3, "though 0.1 * 30 is a bit more"
+
+
+@pytest.mark.parametrize(("epochs", "steps", "enough"), [(0.008, 60, "0.033"), (0.5, 1, "2")])
+def test_a_warm_up_of_less_than_a_step_is_refused(epochs: float, steps: int, enough: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        LearningRate.of(TrainingConfig(warmup_epochs=epochs), peak=1.0, steps_per_epoch=steps)
+    assert str(caught.value) == (
+        f"training.warmup_epochs: {epochs} is less than one step of the {steps} in an epoch, so it has no effect; give "
+        f"{enough} or more, or 0 for none"
+    )
 
 
 def test_a_cosine_sinks_to_zero_after_the_last_step() -> None:

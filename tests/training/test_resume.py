@@ -29,7 +29,7 @@ from tests.training.test_targeted import RATERS, write_ratings
 EPOCHS = 5
 # All chance there is: dropout, the clips' order, what is mixed; and a rate that differs from step to step.
 SETTINGS = (
-    *(f"training.max_epochs={EPOCHS}", "training.lr=1e-3", "training.schedule=cosine", "training.warmup_epochs=0.5"),
+    *(f"training.max_epochs={EPOCHS}", "training.lr=1e-3", "training.schedule=cosine", "training.warmup_epochs=1"),
     *("training.feature_mixup=0.4", "training.clip_norm=1", "training.decay=matrices"),
 )
 JOB = job("transformer-dist", 1, *SETTINGS)
