@@ -40,6 +40,10 @@ class BusyError(OutputExistsError):
     """Another process is writing there."""
 
 
+class OutputError(AudiomosError):
+    """What was made cannot be written: a full disk, a right that is missing, a name that is too long."""
+
+
 def first_five(items: list[str]) -> str:
     """Join the first five items of a list for a message, and say how many there are in all."""
     shown = ", ".join(items[:5])

@@ -8,7 +8,7 @@ import yaml
 
 from audiomos_cache.cache import Fingerprint
 from audiomos_cache.dataset import Labels, read_labels
-from audiomos_cache.errors import CacheError, ConfigError, DataError, OutputExistsError
+from audiomos_cache.errors import CacheError, ConfigError, DataError, OutputError, OutputExistsError
 from audiomos_cache.fusion import METHODS, MeanFusion, RidgeFusion, RidgeWeights, align, fuse
 from audiomos_cache.predictions import Predictions, read_predictions, write_predictions
 from audiomos_cache.targets import gaussian_distribution
@@ -414,7 +414,7 @@ def test_a_failure_while_replacing_puts_the_old_folder_back(tmp_path, monkeypatc
         return rename(path, target)
 
     monkeypatch.setattr(Path, "rename", refuse_new)
-    with pytest.raises(OSError, match="Input/output error"):
+    with pytest.raises(OutputError, match=r"/out: cannot be written: Input/output error; mend that, or give another -"):
         fuse(EVAL[:1], out, method="mean", overwrite=True)
     assert len(json.loads((out / "fusion.json").read_text())["members"]) == 3
     assert list(tmp_path.iterdir()) == [out]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from audiomos_cache.errors import DataError, OutputExistsError
+from audiomos_cache.errors import DataError, OutputError, OutputExistsError
 from audiomos_cache.predictions import (
     Predictions,
     join_ids,
@@ -174,7 +174,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path, monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OutputError, match=rf"^{path}: cannot be written: No space left on device; make room there, "):
         write_predictions(path, two_clips())
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]

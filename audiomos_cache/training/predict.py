@@ -45,7 +45,6 @@ def predict_split(
     upstream = run.config.compat == "upstream"
     batches = FeatureBatches(clips, layers, FramesOnDisk(torch.device(device)), upstream=upstream)
     outputs = run_head(run.load_head(best).to(batches.device), batches)
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_predictions(path, predictions_of(outputs, batches))
     return path
 
