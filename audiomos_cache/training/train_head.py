@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from audiomos_cache.errors import BusyError
+from audiomos_cache.files import require_writable
 from audiomos_cache.heads.layers import layers_to_read
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.checks import check_heads, check_names, check_ratings
@@ -96,7 +97,7 @@ def train_heads(
         DivergedRunsError: a loss is not finite, in one run or several; all others are finished by then.
         DataError: missing labels or ratings, or clips in both lists. ConfigError: a head that cannot be built for this
         cache, ratings that are missing or read by no head, or no TensorBoard. CacheError: no such cache or split, or
-        damaged features.
+        damaged features. OutputError: nothing can be written in `out`.
     """
     check_names(jobs)
     refuse_existing([out / job.name for job in jobs], overwrite=overwrite or skip_finished)
@@ -109,6 +110,7 @@ def train_heads(
     results = _finished(jobs, clips, options)
     diverged: dict[str, DivergedError] = {}
     if left := [job for job in jobs if job.name not in results]:
+        require_writable(out)  # before the features are read
         data = _open_data(left, clips, device, preload)
         for job in left:
             try:

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from audiomos_cache.errors import AudiomosError, DataError, OutputExistsError, first_five
+from audiomos_cache.errors import AudiomosError, DataError, OutputError, OutputExistsError, first_five
 from audiomos_cache.files import bring_back, locked_folder, put_in_place
 from audiomos_cache.runs import TENSORBOARD
 from audiomos_cache.training.job import job_differences
@@ -133,6 +133,8 @@ def unfinished(run: Path, job: Mapping[str, Any]) -> Iterator[Unfinished]:
         training = Unfinished(run, job)
         try:
             yield training
+        except OutputError:
+            raise  # a state could not be written either
         except (KeyboardInterrupt, AudiomosError):
             training.flush()
             raise

@@ -12,7 +12,7 @@ from rich.cells import cell_len
 
 from audiomos_cache.cache import CacheReader
 from audiomos_cache.cli import main
-from audiomos_cache.errors import ConfigError, DataError, OutputExistsError
+from audiomos_cache.errors import ConfigError, DataError, OutputError, OutputExistsError
 from audiomos_cache.files import locked_folder
 from audiomos_cache.fusion import MeanFusion
 from audiomos_cache.metrics import evaluate
@@ -372,3 +372,13 @@ def test_a_plan_with_a_name_twice_is_refused(cache: Path, tmp_path: Path, plan_f
     result = invoke("--cache", cache, "--plan", path, "--out", tmp_path / "runs")
     assert result.exit_code == 1
     assert result.stderr.splitlines()[-1].startswith("Error: runs that would have the same name: pooling-dist-seed1; ")
+
+
+def test_an_out_that_cannot_be_written_is_found_before_the_features_are_read(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("kept")
+    monkeypatch.setattr(CacheReader, "read_frames", None)
+    with pytest.raises(OutputError, match=rf"^{tmp_path}/file/runs: cannot be written: "):
+        train_heads(JOBS[:1], cache, tmp_path / "file" / "runs", preload="ram")
+    assert (tmp_path / "file").read_text() == "kept"
