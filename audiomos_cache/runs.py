@@ -27,6 +27,11 @@ def checkpoint_path(run: Path, best: str) -> Path:
     return run / f"best-{best}.safetensors"
 
 
+def bests_in(run: Path) -> list[str]:
+    """Return which of the three bests a run has; an imported one may lack some."""
+    return [best for best in BESTS if checkpoint_path(run, best).exists()]
+
+
 def predictions_path(run: Path, split: str, best: str) -> Path:
     """Return where a run's predictions of a split by one of its checkpoints lie."""
     return run / "predictions" / f"{split}.{best}.jsonl"

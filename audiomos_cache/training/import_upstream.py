@@ -1,19 +1,25 @@
 """Making a run from a checkpoint of the published code."""
 
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from audiomos_cache.cache import CacheReader, open_cache
 from audiomos_cache.config import HeadConfig
 from audiomos_cache.errors import ConfigError
-from audiomos_cache.files import whole_folder
+from audiomos_cache.files import locked_folder, whole_folder
 from audiomos_cache.heads import build_head
 from audiomos_cache.heads.layers import layers_to_read
 from audiomos_cache.heads.upstream import load_upstream_state, read_upstream_checkpoint
 from audiomos_cache.presets import with_compat
+from audiomos_cache.runs import CONFIG, bests_in, predictions_path, read_run_config
 from audiomos_cache.training.run import RunWriter, refuse_existing, versions
 
 AUDIO_DIM, TEXT_DIM = 1024, 768  # of MuQ and RoBERTa
+# What two checkpoints of one head have in common, besides its name.
+_DECIDING = ("head", "audio_dim", "text_dim", "audio_layers", "layers_read", "fingerprint")
 
 
 def import_upstream(
@@ -21,18 +27,20 @@ def import_upstream(
 ) -> None:
     """Write a run with the weights of the published code's `.pth` file, to be predicted with as that code does.
 
+    The original's other checkpoints of the same head are added to the run one by one.
+
     Args:
         checkpoint: the file.
         head: name of the preset. The file cannot tell transformer-dist, transformer-onehot and decoupled-dist apart.
         config: of the head.
-        out: the run folder to make.
+        out: the run folder to make, or an imported run of the same head to add to.
         best: which of a run's checkpoints it becomes.
         cache: of the features that it belongs to, if that is to be remembered and checked.
-        overwrite: replace a run.
+        overwrite: replace that checkpoint and its predictions in a run of the same head, or else the whole run.
     Raises:
-        DataError: not a checkpoint of this head. OutputExistsError: `out` exists. CacheError: no such cache.
+        DataError: not a checkpoint of this head. OutputExistsError: `out` has this checkpoint already, or is something
+            else than an imported run of this head. CacheError: no such cache.
     """
-    refuse_existing([out], overwrite=overwrite)
     config = with_compat(config, "upstream")
     reader = next(iter(open_cache(cache).values())) if cache else None
     if reader and (reader.audio_dim, reader.text_dim) != (AUDIO_DIM, TEXT_DIM):
@@ -40,21 +48,59 @@ def import_upstream(
             f"{cache}: frames of {reader.audio_dim} and tokens of {reader.text_dim} dimensions; the published heads "
             f"take {AUDIO_DIM} and {TEXT_DIM}, of MuQ and RoBERTa"
         )
-    model = build_head(config, AUDIO_DIM, TEXT_DIM)
-    load_upstream_state(model, read_upstream_checkpoint(checkpoint), str(checkpoint))
-    with whole_folder(out, replace=overwrite) as folder:
-        writer = RunWriter(folder)
-        writer.write_config(_config(out.name, head, checkpoint, config, reader))
-        writer.write_checkpoint(best, model.state_dict())
+    content = _config(out.name, head, checkpoint, best, config, reader)
+    with _writing_alone(out):
+        begun = _same_head(out, content)
+        if begun is None or best in bests_in(out):
+            refuse_existing([out], overwrite=overwrite)
+        model = build_head(config, AUDIO_DIM, TEXT_DIM)
+        load_upstream_state(model, read_upstream_checkpoint(checkpoint), str(checkpoint))
+        with whole_folder(out, replace=begun is not None or overwrite) as folder:
+            if begun is not None:
+                shutil.copytree(out, folder, dirs_exist_ok=True, ignore=_predictions_by(best))
+                content["imported"]["from"] = begun["imported"]["from"] | content["imported"]["from"]
+            writer = RunWriter(folder)
+            writer.write_config(content)
+            writer.write_checkpoint(best, model.state_dict())
 
 
-def _config(name: str, head: str, checkpoint: Path, config: HeadConfig, reader: CacheReader | None) -> dict[str, Any]:
+@contextmanager
+def _writing_alone(out: Path) -> Iterator[None]:
+    """Let one process at a time add to a run: another's checkpoint would be lost."""
+    folder = out.resolve().with_name(f".{out.name}.importing")
+    with locked_folder(folder, f"{out}: is being written"):
+        try:
+            yield
+        finally:
+            shutil.rmtree(folder)
+
+
+def _same_head(out: Path, content: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the config of an imported run of the same head and features, if that is what there is."""
+    if not (out / CONFIG).is_file():
+        return None
+    begun = read_run_config(out)
+    imported = begun.get("imported")
+    if not isinstance(imported, dict) or not isinstance(imported.get("from"), dict):
+        return None
+    same = all(begun.get(key) == content[key] for key in _DECIDING) and imported["as"] == content["imported"]["as"]
+    return begun if same else None
+
+
+def _predictions_by(best: str) -> Callable[[str, list[str]], set[str]]:
+    """Leave out what another checkpoint in that place predicted."""
+    return shutil.ignore_patterns(predictions_path(Path(), "*", best).name)
+
+
+def _config(
+    name: str, head: str, checkpoint: Path, best: str, config: HeadConfig, reader: CacheReader | None
+) -> dict[str, Any]:
     """Put together what an imported run knows of itself. What it was trained on, the file does not tell."""
     return {
         "name": name,
         "seed": None,
         "head": config.model_dump(),
-        "imported": {"from": str(checkpoint), "as": head},
+        "imported": {"as": head, "from": {best: str(checkpoint)}},
         "audio_dim": AUDIO_DIM,
         "text_dim": TEXT_DIM,
         "audio_layers": list(reader.layers) if reader else [],

@@ -36,7 +36,7 @@ def predict_split(
     if run.fingerprint:
         clips.fingerprint.require(run.fingerprint, f"{cache}, split {split}", advice)
     else:
-        _refuse_other_widths(run, clips.first_reader)
+        _refuse_other_features(run, clips.first_reader)
     path = out or predictions_path(run_folder, split, best)
     if path.exists() and not overwrite:
         raise OutputExistsError(f"{path}: exists already; give another --out, or --overwrite to replace it")
@@ -49,11 +49,17 @@ def predict_split(
     return path
 
 
-def _refuse_other_widths(run: Run, reader: CacheReader) -> None:
+def _refuse_other_features(run: Run, reader: CacheReader) -> None:
     """An imported run cannot say which features it was trained on: say so, and check what can be."""
     if (run.audio_dim, run.text_dim) != (reader.audio_dim, reader.text_dim):
         raise CacheError(
             f"{reader.cache}: frames of {reader.audio_dim} and tokens of {reader.text_dim} dimensions, and "
             f"{run.folder} takes {run.audio_dim} and {run.text_dim}; extract with the encoders it was trained on"
+        )
+    if run.config.layers == "only" and len(reader.layers) > 1:
+        held = ", ".join(map(str, reader.layers))
+        raise CacheError(
+            f"{reader.cache}: holds layers {held}, and {run.folder} was imported without saying which it reads; import "
+            f"it again with --set layers={reader.layers[-1]}, or another of these"
         )
     log.info("%s was imported and does not say which features it was trained on; check that they are these", run.folder)

@@ -19,7 +19,7 @@ from audiomos_cache.errors import ConfigError, DataError, OutputExistsError, fir
 from audiomos_cache.files import write_whole
 from audiomos_cache.heads import Head, build_head
 from audiomos_cache.predictions import Predictions, write_predictions
-from audiomos_cache.runs import CONFIG, HISTORY, METRICS, checkpoint_path, predictions_path, read_run_config
+from audiomos_cache.runs import CONFIG, HISTORY, METRICS, bests_in, checkpoint_path, predictions_path, read_run_config
 
 _VERSIONED = ("audiomos-cache", "torch", "numpy", "scipy", "h5py", "safetensors")
 
@@ -77,6 +77,9 @@ class Run:
             DataError: the checkpoint is missing or does not fit.
         """
         path = checkpoint_path(self.folder, best)
+        if not path.exists():
+            there = " or ".join(f"--best {each}" for each in bests_in(self.folder))
+            raise DataError(f"{path}: no such checkpoint in this run; {f'give {there}' if there else 'it has none'}")
         head = build_head(self.config, self.audio_dim, self.text_dim, layers=len(self.audio_layers))
         try:
             head.load_state_dict(load_file(path))
@@ -123,8 +126,8 @@ def refuse_existing(folders: list[Path], *, overwrite: bool) -> None:
     existing = [str(folder) for folder in folders if folder.exists()]
     if existing and not overwrite:
         raise OutputExistsError(
-            f"runs exist already: {first_five(existing)}; leave them out, give another --out, or --overwrite to train "
-            "them again"
+            f"runs exist already: {first_five(existing)}; leave them out, give another --out, or --overwrite to "
+            "replace them"
         )
     foreign = [folder for folder in existing if not (Path(folder) / CONFIG).is_file()]
     if foreign:

@@ -1,6 +1,7 @@
 """Heads that compute as the published code does, on cached features; and runs made from its checkpoints."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from audiomos_cache.dataset import Clip
 from audiomos_cache.encoders import load_audio_encoder, load_text_encoder
 from audiomos_cache.errors import ConfigError
 from audiomos_cache.extraction import ExtractionOptions, extract_split
+from audiomos_cache.files import locked_folder
 from audiomos_cache.heads import build_head
 from audiomos_cache.heads.upstream import upstream_names
 from audiomos_cache.testing import FakeAudioEncoder, FakeTextEncoder
@@ -164,7 +166,90 @@ def test_what_cannot_be_imported_is_refused_in_a_line(imported, tmp_path):
         assert not out.exists()
     out.mkdir()
     result = run("import-upstream", checkpoint, "--head", "transformer-dist", "--out", out)
-    assert (result.exit_code, "runs exist already" in result.stderr) == (1, True)
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"Error: runs exist already: {out}; leave them out, give another --out, or --overwrite to replace them\n"
+    )
+
+
+def files_of(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_checkpoints_of_a_training_become_one_run(imported, tmp_path):
+    folder, _ = imported
+    checkpoint, out = folder / "ckpt_best_val_srcc.pth", tmp_path / "run"
+    add = ("import-upstream", checkpoint, "--head", "transformer-dist", "--out", out)
+    predict = ("predict", "--run", out, "--cache", folder / "cache", "--split", "train", "--device", "cpu", "--best")
+    assert run(*add).exit_code == 0
+    result = run(*predict, "loss")
+    assert result.stderr.splitlines()[-1] == (
+        f"Error: {out}/best-loss.safetensors: no such checkpoint in this run; give --best srcc"
+    )
+    assert run(*predict, "srcc").exit_code == 0
+    before = files_of(out)
+    result = run(*add, "--best", "loss")
+    assert (result.exit_code, result.stdout) == (0, f"{out}: best-loss.safetensors from {checkpoint}\n")
+    after = files_of(out)
+    assert after.keys() - before.keys() == {"best-loss.safetensors"}
+    assert {name for name in before if after[name] != before[name]} == {"config.yaml"}
+    config = yaml.safe_load(after["config.yaml"])
+    assert config["imported"] == {"as": "transformer-dist", "from": dict.fromkeys(("srcc", "loss"), str(checkpoint))}
+    assert run(*predict, "loss").exit_code == 0
+    whole = files_of(out)
+
+    assert "runs exist already" in run(*add, "--best", "loss").stderr, "this one is there"
+    other = ("import-upstream", checkpoint, "--head", "decoupled-dist", "--out", out, "--best", "combined")
+    assert "runs exist already" in run(*other).stderr, "another head, whose tensors are the same"
+    bound = run(*add, "--best", "combined", "--cache", folder / "cache")
+    assert "runs exist already" in bound.stderr, "of one cache, and the run of any"
+    assert files_of(out) == whole
+
+    assert run(*add, "--best", "loss", "--overwrite").exit_code == 0
+    assert whole.keys() - files_of(out).keys() == {"predictions/train.loss.jsonl"}, "what the old weights predicted"
+    assert run(*other, "--overwrite").exit_code == 0
+    assert sorted(files_of(out)) == ["best-combined.safetensors", "config.yaml"], "another head replaces the run"
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_checkpoint_that_cannot_be_read_leaves_the_run_as_it_is(imported, tmp_path):
+    folder, _ = imported
+    out = tmp_path / "run"
+    assert run("import-upstream", folder / "ckpt_best_val_srcc.pth", "--head", "transformer-dist", "--out", out).exit_code == 0
+    before = files_of(out)
+    bad = tmp_path / "bad.pth"
+    bad.write_bytes(b"not a checkpoint")
+    for more in ((), ("--best", "srcc", "--overwrite")):
+        assert run("import-upstream", bad, "--head", "transformer-dist", "--out", out, *more).exit_code == 1
+        assert files_of(out) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.pth", "run"]
+
+
+def test_two_imports_into_one_run_do_not_lose_each_others(imported, tmp_path):
+    folder, _ = imported
+    out = tmp_path / "run"
+    with locked_folder(tmp_path / ".run.importing", "another"):
+        result = run("import-upstream", folder / "ckpt_best_val_srcc.pth", "--head", "transformer-dist", "--out", out)
+    assert result.exit_code == 1
+    assert f"{out}: is being written by process {os.getpid()} on " in result.stderr
+
+
+def test_the_layer_of_an_imported_head_can_be_set(imported, tmp_path, pretend_layers):
+    folder, _ = imported
+    checkpoint, cache = folder / "ckpt_best_val_srcc.pth", folder / "cache"
+    pretend_layers(6, 9, 12)
+    add = ("import-upstream", checkpoint, "--head", "transformer-dist", "--out")
+    predict = ("predict", "--cache", cache, "--split", "train", "--device", "cpu", "--best", "srcc", "--run")
+    result = run(*add, tmp_path / "bound", "--cache", cache)
+    assert "layers: the cache holds layers 6, 9, 12; name one of them (--set layers=9), or w" in result.stderr
+    assert run(*add, tmp_path / "bound", "--cache", cache, "--set", "layers=12").exit_code == 0
+    assert run(*predict, tmp_path / "bound").exit_code == 0
+    assert run(*add, tmp_path / "free").exit_code == 0
+    result = run(*predict, tmp_path / "free")
+    assert result.stderr.splitlines()[-1] == (
+        f"Error: {cache}: holds layers 6, 9, 12, and {tmp_path}/free was imported without saying which it reads; "
+        "import it again with --set layers=12, or another of these"
+    )
 
 
 def test_an_imported_run_refuses_features_of_other_widths(imported, tmp_path):
