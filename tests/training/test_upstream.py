@@ -215,7 +215,10 @@ def test_the_checkpoints_of_a_training_become_one_run(imported, tmp_path):
 def test_a_checkpoint_that_cannot_be_read_leaves_the_run_as_it_is(imported, tmp_path):
     folder, _ = imported
     out = tmp_path / "run"
-    assert run("import-upstream", folder / "ckpt_best_val_srcc.pth", "--head", "transformer-dist", "--out", out).exit_code == 0
+    assert (
+        run("import-upstream", folder / "ckpt_best_val_srcc.pth", "--head", "transformer-dist", "--out", out).exit_code
+        == 0
+    )
     before = files_of(out)
     bad = tmp_path / "bad.pth"
     bad.write_bytes(b"not a checkpoint")
