@@ -88,24 +88,22 @@ class RankingConfig(Group):
 
 
 class TrainingConfig(Group):
-    """How a head is trained. `lr` is for 1024-dimensional frames and grows as they get narrower (see `scaled_lr`).
-
-    `feature_mixup` is the alpha of the Beta distribution that mixed clips are weighted by; 0 = clips are not mixed.
-    `clip_norm` is the longest gradient that is not shortened; 0 = none is. `decay` says what weight decay applies to:
-    all parameters, as in the published code, or the matrices alone, not norms and biases. `schedule` "cosine" lets the
-    learning rate sink to 0 over `max_epochs`; in the first `warmup_epochs` (0.5 = half of one) it grows to `lr`.
+    """How a head is trained. `decay` says what weight decay applies to: all parameters, as in the published code, or
+    the matrices alone, not norms and biases.
     """
 
-    lr: float = Field(5e-5, gt=0)
+    lr: float = Field(5e-5, gt=0, description="for 1024-dimensional frames; grows as they get narrower")
     weight_decay: float = Field(0.01, ge=0)
     batch_size: int = Field(32, ge=1)
     max_epochs: int = Field(100, ge=1)
     patience: int = Field(15, ge=1)
-    feature_mixup: float = Field(0.0, ge=0)
-    clip_norm: float = Field(0.0, ge=0)
+    feature_mixup: float = Field(
+        0.0, ge=0, description="alpha of mixup's Beta distribution; mixes cached frames, not waveforms; 0: none"
+    )
+    clip_norm: float = Field(0.0, ge=0, description="the longest gradient that is not shortened; 0: none is")
     decay: Literal["all", "matrices"] = "all"
-    schedule: Literal["constant", "cosine"] = "constant"
-    warmup_epochs: float = Field(0.0, ge=0)
+    schedule: Literal["constant", "cosine"] = Field("constant", description="cosine sinks to 0 over max_epochs")
+    warmup_epochs: float = Field(0.0, ge=0, description="in which lr is reached, in equal steps; 0.5: half of one")
 
 
 class HeadConfig(Group):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from pydantic import ValidationError
 
@@ -52,8 +52,16 @@ def _is_plan(shipped: Path) -> bool:
     return "\nruns:" in shipped.read_text(encoding="utf-8")
 
 
-def settable_keys() -> dict[str, tuple[str, Any]]:
-    """Return what `--set` takes: each key with what it may be (`mlp|lstm`, `int`) and its default."""
+class SettableKey(NamedTuple):
+    """What a key may be (`mlp|lstm`, `int`), its default, and what it means where its name does not say."""
+
+    kind: str
+    default: Any
+    description: str
+
+
+def settable_keys() -> dict[str, SettableKey]:
+    """Return what `--set` takes, by key."""
     keys = {}
     for name, field in HeadConfig.model_fields.items():
         if isinstance(field.default, Group):
@@ -61,7 +69,8 @@ def settable_keys() -> dict[str, tuple[str, Any]]:
         else:
             fields = {name: field}
         for key, its_field in fields.items():
-            keys[key] = ("|".join(_choices(its_field.annotation)), its_field.default)
+            kind = "|".join(_choices(its_field.annotation))
+            keys[key] = SettableKey(kind, its_field.default, its_field.description or "")
     return keys
 
 
@@ -146,7 +155,7 @@ def _drop_or_name_unread(content: dict[str, Any], overridden: set[str]) -> Itera
         given = content.get(group)
         if not isinstance(given, dict) or name not in given:
             continue
-        choice = given.get(chooser.partition(".")[2], settable_keys()[chooser][1])
+        choice = given.get(chooser.partition(".")[2], settable_keys()[chooser].default)
         if choice in deaf and chooser in overridden and key not in overridden:
             del given[name]
         elif choice in deaf:

@@ -560,7 +560,8 @@ def test_a_config_is_read_again_as_it_was_written(override):
 
 
 def test_the_keys_that_can_be_set():
-    keys = settable_keys()
+    described = settable_keys()
+    keys = {key: (each.kind, each.default) for key, each in described.items()}
     assert keys["temporal.kind"] == ("transformer|bilstm|none", "transformer")
     assert keys["temporal.layers"] == ("int", 1)
     assert keys["training.lr"] == ("float", 5e-5)
@@ -570,6 +571,7 @@ def test_the_keys_that_can_be_set():
     assert keys["ranking.kind"] == ("none|listwise|pairwise|adaptive_margin", "none")
     assert keys["training.feature_mixup"] == ("float", 0.0)
     assert keys["compat"] == ("none|upstream", "none")
+    assert "mixes cached frames, not waveforms" in described["training.feature_mixup"].description
     written = HeadConfig().model_dump()
     assert list(keys) == [
         f"{name}.{key}" if isinstance(value, dict) else name
@@ -582,7 +584,7 @@ def test_each_default_can_be_set_where_it_has_an_effect():
     keys = settable_keys()
     assert len(keys) == 35
     unread = {"output.loss", *(f"ranking.{key}" for key in RANKING)}
-    overrides = {key: f"{key}={default}" for key, (_, default) in keys.items()}
+    overrides = {key: f"{key}={default}" for key, (_, default, _) in keys.items()}
     read = tuple(override for key, override in overrides.items() if key not in unread)
     assert load_head_config("transformer-dist", read)[1] == HeadConfig()
     for key in unread:

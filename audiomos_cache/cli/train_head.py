@@ -28,7 +28,10 @@ class _TrainHead(click.Command):
             formatter.write_text(", ".join(plan_names()))
         with formatter.section("Keys for --set, and what they are where a preset does not say"):
             formatter.write_dl(
-                [(key, f"{kind}  [default: {default}]") for key, (kind, default) in settable_keys().items()]
+                [
+                    (key, f"{kind}  [default: {default}]  {description}".rstrip())
+                    for key, (kind, default, description) in settable_keys().items()
+                ]
             )
 
 

@@ -106,6 +106,7 @@ def test_help_of_train_head_lists_presets_and_keys():
     assert [word for word in first_words if word in settable_keys()] == list(settable_keys())
     assert ["temporal.layers", "int", "[default:", "1]"] in lines
     assert ["pooling", "attentive|mean|mean_std", "[default:", "attentive]"] in lines
+    assert "mixes cached frames, not waveforms; 0: none training.clip_norm " in " ".join(keys.split())
 
 
 def test_help_of_train_head_imports_nothing_heavy():
