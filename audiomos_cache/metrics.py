@@ -15,6 +15,9 @@ from audiomos_cache.predictions import Predictions, join_ids
 
 Floats = NDArray[np.float64]
 
+MEASURES = ("mse", "lcc", "srcc", "ktau")
+VIEWS = ("utt_mi", "utt_ta", "sys_mi", "sys_ta")  # a level and a score
+
 
 def mse(predicted: Floats, truth: Floats) -> float:
     """Return the mean squared error of two (N,) arrays."""
@@ -102,14 +105,31 @@ def system_means(systems: Sequence[str], values: Floats) -> dict[str, float]:
     return {system: float(np.mean(clips[system])) for system in sorted(clips)}
 
 
-def evaluate(
+@dataclass(frozen=True, eq=False)
+class Points:
+    """What is compared in one view: the clips themselves, or the systems' means.
+
+    Attributes:
+        predicted: (N,) float64.
+        truth: (N,) float64.
+        system: (N,) int, the system that each point comes from, 0 to G - 1 in the order of their names.
+    """
+
+    predicted: Floats
+    truth: Floats
+    system: NDArray[np.intp]
+
+
+def points_of(
     predictions: Predictions, labels: Labels, system_truth: Mapping[str, tuple[float, float]] | None = None
-) -> Scores:
-    """Compare predictions with labels, joined by clip id.
+) -> dict[str, Points]:
+    """Join predictions with labels by clip id, and average both over each system's clips.
 
     Args:
         system_truth: (MI, TA) of each system as listeners gave them, of others too; None: the means of the
             clips' labels.
+    Returns:
+        The points of each of `VIEWS`: clips in the order of `labels`, systems in the order of their names.
     Raises:
         DataError: the two do not hold the same clips, a label stands twice, a system has no truth.
     """
@@ -117,6 +137,7 @@ def evaluate(
     predicted = {"mi": predictions.mi[rows], "ta": predictions.ta[rows]}  # in the list's order, as the original
     truth = {"mi": labels.mi, "ta": labels.ta}
     systems = labels.systems
+    names, system = np.unique(systems, return_inverse=True)
     if system_truth is None:
         true_means = {target: system_means(systems, values) for target, values in truth.items()}
     elif unknown := sorted(set(systems) - set(system_truth)):
@@ -127,15 +148,24 @@ def evaluate(
             "ta": {system: ta for system, (_, ta) in system_truth.items()},
         }
 
-    def per_system(target: str) -> Agreement:
+    def per_system(target: str) -> Points:
         means = system_means(systems, predicted[target])
-        return Agreement.of(np.array(list(means.values())), np.array([true_means[target][name] for name in means]))
+        true = np.array([true_means[target][name] for name in means])
+        return Points(np.array(list(means.values())), true, np.arange(len(names)))
 
-    return Scores(
-        utt_mi=Agreement.of(predicted["mi"], truth["mi"]),
-        utt_ta=Agreement.of(predicted["ta"], truth["ta"]),
-        sys_mi=per_system("mi"),
-        sys_ta=per_system("ta"),
-        n_clips=len(systems),
-        n_systems=len(set(systems)),
-    )
+    return {f"utt_{target}": Points(predicted[target], truth[target], system) for target in truth} | {
+        f"sys_{target}": per_system(target) for target in truth
+    }
+
+
+def scores_of(points: Mapping[str, Points]) -> Scores:
+    """Compute the sixteen numbers of what `points_of` returns."""
+    agreements = {view: Agreement.of(points[view].predicted, points[view].truth) for view in VIEWS}
+    return Scores(**agreements, n_clips=len(points["utt_mi"].truth), n_systems=len(points["sys_mi"].truth))
+
+
+def evaluate(
+    predictions: Predictions, labels: Labels, system_truth: Mapping[str, tuple[float, float]] | None = None
+) -> Scores:
+    """Compare predictions with labels: the sixteen numbers of their `points_of`, which says what may be raised."""
+    return scores_of(points_of(predictions, labels, system_truth))

@@ -1,0 +1,71 @@
+"""Whether two predictions differ: a test that swaps them, system by system.
+
+The null hypothesis is that it makes no difference whose prediction is whose: within a system, all of A's predictions
+can be swapped with all of B's. Systems, not clips, are swapped, since the errors of a system's clips go together. For
+MSE the predictions are swapped as they are. LCC does not see their scale, so a swap must not mix two scales: each is
+brought to mean 0 and variance 1 first. SRCC and KTAU see order alone, so ranks are swapped.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from audiomos_cache.evaluation.weighted import WeightedAgreement
+from audiomos_cache.metrics import MEASURES, Floats, Points
+
+_ROUNDING = 1e-12
+
+
+def draw_swaps(n_swaps: int, systems: int, seed: int) -> NDArray[np.bool_]:
+    """Choose at random which systems to swap, (n_swaps, systems). Not the draws of the bootstrap of the same seed."""
+    return np.random.default_rng([seed, 1]).integers(0, 2, (n_swaps, systems)).astype(bool)
+
+
+def swap_p_values(a: Points, b: Points, swaps: NDArray[np.bool_]) -> Floats:
+    """Return (4,) two-sided p-values of the differences between A's numbers and B's, in the order of `MEASURES`.
+
+    Each is the share of swaps, the predictions as they are among them, with a difference as large or larger. A swap in
+    which a number is not defined counts as such. nan where a number of A or B is not defined.
+
+    Args:
+        a, b: predictions of the same points, in the same order.
+        swaps: (B, G), True where a system is swapped.
+    Source: Phipson and Smyth 2010, "Permutation P-values should never be zero".
+    """
+    return np.array([_p_value(measure, a, b, swaps) for measure in MEASURES])
+
+
+def _p_value(measure: str, a: Points, b: Points, swaps: NDArray[np.bool_]) -> float:
+    comparable = _COMPARABLE[measure]
+    # One set of points, A's and then B's: a swap chooses from which of the two a system's points are taken.
+    both = WeightedAgreement(
+        np.concatenate([comparable(a.predicted), comparable(b.predicted)]),
+        np.concatenate([a.truth, b.truth]),
+        np.concatenate([a.system, b.system + swaps.shape[1]]),
+    )
+    as_they_are = np.zeros((1, swaps.shape[1]), bool)
+    taken = np.hstack([~np.vstack([as_they_are, swaps]), np.vstack([as_they_are, swaps])]).astype(np.float64)
+    left = 1 - taken
+    numbers = getattr(both, measure)
+    differences = np.abs(numbers(taken) - numbers(left))
+    observed, swapped = differences[0], differences[1:]
+    if np.isnan(observed):
+        return float("nan")
+    smaller = np.count_nonzero(swapped < observed - _ROUNDING)  # nan is not smaller
+    return float((1 + len(swapped) - smaller) / (1 + len(swapped)))
+
+
+def _standardised(values: Floats) -> Floats:
+    spread = np.std(values)
+    return (values - np.mean(values)) / (spread if spread > 0 else 1.0)
+
+
+def _as_they_are(values: Floats) -> Floats:
+    return values
+
+
+def _ranks(values: Floats) -> Floats:
+    return np.asarray(rankdata(values), np.float64)
+
+
+_COMPARABLE = {"mse": _as_they_are, "lcc": _standardised, "srcc": _ranks, "ktau": _ranks}
