@@ -1,21 +1,19 @@
-"""Predictions for a list of clips: the JSON Lines file, the original's `.pt`, the answer and its zip."""
+"""Predictions for a list of clips: the JSON Lines file, the original's `.pt`, the answer."""
 
 import json
 import logging
 import reprlib
 import sys
-import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from audiomos_cache.errors import DataError, OutputExistsError, first_five
+from audiomos_cache.errors import DataError, first_five
 from audiomos_cache.files import write_whole
 from audiomos_cache.original import original_rows
 from audiomos_cache.targets import HIGHEST, LOWEST
@@ -153,41 +151,21 @@ def read_predictions(path: Path) -> Predictions:
 
 def write_answer(path: Path, predictions: Predictions) -> None:
     """Write the challenge's answer: a line `id,MI,TA` a clip, sorted by id, 8 decimals, clipped to 1..5."""
-    write_whole(path, _answer(predictions))
+    write_whole(path, answer_bytes(predictions))
 
 
-def write_submission(path: Path, predictions: Predictions, ids: Sequence[str], *, overwrite: bool = False) -> None:
-    """Write the zip that is handed in: it holds `answer.txt` alone, and the same answer gives the same bytes.
-
-    Args:
-        ids: the clips the challenge asks for, in any order.
-    Raises:
-        DataError: `predictions` are not for exactly those clips.
-        OutputExistsError: `path` exists and `overwrite` is False.
-    """
-    if path.exists() and not overwrite:
-        raise OutputExistsError(f"{path}: exists already; give another path, or --overwrite")
-    join_ids(predictions.ids, ids, "predictions", "the list")
-    entry = zipfile.ZipInfo(ANSWER_NAME, date_time=(1980, 1, 1, 0, 0, 0))
-    entry.create_system = 3  # Unix, whatever this machine is
-    entry.external_attr = 0o644 << 16
-    packed = BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        archive.writestr(entry, _answer(predictions))  # stored: compressed bytes depend on zlib's version
-    write_whole(path, packed.getvalue())
-
-
-def _repeated(ids: Iterable[str]) -> set[str]:
-    return {clip for clip, count in Counter(ids).items() if count > 1}
-
-
-def _answer(predictions: Predictions) -> bytes:
+def answer_bytes(predictions: Predictions) -> bytes:
+    """Return what `write_answer` writes. Scores outside 1..5 are clipped, and counted in a warning."""
     scores = np.stack([predictions.mi, predictions.ta], axis=1)
     clipped = scores.clip(LOWEST, HIGHEST)
     if outside := np.count_nonzero(clipped != scores):
         log.warning("%d of %d scores lay outside 1..5 and were clipped", outside, scores.size)
     lines = (f"{clip},{mi:.8f},{ta:.8f}\n" for clip, (mi, ta) in zip(predictions.ids, clipped, strict=True))
     return "".join(lines).encode()
+
+
+def _repeated(ids: Iterable[str]) -> set[str]:
+    return {clip for clip, count in Counter(ids).items() if count > 1}
 
 
 def _checked(row: object) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 import json
 import os
 import pickle
-import stat
 import struct
 import zipfile
 from pathlib import Path
@@ -10,14 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from audiomos_cache.errors import DataError, OutputError, OutputExistsError
+from audiomos_cache.errors import DataError, OutputError
 from audiomos_cache.predictions import (
     Predictions,
     join_ids,
     read_predictions,
     write_answer,
     write_predictions,
-    write_submission,
 )
 
 GOLDEN = Path(__file__).parent / "golden" / "fusion"
@@ -343,34 +341,3 @@ def test_answer_has_8_decimals_and_is_clipped_with_a_word(tmp_path, caplog):
 def test_answer_within_range_says_nothing(tmp_path, caplog):
     write_answer(tmp_path / "answer.txt", two_clips())
     assert not caplog.messages
-
-
-def test_submission_holds_the_answer_alone_and_is_reproducible(tmp_path):
-    for name in ("one.zip", "two.zip"):
-        write_submission(tmp_path / name, two_clips(), ["b", "a"])
-    assert (tmp_path / "one.zip").read_bytes() == (tmp_path / "two.zip").read_bytes()
-    with zipfile.ZipFile(tmp_path / "one.zip") as archive:
-        (entry,) = archive.infolist()
-        assert entry.filename == "answer.txt"
-        assert entry.date_time == (1980, 1, 1, 0, 0, 0)
-        assert stat.S_IMODE(entry.external_attr >> 16) == 0o644
-        assert archive.read(entry) == b"a,1.50000000,3.50000000\nb,2.00000000,4.00000000\n"
-
-
-def test_submission_for_other_clips_is_refused(tmp_path):
-    with pytest.raises(DataError) as error:
-        write_submission(tmp_path / "answer.zip", two_clips(), ["a", "c"])
-    assert str(error.value) == (
-        "predictions: missing clips of the list: c; clips that are not in the list: b; both must hold the same clips"
-    )
-    assert not list(tmp_path.iterdir())
-
-
-def test_submission_is_replaced_only_when_asked(tmp_path):
-    path = tmp_path / "answer.zip"
-    path.write_bytes(b"mine")
-    with pytest.raises(OutputExistsError, match=r"answer\.zip: exists already; give another path, or --overwrite"):
-        write_submission(path, two_clips(), ["a", "b"])
-    assert path.read_bytes() == b"mine"
-    write_submission(path, two_clips(), ["a", "b"], overwrite=True)
-    assert zipfile.is_zipfile(path)

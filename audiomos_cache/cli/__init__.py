@@ -18,6 +18,7 @@ from audiomos_cache.cli.import_upstream import import_upstream
 from audiomos_cache.cli.inspect import inspect
 from audiomos_cache.cli.merge import merge
 from audiomos_cache.cli.predict import predict
+from audiomos_cache.cli.split import split
 from audiomos_cache.cli.submit import submit
 from audiomos_cache.cli.train_head import train_head
 from audiomos_cache.cli.verify import verify
@@ -67,5 +68,8 @@ def main(debug: bool) -> None:
         logging.getLogger(noisy).setLevel(logging.ERROR)
 
 
-for _command in (extract, inspect, verify, merge, train_head, import_upstream, predict, fuse, evaluate, submit, demo):
+_FEATURES = (extract, inspect, verify, merge)
+_HEADS = (split, train_head, import_upstream, predict)
+_NUMBERS = (fuse, evaluate, submit)
+for _command in (*_FEATURES, *_HEADS, *_NUMBERS, demo):
     main.add_command(_command)

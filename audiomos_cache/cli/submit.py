@@ -20,13 +20,14 @@ import click
 def submit(file: Path, list_path: Path, out: Path, overwrite: bool) -> None:
     """Check the predictions in FILE against the challenge's list, and pack them as answer.txt in a zip.
 
+    Every clip of the list must be there once, no other, each with finite scores. Scores outside 1..5 are clipped, as
+    the original clips them, and counted in a warning.
+
     \b
     Example:
       audiomos-cache submit fused/fused.eval.jsonl --list sets/eval_list.txt --out answer.zip
     """
-    from audiomos_cache.dataset import read_id_list
-    from audiomos_cache.predictions import read_predictions, write_submission
+    from audiomos_cache import submission
 
-    predictions = read_predictions(file)
-    write_submission(out, predictions, read_id_list(list_path), overwrite=overwrite)
-    click.echo(f"{out}: answer.txt with {len(predictions.ids)} clips")
+    clips = submission.submit(file, list_path, out, overwrite=overwrite)
+    click.echo(f"{out}: answer.txt with {clips} clips")

@@ -1,33 +1,87 @@
 """Tables for the terminal."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from audiomos_cache.dataset.inner_split import Side
+    from audiomos_cache.evaluation import Comparison, SystemLine, Uncertainty
     from audiomos_cache.metrics import Scores
     from audiomos_cache.training.results import HeadResult
 
+MEASURES = ("MSE", "LCC", "SRCC", "KTAU")
 
-def scores_table(scores: "Scores", title: str) -> Table:
-    """Lay out the sixteen numbers: utterance and system level, MI and TA; MSE, LCC, SRCC, KTAU."""
+
+def scores_table(scores: "Scores", title: str, uncertainty: "Uncertainty | None" = None) -> Table:
+    """Lay out the sixteen numbers: utterance and system level, MI and TA; MSE, LCC, SRCC, KTAU.
+
+    Where there are intervals, each stands under its number.
+    """
     caption = f"{scores.n_clips} clips, {scores.n_systems} systems"
-    table = Table(title=Text(title), caption=caption, title_justify="left", caption_justify="left")
-    table.add_column("level")
+    if uncertainty and uncertainty.intervals:
+        caption += f"\n{_how(uncertainty)}"
+    table = _left(title, caption)
     table.add_column("score")
-    for measure in ("MSE", "LCC", "SRCC", "KTAU"):
+    for measure in MEASURES:
         table.add_column(measure, justify="right")
-    for level, score, agreement in (
-        ("utterance", "MI", scores.utt_mi),
-        ("utterance", "TA", scores.utt_ta),
-        ("system", "MI", scores.sys_mi),
-        ("system", "TA", scores.sys_ta),
-    ):
-        numbers = (agreement.mse, agreement.lcc, agreement.srcc, agreement.ktau)
-        table.add_row(level, score, *map(_shown, numbers))
+    for view in ("utt_mi", "utt_ta", "sys_mi", "sys_ta"):
+        agreement = getattr(scores, view)
+        cells = [
+            _with_interval(_shown(getattr(agreement, measure.lower())), uncertainty, (view, measure.lower()))
+            for measure in MEASURES
+        ]
+        table.add_row(_name(view), *cells)
+    return table
+
+
+def comparison_table(comparison: "Comparison", a: "Scores", b: "Scores") -> Table:
+    """Lay out a line for each of the sixteen numbers: A, B, A - B with its interval, and both p-values."""
+    uncertainty = comparison.uncertainty
+    caption = (
+        "In brackets under a p-value: corrected for the sixteen numbers (Holm)."
+        f"\n{_how(uncertainty) if uncertainty.intervals else 'No intervals'}; {uncertainty.n_boot} swaps"
+    )
+    table = _left("", caption)
+    for column in ("score", "A", "B", "A - B", "p boot", "p perm"):
+        table.add_column(column, justify="left" if column == "score" else "right")
+    for (view, measure), difference in comparison.differences.items():
+        table.add_row(
+            f"{_name(view)} {measure.upper()}",
+            *(_shown(getattr(getattr(each, view), measure)) for each in (a, b)),
+            _with_interval(_shown(difference.value), uncertainty, (view, measure)),
+            f"{_shown(difference.p_bootstrap)}\n({_shown(difference.holm_bootstrap)})",
+            f"{_shown(difference.p_permutation)}\n({_shown(difference.holm_permutation)})",
+        )
+    return table
+
+
+def systems_table(lines: Sequence["SystemLine"], title: str) -> Table:
+    """Lay out a line for each system and score: its means, bias and ranks."""
+    caption = "rank: 1 is the best by listeners; change: places that the predictions put it higher (+) or lower (-)"
+    table = _left(title, caption)
+    for column in ("system", "clips", "score", "true", "pred.", "bias", "rank", "pred.", "change"):
+        table.add_column(column, justify="left" if column in ("system", "score") else "right")
+    for line in lines:
+        for target, placed in (("MI", line.mi), ("TA", line.ta)):
+            numbers = (f"{placed.true:.3f}", f"{placed.predicted:.3f}", f"{placed.bias:+.3f}")
+            ranks = (f"{placed.rank:g}", f"{placed.predicted_rank:g}", f"{placed.rank_change:+g}")
+            table.add_row(Text(line.system), str(line.clips), target, *numbers, *ranks)
+    return table
+
+
+def split_table(sides: Mapping[str, "Side"], title: str) -> Table:
+    """Lay out both sides of an inner split: clips, systems, prompts, means and standard deviations."""
+    table = _left(title)
+    for column in ("list", "clips", "systems", "prompts", "MI", "sd", "TA", "sd"):
+        table.add_column(column, justify="left" if column == "list" else "right")
+    for name, side in sides.items():
+        counts = (len(side.clips), side.systems, side.prompts)
+        scores = (side.mi.mean(), side.mi.std(), side.ta.mean(), side.ta.std())
+        table.add_row(Text(name), *map(str, counts), *(f"{score:.3f}" for score in scores))
     return table
 
 
@@ -47,8 +101,28 @@ def runs_table(results: Sequence["HeadResult"], mean: "Scores | None" = None) ->
     return table
 
 
+def _left(title: str, caption: str | None = None) -> Table:
+    return Table(title=Text(title) if title else None, caption=caption, title_justify="left", caption_justify="left")
+
+
 def _srccs(scores: "Scores") -> list[str]:
     return [_shown(each.srcc) for each in (scores.utt_mi, scores.utt_ta, scores.sys_mi, scores.sys_ta)]
+
+
+def _name(view: str) -> str:
+    level, score = view.split("_")
+    return f"{level} {score.upper()}"
+
+
+def _with_interval(shown: str, uncertainty: "Uncertainty | None", row: tuple[str, str]) -> str:
+    if uncertainty is None or not uncertainty.intervals:
+        return shown
+    interval = uncertainty.intervals.get(row)
+    return f"{shown}\n{f'({interval[0]:.3f}, {interval[1]:.3f})' if interval else '-'}"
+
+
+def _how(uncertainty: "Uncertainty") -> str:
+    return f"95 % intervals (BCa) of {uncertainty.n_boot} resamples of systems, seed {uncertainty.seed}"
 
 
 def _shown(number: float) -> str:

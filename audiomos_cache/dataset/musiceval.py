@@ -1,6 +1,6 @@
 """The folders of MusicEval phase 1 and of the challenge's eval phase."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,14 +66,34 @@ def read_split(split: str, source: SplitList) -> tuple[Clip, ...]:
         path = inside(folder, "wav", f"{clip_id}.wav")
         if "/" in clip_id:
             raise DataError(f"{clip_id!r} holds a folder, expected the name of a file in wav")
-        system = system_of(clip_id)
-        prompt_id = clip_id.removeprefix(PREFIX).partition("_")[2]
-        if system in DEMO_SYSTEMS or not prompt_id:
-            prompt_id = clip_id
+        system, prompt_id = system_of(clip_id), _prompt_id(clip_id)
         prompt = (demo_prompts if system in DEMO_SYSTEMS else prompts).get(prompt_id)
         return clip_id, Clip(clip_id, path, system, prompt_id, prompt, split, mi, ta)
 
     return tuple(collect(source.path, read_lines(source.path), parse_clip).values())
+
+
+def read_prompts_of(ids: Sequence[str], folder: Path) -> list[str]:
+    """Say of each clip what tells its prompt from others': the text, or the prompt's id where the text is not known.
+
+    Args:
+        ids: N clip ids.
+        folder: the dataset's, which may hold the texts.
+    Returns:
+        N texts or ids.
+    """
+    prompts = _read_prompts(_prompt_folders(folder), "prompt_info.txt")
+    demo_prompts = _read_prompts(_prompt_folders(folder), "demo_prompt_info.txt")
+    return [
+        (demo_prompts if system_of(clip_id) in DEMO_SYSTEMS else prompts).get(_prompt_id(clip_id), _prompt_id(clip_id))
+        for clip_id in ids
+    ]
+
+
+def _prompt_id(clip_id: str) -> str:
+    """Return `P044` of a clip's id; the whole id where the prompt is the clip's own."""
+    prompt_id = clip_id.removeprefix(PREFIX).partition("_")[2]
+    return clip_id if system_of(clip_id) in DEMO_SYSTEMS or not prompt_id else prompt_id
 
 
 def _prompt_folders(folder: Path) -> tuple[Path, ...]:

@@ -49,7 +49,7 @@ def test_runs_have_four_decimals_of_the_loss_checkpoint():
 def test_scores_and_runs_are_written_alike():
     rows = cells(printed(scores_table(SCORES, "title")))
     [run] = cells(printed(runs_table([HeadResult(Path("r"), 1, {"loss": SCORES})])))
-    assert [row[4] for row in rows] == run[2:]
+    assert [row[3] for row in rows] == run[2:]
 
 
 @pytest.mark.parametrize("name", MARKUP)

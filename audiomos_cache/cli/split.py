@@ -1,0 +1,63 @@
+"""`audiomos-cache split`: a labelled list in two."""
+
+from pathlib import Path
+from typing import Literal
+
+import click
+
+
+@click.command
+@click.argument("list_path", metavar="LIST", type=click.Path(path_type=Path))
+@click.option(
+    "--hold-out",
+    type=click.Choice(["clips", "systems", "prompts"]),
+    default="clips",
+    help="What to set aside: the same share of each system's clips (a system's only clip stays in the first list), "
+    "whole systems, or whole prompts, of which none is in both lists.",
+)
+@click.option(
+    "--fraction",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.1,
+    metavar="SHARE",
+    help="The share of clips to set aside.",
+)
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=1984, metavar="N", help="Of the choice.")
+@click.option("--split", "name", metavar="NAME", help="With a manifest only: the split to divide.  [default: all rows]")
+@click.option(
+    "--out",
+    metavar="DIR",
+    show_default="the list's",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The folder of the two lists.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace the two lists if they exist.")
+def split(
+    list_path: Path,
+    hold_out: Literal["clips", "systems", "prompts"],
+    fraction: float,
+    seed: int,
+    name: str | None,
+    out: Path | None,
+    overwrite: bool,
+) -> None:
+    """Divide LIST (lines `name.wav,MI,TA`, or a manifest with mi and ta): clips to train on, clips to choose by.
+
+    Writes two lists, NAME-train and NAME-dev, with LIST's own lines, for train-head --train-list and --dev-list. The
+    dataset's own dev split is then free for fuse and evaluate.
+
+    \b
+    Example:
+      audiomos-cache split sets/train_mos_list.txt --out inner
+      audiomos-cache train-head --train-list inner/train_mos_list-train.txt \\
+        --dev-list inner/train_mos_list-dev.txt --cache cache/musiceval --out runs
+    """
+    from rich.console import Console
+
+    from audiomos_cache.cli.tables import split_table
+    from audiomos_cache.dataset.inner_split import split_list
+
+    sides = split_list(list_path, out, hold_out=hold_out, fraction=fraction, seed=seed, split=name, overwrite=overwrite)
+    Console().print(split_table(sides, title=list_path.name))
+    for side in sides.values():
+        click.echo(side.path)

@@ -1,0 +1,159 @@
+"""A labelled list in two: what is trained on, and what is set aside to choose checkpoints by.
+
+The two lists hold the first one's lines as they stand there, so whatever reads the one reads the others.
+"""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audiomos_cache.dataset.labels import Labels, parse_mos, read_labels
+from audiomos_cache.dataset.lines import collect, read_lines, read_text
+from audiomos_cache.dataset.manifest import is_manifest, read_manifest
+from audiomos_cache.dataset.musiceval import read_prompts_of
+from audiomos_cache.dataset.partition import Chosen, held_out, stratified
+from audiomos_cache.errors import DataError, OutputExistsError
+from audiomos_cache.files import write_whole
+
+HeldOut = Literal["clips", "systems", "prompts"]
+SIDES = ("train", "dev")
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledList:
+    """A list or manifest, row by row.
+
+    Attributes:
+        path: the file.
+        labels: of its N clips.
+        prompts: what tells their N prompts apart: the text where it is known, else the id.
+        header: the manifest's, with its line's end; empty where there is none.
+        rows: N rows as they stand in the file, with their line's end.
+    """
+
+    path: Path
+    labels: Labels
+    prompts: tuple[str, ...]
+    header: str
+    rows: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """One of the two lists.
+
+    Attributes:
+        path: where it is written.
+        clips: its N ids.
+        systems, prompts: how many there are.
+        mi, ta: (N,) float64, the labels.
+    """
+
+    path: Path
+    clips: tuple[str, ...]
+    systems: int
+    prompts: int
+    mi: NDArray[np.float64]
+    ta: NDArray[np.float64]
+
+
+def split_list(
+    path: Path,
+    out: Path | None = None,
+    *,
+    hold_out: HeldOut = "clips",
+    fraction: float = 0.1,
+    seed: int = 0,
+    split: str | None = None,
+    overwrite: bool = False,
+) -> dict[str, Side]:
+    """Write two lists, `NAME-train` and `NAME-dev`, with the lines of one.
+
+    Args:
+        path: a mos list, or a .csv or .jsonl manifest with labels.
+        out: the folder of the two; None: that of `path`, which a manifest's must be.
+        hold_out: what is set aside: clips of each system, whole systems, or whole prompts.
+        fraction: the share of clips to set aside, between 0 and 1.
+        seed: of the choice.
+        split: of a manifest that names splits, the one to divide; None: all rows.
+        overwrite: whether lists of these names are replaced.
+    Returns:
+        Both sides: "train", "dev".
+    Raises:
+        DataError: the list or the fraction is not valid, or it cannot be divided so.
+        OutputExistsError: a list of such a name exists.
+    """
+    if not 0 < fraction < 1:
+        raise DataError(f"fraction is {fraction}, expected a share between 0 and 1")
+    folder = path.parent if out is None else out
+    paths = {side: folder / f"{path.stem}-{side}{path.suffix}" for side in SIDES}
+    if is_manifest(path) and folder.resolve() != path.parent.resolve():
+        raise DataError(f"{path}: names audio from its own folder, where the two manifests must stand; leave out --out")
+    if there := [str(each) for each in paths.values() if each.exists() and not overwrite]:
+        raise OutputExistsError(f"{', '.join(there)}: exists already; give another --out, or --overwrite")
+    whole = read_list(path, split)
+    try:
+        chosen = _choose(whole, hold_out, fraction, seed)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    sides = {}
+    for side, rows in zip(SIDES, (np.flatnonzero(~chosen), np.flatnonzero(chosen)), strict=True):
+        write_whole(paths[side], (whole.header + "".join(whole.rows[row] for row in rows)).encode())
+        sides[side] = _side(whole, rows.tolist(), paths[side])
+    return sides
+
+
+def read_list(path: Path, split: str | None = None) -> LabelledList:
+    """Read a mos list or a manifest, its rows as they stand.
+
+    Raises:
+        DataError: as `read_labels`.
+    """
+    labels = read_labels(path, split)
+    header, rows = _rows_of(path)
+    if is_manifest(path):
+        clips = read_manifest(path)
+        prompts = [clips[clip_id].prompt or clip_id for clip_id in labels.ids]
+    else:
+        prompts = read_prompts_of(labels.ids, path.resolve().parent.parent)
+    return LabelledList(path, labels, tuple(prompts), header, tuple(rows[clip_id] for clip_id in labels.ids))
+
+
+def _rows_of(path: Path) -> tuple[str, dict[str, str]]:
+    """Return the header, and each clip's row; a row of CSV may take several lines."""
+    if not is_manifest(path):
+        return "", collect(path, read_lines(path), lambda line: (parse_mos(line)[0], f"{line}\n"))
+    if path.suffix.lower() == ".jsonl":
+        return "", dict(zip(read_manifest(path), (f"{line}\n" for _, line in read_lines(path)), strict=True))
+    lines = read_text(path).removesuffix("\n").split("\n")
+    reader = csv.reader(StringIO(read_text(path)), strict=True)
+    records, done = [], 0
+    for fields in reader:
+        if any(map(str.strip, fields)):
+            records.append("\n".join(lines[done : reader.line_num]) + "\n")
+        done = reader.line_num
+    return records[0], dict(zip(read_manifest(path), records[1:], strict=True))
+
+
+def _choose(whole: LabelledList, hold_out: HeldOut, fraction: float, seed: int) -> Chosen:
+    if hold_out == "clips":
+        return stratified(whole.labels.ids, whole.labels.systems, fraction, seed)
+    return held_out(whole.labels.systems if hold_out == "systems" else whole.prompts, fraction, seed, hold_out)
+
+
+def _side(whole: LabelledList, rows: Sequence[int], path: Path) -> Side:
+    labels = whole.labels
+    return Side(
+        path,
+        tuple(labels.ids[row] for row in rows),
+        len({labels.systems[row] for row in rows}),
+        len({whole.prompts[row] for row in rows}),
+        labels.mi[rows],
+        labels.ta[rows],
+    )
