@@ -24,6 +24,7 @@ from audiomos_cache.evaluation.permutation import draw_swaps, swap_p_values
 from audiomos_cache.metrics import MEASURES, VIEWS, Floats, Points
 
 ALPHA = 0.05
+FEWEST_RESAMPLES = 2000  # below which no corrected p-value of the bootstrap can reach alpha
 ROWS: tuple[Row, ...] = tuple((view, measure) for view in VIEWS for measure in MEASURES)
 
 
@@ -96,6 +97,8 @@ def compare(a: Mapping[str, Points], b: Mapping[str, Points], n_boot: int = 10_0
             raise ValueError(f"{view}: found predictions of other points, expected the same truth and systems for both")
     of_a, of_b = (draw_distributions(each, n_boot, seed) for each in (a, b))
     corrected, notes = corrected_distributions({view: of_a[view] - of_b[view] for view in of_a})
+    if n_boot < FEWEST_RESAMPLES:
+        notes += (f"{n_boot} resamples are too few to find a difference, {FEWEST_RESAMPLES} are not",)
     intervals = {row: bca.expanded_interval(LEVEL) for row, bca in corrected.items()}
     values = np.array([_value(a[view], b[view], measure) for view, measure in ROWS])
     bootstrap = np.array([corrected[row].expanded_p_value() if row in corrected else np.nan for row in ROWS])

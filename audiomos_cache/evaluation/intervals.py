@@ -75,7 +75,7 @@ class Bca:
     def interval(self, level: float) -> tuple[float, float]:
         """Return the ends of the BCa interval at a level between 0 and 1.
 
-        Where one system skews the distribution so much that an end is nowhere, it is the most extreme replicate.
+        Where bias and skewness are so large that an end is nowhere, it is the most extreme replicate.
         """
         half = ndtri((1 + level) / 2)
         shifted = self.bias + np.array([-half, half])

@@ -32,27 +32,29 @@ def swap_p_values(a: Points, b: Points, swaps: NDArray[np.bool_]) -> Floats:
         swaps: (B, G), True where a system is swapped.
     Source: Phipson and Smyth 2010, "Permutation P-values should never be zero".
     """
-    return np.array([_p_value(measure, a, b, swaps) for measure in MEASURES])
-
-
-def _p_value(measure: str, a: Points, b: Points, swaps: NDArray[np.bool_]) -> float:
-    comparable = _COMPARABLE[measure]
-    # One set of points, A's and then B's: a swap chooses from which of the two a system's points are taken.
-    both = WeightedAgreement(
-        np.concatenate([comparable(a.predicted), comparable(b.predicted)]),
-        np.concatenate([a.truth, b.truth]),
-        np.concatenate([a.system, b.system + swaps.shape[1]]),
-    )
     as_they_are = np.zeros((1, swaps.shape[1]), bool)
-    taken = np.hstack([~np.vstack([as_they_are, swaps]), np.vstack([as_they_are, swaps])]).astype(np.float64)
-    left = 1 - taken
-    numbers = getattr(both, measure)
-    differences = np.abs(numbers(taken) - numbers(left))
-    observed, swapped = differences[0], differences[1:]
-    if np.isnan(observed):
+    swapped = np.vstack([as_they_are, swaps])
+    taken = np.hstack([~swapped, swapped]).astype(np.float64)  # (1 + B, 2 G), from A's systems and from B's
+    p_values = {}
+    for comparable, measures in _COMPARABLE:
+        # One set of points, A's and then B's: a swap chooses from which of the two a system's points are taken.
+        both = WeightedAgreement(
+            np.concatenate([comparable(a.predicted), comparable(b.predicted)]),
+            np.concatenate([a.truth, b.truth]),
+            np.concatenate([a.system, b.system + swaps.shape[1]]),
+        )
+        for measure in measures:
+            numbers = getattr(both, measure)
+            p_values[measure] = _p_value(np.abs(numbers(taken) - numbers(1 - taken)))
+    return np.array([p_values[measure] for measure in MEASURES])
+
+
+def _p_value(differences: Floats) -> float:
+    """Compare the first difference with all of them."""
+    if np.isnan(differences[0]):
         return float("nan")
-    smaller = np.count_nonzero(swapped < observed - _ROUNDING)  # nan is not smaller
-    return float((1 + len(swapped) - smaller) / (1 + len(swapped)))
+    smaller = np.count_nonzero(differences < differences[0] - _ROUNDING)  # nan is not smaller
+    return float((len(differences) - smaller) / len(differences))
 
 
 def _standardised(values: Floats) -> Floats:
@@ -68,4 +70,4 @@ def _ranks(values: Floats) -> Floats:
     return np.asarray(rankdata(values), np.float64)
 
 
-_COMPARABLE = {"mse": _as_they_are, "lcc": _standardised, "srcc": _ranks, "ktau": _ranks}
+_COMPARABLE = ((_as_they_are, ("mse",)), (_standardised, ("lcc",)), (_ranks, ("srcc", "ktau")))
