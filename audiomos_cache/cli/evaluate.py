@@ -52,7 +52,7 @@ def evaluate(
     as_json: bool,
     as_csv: bool,
 ) -> None:
-    """Compare the predictions in FILE (.jsonl, or the original system's .pt) with listeners' scores.
+    """Compare the predictions in FILE (.jsonl, an answer.txt, or the original system's .pt) with listeners' scores.
 
     Prints MSE, LCC, SRCC and KTAU of MI and TA, per clip (utt) and per system (sys), each with its 95 % interval. A
     resample draws whole systems, so an interval speaks of other systems judged by as many clips.

@@ -90,14 +90,15 @@ class Bca:
     def expanded_p_value(self, null: float = 0.0) -> float:
         """Return one less the level of the expanded interval that just reaches `null`: a two-sided p-value.
 
-        It cannot tell apart what is rarer than one resample in B, and is never 0.
+        It is 1 / (B + 1) at least, since B resamples cannot tell apart what is rarer.
         Source: Efron and Tibshirani 1993, "An Introduction to the Bootstrap", chapter 15 (BCa significance levels).
         """
         share = (np.mean(self.replicates < null) + np.mean(self.replicates <= null)) / 2
         least = 1 / (len(self.replicates) + 1)
         shifted = ndtri(min(max(share, least), 1 - least)) - self.bias
         z = shifted / max(1 + self.acceleration * shifted, _LEAST) - self.bias
-        return float(min(1.0, 2 * stdtr(self.groups - 1, -abs(z) * math.sqrt((self.groups - 1) / self.groups))))
+        t = -abs(z) * math.sqrt((self.groups - 1) / self.groups)
+        return float(np.clip(2 * stdtr(self.groups - 1, t), least, 1.0))
 
 
 def expanded_level(level: float, groups: int) -> float:
