@@ -14,7 +14,7 @@ from figures import Figure, machine, seconds
 from rich.console import Console
 from rich.table import Table
 from scipy import stats
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from audiomos_cache.dataset import Labels
 from audiomos_cache.evaluation import bootstrap_intervals, compare

@@ -21,8 +21,8 @@ class WeightedAgreement:
     """The four numbers between predictions and truth, where every point counts as often as its group was drawn.
 
     Each method takes (B, G) float64 weights, whole numbers from 0, a row for each resample, and returns (B,). LCC, SRCC
-    and KTAU are nan where all points that count have one prediction, or one truth. Memory grows with N and B, never
-    with their product or N squared.
+    and KTAU are nan where all points that count have one prediction, or one truth. The memory it takes is that of a few
+    arrays like the weights, and of (N, G) numbers.
 
     Args:
         predicted: (N,).
