@@ -121,19 +121,23 @@ class Points:
 
 
 def points_of(
-    predictions: Predictions, labels: Labels, system_truth: Mapping[str, tuple[float, float]] | None = None
+    predictions: Predictions,
+    labels: Labels,
+    system_truth: Mapping[str, tuple[float, float]] | None = None,
+    name: str = "predictions",
 ) -> dict[str, Points]:
     """Join predictions with labels by clip id, and average both over each system's clips.
 
     Args:
         system_truth: (MI, TA) of each system as listeners gave them, of others too; None: the means of the
             clips' labels.
+        name: what to call the predictions in a message.
     Returns:
         The points of each of `VIEWS`: clips in the order of `labels`, systems in the order of their names.
     Raises:
         DataError: the two do not hold the same clips, a label stands twice, a system has no truth.
     """
-    rows = np.argsort(join_ids(predictions.ids, labels.ids, "predictions", "the labels"))
+    rows = np.argsort(join_ids(predictions.ids, labels.ids, name, "the labels"))
     predicted = {"mi": predictions.mi[rows], "ta": predictions.ta[rows]}  # in the list's order, as the original
     truth = {"mi": labels.mi, "ta": labels.ta}
     systems = labels.systems

@@ -1,8 +1,9 @@
 """`audiomos-cache evaluate`: how well predictions agree with listeners, how sure that is, which are better."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from audiomos_cache.evaluation.records import Record
+    from audiomos_cache.metrics import Points
 
 _FILE = click.Path(path_type=Path)
 
@@ -71,9 +73,9 @@ def evaluate(
 
     labels = read_labels(labels_path, split)
     truth = read_system_truth(truth_path) if truth_path else None
-    points = points_of(read_predictions(file), labels, truth)
+    points = points_of(read_predictions(file), labels, truth, str(file))
     if other:
-        others = points_of(read_predictions(other), labels, truth)
+        others = points_of(read_predictions(other), labels, truth, str(other))
         names = (file.name, other.name) if file.name != other.name else (str(file), str(other))
         found = _comparison(points, others, names, n_boot, seed)
     elif by:
@@ -94,18 +96,15 @@ def _check_usage(other: Path | None, by: str | None, n_boot: int, as_json: bool,
             raise click.UsageError(problem)
 
 
+@dataclass(frozen=True)
 class _Found:
     """A result in its three forms, what is to be said of it after them, and before the table."""
 
-    def __init__(
-        self,
-        table: "Table",
-        content: "Record",
-        rows: "list[Record]",
-        said: Sequence[str] = (),
-        heads: Sequence[str] = (),
-    ) -> None:
-        self.table, self.content, self.rows, self.said, self.heads = table, content, rows, said, heads
+    table: "Table"
+    content: "Record"
+    rows: "list[Record]"
+    said: Sequence[str] = ()
+    heads: Sequence[str] = ()
 
     def show(self, as_json: bool, as_csv: bool) -> None:
         """Print it; beside CSV, what is to be said goes to stderr."""
@@ -130,7 +129,7 @@ class _Found:
             click.echo(line, err=as_csv)
 
 
-def _scores(points: Any, name: str, n_boot: int, seed: int) -> _Found:
+def _scores(points: "Mapping[str, Points]", name: str, n_boot: int, seed: int) -> _Found:
     from audiomos_cache.cli.tables import scores_table
     from audiomos_cache.evaluation import bootstrap_intervals, records
     from audiomos_cache.metrics import scores_of
@@ -145,7 +144,7 @@ def _scores(points: Any, name: str, n_boot: int, seed: int) -> _Found:
     )
 
 
-def _systems(points: Any, systems: Sequence[str], name: str) -> _Found:
+def _systems(points: "Mapping[str, Points]", systems: Sequence[str], name: str) -> _Found:
     from audiomos_cache.cli.tables import systems_table
     from audiomos_cache.evaluation import per_system, records
     from audiomos_cache.metrics import scores_of
@@ -156,7 +155,9 @@ def _systems(points: Any, systems: Sequence[str], name: str) -> _Found:
     return _Found(systems_table(lines, name), content, rows)
 
 
-def _comparison(points: Any, others: Any, names: tuple[str, str], n_boot: int, seed: int) -> _Found:
+def _comparison(
+    points: "Mapping[str, Points]", others: "Mapping[str, Points]", names: tuple[str, str], n_boot: int, seed: int
+) -> _Found:
     from audiomos_cache.cli.tables import comparison_table
     from audiomos_cache.evaluation import compare, records, verdict
     from audiomos_cache.metrics import scores_of

@@ -64,7 +64,7 @@ class WeightedAgreement:
         return np.concatenate(blocks) if blocks else np.empty(0)
 
     def _srcc(self, weights: Floats) -> Floats:
-        ranks_x, ranks_y = (above @ weights.T for above, _ in self._orders)  # twice the mid-rank less its mean: (N, B)
+        ranks_x, ranks_y = (signs @ weights.T for signs, _ in self._orders)  # twice the mid-rank less its mean: (N, B)
         counts = weights.T[self._group]
         weighted = counts * ranks_x
         xy, xx = (weighted * ranks_y).sum(axis=0), (weighted * ranks_x).sum(axis=0)

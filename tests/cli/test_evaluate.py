@@ -188,6 +188,13 @@ def test_files_of_one_name_are_told_apart_by_their_paths(tmp_path):
     assert f"from {tmp_path / A.name}: no difference" in printed
 
 
+def test_predictions_of_other_clips_are_refused_by_their_name():
+    dev = GOLDEN / "dist_a_dev.pt"
+    line = fail(A, "--compare", dev, *LABELS)
+    assert line.startswith(f"Error: {dev}: missing clips of the labels: audiomos2025-track1-")
+    assert line.endswith("both must hold the same clips")
+
+
 def test_by_system_lists_means_bias_and_ranks(two_systems):
     rows = table(run(*two_systems, "--by", "system", "--csv"))
     assert [row.pop("system") for row in rows] == ["S1", "S2"]
