@@ -65,7 +65,8 @@ def test_evaluate_prints_the_sixteen_numbers(line: Path) -> None:
     )
     numbers = json.loads(run(*arguments, "--json").stdout)
     levels = ("utt_mi", "utt_ta", "sys_mi", "sys_ta")
-    assert [list(numbers[level]) for level in levels] == [["mse", "lcc", "srcc", "ktau"]] * 4
+    measures = ["mse", "lcc", "srcc", "ktau"]
+    assert [list(numbers[level]) for level in levels] == [measures + [f"{measure}_ci" for measure in measures]] * 4
     table = run(*arguments).stdout
     assert all(f"{numbers[level]['mse']:.4f}" in table for level in levels)
 
