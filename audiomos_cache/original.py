@@ -22,21 +22,39 @@ _FIELDS = {
     "mi_dist": "overall_dist",
     "ta_dist": "textual_dist",
 }
-_MAX_PT_BYTES = 64 * 2**20  # of its contents: a clip takes about 500
+# A pickle's values may share their bytes, so a small file can ask for far more memory than it takes itself.
+MAX_BYTES = 16 * 2**20  # a clip takes about 500
+MAX_CLIPS = 20_000
+MAX_BINS = 200
 
 
 def original_rows(path: Path) -> Iterator[tuple[str, object]]:
-    """Turn `{wav name: {overall_score, textual_score, overall_dist, textual_dist}}` into our rows."""
+    """Turn `{wav name: {overall_score, textual_score, overall_dist, textual_dist}}` into our rows.
+
+    Args:
+        path: of at most `MAX_BYTES`, `MAX_CLIPS` clips and `MAX_BINS` bins.
+    Raises:
+        DataError: anything else. OSError: the file cannot be read.
+    """
     clips = _load_pt(path)
     if not isinstance(clips, dict):
         raise DataError(f"{path}: {reprlib.repr(clips)}, expected a dict of clips")
+    if len(clips) > MAX_CLIPS:
+        raise DataError(f"{path}: {len(clips)} clips, expected at most {MAX_CLIPS}; it is no predictions file")
     for name, clip in clips.items():
         place = f"{path}, clip {reprlib.repr(name)}"
         if not isinstance(name, str) or not isinstance(clip, dict):
             raise DataError(f"{place}: {reprlib.repr(clip)}, expected a name and a dict of scores")
         row = {field: clip.get(original) for field, original in _FIELDS.items()}
-        values = {key: value.numbers if isinstance(value, _Array) else value for key, value in row.items()}
-        yield place, {"id": clip_id_of(name), **values}
+        yield place, {"id": clip_id_of(name), **{field: _plain(place, field, value) for field, value in row.items()}}
+
+
+def _plain(place: str, field: str, value: object) -> object:
+    """Return an array as a list, after checking that this will not fill the memory."""
+    numbers = value.numbers if isinstance(value, _Array) else value
+    if isinstance(numbers, np.ndarray | list) and len(numbers) > MAX_BINS:
+        raise DataError(f"{place}: {field} has {len(numbers)} bins, expected at most {MAX_BINS}")
+    return numbers.tolist() if isinstance(numbers, np.ndarray) else numbers
 
 
 class _Dtype:
@@ -52,14 +70,14 @@ class _Dtype:
 
 
 class _Array:
-    """Stands in for `numpy.ndarray` while a `.pt` is read: one-dimensional, never larger than its bytes."""
+    """Stands in for `numpy.ndarray` while a `.pt` is read: one-dimensional, a view of its bytes."""
 
     def __init__(self, *_: object) -> None:
-        self.numbers: list[float] = []
+        self.numbers = np.empty(0)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, dtype, _, content = state
-        self.numbers = np.frombuffer(content, dtype.code).astype(np.float64).tolist()
+        self.numbers = np.frombuffer(content, dtype.code)  # a view of bytes that other arrays may share
         if shape != (len(self.numbers),):
             raise pickle.UnpicklingError(f"array of shape {shape}")
 
@@ -78,14 +96,13 @@ def _load_pt(path: Path) -> object:
     allowed: list[Any] = [(_Array, "numpy.ndarray"), (_Dtype, "numpy.dtype")]
     for module in ("numpy._core.multiarray", "numpy.core.multiarray"):  # numpy 2, numpy 1
         allowed += [(_Array, f"{module}._reconstruct"), (_scalar, f"{module}.scalar")]
+    if (size := path.stat().st_size) > MAX_BYTES:
+        raise DataError(f"{path}: takes {size} bytes, expected at most {MAX_BYTES}; it is no predictions file")
     try:
         refuse_old_format(path)
         with zipfile.ZipFile(path) as archive:
-            size = sum(entry.file_size for entry in archive.infolist())
-            if size > _MAX_PT_BYTES:
-                raise DataError(
-                    f"{path}: its contents take {size} bytes; a predictions file has at most {_MAX_PT_BYTES}"
-                )
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                raise zipfile.BadZipFile("compressed, which torch never writes")
             require_checksums(archive)
         with torch.serialization.safe_globals(allowed):
             return torch.load(path, map_location="cpu", weights_only=True)

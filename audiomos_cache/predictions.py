@@ -1,7 +1,8 @@
-"""Predictions for a list of clips: the JSON Lines file, the original's `.pt`, the answer."""
+"""Predictions for a list of clips: the JSON Lines file, the original's `.pt`, an answer."""
 
 import json
 import logging
+import math
 import reprlib
 import sys
 from collections import Counter
@@ -13,6 +14,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from audiomos_cache.dataset.clip import check_id
+from audiomos_cache.dataset.lines import collect, read_lines
 from audiomos_cache.errors import DataError, first_five
 from audiomos_cache.files import write_whole
 from audiomos_cache.original import original_rows
@@ -74,7 +77,8 @@ class Predictions:
             if array.ndim != ndim or len(array) != len(ids) or not array.size:
                 expected = f"({len(ids)},)" if ndim == 1 else f"({len(ids)}, bins)"
                 raise DataError(f"{name} of clips {first_five(list(ids))}: shape {array.shape}, expected {expected}")
-            if bad := [ids[row] for row in order if not np.isfinite(array[row]).all()]:
+            finite = np.asarray(np.isfinite(array.reshape(len(ids), -1)).all(axis=1))
+            if bad := [ids[row] for row in order if not finite[row]]:
                 raise DataError(f"{name} is not a finite number for clips {first_five(bad)}")
             return array[order]
 
@@ -85,6 +89,14 @@ class Predictions:
             mi_dist=None if mi_dist is None else column("mi_dist", mi_dist, 2),
             ta_dist=None if ta_dist is None else column("ta_dist", ta_dist, 2),
         )
+
+    def take(self, ids: Sequence[str]) -> Self:
+        """Return the predictions of some of the clips, which are all here, each once. `ids` may be in any order."""
+        place = {clip: row for row, clip in enumerate(self.ids)}
+        chosen = sorted(ids)
+        rows = np.array([place[clip] for clip in chosen], dtype=np.intp)
+        dists = (None if dist is None else dist[rows] for dist in (self.mi_dist, self.ta_dist))
+        return type(self)(tuple(chosen), self.mi[rows], self.ta[rows], *dists)
 
 
 def join_ids(ids: Sequence[str], others: Sequence[str], name: str, others_name: str) -> list[int]:
@@ -116,17 +128,17 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
 
 
 def read_predictions(path: Path) -> Predictions:
-    """Read a predictions file: our `.jsonl`, or the original system's `.pt`.
+    """Read a predictions file: our `.jsonl`, the original system's `.pt`, or an answer (`.txt`, scores alone).
 
     Raises:
         DataError: another kind of file, a line or clip that is not a prediction (named), a clip twice.
         OSError: the file cannot be read.
     """
-    readers = {".jsonl": _jsonl_rows, ".pt": original_rows}
+    readers = {".jsonl": _jsonl_rows, ".pt": original_rows, ".txt": _answer_rows}
     if not path.is_file():
-        raise DataError(f"{path}: no such file, expected predictions, .jsonl or .pt; predict and fuse make them")
+        raise DataError(f"{path}: no such file, expected predictions, .jsonl, .pt or .txt; predict and fuse make them")
     if path.suffix not in readers:
-        raise DataError(f"{path}: unknown kind of predictions file, expected .jsonl or .pt")
+        raise DataError(f"{path}: unknown kind of predictions file, expected .jsonl, .pt or .txt")
     rows: list[dict[str, Any]] = []
     for place, content in readers[path.suffix](path):
         try:
@@ -182,7 +194,7 @@ def _checked(row: object) -> dict[str, Any]:
             raise ValueError(f"{name} is {reprlib.repr(fields[name])}, expected a finite number")
     for name in _DISTS:
         dist = fields[name]
-        if dist is not None and not (isinstance(dist, list) and dist and all(map(_is_number, dist))):
+        if dist is not None and not (isinstance(dist, list) and dist and _are_numbers(dist)):
             raise ValueError(f"{name} is {reprlib.repr(dist)}, expected a list of finite numbers")
     return fields
 
@@ -193,6 +205,33 @@ def _bins(row: dict[str, Any]) -> dict[str, int | None]:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def _are_numbers(values: list[Any]) -> bool:
+    if set(map(type, values)) == {float} and math.isfinite(sum(values)):  # nearly always, and far faster
+        return True
+    return all(map(_is_number, values))
+
+
+def _answer_rows(path: Path) -> Iterator[tuple[str, object]]:
+    rows = collect(path, read_lines(path), _answer_row)
+    yield from ((f"{path}, clip {clip}", {"id": clip, "mi": mi, "ta": ta}) for clip, (mi, ta) in rows.items())
+
+
+def _answer_row(line: str) -> tuple[str, tuple[float, float]]:
+    """Read a line `id,MI,TA`. What predicts may leave 1..5, unlike a listener."""
+    fields = [field.strip() for field in line.split(",")]
+    if len(fields) != 3:
+        raise DataError(f"found {len(fields)} fields, expected 3: id,MI,TA")
+    scores = {}
+    for kind, text in zip(("MI", "TA"), fields[1:], strict=True):
+        try:
+            scores[kind] = float(text)
+        except ValueError:
+            scores[kind] = math.nan
+        if not math.isfinite(scores[kind]):
+            raise DataError(f"{kind} is {text!r:.50}, expected a finite number")
+    return check_id(fields[0]), (scores["MI"], scores["TA"])
 
 
 def _jsonl_rows(path: Path) -> Iterator[tuple[str, object]]:

@@ -2,6 +2,7 @@ import json
 import os
 import pickle
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -69,6 +70,13 @@ def test_build_refuses(changes, message):
     with pytest.raises(DataError) as error:
         two_clips(**changes)
     assert str(error.value) == message
+
+
+def test_take_keeps_the_rows_of_some_clips_in_their_order():
+    some = two_clips(ids=["c", "a"]).take(["c"])
+    assert some.ids == ("c",)
+    assert (some.mi.tolist(), some.ta.tolist(), some.mi_dist.tolist()) == ([2.0], [4.0], [[0.1, 0.9]])
+    assert two_clips().take(["b", "a"]).mi.tolist() == [1.5, 2.0]
 
 
 def test_build_refuses_no_clip():
@@ -160,7 +168,7 @@ def test_jsonl_refuses_a_bad_list(tmp_path, rows, message):
 
 def test_unknown_kind_of_file(tmp_path):
     (tmp_path / "p.csv").touch()
-    with pytest.raises(DataError, match=r"p\.csv: unknown kind of predictions file, expected \.jsonl or \.pt"):
+    with pytest.raises(DataError, match=r"p\.csv: unknown kind of predictions file, expected \.jsonl, \.pt or \.txt"):
         read_predictions(tmp_path / "p.csv")
 
 
@@ -315,18 +323,108 @@ def test_a_pt_with_a_flipped_bit_in_a_score_is_refused(tmp_path):
         read_predictions(path)
 
 
-def test_a_pt_that_unpacks_to_too_much_is_refused(tmp_path):
-    path = tmp_path / "p.pt"
+def test_a_compressed_pt_is_refused_unread(tmp_path):
+    path = save_pt(tmp_path / "p.pt", a=original())
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("p/data.pkl", bytes(64 * 2**20 + 1))
-    with pytest.raises(DataError, match=r"its contents take 67108865 bytes; .* at most 67108864"):
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    with pytest.raises(DataError, match="damaged, or not predictions"):
         read_predictions(path)
 
 
-@pytest.mark.parametrize("name", ["p.pt", "p.jsonl"])
+def test_a_pt_of_too_many_bytes_is_refused_unread(tmp_path):
+    path = tmp_path / "p.pt"
+    with path.open("wb") as file:
+        file.truncate(16 * 2**20 + 1)
+    with pytest.raises(DataError, match=r"p\.pt: takes 16777217 bytes, expected at most 16777216"):
+        read_predictions(path)
+
+
+def test_a_pt_of_too_many_clips_is_refused(tmp_path):
+    path = save_pt(tmp_path / "p.pt", **{str(n): {} for n in range(20_001)})
+    with pytest.raises(DataError, match=r"p\.pt: 20001 clips, expected at most 20000"):
+        read_predictions(path)
+
+
+@pytest.mark.parametrize("dist", [np.zeros(201, np.float32), [0.0] * 201])
+def test_a_pt_of_too_many_bins_is_refused(tmp_path, dist):
+    path = save_pt(tmp_path / "p.pt", a=original(mi_dist=dist, ta_dist=[1.0]))
+    with pytest.raises(DataError, match=r"p\.pt, clip 'a': mi_dist has 201 bins, expected at most 200"):
+        read_predictions(path)
+
+
+class View:
+    """One of many arrays of the same 2 MiB of bytes, which a copy for each would make 1 GiB."""
+
+    CONTENT = bytes(2**21)
+
+    def __reduce__(self):
+        state = (1, (2**18,), np.dtype("f8"), False, self.CONTENT)
+        return np._core.multiarray._reconstruct, (np.ndarray, (0,), b"b"), state
+
+
+def test_arrays_that_share_their_bytes_take_them_once(tmp_path):
+    path = save_pt(tmp_path / "p.pt", **{f"c{n}": original(mi_dist=View()) for n in range(500)})
+    assert path.stat().st_size < 4 * 2**20
+    tracemalloc.start()
+    try:
+        with pytest.raises(DataError, match="mi_dist has 262144 bins, expected at most 200"):
+            read_predictions(path)
+        assert tracemalloc.get_traced_memory()[1] < 64 * 2**20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("name", ["p.pt", "p.jsonl", "p.txt"])
 def test_a_missing_file_is_reported_as_missing(tmp_path, name):
-    with pytest.raises(DataError, match=rf"{name}: no such file, expected predictions, \.jsonl or \.pt"):
+    with pytest.raises(DataError, match=rf"{name}: no such file, expected predictions, \.jsonl, \.pt or \.txt"):
         read_predictions(tmp_path / name)
+
+
+# An answer, as predictions
+
+
+def test_an_answer_is_read_as_scores_alone(tmp_path):
+    written = two_clips(mi=[1 / 3 + 2, 1.5])
+    write_answer(tmp_path / "answer.txt", written)
+    read = read_predictions(tmp_path / "answer.txt")
+    assert read.ids == ("a", "b")
+    assert read.mi.tolist() == [1.5, 2.33333333]
+    assert read.ta.tolist() == [3.5, 4.0]
+    assert read.mi_dist is None and read.ta_dist is None
+
+
+def test_an_answer_of_another_system_is_read(tmp_path):
+    """With `.wav`, blanks, a byte order mark, Windows' line ends, in any order, and beyond the scale."""
+    path = tmp_path / "answer.txt"
+    path.write_bytes(b"\xef\xbb\xbfb.wav, 5.25, 4\r\n\r\na.x.wav,0.5,-1e0\r\n")
+    read = read_predictions(path)
+    assert read.ids == ("a.x", "b")
+    assert read.mi.tolist() == [0.5, 5.25]
+    assert read.ta.tolist() == [-1.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("b,1", "answer.txt:2: found 2 fields, expected 3: id,MI,TA"),
+        ("b,1,2,3", "answer.txt:2: found 4 fields, expected 3: id,MI,TA"),
+        ("b,nan,2", "answer.txt:2: MI is 'nan', expected a finite number"),
+        ("b,1,1e999", "answer.txt:2: TA is '1e999', expected a finite number"),
+        ("b,1,good", "answer.txt:2: TA is 'good', expected a finite number"),
+        (",1,2", "answer.txt:2: found the id '', expected a name"),
+        ("a.wav,1,2", "answer.txt:2: found 'a' again, expected it only in line 1"),
+    ],
+)
+def test_an_answer_refuses_a_bad_line_by_number(tmp_path, line, message):
+    path = tmp_path / "answer.txt"
+    path.write_text(f"a,3,2\n{line}\n")
+    with pytest.raises(DataError) as error:
+        read_predictions(path)
+    assert message in str(error.value)
+    assert str(path) in str(error.value)
 
 
 # The answer
