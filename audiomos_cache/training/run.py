@@ -19,7 +19,16 @@ from audiomos_cache.errors import ConfigError, DataError, OutputExistsError, fir
 from audiomos_cache.files import write_whole
 from audiomos_cache.heads import Head, build_head
 from audiomos_cache.predictions import Predictions, write_predictions
-from audiomos_cache.runs import CONFIG, HISTORY, METRICS, bests_in, checkpoint_path, predictions_path, read_run_config
+from audiomos_cache.runs import (
+    CLIPS,
+    CONFIG,
+    HISTORY,
+    METRICS,
+    bests_in,
+    checkpoint_path,
+    predictions_path,
+    read_run_config,
+)
 
 _VERSIONED = ("audiomos-cache", "torch", "numpy", "scipy", "h5py", "safetensors")
 
@@ -98,6 +107,11 @@ class RunWriter:
         """Write the resolved config."""
         text = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, width=120)
         write_whole(self.folder / CONFIG, text.encode())
+
+    def write_clips(self, train: Iterable[str], dev: Iterable[str]) -> None:
+        """Write the ids of the clips that it was trained on and chosen by, sorted."""
+        content = json.dumps({"train": sorted(train), "dev": sorted(dev)}, indent=0, ensure_ascii=False)
+        write_whole(self.folder / CLIPS, f"{content}\n".encode())
 
     def write_checkpoint(self, best: str, weights: Mapping[str, Tensor]) -> None:
         """Write the weights of a head; the same weights give the same bytes."""

@@ -183,7 +183,9 @@ def _train_and_write(
             for line in begun.history:
                 write_line(line)
         trained = train(job.config, job.seed, train_set, dev_set, begun=begun, on_epoch=report)
-    write_run(RunWriter(training.new_run), training.job, trained, splits)
+    writer = RunWriter(training.new_run)
+    writer.write_clips(data.clips.train.ids, data.clips.dev.ids)
+    write_run(writer, training.job, trained, splits)
     training.finish(overwrite=options.overwrite)
     return HeadResult.of(training.run, trained.history)
 

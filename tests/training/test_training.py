@@ -16,7 +16,7 @@ from audiomos_cache.heads import build_head
 from audiomos_cache.metrics import evaluate
 from audiomos_cache.predictions import read_predictions
 from audiomos_cache.presets import load_head_config
-from audiomos_cache.runs import BESTS, checkpoint_path
+from audiomos_cache.runs import BESTS, checkpoint_path, read_run_clips
 from audiomos_cache.training import train_head as train_head_module
 from audiomos_cache.training.batches import epoch_order
 from audiomos_cache.training.clips import ClipSet
@@ -324,3 +324,20 @@ def test_a_list_keeps_the_systems_of_the_cache(tmp_path: Path) -> None:
     extract(clips, tmp_path / "cache")
     (tmp_path / "dev.txt").write_text("".join(f"{clip.id}.wav,2,3\n" for clip in clips))
     assert set(ClipSet.of_list(open_cache(tmp_path / "cache"), tmp_path / "dev.txt").systems) == {"mine0", "mine1"}
+
+
+def test_a_run_records_which_clips_it_has_seen(cache: Path, run: Path) -> None:
+    clips = read_run_clips(run)
+    assert clips is not None
+    assert clips.train == set(CacheReader(cache, "train").ids)
+    assert clips.dev == set(CacheReader(cache, "dev").ids)
+    written = json.loads((run / "clips.json").read_text())
+    assert [len(written["train"]), len(written["dev"])] == [48, 16]
+
+
+@pytest.mark.parametrize("content", [b"{", b"[1]", b'{"train": 3, "dev": []}', b'{"train": []}'])
+def test_a_damaged_record_of_clips_is_refused(tmp_path: Path, content: bytes) -> None:
+    assert read_run_clips(tmp_path) is None
+    (tmp_path / "clips.json").write_bytes(content)
+    with pytest.raises(DataError, match=r"clips\.json: not a record of clips .*; train the run again"):
+        read_run_clips(tmp_path)
