@@ -1,25 +1,33 @@
-"""`audiomos-cache fuse`: blend the predictions of several runs."""
+"""`audiomos-cache fuse`: blend the predictions of several members."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from audiomos_cache.runs import BESTS
 
-METHODS = ("mean", "ridge")
+if TYPE_CHECKING:
+    from audiomos_cache.fusion import EarlyStopping
+
+METHODS = ("mean", "rank", "weighted", "ridge", "lightgbm", "greedy")
+GROUPS = ("prompt", "system", "none")
+_OF_MAKING = ("method", "labels", "fit_split", "apply", "best", "folds", "cv_group", "seed")
 
 _FILE = click.Path(path_type=Path)
 
 
 @click.command
-@click.argument(
-    "sources",
-    metavar="RUN_OR_FILE...",
-    nargs=-1,
-    required=True,
-    type=click.Path(path_type=Path),
+@click.argument("sources", metavar="RUN_OR_FILE...", nargs=-1, required=True, type=_FILE)
+@click.option(
+    "--method",
+    type=click.Choice(METHODS),
+    default="ridge",
+    help="How to blend: the mean; the mean rank (for correlation only: the scale is lost); or learned with --labels: "
+    "the mean with the best weights, a ridge regression on the distributions (as the original does), LightGBM on them, "
+    "or greedy selection.",
 )
-@click.option("--method", type=click.Choice(METHODS), default="ridge", help="How to blend; ridge needs --labels.")
 @click.option(
     "--labels",
     metavar="LIST",
@@ -41,9 +49,16 @@ _FILE = click.Path(path_type=Path)
     help="With files: one of the apply split for each of the fit split, in the same order.",
 )
 @click.option("--best", type=click.Choice(BESTS), default="loss", help="With runs: which best checkpoint.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder to make.")
+@click.option("--folds", type=click.IntRange(0), default=5, help="Of the out-of-fold scores; 0: no such scores.")
+@click.option("--cv-group", type=click.Choice(GROUPS), default="prompt", help="What is held out together in a fold.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Of the folds.")
+@click.option("--allow-missing", is_flag=True, help="Leave out, and count, the clips that not all members have.")
+@click.option("--from", "fused", metavar="DIR", type=_FILE, help="Apply the fusion in this folder; nothing is learned.")
+@click.option("--out", required=True, type=_FILE, help="The folder to make.")
 @click.option("--overwrite", is_flag=True, help="Replace the fusion that the folder holds.")
+@click.pass_context
 def fuse(
+    context: click.Context,
     sources: tuple[Path, ...],
     method: str,
     labels: Path | None,
@@ -51,31 +66,90 @@ def fuse(
     apply_split: str | None,
     apply: tuple[Path, ...],
     best: str,
+    folds: int,
+    cv_group: str,
+    seed: int,
+    allow_missing: bool,
+    fused: Path | None,
     out: Path,
     overwrite: bool,
 ) -> None:
-    """Blend the predictions of several runs: learn how on one split, apply it to another.
+    """Blend the predictions of several members: learn how on one split, apply it to another.
 
-    Takes run folders, or predictions files (.jsonl, or the original system's .pt). Writes the fused
-    predictions, answer.txt and fusion.json to --out.
+    Takes runs, folders of runs, or predictions files (.jsonl, the original system's .pt, an answer.txt). Writes the
+    fused predictions, answer.txt and fusion.json to --out, and of what was learned the out-of-fold predictions of the
+    fit split, with their scores: those of clips the fusion was not fitted on.
 
     \b
     Examples:
-      audiomos-cache fuse runs/* --method ridge --labels sets/dev_mos_list.txt --out fused
+      audiomos-cache fuse runs --method ridge --labels sets/dev_mos_list.txt --out fused
       audiomos-cache fuse a_dev.jsonl b_dev.jsonl --labels sets/dev_mos_list.txt \\
         --apply a_eval.jsonl --apply b_eval.jsonl --out fused
+      audiomos-cache fuse --from fused runs --apply-split test --out fused-test
     """
     from audiomos_cache import fusion
 
-    fused = fusion.fuse(
-        sources,
-        out,
-        method=method,
-        labels=labels,
-        fit_split=fit_split,
-        apply_split=apply_split,
-        apply=apply,
-        best=best,
-        overwrite=overwrite,
+    if fused:
+        _refuse_given(context, _OF_MAKING)
+        result = fusion.apply_fusion(
+            fused, sources, out, apply_split=apply_split, allow_missing=allow_missing, overwrite=overwrite
+        )
+    else:
+        result = fusion.fuse(
+            sources,
+            out,
+            method=method,
+            labels=labels,
+            fit_split=fit_split,
+            apply_split=apply_split,
+            apply=apply,
+            best=best,
+            folds=folds,
+            cv_group=cv_group,
+            seed=seed,
+            allow_missing=allow_missing,
+            overwrite=overwrite,
+        )
+    made = result.fusion
+    clips = len(result.predictions.ids)
+    click.echo(f"{out / 'answer.txt'}: {made.method} of {len(made.names)} members, {clips} clips")
+    if tested := result.out_of_fold:
+        from rich.console import Console
+
+        from audiomos_cache.cli.tables import scores_table
+
+        click.echo(f"Out-of-fold on the fit split: each clip by a fusion that was fitted without it, {tested.folds}.")
+        Console().print(scores_table(tested.scores, title="out-of-fold"))
+    for stopping in result.early_stopping:
+        click.echo(_early_stopping_note(stopping, len(made.names)))
+
+
+def _refuse_given(context: click.Context, names: tuple[str, ...]) -> None:
+    given = [name for name in names if context.get_parameter_source(name) == ParameterSource.COMMANDLINE]
+    if given:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise click.UsageError(f"{options}: the fusion of --from is made already; leave it out")
+
+
+def _early_stopping_note(stopping: "EarlyStopping", members: int) -> str:
+    """Say that members chose their checkpoints on the clips, and by how much that may flatter the numbers."""
+    where = "these scores" if stopping.split == "fit" else "scores on the apply split"
+    note = (
+        f"{len(stopping.clips)} of {members} members chose their checkpoints on clips of the {stopping.split} split, "
+        f"so {where} may be optimistic"
     )
-    click.echo(f"{out / 'answer.txt'}: {method} of {len(sources)} predictions, {len(fused.ids)} clips")
+    if stopping.excess is None:
+        return f"{note}; by how much cannot be told from their histories."
+    numbers = "; ".join(
+        f"{level} SRCC MI {_signed(stopping.excess[f'{key}_mi']['srcc'])}, TA "
+        f"{_signed(stopping.excess[f'{key}_ta']['srcc'])}"
+        for level, key in (("utterance", "utt"), ("system", "sys"))
+    )
+    return (
+        f"{note}. A chosen epoch stands out from those around it, on the mean of {stopping.estimated} members, by: "
+        f"{numbers}. All measures are in fusion.json."
+    )
+
+
+def _signed(value: float | None) -> str:
+    return "n/a" if value is None else f"{value:+.4f}"

@@ -1,22 +1,56 @@
-"""Fusion: blend the predictions of several runs into one answer.
+"""Fusion: blend the predictions of several members into one answer.
 
-`fuse` does it on files; the methods themselves work on `Predictions` in memory.
+`fuse` and `apply_fusion` do it on files; `METHODS` work on `Predictions` in memory; below them are pure functions on
+arrays: `simplex_weights`, `greedy_weights`, `ridge_coefficients`, `mean_ranks`, `assign_folds`.
 """
 
-from audiomos_cache.fusion.fusing import RECORD_NAME, fuse
-from audiomos_cache.fusion.inputs import Inputs, inputs_of_files, inputs_of_runs
-from audiomos_cache.fusion.methods import METHODS, Fusion, MeanFusion, RidgeFusion, RidgeWeights, align
+from audiomos_cache.fusion.align import align, align_labels, common_clips
+from audiomos_cache.fusion.base import Fusion, LearnedFusion
+from audiomos_cache.fusion.boosting import LightGBMFusion
+from audiomos_cache.fusion.folds import DEFAULT_FOLDS, GROUPS, Folds, assign_folds
+from audiomos_cache.fusion.fusing import Fused, OutOfFold, apply_fusion, fuse
+from audiomos_cache.fusion.greedy import GreedyFusion, greedy_path, greedy_weights
+from audiomos_cache.fusion.mean import MeanFusion
+from audiomos_cache.fusion.methods import LEARNED, METHODS
+from audiomos_cache.fusion.out_of_fold import out_of_fold
+from audiomos_cache.fusion.rank import RankFusion, mean_ranks
+from audiomos_cache.fusion.record import RECORD_NAME, FusionRecord, load_fusion, read_record
+from audiomos_cache.fusion.ridge import RidgeFusion, ridge_coefficients
+from audiomos_cache.fusion.seen import EarlyStopping, selection_excess
+from audiomos_cache.fusion.weighted import WeightedFusion, simplex_weights
 
 __all__ = [
+    "DEFAULT_FOLDS",
+    "GROUPS",
+    "LEARNED",
     "METHODS",
     "RECORD_NAME",
+    "EarlyStopping",
+    "Folds",
+    "Fused",
     "Fusion",
-    "Inputs",
+    "FusionRecord",
+    "GreedyFusion",
+    "LearnedFusion",
+    "LightGBMFusion",
     "MeanFusion",
+    "OutOfFold",
+    "RankFusion",
     "RidgeFusion",
-    "RidgeWeights",
+    "WeightedFusion",
     "align",
+    "align_labels",
+    "apply_fusion",
+    "assign_folds",
+    "common_clips",
     "fuse",
-    "inputs_of_files",
-    "inputs_of_runs",
+    "greedy_path",
+    "greedy_weights",
+    "load_fusion",
+    "mean_ranks",
+    "out_of_fold",
+    "read_record",
+    "ridge_coefficients",
+    "selection_excess",
+    "simplex_weights",
 ]

@@ -1,27 +1,69 @@
-"""Fuse the predictions of several runs, and write the answer with a record of how it was made."""
+"""Fuse the predictions of several members, and write the answer with a record of how it was made."""
 
-import json
-from collections.abc import Sequence
-from fnmatch import fnmatch
-from importlib.metadata import version
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-
-import xxhash
+from typing import Any
 
 from audiomos_cache.dataset import Labels, check_split, read_labels
-from audiomos_cache.errors import ConfigError, DataError, OutputExistsError, first_five
-from audiomos_cache.files import whole_folder, write_whole
-from audiomos_cache.fusion.inputs import Inputs, inputs_of_files, inputs_of_runs
-from audiomos_cache.fusion.methods import METHODS, Fusion, align
-from audiomos_cache.predictions import (
-    ANSWER_NAME,
-    Predictions,
-    read_predictions,
-    write_answer,
-    write_predictions,
+from audiomos_cache.errors import ConfigError, DataError, first_five
+from audiomos_cache.fusion.align import align_labels, take_labels
+from audiomos_cache.fusion.base import Fusion
+from audiomos_cache.fusion.folds import DEFAULT_FOLDS, Folds
+from audiomos_cache.fusion.inputs import SplitPredictions, read_prompts, read_split
+from audiomos_cache.fusion.matching import match_files, match_runs
+from audiomos_cache.fusion.members import (
+    Member,
+    expand_runs,
+    members_of_files,
+    members_of_runs,
+    require_one_fingerprint,
 )
+from audiomos_cache.fusion.methods import FIXED, LEARNED, METHODS
+from audiomos_cache.fusion.out_of_fold import out_of_fold
+from audiomos_cache.fusion.output import predictions_name, refuse_occupied, write_fusion
+from audiomos_cache.fusion.record import RecordedMember, identity, read_record
+from audiomos_cache.fusion.seen import EarlyStopping, clips_seen, early_stopping, refuse_trained_on
+from audiomos_cache.metrics import Scores, evaluate
+from audiomos_cache.predictions import Predictions
 
-RECORD_NAME = "fusion.json"
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """What a learned fusion says of each labelled clip when it was fitted without it.
+
+    Attributes:
+        predictions: of the fit split's clips.
+        scores: of these predictions.
+        folds: which clips were held out together.
+    """
+
+    predictions: Predictions
+    scores: Scores
+    folds: Folds
+
+
+@dataclass(frozen=True)
+class Fused:
+    """A fusion that was made or applied.
+
+    Attributes:
+        fusion: ready to be applied to other predictions of its members.
+        predictions: of the apply split.
+        out_of_fold: of the fit split; None where nothing was learned, or without cross-validation.
+        early_stopping: what is to be known of members that chose their checkpoints on the same clips.
+        dropped: by split (`fit`, `apply`), how many clips were left out because not all members have them.
+    """
+
+    fusion: Fusion
+    predictions: Predictions
+    out_of_fold: OutOfFold | None
+    early_stopping: tuple[EarlyStopping, ...]
+    dropped: Mapping[str, int]
 
 
 def fuse(
@@ -34,12 +76,16 @@ def fuse(
     apply_split: str | None = None,
     apply: Sequence[Path] = (),
     best: str = "loss",
+    folds: int = DEFAULT_FOLDS,
+    cv_group: str = "prompt",
+    seed: int = 0,
+    allow_missing: bool = False,
     overwrite: bool = False,
-) -> Predictions:
+) -> Fused:
     """Fit a fusion on one split, apply it to another, and write the result, the answer and a record to `out`.
 
     Args:
-        sources: run folders, or the fit split's predictions files.
+        sources: run folders or folders of runs, or the fit split's predictions files.
         out: a folder to make; it appears complete or not at all.
         method: a key of `METHODS`.
         labels: the fit split's list or manifest, for a method that learns; the others do not read it.
@@ -47,33 +93,106 @@ def fuse(
         apply_split: the split to blend; None: eval of runs, for files not known (the output names none).
         apply: with files, the apply split's, in the order of `sources`.
         best: with runs, which of their best checkpoints: loss (its distributions fit best), srcc or combined.
+        folds: of the cross-validation that tells how well a method that learns does; 0: none.
+        cv_group: what is held out together: prompt, system or none.
+        seed: of the folds.
+        allow_missing: leave out the clips that not all members have, instead of refusing them.
         overwrite: replace the fusion that `out` holds.
-    Returns:
-        The fused predictions of the apply split.
     Raises:
-        ConfigError: unknown method.
-        DataError: inputs that do not belong together, or are not predictions of the same clips; bad labels.
-        OutputExistsError: `out` holds something, and `overwrite` is False or it is not a fusion's.
+        ConfigError: unknown method, or folds it cannot have. DataError: inputs that do not belong together, are not
+        predictions of the same clips, or of clips that a member was trained on; bad labels. CacheError: runs of
+        several fingerprints. OutputExistsError: `out` holds something, and `overwrite` is False or it is not a
+        fusion's.
     """
     if method not in METHODS:
         raise ConfigError(f"fusion method {method!r} is not one of {', '.join(sorted(METHODS))}")
     if apply_split is not None:
         check_split(apply_split)  # it becomes part of a file's name
-    _refuse_occupied(out, overwrite)
-    learns = METHODS[method].learns
+    refuse_occupied(out, overwrite=overwrite)
+    learns = method in LEARNED
+    sources = expand_runs(sources)
     if _are_runs(sources, apply):
         fit_split, apply_split = fit_split or "dev", apply_split or "eval"
-        inputs = inputs_of_runs(sources, fit_split if learns else None, apply_split, best)
+        members = members_of_runs(sources, fit_split if learns else None, apply_split, best)
     else:
-        inputs = inputs_of_files(sources, apply, learns)
-    if not learns:
-        fit_split = labels = None
-
-    fusion = METHODS[method](inputs.names)
-    fused = _blend(fusion, inputs, read_labels(labels, fit_split) if labels else None)
-    record = _record(fusion, inputs, labels) | {"fit_split": fit_split, "apply_split": apply_split}
-    _write(out, f"fused.{apply_split}.jsonl" if apply_split else "fused.jsonl", fused, record)
+        members = members_of_files(sources, apply, learns=learns)
+    fingerprint = require_one_fingerprint(members)
+    truth = _read_labels(method, labels, fit_split) if learns else None
+    read = partial(read_split, members, allow_missing=allow_missing)
+    applied, fitted = read("apply"), read("fit", wanted=truth.ids) if truth else None
+    stopping = _check_seen(members, [*([fitted] if fitted else []), applied])
+    names, tested = [member.name for member in members], None
+    if fitted and truth and labels:
+        kept = set(truth.ids) - set(fitted.dropped)
+        truth = take_labels(truth, [clip for clip in truth.ids if clip in kept])
+        align_labels(truth, fitted.ids, fitted.names[0])
+        prompts = read_prompts(labels, truth.ids)
+        shares = Folds.by(cv_group, truth, prompts=prompts, count=folds or DEFAULT_FOLDS, seed=seed)
+        fusion, tested = _learn(method, names, fitted, truth, shares, test=folds > 0)
+        _warn_of_fitted(applied.ids, frozenset(fitted.ids))
+    else:
+        fusion, labels, fit_split = FIXED[method](names), None, None
+    fused = Fused(fusion, fusion.apply(applied.members), tested, stopping, _dropped(applied, fitted))
+    about = _about(fused, fitted) | {
+        "fingerprint": fingerprint.digest if fingerprint else None,
+        "fit_split": fit_split,
+        "apply_split": apply_split,
+        "labels": identity(labels) if labels else None,
+    }
+    files = {predictions_name("fused", apply_split): fused.predictions}
+    if tested:
+        files[predictions_name("out-of-fold", fit_split)] = tested.predictions
+    write_fusion(out, files, fused.predictions, fusion, [RecordedMember.of(member) for member in members], about)
     return fused
+
+
+def apply_fusion(
+    folder: Path,
+    sources: Sequence[Path],
+    out: Path,
+    *,
+    apply_split: str | None = None,
+    allow_missing: bool = False,
+    overwrite: bool = False,
+) -> Fused:
+    """Apply a fusion that was made before to other predictions of its members, and write the result to `out`.
+
+    Args:
+        folder: what `fuse` wrote.
+        sources: the members' runs, in any order and under any name; or a predictions file for each, in the members'
+            order.
+        out, allow_missing, overwrite: see `fuse`.
+        apply_split: the split to blend; None: eval of runs, for files not known (the output names none).
+    Raises:
+        DataError: no fusion, or not its members or their predictions. OutputExistsError: see `fuse`.
+    """
+    if apply_split is not None:
+        check_split(apply_split)
+    refuse_occupied(out, overwrite=overwrite)
+    record = read_record(folder)
+    sources = expand_runs(sources)
+    if _are_runs(sources, ()):
+        apply_split = apply_split or "eval"
+        members = match_runs(record.members, sources, apply_split)
+    else:
+        members = match_files(record.members, sources)
+    applied = read_split(members, "apply", allow_missing=allow_missing)
+    stopping = _check_seen(members, [applied])
+    _warn_of_fitted(applied.ids, record.fit_clips)
+    fused = Fused(record.fusion, record.fusion.apply(applied.members), None, stopping, _dropped(applied, None))
+    now = [RecordedMember.of(member) for member in members]
+    kept = [old.with_apply(new) for old, new in zip(record.members, now, strict=True)]
+    about = record.about() | {"apply_split": apply_split}
+    about["dropped"] = about["dropped"] | fused.dropped
+    files = {predictions_name("fused", apply_split): fused.predictions}
+    write_fusion(out, files, fused.predictions, record.fusion, kept, about)
+    return fused
+
+
+def _read_labels(method: str, labels: Path | None, split: str | None) -> Labels:
+    if labels is None:
+        raise DataError(f"{method}: no labels to fit on; give the fit split's list with --labels")
+    return read_labels(labels, split)
 
 
 def _are_runs(sources: Sequence[Path], apply: Sequence[Path]) -> bool:
@@ -84,52 +203,59 @@ def _are_runs(sources: Sequence[Path], apply: Sequence[Path]) -> bool:
     return bool(folders)
 
 
-def _blend(fusion: Fusion, inputs: Inputs, labels: Labels | None) -> Predictions:
-    """Fit the fusion if it learns, and return the fused predictions of the apply split."""
-    if fusion.learns:
-        fusion.fit(_read_all(inputs.fit), labels)
-    return fusion.apply(_read_all(inputs.apply))
+def _check_seen(members: Sequence[Member], splits: Sequence[SplitPredictions]) -> tuple[EarlyStopping, ...]:
+    """Refuse members that were trained on the clips, and tell of those that chose their checkpoints on them."""
+    seen = clips_seen(members)
+    for each in splits:
+        refuse_trained_on(seen, each.ids, each.split)
+    found = (early_stopping(members, seen, each.ids, each.split) for each in splits)
+    return tuple(stopping for stopping in found if stopping)
 
 
-def _record(fusion: Fusion, inputs: Inputs, labels: Path | None) -> dict[str, object]:
-    """Describe what was fused, how, from which files and by which versions."""
-    return {
-        **fusion.to_json(),
-        "fingerprint": inputs.fingerprint,
-        "fit": [_identity(path) for path in inputs.fit],
-        "apply": [_identity(path) for path in inputs.apply],
-        "labels": _identity(labels) if labels else None,
-        "versions": {name: version(name) for name in ("audiomos-cache", "numpy", "scikit-learn")},
-    }
+def _learn(
+    method: str, names: Sequence[str], fitted: SplitPredictions, truth: Labels, folds: Folds, *, test: bool
+) -> tuple[Fusion, OutOfFold | None]:
+    """Fit a fusion on all clips, and test it on those of each fold when fitted on the others."""
+    if method == "greedy" and not test:
+        raise ConfigError("greedy chooses its number of steps by cross-validation; give 2 folds or more")
+
+    def fit(members: Sequence[Predictions], labels: Labels) -> Fusion:
+        return LEARNED[method].fit(names, members, labels, folds)
+
+    if not test:
+        return fit(fitted.members, truth), None
+    predictions = out_of_fold(fit, fitted.members, truth, folds)
+    return fit(fitted.members, truth), OutOfFold(predictions, evaluate(predictions, truth), folds)
 
 
-def _write(out: Path, name: str, fused: Predictions, record: dict[str, object]) -> None:
-    """Write the fused predictions under that name, the answer and the record."""
-    with whole_folder(out, replace=True) as folder:
-        write_predictions(folder / name, fused)
-        write_answer(folder / ANSWER_NAME, fused)
-        write_whole(folder / RECORD_NAME, f"{json.dumps(record, indent=1)}\n".encode())
-
-
-def _read_all(paths: Sequence[Path]) -> list[Predictions]:
-    members = [read_predictions(path) for path in paths]
-    align(members, list(map(str, paths)))  # here, where the names are those of the files
-    return members
-
-
-def _identity(path: Path) -> dict[str, str]:
-    return {"path": str(path), "xxh3_128": xxhash.xxh3_128_hexdigest(path.read_bytes())}
-
-
-def _refuse_occupied(out: Path, overwrite: bool) -> None:
-    """Let a fusion replace nothing but a fusion, and that only when asked to."""
-    if out.exists() and not out.is_dir():
-        raise OutputExistsError(f"{out}: is a file, expected a folder to make; give another --out")
-    names = sorted(path.name for path in out.iterdir()) if out.exists() else []
-    if names and not overwrite:
-        raise OutputExistsError(f"{out}: holds {first_five(names)}; give another --out, or --overwrite")
-    own = (ANSWER_NAME, RECORD_NAME, "fused.jsonl", "fused.*.jsonl")
-    if foreign := [name for name in names if not any(fnmatch(name, pattern) for pattern in own)]:
-        raise OutputExistsError(
-            f"{out}: holds {first_five(foreign)}, which no fusion wrote and --overwrite would lose; give another --out"
+def _warn_of_fitted(ids: Sequence[str], fit_clips: frozenset[str]) -> None:
+    if both := sorted(fit_clips.intersection(ids)):
+        log.warning(
+            "the fusion was fitted on %d of the %d clips that it is applied to, so numbers on them would look better "
+            "than it is: %s; evaluate its out-of-fold predictions instead",
+            len(both),
+            len(ids),
+            first_five(both),
         )
+
+
+def _dropped(applied: SplitPredictions, fitted: SplitPredictions | None) -> dict[str, int]:
+    return {each.split: len(each.dropped) for each in (fitted, applied) if each}
+
+
+def _about(fused: Fused, fitted: SplitPredictions | None) -> dict[str, Any]:
+    """Describe what there is to know of a fusion beside what it is."""
+    tested = fused.out_of_fold
+    return {
+        "out_of_fold": {
+            "folds": tested.folds.count,
+            "group": tested.folds.group,
+            "seed": tested.folds.seed,
+            "scores": tested.scores.to_json(),
+        }
+        if tested
+        else None,
+        "early_stopping": {stopping.split: stopping.to_json() for stopping in fused.early_stopping},
+        "dropped": dict(fused.dropped),
+        "fit_clips": list(fitted.ids) if fitted else [],
+    }

@@ -1,67 +1,82 @@
-"""Which predictions files belong together: those of runs, or a user's own."""
+"""The predictions that go into a fusion, read and joined by clip."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from audiomos_cache.cache.fingerprint import Fingerprint
-from audiomos_cache.errors import DataError
-from audiomos_cache.runs import predictions_path, read_run_config
+import numpy as np
+
+from audiomos_cache.dataset.manifest import is_manifest, read_manifest
+from audiomos_cache.errors import first_five
+from audiomos_cache.fusion.align import align, common_clips
+from audiomos_cache.fusion.members import Member
+from audiomos_cache.predictions import Predictions, read_predictions
+from audiomos_cache.targets import HIGHEST, LOWEST
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """The files to fuse, one of each split for every name; `fit` is empty where nothing is fitted."""
+class SplitPredictions:
+    """What all members say of one split.
 
+    Attributes:
+        split: `fit` or `apply`.
+        names: the M members' files.
+        members: M predictions of the same N clips.
+        dropped: ids of clips that were left out, because not all members have them.
+    """
+
+    split: str
     names: tuple[str, ...]
-    fit: tuple[Path, ...]
-    apply: tuple[Path, ...]
-    fingerprint: str | None = None
+    members: tuple[Predictions, ...]
+    dropped: tuple[str, ...]
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The N clips."""
+        return self.members[0].ids
 
 
-def inputs_of_runs(runs: Sequence[Path], fit_split: str | None, apply_split: str, best: str) -> Inputs:
-    """Find the predictions in run folders.
+def read_split(
+    members: Sequence[Member], split: str, *, allow_missing: bool, wanted: Sequence[str] = ()
+) -> SplitPredictions:
+    """Read all members' predictions of a split.
 
+    Args:
+        members: M.
+        split: `fit` or `apply`.
+        allow_missing: leave out, with a warning, the clips that not all members have.
+        wanted: the clips that they should have, where that is known.
     Raises:
-        DataError: not a run, or a run without these predictions. CacheError: runs on features of different
-        fingerprints.
+        DataError: a file that is not predictions, members that do not hold the same clips or have other bins.
     """
-    fingerprints = {run: fingerprint for run in runs if (fingerprint := _fingerprint_of(run))}
-    first = next(iter(fingerprints), None)
-    for run, fingerprint in fingerprints.items():
-        fingerprint.require(fingerprints[first or run], str(run), f"fuse runs of one cache only, as {first}")
-    return Inputs(
-        names=tuple(map(str, runs)),
-        fit=tuple(_predictions_of(run, fit_split, best) for run in runs if fit_split is not None),
-        apply=tuple(_predictions_of(run, apply_split, best) for run in runs),
-        fingerprint=fingerprints[first].digest if first else None,
-    )
+    paths = [path for member in members if (path := member.fit if split == "fit" else member.apply)]
+    names = tuple(map(str, paths))
+    read = [read_predictions(path) for path in paths]
+    dropped: list[str] = []
+    if allow_missing:
+        read, dropped = common_clips(read, wanted)
+    if dropped:
+        clips = first_five(dropped)
+        log.warning("%s split: %d clips left out, because not all members have them: %s", split, len(dropped), clips)
+    align(read, names)
+    _count_outside(read, names)
+    return SplitPredictions(split, names, tuple(read), tuple(dropped))
 
 
-def inputs_of_files(files: Sequence[Path], apply: Sequence[Path], learns: bool) -> Inputs:
-    """Pair the fit split's files with the apply split's. Where nothing is fitted, `files` alone will do.
-
-    Raises:
-        DataError: not as many of the one as of the other.
-    """
-    if not learns:
-        return Inputs(tuple(map(str, files)), fit=(), apply=tuple(apply or files))
-    if len(apply) != len(files):
-        raise DataError(
-            f"{len(apply)} files of the apply split, expected {len(files)}: give --apply FILE once for each "
-            "file of the fit split, in the same order"
-        )
-    return Inputs(tuple(map(str, files)), fit=tuple(files), apply=tuple(apply))
+def read_prompts(labels: Path, ids: Sequence[str]) -> Mapping[str, str] | None:
+    """Read each clip's prompt from a manifest of labels, the id where it has none; None from a list, which has none."""
+    if not is_manifest(labels):
+        return None
+    clips = read_manifest(labels)
+    return {clip: clips[clip].prompt or clip for clip in ids}
 
 
-def _fingerprint_of(run: Path) -> Fingerprint | None:
-    """Return what decided the features that a run was trained on; None for an imported run, which cannot say."""
-    fields = read_run_config(run).get("fingerprint_fields")
-    return Fingerprint.of(fields) if fields else None
-
-
-def _predictions_of(run: Path, split: str, best: str) -> Path:
-    path = predictions_path(run, split, best)
-    if not path.is_file():
-        raise DataError(f"{path}: does not exist; make it with audiomos-cache predict --run {run} --split {split}")
-    return path
+def _count_outside(members: Sequence[Predictions], names: Sequence[str]) -> None:
+    """Warn of scores that leave the scale."""
+    for member, name in zip(members, names, strict=True):
+        scores = np.concatenate([member.mi, member.ta])
+        if outside := np.count_nonzero((scores < LOWEST) | (scores > HIGHEST)):
+            log.warning("%s: %d of %d scores lie outside 1..5", name, outside, scores.size)

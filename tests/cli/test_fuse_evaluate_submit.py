@@ -11,6 +11,7 @@ import audiomos_cache
 from audiomos_cache.cli import main
 
 COMMANDS = Path(audiomos_cache.__file__).parent / "cli"
+LEVELS = ("utt_mi", "utt_ta", "sys_mi", "sys_ta")
 GOLDEN = Path(__file__).parents[1] / "golden" / "fusion"
 
 
@@ -39,7 +40,19 @@ def test_fuse_files_by_ridge(tmp_path):
     fitted = [golden(f"{model}_dev.pt") for model in models]
     out = tmp_path / "fused"
     printed = run("fuse", *fitted, "--labels", golden("dev_mos_list.txt"), *applied, "--out", out)
-    assert printed == f"{out}/answer.txt: ridge of 3 predictions, 60 clips\n"
+    lines = printed.splitlines()
+    assert lines[0] == f"{out}/answer.txt: ridge of 3 members, 60 clips"
+    assert lines[1] == (
+        "Out-of-fold on the fit split: each clip by a fusion that was fitted without it, 5 folds by prompt."
+    )
+    scores = json.loads(run("evaluate", out / "out-of-fold.jsonl", "--labels", golden("dev_mos_list.txt"), "--json"))
+    rows = [line.replace("│", " ").split() for line in lines if "│" in line]
+    assert [row[:3] for row in rows] == [
+        ["utterance", "MI", f"{scores['utt_mi']['mse']:.4f}"],
+        ["utterance", "TA", f"{scores['utt_ta']['mse']:.4f}"],
+        ["system", "MI", f"{scores['sys_mi']['mse']:.4f}"],
+        ["system", "TA", f"{scores['sys_ta']['mse']:.4f}"],
+    ]
     lines, expected = (
         [line.split(",") for line in path.read_text().splitlines()]
         for path in (out / "answer.txt", GOLDEN / "expected_answer_ridge.txt")
@@ -47,6 +60,55 @@ def test_fuse_files_by_ridge(tmp_path):
     assert [line[0] for line in lines] == [line[0] for line in expected]
     for line, expected_line in zip(lines, expected, strict=True):
         assert list(map(float, line[1:])) == pytest.approx(list(map(float, expected_line[1:])), abs=1e-6)
+
+
+def test_a_fusion_is_applied_later(tmp_path):
+    models = ("dist_a", "dist_b", "coral_c")
+    dev, other = ([golden(f"{model}_{split}.pt") for model in models] for split in ("dev", "eval"))
+    applied = [option for path in dev for option in ("--apply", path)]
+    out, later = tmp_path / "fused", tmp_path / "later"
+    run("fuse", *dev, "--labels", golden("dev_mos_list.txt"), *applied, "--out", out, "--folds", 0)
+    printed = run("fuse", "--from", out, *other, "--apply-split", "eval", "--out", later)
+    assert printed == f"{later}/answer.txt: ridge of 3 members, 60 clips\n"
+    lines, expected = (
+        [line.split(",") for line in path.read_text().splitlines()]
+        for path in (later / "answer.txt", GOLDEN / "expected_answer_ridge.txt")
+    )
+    for line, expected_line in zip(lines, expected, strict=True):
+        assert line[0] == expected_line[0]
+        assert list(map(float, line[1:])) == pytest.approx(list(map(float, expected_line[1:])), abs=1e-6)
+
+
+def test_what_made_a_fusion_is_not_said_again(tmp_path):
+    arguments = ["fuse", "--from", "fused", "a.pt", "--out", str(tmp_path / "out"), "--method", "mean", "--folds", "3"]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2
+    assert "Error: --method, --folds: the fusion of --from is made already; leave it out" in result.stderr
+
+
+def test_early_stopping_is_told_under_the_scores(tmp_path):
+    scores = {level: dict.fromkeys(("mse", "lcc", "srcc", "ktau"), 0.5) for level in LEVELS}
+    better = {level: dict.fromkeys(("mse", "lcc", "srcc", "ktau"), 0.52) for level in LEVELS}
+    lines = [{"dev": scores, "best": []}] * 5 + [{"dev": better, "best": ["loss"]}] + [{"dev": scores, "best": []}] * 5
+    for name, history in (("long", lines), ("short", lines[4:7])):
+        made = tmp_path / name
+        (made / "predictions").mkdir(parents=True)
+        (made / "config.yaml").write_text(f"name: {name}\nfingerprint: unknown\nfingerprint_fields: null\n")
+        (made / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in history))
+        (made / "clips.json").write_text('{"train": ["t"], "dev": ["a", "b"]}')
+        for split, ids in (("dev", "ab"), ("eval", "yz")):
+            rows = [{"id": clip, "mi": 3.0 + place, "ta": 2.0} for place, clip in enumerate(ids)]
+            (made / "predictions" / f"{split}.loss.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "list.txt").write_text("a,3,1\nb,4,2\n")
+    labels = ("--labels", tmp_path / "list.txt")
+    note = "members chose their checkpoints on clips of the fit split, so these scores may be optimistic"
+    printed = run("fuse", tmp_path / "long", tmp_path / "short", *labels, "--out", tmp_path / "out").splitlines()
+    assert printed[-1] == (
+        f"2 of 2 {note}. A chosen epoch stands out from those around it, on the mean of 1 members, by: utterance SRCC "
+        "MI +0.0200, TA +0.0200; system SRCC MI +0.0200, TA +0.0200. All measures are in fusion.json."
+    )
+    printed = run("fuse", tmp_path / "short", *labels, "--out", tmp_path / "other").splitlines()
+    assert printed[-1] == f"1 of 1 {note}; by how much cannot be told from their histories."
 
 
 def test_fuse_then_evaluate_then_submit(tmp_path):
@@ -76,10 +138,11 @@ def test_ridge_without_labels_says_what_to_give(tmp_path):
 
 
 def test_the_choices_are_the_registrys():
-    from audiomos_cache.fusion import METHODS
+    from audiomos_cache.fusion import GROUPS, METHODS
 
-    (option,) = (option for option in main.commands["fuse"].params if option.name == "method")
-    assert list(option.type.choices) == list(METHODS)
+    options = {option.name: option for option in main.commands["fuse"].params}
+    assert list(options["method"].type.choices) == list(METHODS)
+    assert list(options["cv_group"].type.choices) == list(GROUPS)
 
 
 @pytest.mark.parametrize("name", ["fuse", "evaluate", "submit"])
@@ -89,7 +152,7 @@ def test_help_has_an_example(name):
 
 def test_help_shows_defaults():
     printed = " ".join(run("fuse", "--help").split())
-    for default in ("ridge", "(dev with runs)", "(eval with runs)", "loss"):
+    for default in ("ridge", "(dev with runs)", "(eval with runs)", "loss", "5; x>=0", "prompt"):
         assert f"[default: {default}]" in printed
 
 

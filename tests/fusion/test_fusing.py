@@ -1,4 +1,7 @@
+"""Fusing on files: which are read, which are refused, and the folder that is written."""
+
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -7,66 +10,23 @@ import xxhash
 import yaml
 
 from audiomos_cache.cache import Fingerprint
-from audiomos_cache.dataset import Labels, read_labels
+from audiomos_cache.dataset import read_labels
 from audiomos_cache.errors import CacheError, ConfigError, DataError, OutputError, OutputExistsError
-from audiomos_cache.fusion import METHODS, MeanFusion, RidgeFusion, RidgeWeights, align, fuse
-from audiomos_cache.predictions import Predictions, read_predictions, write_predictions
-from audiomos_cache.targets import gaussian_distribution
-
-GOLDEN = Path(__file__).parent / "golden" / "fusion"
-MODELS = ("dist_a", "dist_b", "coral_c")
-DEV, EVAL = ([GOLDEN / f"{model}_{split}.pt" for model in MODELS] for split in ("dev", "eval"))
-LABELS = GOLDEN / "dev_mos_list.txt"
-
-
-def read_answer(path):
-    rows = [line.split(",") for line in path.read_text().splitlines()]
-    return [row[0] for row in rows], np.array([row[1:] for row in rows], float)
-
-
-def scalar(ids="ab", mi=(1.0, 2.0), ta=(3.0, 4.0)):
-    return Predictions.build(ids, mi, ta)
-
-
-def distribution(ids="ab", mi=(3.0, 4.0), ta=(1.0, 2.0), bins=4):
-    dist = gaussian_distribution(mi, bins, 0.5)
-    return Predictions.build(ids, mi, ta, dist, dist[:, ::-1])
-
-
-F00D = Fingerprint.of({"audio_encoder": {"name": "f00d"}}).digest
-
-
-def make_run(folder, fingerprint="f00d", splits=("dev", "eval"), best="loss"):
-    (folder / "predictions").mkdir(parents=True)
-    fields = {"audio_encoder": {"name": fingerprint}}
-    config = {"seed": 1, "fingerprint": Fingerprint.of(fields).digest, "fingerprint_fields": fields}
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    for split in splits:
-        write_predictions(folder / "predictions" / f"{split}.{best}.jsonl", distribution())
-    return folder
-
-
-# The methods
-
-
-def test_mean_by_hand():
-    fused = MeanFusion(["x", "y"]).apply([scalar(), distribution()])
-    assert fused.ids == ("a", "b")
-    assert fused.mi.tolist() == [2.0, 3.0]
-    assert fused.ta.tolist() == [2.0, 3.0]
-    assert fused.mi_dist is None and fused.ta_dist is None
-
-
-def test_mean_averages_distributions_on_the_same_bins():
-    one, other = distribution(), distribution(mi=(1.0, 5.0))
-    fused = MeanFusion(["x", "y"]).apply([one, other])
-    assert np.allclose(fused.mi_dist, (one.mi_dist + other.mi_dist) / 2)
-    assert np.allclose(fused.ta_dist, (one.ta_dist + other.ta_dist) / 2)
-    assert MeanFusion(["x", "y"]).apply([one, distribution(bins=5)]).mi_dist is None
-
-
-def test_mean_describes_itself():
-    assert MeanFusion(["x", "y"]).to_json() == {"method": "mean", "members": ["x", "y"], "weights": [0.5, 0.5]}
+from audiomos_cache.fusion import METHODS, apply_fusion, fuse, load_fusion, read_record
+from audiomos_cache.metrics import evaluate
+from audiomos_cache.predictions import Predictions, read_predictions, write_answer, write_predictions
+from tests.fusion.conftest import (
+    DEV,
+    EVAL,
+    F00D,
+    GOLDEN,
+    LABELS,
+    clip_ids,
+    distribution,
+    make_run,
+    read_answer,
+    scalar,
+)
 
 
 @pytest.mark.parametrize(
@@ -80,97 +40,13 @@ def test_ridge_gives_the_originals_answer(tmp_path, files, expected):
     assert np.abs(scores - expected_scores).max() < 1e-6
 
 
-def test_ridge_can_be_applied_from_its_json():
-    members = [read_predictions(path) for path in DEV]
-    fusion = RidgeFusion(MODELS).fit(members, read_labels(LABELS))
-    described = json.loads(json.dumps(fusion.to_json()))
-    assert {key: described[key] for key in ("method", "members", "alpha", "score_sigma")} == {
-        "method": "ridge",
-        "members": list(MODELS),
-        "alpha": 1.0,
-        "score_sigma": 0.35,
-    }
-    new = [read_predictions(path) for path in EVAL]
-    for target in ("mi", "ta"):
-        weights = described[target]
-        assert weights["features"] == ["distribution", "distribution", "score"]
-        assert weights["bins"] == [20, 20, 20]
-        features = [
-            getattr(new[0], f"{target}_dist"),
-            getattr(new[1], f"{target}_dist"),
-            gaussian_distribution(getattr(new[2], target), 20, described["score_sigma"]),
-        ]
-        scores = np.concatenate(features, axis=1) @ np.concatenate(weights["coefficients"]) + weights["intercept"]
-        assert np.allclose(getattr(fusion.apply(new), target), scores.clip(1, 5), atol=1e-12)
-
-
-def test_ridge_joins_labels_by_id():
-    members = [read_predictions(path) for path in DEV]
-    labels = read_labels(LABELS)
-    turned = Labels(labels.ids[::-1], labels.systems[::-1], labels.mi[::-1], labels.ta[::-1])
-    one, other = (RidgeFusion(MODELS).fit(members, given).apply(members) for given in (labels, turned))
-    assert np.array_equal(one.mi, other.mi) and np.array_equal(one.ta, other.ta)
-
-
-def test_ridge_by_hand_is_clipped_to_the_scale():
-    fusion = RidgeFusion(["x"])
-    fusion.weights["mi"] = RidgeWeights(("distribution",), (np.array([0.0, 1.0, 2.0]),), 1.5)
-    fusion.weights["ta"] = RidgeWeights(("distribution",), (np.array([-9.0, 0.0, 9.0]),), 3.0)
-    dist = [[0.0, 0.5, 0.5], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
-    fused = fusion.apply([Predictions.build("abc", [3.0] * 3, [3.0] * 3, dist, dist)])
-    assert fused.mi.tolist() == [3.0, 3.5, 1.5]
-    assert fused.ta.tolist() == [5.0, 5.0, 1.0]
-    assert fused.mi_dist is None and fused.ta_dist is None
-
-
-@pytest.mark.parametrize(("bins", "expected"), [((10,), [10, 10]), ((10, 5), [10, 5, 20]), ((), [20])])
-def test_a_scalar_member_takes_the_others_bins_or_20(bins, expected):
-    members = [*(distribution(bins=k) for k in bins), scalar()]
-    labels = Labels(("a", "b"), ("S", "S"), np.array([1.0, 2.0]), np.array([3.0, 4.0]))
-    fusion = RidgeFusion([f"m{n}" for n in range(len(members))]).fit(members, labels)
-    assert fusion.to_json()["mi"]["bins"] == expected
-
-
-def test_ridge_refuses_members_in_another_order():
-    labels = Labels(("a", "b"), ("S", "S"), np.array([1.0, 2.0]), np.array([3.0, 4.0]))
-    fusion = RidgeFusion(["x", "y"]).fit([scalar(), distribution()], labels)
-    with pytest.raises(DataError) as error:
-        fusion.apply([distribution(), scalar()])
-    assert str(error.value) == (
-        "x: mi is a distribution on 4 bins, expected a score on 4 as in the fit split; "
-        "give both splits' files in the same order"
-    )
-
-
-def test_ridge_needs_labels_of_the_same_clips():
-    with pytest.raises(DataError, match="ridge: no labels to fit on; give the fit split's list with --labels"):
-        RidgeFusion(["x"]).fit([scalar()], None)
-    labels = Labels(("a",), ("S",), np.array([1.0]), np.array([3.0]))
-    with pytest.raises(DataError, match=r"x: clips that are not in the labels: b; both must hold the same clips"):
-        RidgeFusion(["x"]).fit([scalar()], labels)
-
-
-def test_align_names_the_first_five_and_the_count():
-    wide = Predictions.build("abcdefgh", range(8), range(8))
-    with pytest.raises(DataError) as error:
-        align([wide, scalar()], ["x", "y"])
-    assert str(error.value) == ("y: missing clips of x: c, d, e, f, g, ... (6 in all); both must hold the same clips")
-    assert align([scalar(), distribution()], ["x", "y"]) == ("a", "b")
-
-
-@pytest.mark.parametrize(("names", "expected"), [([], "at least 1"), (["x", "y"], "2")])
-def test_align_wants_a_member_for_each_name(names, expected):
-    with pytest.raises(DataError, match=f"predictions to fuse, expected {expected}"):
-        align([scalar()] if names else [], names)
-
-
 # Runs, files, the folder that is written
 
 
 def test_runs_by_mean(tmp_path):
     runs = [make_run(tmp_path / name, splits=["eval"]) for name in ("one", "two")]
     fused = fuse(runs, tmp_path / "out", method="mean")
-    assert fused.mi.tolist() == [3.0, 4.0]
+    assert fused.predictions.mi.tolist() == [3.0, 4.0]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "answer.txt",
         "fused.eval.jsonl",
@@ -194,7 +70,7 @@ def test_runs_by_ridge_on_the_splits_and_the_best_that_were_asked_for(tmp_path):
     record = json.loads((tmp_path / "out" / "fusion.json").read_text())
     assert (tmp_path / "out" / "fused.demo.jsonl").is_file()
     assert (record["fit_split"], record["apply_split"], record["fingerprint"]) == ("test", "demo", F00D)
-    assert record["fit"][0]["path"] == str(run / "predictions" / "test.srcc.jsonl")
+    assert record["members"][0]["fit"]["path"] == str(run / "predictions" / "test.srcc.jsonl")
 
 
 def test_record_tells_what_went_in(tmp_path):
@@ -205,12 +81,14 @@ def test_record_tells_what_went_in(tmp_path):
         return {"path": str(path), "xxh3_128": xxhash.xxh3_128_hexdigest(path.read_bytes())}
 
     assert record["method"] == "ridge"
-    assert record["members"] == [str(path) for path in DEV]
-    assert record["fit"] == [identity(path) for path in DEV]
-    assert record["apply"] == [identity(path) for path in EVAL]
+    assert (record["format"], record["format_version"]) == ("audiomos-cache fusion", 1)
+    assert [member["name"] for member in record["members"]] == [str(path) for path in DEV]
+    assert [member["fit"] for member in record["members"]] == [identity(path) for path in DEV]
+    assert [member["apply"] for member in record["members"]] == [identity(path) for path in EVAL]
     assert record["labels"] == identity(LABELS)
-    assert record["versions"].keys() == {"audiomos-cache", "numpy", "scikit-learn"}
-    assert np.array(record["mi"]["coefficients"]).shape == (3, 20)
+    assert record["versions"].keys() >= {"audiomos-cache", "numpy", "scipy", "scikit-learn"}
+    assert np.array(record["fusion"]["mi"]["coefficients"]).shape == (3, 20)
+    assert record["fit_clips"] == sorted(read_labels(LABELS).ids)
 
 
 def test_the_same_inputs_give_the_same_bytes(tmp_path):
@@ -218,17 +96,19 @@ def test_the_same_inputs_give_the_same_bytes(tmp_path):
     for name in ("one", "two"):
         fuse(DEV, tmp_path / name, labels=LABELS, apply=EVAL)
         contents.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
-    assert len(contents[0]) == 3
+    assert len(contents[0]) == 4
     assert contents[0] == contents[1]
 
 
 def test_mean_of_files_needs_no_fit_split(tmp_path):
     alone = fuse(EVAL, tmp_path / "one", method="mean")
     paired = fuse(DEV, tmp_path / "two", method="mean", apply=EVAL, labels=LABELS)
-    assert np.array_equal(alone.mi, paired.mi)
-    assert len(alone.ids) == 60
+    assert np.array_equal(alone.predictions.mi, paired.predictions.mi)
+    assert len(alone.predictions.ids) == 60
+    assert alone.out_of_fold is None
     record = json.loads((tmp_path / "two" / "fusion.json").read_text())
-    assert record["fit"] == [] and record["fit_split"] is None and record["labels"] is None
+    assert record["fit_clips"] == [] and record["fit_split"] is None and record["labels"] is None
+    assert all(member["fit"] is None for member in record["members"])
 
 
 def test_runs_are_of_dev_and_eval_unless_told(tmp_path):
@@ -237,7 +117,7 @@ def test_runs_are_of_dev_and_eval_unless_told(tmp_path):
     fuse([run], tmp_path / "out", labels=tmp_path / "list.txt")
     record = json.loads((tmp_path / "out" / "fusion.json").read_text())
     assert (record["fit_split"], record["apply_split"]) == ("dev", "eval")
-    assert record["fit"][0]["path"] == str(run / "predictions" / "dev.loss.jsonl")
+    assert record["members"][0]["fit"]["path"] == str(run / "predictions" / "dev.loss.jsonl")
 
 
 def test_files_claim_no_split_unless_told(tmp_path):
@@ -250,17 +130,17 @@ def test_files_claim_no_split_unless_told(tmp_path):
     record = json.loads((tmp_path / "out" / "fusion.json").read_text())
     assert (record["fit_split"], record["apply_split"]) == ("dev", "mine")
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert names == ["answer.txt", "fused.mine.jsonl", "fusion.json"]
+    assert names == ["answer.txt", "fused.mine.jsonl", "fusion.json", "out-of-fold.dev.jsonl"]
 
 
 def test_labels_may_be_the_fit_splits_rows_of_a_manifest(tmp_path):
     run = make_run(tmp_path / "run")
     manifest = tmp_path / "m.csv"
-    manifest.write_text("path,prompt,split,mi,ta\nc.wav,x,eval,,\nb.wav,x,dev,4,2\na.wav,x,dev,3,1\n")
+    manifest.write_text("path,prompt,split,mi,ta\nc.wav,x,eval,,\nb.wav,x,dev,4,2\na.wav,y,dev,3,1\n")
     (tmp_path / "list.txt").write_text("b.wav,4,2\na.wav,3,1\n")
     by_manifest = fuse([run], tmp_path / "one", labels=manifest)
     by_list = fuse([run], tmp_path / "two", labels=tmp_path / "list.txt")
-    assert np.array_equal(by_manifest.mi, by_list.mi)
+    assert np.array_equal(by_manifest.predictions.mi, by_list.predictions.mi)
     with pytest.raises(DataError, match=r"m\.csv: no split 'test', expected one of dev, eval"):
         fuse([make_run(tmp_path / "other", splits=["test", "eval"])], tmp_path / "x", labels=manifest, fit_split="test")
 
@@ -294,7 +174,7 @@ def test_an_imported_run_fuses_with_any(tmp_path):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (None, "run: no config.yaml in it, so not a run; train-head makes runs"),
+        (None, "run: no config.yaml in it, nor in a folder in it, so no run; train-head makes runs"),
         (b"a: [", "config.yaml: cannot be read as YAML ("),
         (b"\xff\x00", "config.yaml: cannot be read as YAML ("),
         (b"seed: 1", "config.yaml: fingerprint is None, expected a text; train the run again"),
@@ -345,9 +225,9 @@ def test_files_of_different_clips_are_refused_by_their_own_names(tmp_path):
 
 
 def test_unknown_method(tmp_path):
-    with pytest.raises(ConfigError, match="fusion method 'median' is not one of mean, ridge"):
+    with pytest.raises(ConfigError, match="fusion method 'median' is not one of greedy, lightgbm, mean, rank, ridge"):
         fuse(EVAL, tmp_path / "out", method="median")
-    assert sorted(METHODS) == ["mean", "ridge"]
+    assert sorted(METHODS) == ["greedy", "lightgbm", "mean", "rank", "ridge", "weighted"]
 
 
 def test_a_folder_with_content_is_replaced_only_when_asked(tmp_path):
@@ -396,7 +276,7 @@ def test_a_failure_while_writing_leaves_the_old_folder_whole(tmp_path, monkeypat
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("audiomos_cache.fusion.fusing.write_answer", full)
+    monkeypatch.setattr("audiomos_cache.fusion.output.write_answer", full)
     with pytest.raises(OSError, match="No space left"):
         fuse(EVAL[:1], out, method="mean", overwrite=True)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
@@ -423,3 +303,271 @@ def test_a_failure_while_replacing_puts_the_old_folder_back(tmp_path, monkeypatc
 def test_a_split_that_cannot_name_a_file_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"found the split '\.\./x', expected letters"):
         fuse([tmp_path / "a.jsonl"], tmp_path / "out", method="mean", apply_split="../x")
+
+
+# Folders of runs, files of all kinds
+
+
+def test_a_folder_of_runs_is_each_run_in_it(tmp_path, caplog):
+    runs = [make_run(tmp_path / "runs" / name, seed=place) for place, name in enumerate(("b", "a"))]
+    (tmp_path / "runs" / "notes.txt").write_text("mine")
+    (tmp_path / "runs" / ".c.unfinished" / "run").mkdir(parents=True)
+    fused = fuse([tmp_path / "runs"], tmp_path / "out", method="mean")
+    assert fused.fusion.names == (str(runs[1]), str(runs[0]))
+    assert caplog.messages[0] == f"{tmp_path}/runs: left out what is no finished run: .c.unfinished, notes.txt"
+
+
+def test_a_member_that_comes_twice_is_refused(tmp_path):
+    run = make_run(tmp_path / "runs" / "one")
+    for sources in ([run, tmp_path / "runs"], [run, run], [tmp_path / "runs" / ".." / "runs" / "one", run]):
+        with pytest.raises(DataError, match=r"given more than once: .*/one; give each member once"):
+            fuse(sources, tmp_path / "out", method="mean")
+
+
+def test_an_answer_is_fused_as_scores(tmp_path):
+    write_answer(tmp_path / "answer.txt", scalar())
+    write_predictions(tmp_path / "other.jsonl", distribution())
+    fused = fuse([tmp_path / "answer.txt", tmp_path / "other.jsonl"], tmp_path / "out", method="mean")
+    assert fused.predictions.mi.tolist() == [2.0, 3.0]
+
+
+def test_files_of_runs_of_different_fingerprints_are_refused(tmp_path):
+    files = [make_run(tmp_path / name, name) / "predictions" / "eval.loss.jsonl" for name in ("one", "two")]
+    with pytest.raises(CacheError, match=r"two/predictions/eval\.loss\.jsonl: fingerprint .*; fuse runs of one cache"):
+        fuse(files, tmp_path / "out", method="mean")
+
+
+def test_a_pair_that_is_not_one_members_is_refused(tmp_path):
+    for folder in ("dev", "eval"):
+        for name in ("x", "y"):
+            write_predictions(tmp_path / folder / f"{name}.jsonl", scalar())
+    (tmp_path / "list.txt").write_text("a,3,1\nb,4,2\n")
+    fit, apply = ([tmp_path / folder / f"{name}.jsonl" for name in "xy"] for folder in ("dev", "eval"))
+    fuse(fit, tmp_path / "out", labels=tmp_path / "list.txt", apply=apply)
+    with pytest.raises(DataError, match=r"eval/y\.jsonl: is not of the same member as .*dev/x\.jsonl; give both spl"):
+        fuse(fit, tmp_path / "other", labels=tmp_path / "list.txt", apply=apply[::-1])
+
+    runs = [make_run(tmp_path / name, seed=place) for place, name in enumerate(("one", "two"))]
+    fit, apply = ([run / "predictions" / f"{split}.loss.jsonl" for run in runs] for split in ("dev", "eval"))
+    fuse(fit, tmp_path / "runs-out", labels=tmp_path / "list.txt", apply=apply)
+    with pytest.raises(DataError, match=r"two/predictions/eval\.loss\.jsonl: is not of the same member as .*/one/pre"):
+        fuse(fit, tmp_path / "other", labels=tmp_path / "list.txt", apply=apply[::-1])
+
+
+# Missing clips, scores off the scale
+
+
+def test_clips_that_not_all_members_have_are_dropped_when_asked(tmp_path, caplog):
+    random = np.random.default_rng(0)
+    ids = clip_ids(40)
+    truth = random.uniform(1, 5, 40)
+    for split, missing in (("dev", (ids[:7], ids[5:9])), ("eval", ([], ids[:1]))):
+        for name, out in zip("xy", missing, strict=True):
+            kept = [clip for clip in ids if clip not in out]
+            scores = [truth[ids.index(clip)] + random.normal(0, 0.3) for clip in kept]
+            write_predictions(tmp_path / split / f"{name}.jsonl", Predictions.build(kept, scores, scores))
+    (tmp_path / "list.txt").write_text("".join(f"{clip},{mi},{mi}\n" for clip, mi in zip(ids, truth, strict=True)))
+    fit, apply = ([tmp_path / split / f"{name}.jsonl" for name in "xy"] for split in ("dev", "eval"))
+    with pytest.raises(DataError, match=r"\(5 in all\)|missing clips of .*x\.jsonl"):
+        fuse(fit, tmp_path / "out", labels=tmp_path / "list.txt", apply=apply)
+    fused = fuse(fit, tmp_path / "out", labels=tmp_path / "list.txt", apply=apply, allow_missing=True)
+    assert fused.dropped == {"fit": 9, "apply": 1}
+    assert set(fused.predictions.ids) == set(ids[1:])
+    assert set(fused.out_of_fold.predictions.ids) == set(ids[9:])
+    record = json.loads((tmp_path / "out" / "fusion.json").read_text())
+    assert record["dropped"] == {"fit": 9, "apply": 1}
+    assert set(record["fit_clips"]) == set(ids[9:])
+    assert [message.split(":")[0] for message in caplog.messages if "left out" in message] == [
+        "apply split",
+        "fit split",
+    ]
+    assert "fit split: 9 clips left out, because not all members have them" in caplog.text
+
+
+def test_a_clip_without_a_label_is_refused_even_when_missing_ones_are_allowed(tmp_path):
+    write_predictions(tmp_path / "x.jsonl", scalar(ids="abc", mi=(1, 2, 3), ta=(1, 2, 3)))
+    (tmp_path / "list.txt").write_text("a,3,1\nb,4,2\n")
+    with pytest.raises(DataError, match=r"x\.jsonl: clips that are not in the labels: c"):
+        fuse(
+            [tmp_path / "x.jsonl"],
+            tmp_path / "out",
+            labels=tmp_path / "list.txt",
+            apply=[EVAL[0]],
+            allow_missing=True,
+        )
+
+
+def test_scores_off_the_scale_are_counted_and_clipped_in_the_answer(tmp_path, caplog):
+    write_predictions(tmp_path / "x.jsonl", scalar(mi=(0.5, 6.0), ta=(3.0, 5.5)))
+    fuse([tmp_path / "x.jsonl"], tmp_path / "out", method="mean")
+    assert f"{tmp_path}/x.jsonl: 3 of 4 scores lie outside 1..5" in caplog.messages
+    assert (tmp_path / "out" / "answer.txt").read_text() == "a,1.00000000,3.00000000\nb,5.00000000,5.00000000\n"
+    assert read_predictions(tmp_path / "out" / "fused.jsonl").mi.tolist() == [0.5, 6.0], "kept as they are"
+
+
+# Honest numbers
+
+
+def test_the_scores_of_the_fit_split_are_those_of_the_out_of_fold_predictions(tmp_path):
+    fused = fuse(DEV, tmp_path / "out", labels=LABELS, apply=EVAL, fit_split="dev", folds=4, cv_group="system", seed=3)
+    written = read_predictions(tmp_path / "out" / "out-of-fold.dev.jsonl")
+    scores = evaluate(written, read_labels(LABELS))
+    assert fused.out_of_fold.scores == scores
+    assert json.loads((tmp_path / "out" / "fusion.json").read_text())["out_of_fold"] == {
+        "folds": 4,
+        "group": "system",
+        "seed": 3,
+        "scores": scores.to_json(),
+    }
+    in_fold = fuse(DEV, tmp_path / "two", labels=LABELS, apply=DEV).predictions
+    assert evaluate(in_fold, read_labels(LABELS)).utt_mi.mse < 0.8 * scores.utt_mi.mse, "what is never shown"
+
+
+def test_clips_that_were_fitted_on_are_named_when_they_are_blended(tmp_path, caplog):
+    fuse(DEV, tmp_path / "out", labels=LABELS, apply=DEV)
+    (message,) = [message for message in caplog.messages if "fitted on" in message]
+    assert message.startswith("the fusion was fitted on 160 of the 160 clips that it is applied to, so numbers on them")
+    caplog.clear()
+    fuse(DEV, tmp_path / "other", labels=LABELS, apply=EVAL)
+    apply_fusion(tmp_path / "other", DEV, tmp_path / "again")
+    assert any(message.startswith("the fusion was fitted on 160 of the 160") for message in caplog.messages)
+
+
+def test_without_folds_there_are_no_scores(tmp_path):
+    fused = fuse(DEV, tmp_path / "out", labels=LABELS, apply=EVAL, folds=0)
+    assert fused.out_of_fold is None
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["answer.txt", "fused.jsonl", "fusion.json"]
+    assert json.loads((tmp_path / "out" / "fusion.json").read_text())["out_of_fold"] is None
+    with pytest.raises(ConfigError, match="greedy chooses its number of steps by cross-validation; give 2 folds or"):
+        fuse(DEV, tmp_path / "greedy", labels=LABELS, apply=EVAL, folds=0, method="greedy")
+
+
+# Applying later
+
+
+@pytest.fixture(scope="module")
+def fused_files(tmp_path_factory):
+    out = tmp_path_factory.mktemp("fused") / "out"
+    fuse(DEV, out, labels=LABELS, apply=DEV)
+    return out
+
+
+def test_a_fusion_is_applied_later_to_other_files(tmp_path, fused_files):
+    fuse(DEV, tmp_path / "at-once", labels=LABELS, apply=EVAL)
+    fused = apply_fusion(fused_files, EVAL, tmp_path / "later", apply_split="eval")
+    assert (tmp_path / "later" / "answer.txt").read_bytes() == (tmp_path / "at-once" / "answer.txt").read_bytes()
+    assert read_predictions(tmp_path / "later" / "fused.eval.jsonl").mi.tolist() == fused.predictions.mi.tolist()
+    again = apply_fusion(tmp_path / "later", EVAL, tmp_path / "third")  # what was applied can be applied
+    assert np.array_equal(again.predictions.mi, fused.predictions.mi)
+    first, later = (json.loads((folder / "fusion.json").read_text()) for folder in (fused_files, tmp_path / "later"))
+    assert later["fusion"] == first["fusion"] and later["fit_clips"] == first["fit_clips"]
+    assert [member["fit"] for member in later["members"]] == [member["fit"] for member in first["members"]]
+    assert [member["apply"]["path"] for member in later["members"]] == list(map(str, EVAL))
+
+
+def test_load_fusion_gives_what_can_be_applied(fused_files):
+    fusion = load_fusion(fused_files)
+    fused = fusion.apply([read_predictions(path) for path in EVAL])
+    expected = read_answer(GOLDEN / "expected_answer_ridge.txt")[1]
+    assert np.abs(np.stack([fused.mi, fused.ta], axis=1) - expected).max() < 1e-6
+    assert fusion.method == "ridge" and len(fusion.names) == 3
+
+
+def test_files_of_other_members_are_refused(tmp_path, fused_files):
+    with pytest.raises(DataError, match=r"2 files, expected one for each of 3 members, in the order .*dist_a"):
+        apply_fusion(fused_files, EVAL[:2], tmp_path / "out")
+    with pytest.raises(DataError, match=r"dist_b_dev\.pt: is of the member .*dist_b_dev\.pt, expected .*dist_a_dev\.p"):
+        apply_fusion(fused_files, [DEV[1], DEV[0], DEV[2]], tmp_path / "out")
+    renamed = tmp_path / "mine.pt"
+    shutil.copy(DEV[1], renamed)
+    with pytest.raises(DataError, match=r"mine\.pt: is of the member .*dist_b_dev\.pt, expected .*dist_a_dev"):
+        apply_fusion(fused_files, [renamed, *EVAL[1:]], tmp_path / "out")
+    with pytest.raises(DataError, match="mi is a score, expected a distribution on 20 bins as in the fit split"):
+        apply_fusion(fused_files, [EVAL[2], EVAL[1], EVAL[0]], tmp_path / "out")
+
+
+def numbered_run(folder, seed):
+    """A run whose scores are its own, so that another in its place would be noticed."""
+    run = make_run(folder, seed=seed, history=[{"epoch": 1, "loss": seed, "dev": {}, "best": ["loss"]}])
+    for split in ("dev", "eval", "test"):
+        scores = distribution(mi=(1 + seed / 4, 3.0), ta=(2.0, 5 - seed / 4))
+        write_predictions(run / "predictions" / f"{split}.loss.jsonl", scores)
+    return run
+
+
+def test_runs_are_known_again_in_any_order_and_place(tmp_path):
+    runs = [numbered_run(tmp_path / "runs" / f"r{seed}", seed) for seed in (1, 2, 3)]
+    (tmp_path / "list.txt").write_text("a,1.6,2\nb,3,4.4\n")
+    fusion = fuse(runs, tmp_path / "out", labels=tmp_path / "list.txt", method="weighted").fusion
+    expected = apply_fusion(tmp_path / "out", runs, tmp_path / "one", apply_split="test").predictions
+    moved = [tmp_path / "elsewhere" / name for name in ("c", "b", "a")]
+    for run, place in zip(runs, moved, strict=True):
+        shutil.copytree(run, place)
+    for sources in (moved[::-1], [tmp_path / "elsewhere"]):
+        found = apply_fusion(tmp_path / "out", sources, tmp_path / "two", apply_split="test", overwrite=True)
+        assert np.array_equal(found.predictions.mi, expected.mi) and np.array_equal(found.predictions.ta, expected.ta)
+    files = [run / "predictions" / "test.loss.jsonl" for run in moved[::-1]]
+    found = apply_fusion(tmp_path / "out", files, tmp_path / "three", apply_split="test")
+    assert np.array_equal(found.predictions.mi, expected.mi)
+    assert not np.array_equal(fusion.apply([read_predictions(path) for path in files]).mi, expected.mi)
+
+
+def test_another_run_is_refused_whatever_its_name(tmp_path):
+    runs = [numbered_run(tmp_path / f"r{seed}", seed) for seed in (1, 2)]
+    fuse(runs, tmp_path / "out", method="mean")
+    shutil.rmtree(runs[1])
+    numbered_run(runs[1], 3)
+    for sources in (runs, [run / "predictions" / "test.loss.jsonl" for run in runs]):
+        with pytest.raises(DataError) as error:
+            apply_fusion(tmp_path / "out", sources, tmp_path / "later", apply_split="test")
+        assert str(error.value) == (
+            f"not the members that were fused: missing: {runs[1]}; no members: {sources[1]}; "
+            "give those that the fusion was made of"
+        )
+    assert not (tmp_path / "later").exists()
+
+
+def test_a_run_trained_on_the_clips_is_refused_later_too(tmp_path):
+    run = make_run(tmp_path / "run", clips={"train": ["t"], "dev": ["a"]}, splits=("eval", "train"))
+    path = run / "predictions" / "train.loss.jsonl"
+    path.write_text(path.read_text().replace('"a"', '"t"'))
+    fuse([run], tmp_path / "out", method="mean")
+    with pytest.raises(DataError, match=r"trained on clips of the apply split, .*/run on t; leave"):
+        apply_fusion(tmp_path / "out", [run], tmp_path / "later", apply_split="train")
+
+
+def test_runs_for_a_fusion_of_files_are_refused(tmp_path, fused_files):
+    run = make_run(tmp_path / "run")
+    with pytest.raises(DataError, match=r"members that were given as files of no run: .*dist_a_dev\.pt.*; give"):
+        apply_fusion(fused_files, [run], tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda record: record.update(format_version=2), "is ('audiomos-cache fusion', 2), expected"),
+        (lambda record: record.update(format="x"), "is ('x', 1), expected ('audiomos-cache fusion', 1)"),
+        (lambda record: record.update(method="median"), "not the record of a fusion (KeyError('median')); fuse again"),
+        (lambda record: record.update(members=[]), "not the record of a fusion (ValueError('no members'))"),
+        (lambda record: record["members"].pop(), "not the record of a fusion (ValueError('3 features, expected 2'))"),
+        (lambda record: record["fusion"].pop("ta"), "not the record of a fusion (KeyError('ta'))"),
+        (lambda record: record["fusion"]["mi"].update(intercept=float("nan")), "a number that is not finite"),
+        (lambda record: record.pop("format"), "not the record of a fusion (KeyError('format'))"),
+    ],
+)
+def test_a_damaged_record_is_refused(tmp_path, fused_files, change, message):
+    record = json.loads((fused_files / "fusion.json").read_text())
+    change(record)
+    (tmp_path / "fusion.json").write_text(json.dumps(record))
+    with pytest.raises(DataError) as error:
+        read_record(tmp_path)
+    assert str(error.value).startswith(f"{tmp_path}/fusion.json: ")
+    assert message in str(error.value)
+
+
+def test_a_folder_without_a_fusion_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"no fusion\.json in it, so not a fusion; fuse makes fusions"):
+        load_fusion(tmp_path)
+    (tmp_path / "fusion.json").write_text("{")
+    with pytest.raises(DataError, match=r"fusion\.json: not the record of a fusion \(JSONDecodeError"):
+        load_fusion(tmp_path)

@@ -1,0 +1,139 @@
+"""Gradient-boosted trees on the members' distributions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from audiomos_cache.dataset import Labels
+from audiomos_cache.errors import ConfigError
+from audiomos_cache.fusion.align import align, align_labels
+from audiomos_cache.fusion.base import TARGETS, Floats
+from audiomos_cache.fusion.features import SCORE_SIGMA, Layout
+from audiomos_cache.fusion.folds import Folds
+from audiomos_cache.predictions import Predictions
+from audiomos_cache.targets import HIGHEST, LOWEST
+
+ROUNDS = 100
+# LightGBM's own defaults, as published; one thread and rows first, so that the same clips give the same trees.
+PARAMETERS = {
+    "objective": "regression",
+    "seed": 42,
+    "deterministic": True,
+    "force_row_wise": True,
+    "num_threads": 1,
+    "verbosity": -1,
+}
+
+
+@dataclass(frozen=True)
+class Trees:
+    """One target's trees over M members.
+
+    Attributes:
+        layout: what each member contributes.
+        text: the trees as LightGBM writes them.
+    """
+
+    layout: Layout
+    text: str
+
+    def predict(self, features: Floats) -> Floats:
+        """Return the trees' score of each row of (N, M * bins) features, clipped to 1..5: (N,).
+
+        Raises:
+            ConfigError: LightGBM is not installed.
+        """
+        booster = load_lightgbm().Booster(model_str=self.text)
+        scores = np.asarray(booster.predict(features, num_threads=1), dtype=np.float64)
+        return scores.clip(LOWEST, HIGHEST)
+
+
+class LightGBMFusion:
+    """Trees from the members' distributions to the listeners' scores, a target at a time. Needs the extra `lightgbm`.
+
+    Source: Ritter-Gutierrez et al. 2025 (stacking), published code (its second method, with LightGBM's defaults).
+    """
+
+    method: ClassVar[str] = "lightgbm"
+
+    def __init__(self, names: Sequence[str], trees: dict[str, Trees]) -> None:
+        self.names, self.trees = tuple(names), trees
+
+    @classmethod
+    def fit(cls, names: Sequence[str], members: Sequence[Predictions], labels: Labels, folds: Folds) -> Self:
+        """Fit both targets on all clips of `labels`.
+
+        Raises:
+            ConfigError: LightGBM is not installed.
+        """
+        del folds
+        truth = align_labels(labels, align(members, names), names[0])
+        trees = {}
+        for target in TARGETS:
+            layout = Layout.of(members, target)
+            features = layout.features(members, target, names)
+            trees[target] = Trees(layout, grow_trees(features, getattr(truth, target)))
+        return cls(names, trees)
+
+    def apply(self, members: Sequence[Predictions]) -> Predictions:
+        """Predict N clips' scores, clipped to 1..5; trees give no distributions."""
+        ids = align(members, self.names)
+        scores = {
+            target: trees.predict(trees.layout.features(members, target, self.names))
+            for target, trees in self.trees.items()
+        }
+        return Predictions.build(ids, scores["mi"], scores["ta"])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the trees as LightGBM writes them, by target."""
+        described = {
+            target: trees.layout.to_json() | {"trees": trees.text.splitlines()} for target, trees in self.trees.items()
+        }
+        return {"score_sigma": SCORE_SIGMA, **described}
+
+    @classmethod
+    def from_json(cls, names: Sequence[str], content: dict[str, Any]) -> Self:
+        """Make it of what `to_json` returned."""
+        trees = {
+            target: Trees(Layout.from_json(content[target]), "\n".join(content[target]["trees"]) + "\n")
+            for target in TARGETS
+        }
+        for each in trees.values():
+            if len(each.layout.kinds) != len(names):
+                raise ValueError(f"{len(each.layout.kinds)} features, expected {len(names)}")
+        return cls(names, trees)
+
+
+def grow_trees(features: Floats, truth: Floats) -> str:
+    """Fit boosted trees; the same features give the same text.
+
+    Args:
+        features: (N, D).
+        truth: (N,).
+    Returns:
+        The trees as LightGBM writes them.
+    Raises:
+        ConfigError: LightGBM is not installed.
+    """
+    lightgbm = load_lightgbm()
+    text: str = lightgbm.train(PARAMETERS, lightgbm.Dataset(features, truth), ROUNDS).model_to_string()
+    return text
+
+
+def load_lightgbm() -> ModuleType:
+    """Import LightGBM, which is an extra.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        import lightgbm
+    except (ImportError, OSError) as error:  # OSError: its OpenMP library is missing
+        raise ConfigError(
+            f"--method lightgbm: LightGBM cannot be loaded ({error}); pip install 'audiomos-cache[lightgbm]'"
+        ) from error
+    module: ModuleType = lightgbm
+    return module

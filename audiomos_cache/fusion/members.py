@@ -1,0 +1,151 @@
+"""Where the predictions of each member lie: in runs, or in a user's own files."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import xxhash
+
+from audiomos_cache.cache.fingerprint import Fingerprint
+from audiomos_cache.errors import DataError, first_five
+from audiomos_cache.runs import BESTS, CONFIG, HISTORY, checkpoint_path, predictions_path, read_run_config
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Member:
+    """One member of a fusion.
+
+    Attributes:
+        name: the run or the file, as it was given.
+        apply: its predictions of the apply split.
+        fit: those of the fit split, where something is fitted.
+        run: the run that they come from, where that is known.
+        best: which of the run's best checkpoints.
+    """
+
+    name: str
+    apply: Path
+    fit: Path | None = None
+    run: Path | None = None
+    best: str | None = None
+
+
+def expand_runs(sources: Sequence[Path]) -> list[Path]:
+    """Put the runs inside it in the place of a folder of runs, sorted; what is no run in it is named in a warning.
+
+    Raises:
+        DataError: a folder that is neither a run nor holds one, or a source that comes twice.
+    """
+    expanded: list[Path] = []
+    for source in sources:
+        if not source.is_dir() or (source / CONFIG).is_file():
+            expanded.append(source)
+            continue
+        inside = sorted(source.iterdir())
+        runs = [path for path in inside if not path.name.startswith(".") and (path / CONFIG).is_file()]
+        if not runs:
+            raise DataError(f"{source}: no {CONFIG} in it, nor in a folder in it, so no run; train-head makes runs")
+        if others := [path.name for path in inside if path not in runs]:
+            log.warning("%s: left out what is no finished run: %s", source, first_five(others))
+        expanded += runs
+    places = [path.resolve() for path in expanded]
+    if twice := [str(path) for number, path in enumerate(expanded) if places.index(path.resolve()) < number]:
+        raise DataError(f"given more than once: {first_five(twice)}; give each member once")
+    return expanded
+
+
+def members_of_runs(runs: Sequence[Path], fit_split: str | None, apply_split: str, best: str) -> list[Member]:
+    """Find the predictions in run folders.
+
+    Args:
+        runs: their folders.
+        fit_split: the split that is fitted on; None where nothing is fitted.
+        apply_split: the split that is blended.
+        best: which of the best checkpoints.
+    Raises:
+        DataError: a run without these predictions.
+    """
+    return [
+        Member(
+            name=str(run),
+            apply=_predictions_of(run, apply_split, best),
+            fit=None if fit_split is None else _predictions_of(run, fit_split, best),
+            run=run,
+            best=best,
+        )
+        for run in runs
+    ]
+
+
+def members_of_files(files: Sequence[Path], apply: Sequence[Path], *, learns: bool) -> list[Member]:
+    """Pair the fit split's files with the apply split's. Where nothing is fitted, `files` alone will do.
+
+    Raises:
+        DataError: not as many of the one as of the other, or a pair that is not one member's.
+    """
+    if not learns:
+        return [_member_of_file(path) for path in apply or files]
+    if len(apply) != len(files):
+        raise DataError(
+            f"{len(apply)} files of the apply split, expected {len(files)}: give --apply FILE once for each "
+            "file of the fit split, in the same order"
+        )
+    members = []
+    names = [path.name for path in files]
+    for place, (fit, path) in enumerate(zip(files, apply, strict=True)):
+        of_fit, of_apply = _member_of_file(fit), _member_of_file(path)
+        of_other_run = of_fit.run and of_apply.run and (of_fit.run, of_fit.best) != (of_apply.run, of_apply.best)
+        of_other_name = path.name in names and names.count(path.name) == 1 and names.index(path.name) != place
+        if of_other_run or of_other_name:
+            raise DataError(f"{path}: is not of the same member as {fit}; give both splits' files in the same order")
+        members.append(replace(of_fit if of_fit.run else of_apply, name=str(fit), fit=fit, apply=path))
+    return members
+
+
+def require_one_fingerprint(members: Sequence[Member]) -> Fingerprint | None:
+    """Return the fingerprint of the features that the members' runs were trained on; None where none can say.
+
+    Raises:
+        CacheError: there are several. DataError: a run whose config cannot be read.
+    """
+    fingerprints = {member.name: fingerprint for member in members if (fingerprint := _fingerprint_of(member))}
+    first = next(iter(fingerprints), None)
+    for name, fingerprint in fingerprints.items():
+        fingerprint.require(fingerprints[first or name], name, f"fuse runs of one cache only, as {first}")
+    return fingerprints[first] if first else None
+
+
+def run_hash(run: Path, best: str) -> str:
+    """Tell a run from all others, wherever it lies: 32 hex digits of xxh3_128.
+
+    It is of its config and history, whose numbers another training would not have to the last digit; an imported run
+    has no history, so there it is of the config and the weights.
+    """
+    history = run / HISTORY
+    weights = checkpoint_path(run, best)
+    content = [run / CONFIG, history if history.is_file() else weights]
+    return xxhash.xxh3_128_hexdigest(b"".join(path.read_bytes() for path in content if path.is_file()))
+
+
+def _member_of_file(path: Path) -> Member:
+    """Take a file for one of a run's if it lies in a run, under such a name."""
+    run, (*_, best) = path.parent.parent, path.stem.split(".")
+    if path.parent.name == "predictions" and best in BESTS and (run / CONFIG).is_file():
+        return Member(str(path), path, run=run, best=best)
+    return Member(str(path), path)
+
+
+def _fingerprint_of(member: Member) -> Fingerprint | None:
+    """Return what decided the features that a run was trained on; None for an imported run, which cannot say."""
+    fields = read_run_config(member.run).get("fingerprint_fields") if member.run else None
+    return Fingerprint.of(fields) if fields else None
+
+
+def _predictions_of(run: Path, split: str, best: str) -> Path:
+    path = predictions_path(run, split, best)
+    if not path.is_file():
+        raise DataError(f"{path}: does not exist; make it with audiomos-cache predict --run {run} --split {split}")
+    return path

@@ -1,0 +1,53 @@
+"""The mean with the best weights."""
+
+from collections.abc import Sequence
+from typing import ClassVar, Self
+
+import numpy as np
+from scipy.optimize import nnls
+
+from audiomos_cache.dataset import Labels
+from audiomos_cache.fusion.align import align, align_labels
+from audiomos_cache.fusion.base import TARGETS, Floats, scores_of
+from audiomos_cache.fusion.folds import Folds
+from audiomos_cache.fusion.mean import WeightedMean
+from audiomos_cache.predictions import Predictions
+
+
+class WeightedFusion(WeightedMean):
+    """The mean with the weights of the least squared error on labelled clips, for MI and TA each.
+
+    Source: Breiman 1996 (stacked regressions: weights that are not negative).
+    """
+
+    method: ClassVar[str] = "weighted"
+
+    @classmethod
+    def fit(cls, names: Sequence[str], members: Sequence[Predictions], labels: Labels, folds: Folds) -> Self:
+        """Find the weights of both targets on the clips of `labels`."""
+        del folds
+        truth = align_labels(labels, align(members, names), names[0])
+        return cls(
+            names, {target: simplex_weights(scores_of(members, target), getattr(truth, target)) for target in TARGETS}
+        )
+
+
+def simplex_weights(scores: Floats, truth: Floats) -> Floats:
+    """Find the weights, none negative and of sum 1, whose mean of the scores has the least squared error.
+
+    As the weights sum to 1, the error of the mean is the mean of the errors, so the answer is the point of the errors'
+    convex hull that is nearest to zero. With t >= 0 and w of sum 1, |t E w|^2 + (t - 1)^2 is least, over t, at
+    |E w|^2 / (1 + |E w|^2), which grows with |E w|: non-negative least squares of E and a row of ones finds t w.
+
+    Args:
+        scores: (M, N) of M members on N clips.
+        truth: (N,).
+    Returns:
+        (M,). Where members are alike, the first has the weight.
+    Source: Lawson and Hanson 1974, Solving Least Squares Problems (the solver, and the reduction).
+    """
+    errors = (scores - truth).T
+    size = np.sqrt(np.mean(errors**2)) or 1.0
+    system = np.vstack([errors / (size * np.sqrt(len(errors))), np.ones(len(scores))])
+    scaled, _ = nnls(system, np.append(np.zeros(len(errors)), 1.0))
+    return np.asarray(scaled / scaled.sum())

@@ -1,0 +1,61 @@
+"""Members that are made up, and the golden ones."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from audiomos_cache.cache import Fingerprint
+from audiomos_cache.dataset import Labels
+from audiomos_cache.fusion import Folds
+from audiomos_cache.predictions import Predictions, write_predictions
+from audiomos_cache.targets import gaussian_distribution
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "fusion"
+MODELS = ("dist_a", "dist_b", "coral_c")
+DEV, EVAL = ([GOLDEN / f"{model}_{split}.pt" for model in MODELS] for split in ("dev", "eval"))
+LABELS = GOLDEN / "dev_mos_list.txt"
+
+F00D = Fingerprint.of({"audio_encoder": {"name": "f00d"}}).digest
+
+
+def scalar(ids="ab", mi=(1.0, 2.0), ta=(3.0, 4.0)):
+    return Predictions.build(ids, mi, ta)
+
+
+def distribution(ids="ab", mi=(3.0, 4.0), ta=(1.0, 2.0), bins=4):
+    return Predictions.build(ids, mi, ta, gaussian_distribution(mi, bins, 0.5), gaussian_distribution(ta, bins, 0.5))
+
+
+def labels_of(ids, mi, ta=None, systems=None):
+    mi = np.asarray(mi, float)
+    return Labels(tuple(ids), tuple(systems or ["S"] * len(ids)), mi, mi if ta is None else np.asarray(ta, float))
+
+
+def no_groups(labels, count=5):
+    return Folds.by("none", labels, count=count)
+
+
+def clip_ids(count, systems=8):
+    """Ids as the challenge has them: each prompt by some of the systems."""
+    return [f"audiomos2025-track1-S{n % systems:03d}_P{n // systems:03d}" for n in range(count)]
+
+
+def make_run(folder, fingerprint="f00d", splits=("dev", "eval"), best="loss", *, clips=None, history=(), seed=1):
+    """Write a run of made-up predictions of the clips a and b."""
+    (folder / "predictions").mkdir(parents=True)
+    fields = {"audio_encoder": {"name": fingerprint}}
+    config = {"seed": seed, "fingerprint": Fingerprint.of(fields).digest, "fingerprint_fields": fields}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    (folder / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in history))
+    if clips is not None:
+        (folder / "clips.json").write_text(json.dumps(clips))
+    for split in splits:
+        write_predictions(folder / "predictions" / f"{split}.{best}.jsonl", distribution())
+    return folder
+
+
+def read_answer(path):
+    rows = [line.split(",") for line in path.read_text().splitlines()]
+    return [row[0] for row in rows], np.array([row[1:] for row in rows], float)

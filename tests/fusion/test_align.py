@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+
+from audiomos_cache.errors import DataError
+from audiomos_cache.fusion import align, align_labels, common_clips
+from audiomos_cache.predictions import Predictions
+from tests.fusion.conftest import distribution, labels_of, scalar
+
+
+def test_align_names_the_first_five_and_the_count():
+    wide = Predictions.build("abcdefgh", range(8), range(8))
+    with pytest.raises(DataError) as error:
+        align([wide, scalar()], ["x", "y"])
+    assert str(error.value) == ("y: missing clips of x: c, d, e, f, g, ... (6 in all); both must hold the same clips")
+    with pytest.raises(DataError, match=r"y: clips that are not in x: c, d, e, f, g, \.\.\. \(6 in all\)"):
+        align([scalar(), wide], ["x", "y"])
+    assert align([scalar(), distribution()], ["x", "y"]) == ("a", "b")
+
+
+@pytest.mark.parametrize(("names", "expected"), [([], "at least 1"), (["x", "y"], "2")])
+def test_align_wants_a_member_for_each_name(names, expected):
+    with pytest.raises(DataError, match=f"predictions to fuse, expected {expected}"):
+        align([scalar()] if names else [], names)
+
+
+def test_align_refuses_other_bins_of_either_target():
+    dist = np.full((2, 3), 1 / 3)
+    members = [Predictions.build("ab", [1, 2], [1, 2], None, dist[:, :k]) for k in (3, 2, 3, 3, 3, 3)]
+    with pytest.raises(DataError) as error:
+        align(members, list("uvwxyz"))
+    assert str(error.value) == (
+        "distributions of ta on different bins: u has 3, v has 2, w has 3, x has 3, y has 3, ... (6 in all); "
+        "fuse heads of one number of bins, or answers"
+    )
+
+
+def test_common_clips_are_those_of_all():
+    members = [Predictions.build(ids, range(len(ids)), range(len(ids))) for ids in ("abcd", "bcde", "dcb")]
+    kept, dropped = common_clips(members)
+    assert [member.ids for member in kept] == [("b", "c", "d")] * 3
+    assert [member.mi.tolist() for member in kept] == [[1, 2, 3], [0, 1, 2], [2, 1, 0]]
+    assert dropped == ["a", "e"]
+    assert common_clips(members[:1]) == (members[:1], [])
+    with pytest.raises(DataError, match="no clip that all 2 members have, expected at least one"):
+        common_clips([members[0], scalar(ids="xy")])
+
+
+def test_labels_are_put_in_the_order_of_the_clips():
+    labels = align_labels(labels_of("bca", [2.0, 3.0, 1.0], [5.0, 4.0, 3.0], systems="TUS"), "abc", "x")
+    assert labels.ids == ("a", "b", "c")
+    assert labels.systems == ("S", "T", "U")
+    assert labels.mi.tolist() == [1, 2, 3]
+    assert labels.ta.tolist() == [3, 5, 4]
+
+
+@pytest.mark.parametrize("value", [0.99, 5.01, np.nan, np.inf, -np.inf])
+def test_labels_off_the_scale_are_refused(value):
+    clips = "abcdefg"
+    with pytest.raises(DataError) as error:
+        align_labels(labels_of(clips, [3.0] * 7, [value] * 6 + [1.0]), clips, "x")
+    assert str(error.value) == ("labels of TA that are not from 1 to 5: a, b, c, d, e, ... (6 in all); mend the list")
+
+
+def test_labels_of_a_clip_twice_are_refused():
+    with pytest.raises(DataError, match="x: clips more than once in the labels: a"):
+        align_labels(labels_of("aba", [1.0, 2.0, 1.0]), "ab", "x")
