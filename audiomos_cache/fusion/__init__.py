@@ -8,10 +8,11 @@ from audiomos_cache.fusion.align import align, align_labels, common_clips
 from audiomos_cache.fusion.base import Fusion, LearnedFusion
 from audiomos_cache.fusion.boosting import LightGBMFusion
 from audiomos_cache.fusion.folds import DEFAULT_FOLDS, GROUPS, Folds, assign_folds
-from audiomos_cache.fusion.fusing import Fused, OutOfFold, apply_fusion, fuse
+from audiomos_cache.fusion.fusing import Fused, apply_fusion, fuse
 from audiomos_cache.fusion.greedy import GreedyFusion, greedy_path, greedy_weights
+from audiomos_cache.fusion.learning import OutOfFold
 from audiomos_cache.fusion.mean import MeanFusion
-from audiomos_cache.fusion.methods import LEARNED, METHODS
+from audiomos_cache.fusion.methods import FIXED, LEARNED, METHODS
 from audiomos_cache.fusion.out_of_fold import out_of_fold
 from audiomos_cache.fusion.rank import RankFusion, mean_ranks
 from audiomos_cache.fusion.record import RECORD_NAME, FusionRecord, load_fusion, read_record
@@ -21,6 +22,7 @@ from audiomos_cache.fusion.weighted import WeightedFusion, simplex_weights
 
 __all__ = [
     "DEFAULT_FOLDS",
+    "FIXED",
     "GROUPS",
     "LEARNED",
     "METHODS",

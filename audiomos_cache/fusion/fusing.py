@@ -3,16 +3,15 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from audiomos_cache.dataset import Labels, check_split, read_labels
+from audiomos_cache.dataset import check_split
 from audiomos_cache.errors import ConfigError, DataError, first_five
-from audiomos_cache.fusion.align import align_labels, take_labels
 from audiomos_cache.fusion.base import Fusion
-from audiomos_cache.fusion.folds import DEFAULT_FOLDS, Folds
-from audiomos_cache.fusion.inputs import SplitPredictions, read_prompts, read_split
+from audiomos_cache.fusion.folds import DEFAULT_FOLDS
+from audiomos_cache.fusion.inputs import SplitPredictions, read_split
+from audiomos_cache.fusion.learning import OutOfFold, learn, read_lesson
 from audiomos_cache.fusion.matching import match_files, match_runs
 from audiomos_cache.fusion.members import (
     Member,
@@ -22,29 +21,12 @@ from audiomos_cache.fusion.members import (
     require_one_fingerprint,
 )
 from audiomos_cache.fusion.methods import FIXED, LEARNED, METHODS
-from audiomos_cache.fusion.out_of_fold import out_of_fold
 from audiomos_cache.fusion.output import predictions_name, refuse_occupied, write_fusion
 from audiomos_cache.fusion.record import RecordedMember, identity, read_record
 from audiomos_cache.fusion.seen import EarlyStopping, clips_seen, early_stopping, refuse_trained_on
-from audiomos_cache.metrics import Scores, evaluate
 from audiomos_cache.predictions import Predictions
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class OutOfFold:
-    """What a learned fusion says of each labelled clip when it was fitted without it.
-
-    Attributes:
-        predictions: of the fit split's clips.
-        scores: of these predictions.
-        folds: which clips were held out together.
-    """
-
-    predictions: Predictions
-    scores: Scores
-    folds: Folds
 
 
 @dataclass(frozen=True)
@@ -106,38 +88,39 @@ def fuse(
     """
     if method not in METHODS:
         raise ConfigError(f"fusion method {method!r} is not one of {', '.join(sorted(METHODS))}")
-    if apply_split is not None:
-        check_split(apply_split)  # it becomes part of a file's name
+    for split in (fit_split, apply_split):
+        if split is not None:
+            check_split(split)  # it becomes part of a file's name
     refuse_occupied(out, overwrite=overwrite)
-    learns = method in LEARNED
     sources = expand_runs(sources)
+    learns = method in LEARNED
     if _are_runs(sources, apply):
         fit_split, apply_split = fit_split or "dev", apply_split or "eval"
         members = members_of_runs(sources, fit_split if learns else None, apply_split, best)
     else:
         members = members_of_files(sources, apply, learns=learns)
+    names = [member.name for member in members]
     fingerprint = require_one_fingerprint(members)
-    truth = _read_labels(method, labels, fit_split) if learns else None
-    read = partial(read_split, members, allow_missing=allow_missing)
-    applied, fitted = read("apply"), read("fit", wanted=truth.ids) if truth else None
-    stopping = _check_seen(members, [*([fitted] if fitted else []), applied])
-    names, tested = [member.name for member in members], None
-    if fitted and truth and labels:
-        kept = set(truth.ids) - set(fitted.dropped)
-        truth = take_labels(truth, [clip for clip in truth.ids if clip in kept])
-        align_labels(truth, fitted.ids, fitted.names[0])
-        prompts = read_prompts(labels, truth.ids)
-        shares = Folds.by(cv_group, truth, prompts=prompts, count=folds or DEFAULT_FOLDS, seed=seed)
-        fusion, tested = _learn(method, names, fitted, truth, shares, test=folds > 0)
-        _warn_of_fitted(applied.ids, frozenset(fitted.ids))
+    lesson = read_lesson(method, members, labels, fit_split, allow_missing=allow_missing) if learns else None
+    applied = read_split(members, "apply", allow_missing=allow_missing)
+    splits = [lesson.predictions, applied] if lesson else [applied]
+    stopping = _check_seen(members, splits)
+    if lesson:
+        fusion, tested = learn(method, names, lesson, folds=folds, cv_group=cv_group, seed=seed)
+        _warn_of_fitted(applied.ids, frozenset(lesson.labels.ids))
     else:
-        fusion, labels, fit_split = FIXED[method](names), None, None
-    fused = Fused(fusion, fusion.apply(applied.members), tested, stopping, _dropped(applied, fitted))
-    about = _about(fused, fitted) | {
+        fusion, tested = FIXED[method](names), None
+    dropped = {each.split: len(each.dropped) for each in splits}
+    fused = Fused(fusion, fusion.apply(applied.members), tested, stopping, dropped)
+    about = {
         "fingerprint": fingerprint.digest if fingerprint else None,
-        "fit_split": fit_split,
+        "fit_split": fit_split if lesson else None,
         "apply_split": apply_split,
-        "labels": identity(labels) if labels else None,
+        "labels": identity(labels) if lesson and labels else None,
+        "out_of_fold": _described(tested) if tested else None,
+        "early_stopping": {each.split: each.to_json() for each in stopping},
+        "dropped": dropped,
+        "fit_clips": sorted(lesson.labels.ids) if lesson else [],
     }
     files = {predictions_name("fused", apply_split): fused.predictions}
     if tested:
@@ -179,20 +162,20 @@ def apply_fusion(
     applied = read_split(members, "apply", allow_missing=allow_missing)
     stopping = _check_seen(members, [applied])
     _warn_of_fitted(applied.ids, record.fit_clips)
-    fused = Fused(record.fusion, record.fusion.apply(applied.members), None, stopping, _dropped(applied, None))
+    dropped = {"apply": len(applied.dropped)}
+    fused = Fused(record.fusion, record.fusion.apply(applied.members), None, stopping, dropped)
     now = [RecordedMember.of(member) for member in members]
     kept = [old.with_apply(new) for old, new in zip(record.members, now, strict=True)]
-    about = record.about() | {"apply_split": apply_split}
-    about["dropped"] = about["dropped"] | fused.dropped
+    before = record.about()
+    told = {split: told for split, told in before["early_stopping"].items() if split == "fit"}
+    about = before | {
+        "apply_split": apply_split,
+        "early_stopping": told | {each.split: each.to_json() for each in stopping},
+        "dropped": before["dropped"] | dropped,
+    }
     files = {predictions_name("fused", apply_split): fused.predictions}
     write_fusion(out, files, fused.predictions, record.fusion, kept, about)
     return fused
-
-
-def _read_labels(method: str, labels: Path | None, split: str | None) -> Labels:
-    if labels is None:
-        raise DataError(f"{method}: no labels to fit on; give the fit split's list with --labels")
-    return read_labels(labels, split)
 
 
 def _are_runs(sources: Sequence[Path], apply: Sequence[Path]) -> bool:
@@ -212,22 +195,6 @@ def _check_seen(members: Sequence[Member], splits: Sequence[SplitPredictions]) -
     return tuple(stopping for stopping in found if stopping)
 
 
-def _learn(
-    method: str, names: Sequence[str], fitted: SplitPredictions, truth: Labels, folds: Folds, *, test: bool
-) -> tuple[Fusion, OutOfFold | None]:
-    """Fit a fusion on all clips, and test it on those of each fold when fitted on the others."""
-    if method == "greedy" and not test:
-        raise ConfigError("greedy chooses its number of steps by cross-validation; give 2 folds or more")
-
-    def fit(members: Sequence[Predictions], labels: Labels) -> Fusion:
-        return LEARNED[method].fit(names, members, labels, folds)
-
-    if not test:
-        return fit(fitted.members, truth), None
-    predictions = out_of_fold(fit, fitted.members, truth, folds)
-    return fit(fitted.members, truth), OutOfFold(predictions, evaluate(predictions, truth), folds)
-
-
 def _warn_of_fitted(ids: Sequence[str], fit_clips: frozenset[str]) -> None:
     if both := sorted(fit_clips.intersection(ids)):
         log.warning(
@@ -239,23 +206,6 @@ def _warn_of_fitted(ids: Sequence[str], fit_clips: frozenset[str]) -> None:
         )
 
 
-def _dropped(applied: SplitPredictions, fitted: SplitPredictions | None) -> dict[str, int]:
-    return {each.split: len(each.dropped) for each in (fitted, applied) if each}
-
-
-def _about(fused: Fused, fitted: SplitPredictions | None) -> dict[str, Any]:
-    """Describe what there is to know of a fusion beside what it is."""
-    tested = fused.out_of_fold
-    return {
-        "out_of_fold": {
-            "folds": tested.folds.count,
-            "group": tested.folds.group,
-            "seed": tested.folds.seed,
-            "scores": tested.scores.to_json(),
-        }
-        if tested
-        else None,
-        "early_stopping": {stopping.split: stopping.to_json() for stopping in fused.early_stopping},
-        "dropped": dict(fused.dropped),
-        "fit_clips": list(fitted.ids) if fitted else [],
-    }
+def _described(tested: OutOfFold) -> dict[str, Any]:
+    folds = tested.folds
+    return {"folds": folds.count, "group": folds.group, "seed": folds.seed, "scores": tested.scores.to_json()}

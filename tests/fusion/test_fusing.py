@@ -303,6 +303,8 @@ def test_a_failure_while_replacing_puts_the_old_folder_back(tmp_path, monkeypatc
 def test_a_split_that_cannot_name_a_file_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"found the split '\.\./x', expected letters"):
         fuse([tmp_path / "a.jsonl"], tmp_path / "out", method="mean", apply_split="../x")
+    with pytest.raises(DataError, match=r"found the split '\.\./y', expected letters"):
+        fuse(DEV, tmp_path / "out", labels=LABELS, apply=EVAL, fit_split="../y")
 
 
 # Folders of runs, files of all kinds
@@ -378,8 +380,8 @@ def test_clips_that_not_all_members_have_are_dropped_when_asked(tmp_path, caplog
     assert record["dropped"] == {"fit": 9, "apply": 1}
     assert set(record["fit_clips"]) == set(ids[9:])
     assert [message.split(":")[0] for message in caplog.messages if "left out" in message] == [
-        "apply split",
         "fit split",
+        "apply split",
     ]
     assert "fit split: 9 clips left out, because not all members have them" in caplog.text
 
