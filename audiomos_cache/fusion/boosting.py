@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from audiomos_cache.dataset import Labels
-from audiomos_cache.errors import ConfigError
+from audiomos_cache.errors import ConfigError, DataError
 from audiomos_cache.fusion.align import align, align_labels
 from audiomos_cache.fusion.base import TARGETS, Floats
 from audiomos_cache.fusion.features import SCORE_SIGMA, Layout
@@ -44,10 +44,14 @@ class Trees:
         """Return the trees' score of each row of (N, M * bins) features, clipped to 1..5: (N,).
 
         Raises:
-            ConfigError: LightGBM is not installed.
+            ConfigError: LightGBM is not installed. DataError: the text is not trees on such features.
         """
-        booster = load_lightgbm().Booster(model_str=self.text)
-        scores = np.asarray(booster.predict(features, num_threads=1), dtype=np.float64)
+        lightgbm = load_lightgbm()
+        try:
+            booster = lightgbm.Booster(model_str=self.text)
+            scores = np.asarray(booster.predict(features, num_threads=1), dtype=np.float64)
+        except (lightgbm.basic.LightGBMError, ValueError) as error:
+            raise DataError(f"LightGBM cannot use the fusion's trees ({error}); fuse again") from error
         return scores.clip(LOWEST, HIGHEST)
 
 

@@ -213,6 +213,14 @@ def test_lightgbm_is_deterministic_and_can_be_applied_from_its_json(dev):
     assert np.array_equal(again.mi, fit("lightgbm", MODELS, *dev).apply(new).mi)
 
 
+def test_trees_that_are_damaged_are_refused(dev):
+    pytest.importorskip("lightgbm")
+    described = fit("lightgbm", MODELS, *dev).to_json()
+    described["mi"]["trees"] = ["tree", "nonsense"]
+    with pytest.raises(DataError, match="LightGBM cannot use the fusion's trees"):
+        LightGBMFusion.from_json(MODELS, described).apply(dev[0])
+
+
 def test_lightgbm_that_is_missing_says_what_to_install(dev, monkeypatch):
     real = builtins.__import__
 
