@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from audiomos_cache.dataset import Labels
+from audiomos_cache.dataset import Labels, system_of
 from audiomos_cache.dataset.clip import PREFIX
+from audiomos_cache.dataset.musiceval import DEMO_SYSTEMS
 from audiomos_cache.errors import ConfigError, DataError
 
 GROUPS = ("prompt", "system", "none")
@@ -103,4 +104,6 @@ def assign_folds(groups: Sequence[str], folds: int, seed: int) -> NDArray[np.int
 
 
 def _prompt_of(clip_id: str) -> str:
-    return clip_id.removeprefix(PREFIX).partition("_")[2] or clip_id
+    """Return `P044` of a clip's id; the whole id where the prompt is the clip's own."""
+    prompt_id = clip_id.removeprefix(PREFIX).partition("_")[2]
+    return clip_id if system_of(clip_id) in DEMO_SYSTEMS or not prompt_id else prompt_id

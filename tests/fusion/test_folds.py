@@ -35,9 +35,11 @@ def test_there_are_no_more_folds_than_groups():
 
 
 def test_clips_are_grouped_by_prompt_system_or_not_at_all():
-    ids = ["audiomos2025-track1-S001_P010", "audiomos2025-track1-S002_P010", "mine"]
+    ids = ["audiomos2025-track1-S003_P010", "audiomos2025-track1-S002_P010", "mine"]
     labels = labels_of(ids, [3.0] * 3, systems=["S001", "S002", "S002"])
     assert list(Folds.by("prompt", labels).group_of.values()) == ["P010", "P010", "mine"]
+    demo = labels_of(["audiomos2025-track1-S001_P010"], [3.0])
+    assert list(Folds.by("prompt", demo).group_of.values()) == list(demo.ids), "it has a prompt of its own"
     assert list(Folds.by("system", labels).group_of.values()) == ["S001", "S002", "S002"]
     assert list(Folds.by("none", labels).group_of.values()) == ids
     prompts = dict(zip(ids, ["loud", "soft", "soft"], strict=True))

@@ -371,7 +371,7 @@ def test_clips_that_not_all_members_have_are_dropped_when_asked(tmp_path, caplog
     (tmp_path / "list.txt").write_text("".join(f"{clip},{mi},{mi}\n" for clip, mi in zip(ids, truth, strict=True)))
     fit, apply = ([tmp_path / split / f"{name}.jsonl" for name in "xy"] for split in ("dev", "eval"))
     with pytest.raises(
-        DataError, match=r"/dev/y\.jsonl: missing clips of \S+/dev/x\.jsonl: \S+S000_P001, \S+S007_P000; c"
+        DataError, match=r"/dev/y\.jsonl: missing clips of \S+/dev/x\.jsonl: \S+S020_P001, \S+S027_P000; c"
     ):
         fuse(fit, tmp_path / "out", labels=tmp_path / "list.txt", apply=apply)
     fused = fuse(fit, tmp_path / "out", labels=tmp_path / "list.txt", apply=apply, allow_missing=True)
