@@ -122,16 +122,21 @@ def test_the_lead_is_over_the_median_of_five_epochs_on_either_side():
     )
 
 
-@pytest.mark.parametrize(("trend", "tolerance"), [(0.0, 0.15), (0.02, 0.25)])
-def test_the_lead_is_about_what_luck_gave_the_chosen_epoch(trend, tolerance):
-    """Simulated trainings of known worth: a curve that rises and falls a little, and luck of its own at each epoch."""
-    random = np.random.default_rng(0)
+@pytest.mark.parametrize(
+    ("shared", "least", "most"),
+    [(0.0, 0.9, 1.15), (0.5, 0.8, 1.0), (0.9, 0.5, 0.7)],  # measured: 1.04, 0.91, 0.60
+)
+def test_the_lead_is_about_what_luck_gave_the_chosen_epoch(shared, least, most):
+    """Simulated trainings of known worth; the more of an epoch's luck its neighbours share, the less is seen of it."""
+    random = np.random.default_rng(1)
+    worth = 0.9 - 0.3 * np.exp(-np.arange(60) / 5)
     luck, told = [], []
-    for _ in range(600):
-        worth = 0.9 - 0.3 * np.exp(-np.arange(60) / 5) - trend * np.linspace(0, 1, 60)
+    for _ in range(400):
         lucky = random.normal(0, 0.01, 60)
+        for epoch in range(1, 60):
+            lucky[epoch] = shared * lucky[epoch - 1] + np.sqrt(1 - shared**2) * lucky[epoch]
         chosen = int((worth + lucky).argmax())
         luck.append(lucky[chosen])
         told.append(selection_excess([scores(value) for value in worth + lucky], chosen)["utt_mi"]["srcc"])
-    assert np.mean(told) == pytest.approx(np.mean(luck), rel=tolerance)
-    assert np.mean(luck) > 0.015, "luck enough to matter"
+    assert np.mean(luck) > 0.01, "luck enough to matter"
+    assert least < np.mean(told) / np.mean(luck) < most
