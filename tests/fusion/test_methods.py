@@ -305,9 +305,7 @@ def test_greedy_never_picks_a_random_member_over_a_good_one():
         scores, truth, is_good = good_and_random(seed)
         weights = greedy_weights(scores, truth, np.arange(len(truth)) % 5)
         assert weights[is_good].min() > 0, seed
-        assert weights[is_good].min() > weights[~is_good].max(), seed
-        path = greedy_path(scores - truth, 3)
-        assert path[-1][is_good].tolist() == [1, 1, 1], seed
+        assert weights[~is_good].max() == 0, seed
 
 
 @pytest.mark.parametrize("method", ["weighted", "ridge", "greedy"])
