@@ -60,7 +60,7 @@ def read_run_config(run: Path) -> dict[str, Any]:
         raise DataError(f"{run}: no {CONFIG} in it, so not a run; train-head makes runs")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: cannot be read as YAML ({reason}); train the run again") from error
     fingerprint = content.get("fingerprint") if isinstance(content, dict) else None

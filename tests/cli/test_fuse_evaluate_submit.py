@@ -48,10 +48,10 @@ def test_fuse_files_by_ridge(tmp_path):
     scores = json.loads(run("evaluate", out / "out-of-fold.jsonl", "--labels", golden("dev_mos_list.txt"), "--json"))
     rows = [line.replace("│", " ").split() for line in lines if "│" in line]
     assert [row[:3] for row in rows] == [
-        ["utterance", "MI", f"{scores['utt_mi']['mse']:.4f}"],
-        ["utterance", "TA", f"{scores['utt_ta']['mse']:.4f}"],
-        ["system", "MI", f"{scores['sys_mi']['mse']:.4f}"],
-        ["system", "TA", f"{scores['sys_ta']['mse']:.4f}"],
+        ["utt", "MI", f"{scores['utt_mi']['mse']:.4f}"],
+        ["utt", "TA", f"{scores['utt_ta']['mse']:.4f}"],
+        ["sys", "MI", f"{scores['sys_mi']['mse']:.4f}"],
+        ["sys", "TA", f"{scores['sys_ta']['mse']:.4f}"],
     ]
     lines, expected = (
         [line.split(",") for line in path.read_text().splitlines()]

@@ -285,8 +285,13 @@ def test_what_is_no_run_is_refused(run: Path, tmp_path: Path) -> None:
     opened = Run.open(run)
     other = build_head("transformer-dist", 64, 2)
     assert set(other.state_dict()) != set(opened.load_head("loss").state_dict())
-    with pytest.raises(DataError, match=r"best-nothing\.safetensors: not the weights of this run's head"):
+    with pytest.raises(
+        DataError, match=r"best-nothing\.safetensors: no such checkpoint in this run; give --best loss or --best srcc"
+    ):
         opened.load_head("nothing")
+    (run / "best-srcc.safetensors").write_bytes(b"damaged")
+    with pytest.raises(DataError, match=r"best-srcc\.safetensors: not the weights of this run's head"):
+        opened.load_head("srcc")
 
 
 def test_overwrite_replaces_runs_and_nothing_else(cache: Path, tmp_path: Path) -> None:
