@@ -1,4 +1,4 @@
-"""How long evaluation takes on one core, beside what it takes without matrix products.
+"""How long evaluation and fusing take on one core; evaluation beside what it takes without matrix products.
 
 .venv/bin/python benchmarks/evaluate.py
 .venv/bin/python benchmarks/evaluate.py --runs 1 --json
@@ -11,6 +11,8 @@ from collections.abc import Callable
 import click
 import numpy as np
 from figures import Figure, machine, seconds
+from fusion import AT_MOST_S, MEMBERS, time_fusing
+from fusion import CLIPS as FUSED
 from rich.console import Console
 from rich.table import Table
 from scipy import stats
@@ -74,7 +76,16 @@ def timed(name: str, action: Callable[[], object], runs: int, goal: float | None
     return Figure(name, tuple(seconds(action) for _ in range(runs)), "s", goal, at_most=True, detail=detail)
 
 
-MEASUREMENTS = (measure_evaluation,)
+def measure_fusing(runs: int) -> list[Figure]:
+    """Fuse without cross-validation, which only greedy needs; with the reading of files, see `fusion.py`."""
+    what = f"{MEMBERS} members, {FUSED:,} clips, in memory"
+    return [
+        Figure(f"fuse by {times.method}", (times.in_memory.wall,), "s", AT_MOST_S, at_most=True, detail=what)
+        for times in time_fusing(runs=runs)
+    ]
+
+
+MEASUREMENTS = (measure_evaluation, measure_fusing)
 
 
 def as_table(figures: list[Figure]) -> Table:
@@ -93,7 +104,7 @@ def as_table(figures: list[Figure]) -> Table:
 @click.option("--runs", type=click.IntRange(1), default=5, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def main(runs: int, as_json: bool) -> None:
-    """Measure evaluation on one core; about half a minute."""
+    """Measure evaluation and fusing on one core; a few minutes."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     with threadpool_limits(1):

@@ -8,6 +8,7 @@ wall time; the processor time beside it, of all threads, does not.
 """
 
 import json
+import logging
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -74,6 +75,7 @@ def make_members(members: int, clips: int) -> tuple[list[Predictions], Labels]:
 
 def time_fusing(members: int = MEMBERS, clips: int = CLIPS, runs: int = 3) -> list[FusingTimes]:
     """Measure each method that is installed, fitted on all clips and applied to them."""
+    logging.getLogger("audiomos_cache").setLevel(logging.ERROR)  # it warns of all that made-up files cannot tell
     made, labels = make_members(members, clips)
     methods = [method for method in METHODS if method != "lightgbm" or find_spec("lightgbm")]
     with tempfile.TemporaryDirectory() as folder:

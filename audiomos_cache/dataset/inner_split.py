@@ -117,12 +117,14 @@ def read_list(path: Path, split: str | None = None) -> LabelledList:
     """
     labels = read_labels(path, split)
     header, rows = _rows_of(path)
-    if is_manifest(path):
-        clips = read_manifest(path)
-        prompts = [clips[clip_id].prompt or clip_id for clip_id in labels.ids]
-    else:
-        prompts = read_prompts_of(labels.ids, path.resolve().parent.parent)
-    return LabelledList(path, labels, tuple(prompts), header, tuple(rows[clip_id] for clip_id in labels.ids))
+    prompts = read_prompts_of(path, labels.ids)
+    return LabelledList(
+        path,
+        labels,
+        tuple(map(prompts.__getitem__, labels.ids)),
+        header,
+        tuple(rows[clip_id] for clip_id in labels.ids),
+    )
 
 
 def _rows_of(path: Path) -> tuple[str, dict[str, str]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from audiomos_cache.dataset.clip import PREFIX, Clip, check_split, clip_id_of, inside, system_of
 from audiomos_cache.dataset.labels import parse_id, parse_mos
 from audiomos_cache.dataset.lines import collect, read_lines
+from audiomos_cache.dataset.manifest import is_manifest, read_manifest
 from audiomos_cache.errors import DataError
 
 EVAL_PHASE = "audiomos2025-track1-eval-phase"
@@ -66,31 +67,33 @@ def read_split(split: str, source: SplitList) -> tuple[Clip, ...]:
         path = inside(folder, "wav", f"{clip_id}.wav")
         if "/" in clip_id:
             raise DataError(f"{clip_id!r} holds a folder, expected the name of a file in wav")
-        system, prompt_id = system_of(clip_id), _prompt_id(clip_id)
+        system, prompt_id = system_of(clip_id), prompt_id_of(clip_id)
         prompt = (demo_prompts if system in DEMO_SYSTEMS else prompts).get(prompt_id)
         return clip_id, Clip(clip_id, path, system, prompt_id, prompt, split, mi, ta)
 
     return tuple(collect(source.path, read_lines(source.path), parse_clip).values())
 
 
-def read_prompts_of(ids: Sequence[str], folder: Path) -> list[str]:
+def read_prompts_of(labels: Path, ids: Sequence[str]) -> dict[str, str]:
     """Say of each clip what tells its prompt from others': the text, or the prompt's id where the text is not known.
 
     Args:
-        ids: N clip ids.
-        folder: the dataset's, which may hold the texts.
+        labels: a manifest that holds the clips, or a list; in MusicEval's folder that has the texts beside it.
+        ids: of the clips.
     Returns:
-        N texts or ids.
+        Texts or ids, by clip.
     """
+    if is_manifest(labels):
+        clips = read_manifest(labels)
+        return {clip_id: clips[clip_id].prompt or clip_id for clip_id in ids}
+    folder = labels.resolve().parent.parent
     prompts = _read_prompts(_prompt_folders(folder), "prompt_info.txt")
     demo_prompts = _read_prompts(_prompt_folders(folder), "demo_prompt_info.txt")
-    return [
-        (demo_prompts if system_of(clip_id) in DEMO_SYSTEMS else prompts).get(_prompt_id(clip_id), _prompt_id(clip_id))
-        for clip_id in ids
-    ]
+    texts = {clip_id: demo_prompts if system_of(clip_id) in DEMO_SYSTEMS else prompts for clip_id in ids}
+    return {clip_id: texts[clip_id].get(prompt_id_of(clip_id), prompt_id_of(clip_id)) for clip_id in ids}
 
 
-def _prompt_id(clip_id: str) -> str:
+def prompt_id_of(clip_id: str) -> str:
     """Return `P044` of a clip's id; the whole id where the prompt is the clip's own."""
     prompt_id = clip_id.removeprefix(PREFIX).partition("_")[2]
     return clip_id if system_of(clip_id) in DEMO_SYSTEMS or not prompt_id else prompt_id

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from audiomos_cache.dataset import Labels, system_of
-from audiomos_cache.dataset.clip import PREFIX
-from audiomos_cache.dataset.musiceval import DEMO_SYSTEMS
+from audiomos_cache.dataset import Labels
+from audiomos_cache.dataset.musiceval import prompt_id_of
 from audiomos_cache.errors import ConfigError, DataError
 
 GROUPS = ("prompt", "system", "none")
@@ -57,7 +56,7 @@ class Folds:
         if count < 2:
             raise ConfigError(f"{count} folds, expected at least 2")
         if group == "prompt":
-            group_of = {clip: prompts[clip] if prompts else _prompt_of(clip) for clip in labels.ids}
+            group_of = {clip: prompts[clip] if prompts else prompt_id_of(clip) for clip in labels.ids}
         elif group == "system":
             group_of = dict(zip(labels.ids, labels.systems, strict=True))
         else:
@@ -101,9 +100,3 @@ def assign_folds(groups: Sequence[str], folds: int, seed: int) -> NDArray[np.int
         fold_of[group] = filled.index(min(filled))  # the largest groups first, each where there is most room
         filled[fold_of[group]] += sizes[group]
     return np.array([fold_of[group] for group in groups], dtype=np.intp)
-
-
-def _prompt_of(clip_id: str) -> str:
-    """Return `P044` of a clip's id; the whole id where the prompt is the clip's own."""
-    prompt_id = clip_id.removeprefix(PREFIX).partition("_")[2]
-    return clip_id if system_of(clip_id) in DEMO_SYSTEMS or not prompt_id else prompt_id

@@ -1,13 +1,11 @@
 """The predictions that go into a fusion, read and joined by clip."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from audiomos_cache.dataset.manifest import is_manifest, read_manifest
 from audiomos_cache.errors import first_five
 from audiomos_cache.fusion.align import align, common_clips
 from audiomos_cache.fusion.members import Member
@@ -64,14 +62,6 @@ def read_split(
     align(read, names)
     _count_outside(read, names)
     return SplitPredictions(split, names, tuple(read), tuple(dropped))
-
-
-def read_prompts(labels: Path, ids: Sequence[str]) -> Mapping[str, str] | None:
-    """Read each clip's prompt from a manifest of labels, the id where it has none; None from a list, which has none."""
-    if not is_manifest(labels):
-        return None
-    clips = read_manifest(labels)
-    return {clip: clips[clip].prompt or clip for clip in ids}
 
 
 def _count_outside(members: Sequence[Predictions], names: Sequence[str]) -> None:

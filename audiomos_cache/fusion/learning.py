@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audiomos_cache.dataset import Labels, read_labels
+from audiomos_cache.dataset.musiceval import read_prompts_of
 from audiomos_cache.errors import ConfigError, DataError
 from audiomos_cache.fusion.align import align_labels, take_labels
 from audiomos_cache.fusion.base import Fusion
 from audiomos_cache.fusion.folds import DEFAULT_FOLDS, Folds
-from audiomos_cache.fusion.inputs import SplitPredictions, read_prompts, read_split
+from audiomos_cache.fusion.inputs import SplitPredictions, read_split
 from audiomos_cache.fusion.members import Member
 from audiomos_cache.fusion.methods import LEARNED
 from audiomos_cache.fusion.out_of_fold import out_of_fold
@@ -39,12 +40,12 @@ class Lesson:
     Attributes:
         predictions: the members', of N clips.
         labels: of the same clips, in their list's order.
-        prompts: of each clip, by id, where a manifest tells them.
+        prompts: of each clip, by id: the text, or what tells it from others'.
     """
 
     predictions: SplitPredictions
     labels: Labels
-    prompts: Mapping[str, str] | None
+    prompts: Mapping[str, str]
 
 
 def read_lesson(
@@ -68,7 +69,7 @@ def read_lesson(
     dropped = set(predictions.dropped)
     kept = take_labels(listed, [clip for clip in listed.ids if clip not in dropped])
     align_labels(kept, predictions.ids, predictions.names[0])
-    return Lesson(predictions, kept, read_prompts(labels, kept.ids))
+    return Lesson(predictions, kept, read_prompts_of(labels, kept.ids))
 
 
 def learn(
