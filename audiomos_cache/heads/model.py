@@ -101,6 +101,13 @@ class Head(nn.Module):
         """
         refuse_empty_rows(frame_mask, "frame")
         refuse_empty_rows(token_mask, "token")
+        return self.compute(frames, frame_mask, tokens, token_mask)
+
+    def compute(self, frames: Tensor, frame_mask: Tensor, tokens: Tensor, token_mask: Tensor) -> HeadOutput:
+        """Do what `forward` does without looking into the masks, for which a GPU would have to be waited for.
+
+        For batches of which it is known that no row is empty; one that is gives NaN.
+        """
         frames = self.layers(frames)
         hidden = self.temporal(frames, frame_mask)
         audio = frames if self.decoupled else hidden

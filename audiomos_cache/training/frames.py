@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from audiomos_cache.cache import CacheReader
@@ -72,13 +73,7 @@ class FrameSource(ABC):
         lengths = [int((reader.frames if padding else reader.valid_frames)[index]) for reader, index in places]
         first = places[0][0]
         batch = self._take((len(places), len(layers), max(lengths), first.audio_dim), _torch_dtype(first))
-        for rows, length in zip(batch, lengths, strict=True):
-            rows[:, length:] = 0
-        self._fill(
-            ClipFrames(reader, index, layer, rows[k, :length])
-            for (reader, index), length, rows in zip(places, lengths, batch, strict=True)
-            for k, layer in enumerate(layers)
-        )
+        self._fill(batch, places, layers, lengths)
         if reuse and self.device.type == "cpu":
             if self._room.numel() < batch.numel():
                 self._room = _empty(batch.numel(), torch.float32, self.device)
@@ -87,8 +82,10 @@ class FrameSource(ABC):
         return batch.to(self.device).to(torch.float32, copy=True)
 
     @abstractmethod
-    def _fill(self, wanted: Iterable[ClipFrames]) -> None:
-        """Write frames to where they belong."""
+    def _fill(
+        self, batch: Tensor, places: Sequence[tuple[CacheReader, int]], layers: Sequence[int], lengths: Sequence[int]
+    ) -> None:
+        """Write the first frames of each clip into its row of `batch`, (B, layers, T, audio_dim), and zeros after."""
 
     def _take(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """Return a part of the one allocation, which grows as needed; its content is undefined."""
@@ -112,7 +109,16 @@ class FramesOnDisk(FrameSource):
         super().__init__(device, buffer_device=torch.device("cpu"))
         self._pool = ThreadPoolExecutor(READ_THREADS)
 
-    def _fill(self, wanted: Iterable[ClipFrames]) -> None:
+    def _fill(
+        self, batch: Tensor, places: Sequence[tuple[CacheReader, int]], layers: Sequence[int], lengths: Sequence[int]
+    ) -> None:
+        for rows, length in zip(batch, lengths, strict=True):
+            rows[:, length:] = 0
+        wanted = (
+            ClipFrames(reader, index, layer, rows[k, :length])
+            for (reader, index), length, rows in zip(places, lengths, batch, strict=True)
+            for k, layer in enumerate(layers)
+        )
         _do_all(self._pool, _read_in_place, wanted)
 
 
@@ -124,6 +130,9 @@ class FramesInMemory(FrameSource):
         held_on: where it is kept.
         device: where the batches are made for.
         padding: keep the frames from the padding of the audio too.
+    Attributes:
+        held: (rows, audio_dim) in the dtype of the cache, the frames of all clips end to end.
+        nothing: the row of zeros in it, for what follows a clip's last frame.
     Raises:
         CacheError: a clip's features are damaged; names the clip.
     """
@@ -138,31 +147,49 @@ class FramesInMemory(FrameSource):
         padding: bool = False,
     ) -> None:
         super().__init__(device, buffer_device=held_on)
-        self._starts = {
-            reader: np.cumsum([0, *(reader.frames if padding else reader.valid_frames)]).tolist() for reader in readers
-        }
-        self._held = {
-            (reader, layer): torch.empty(
-                (self._starts[reader][-1], reader.audio_dim), dtype=_torch_dtype(reader), device=held_on
-            )
-            for reader in readers
-            for layer in layers
-        }
+        self._starts: dict[tuple[CacheReader, int], NDArray[np.int64]] = {}
+        self.nothing = 0
+        for reader in readers:
+            ends = np.cumsum(reader.frames if padding else reader.valid_frames, dtype=np.int64)
+            for layer in layers:
+                self._starts[reader, layer] = self.nothing + np.concatenate(([0], ends))
+                self.nothing += int(ends[-1])
+        shape = (self.nothing + 1, readers[0].audio_dim)
+        self.held = torch.empty(shape, dtype=_torch_dtype(readers[0]), device=held_on)
+        self.held[self.nothing] = 0
         wanted = (
-            ClipFrames(reader, index, layer, self._rows(reader, index, layer))
-            for reader, layer in self._held
+            ClipFrames(reader, index, layer, self.held[starts[index] : starts[index + 1]])
+            for (reader, layer), starts in self._starts.items()
             for index in range(len(reader))
         )
         with ThreadPoolExecutor(READ_THREADS) as pool:
             _do_all(pool, _read, wanted)
 
-    def _fill(self, wanted: Iterable[ClipFrames]) -> None:
-        for each in wanted:
-            each.out.copy_(self._rows(each.reader, each.index, each.layer)[: len(each.out)])
+    def first_rows(self, places: Sequence[tuple[CacheReader, int]], layers: Sequence[int]) -> Tensor:
+        """Return the row of each clip's first frame at each layer in `held`: (clips, layers) int64, on the CPU."""
+        return torch.tensor([[int(self._starts[reader, layer][index]) for layer in layers] for reader, index in places])
 
-    def _rows(self, reader: CacheReader, index: int, layer: int) -> Tensor:
-        starts = self._starts[reader]
-        return self._held[reader, layer][starts[index] : starts[index + 1]]
+    def _fill(
+        self, batch: Tensor, places: Sequence[tuple[CacheReader, int]], layers: Sequence[int], lengths: Sequence[int]
+    ) -> None:
+        rows = rows_to_take(self.first_rows(places, layers), torch.tensor(lengths), batch.shape[2], self.nothing)
+        # In one call: on few cores a copy for each clip takes many times as long.
+        torch.index_select(self.held, 0, rows.flatten().to(self.held.device), out=batch.view(-1, batch.shape[-1]))
+
+
+def rows_to_take(first: Tensor, lengths: Tensor, longest: int, nothing: int) -> Tensor:
+    """Return which rows of `FramesInMemory.held` make a batch.
+
+    Args:
+        first: (B, layers) int64, where each clip begins.
+        lengths: (B,), how many frames each clip has.
+        longest: frames of the batch, at least those of its longest clip.
+        nothing: the row of zeros.
+    Returns:
+        (B, layers, longest) int64.
+    """
+    place = torch.arange(longest, device=first.device)
+    return torch.where((place < lengths[:, None])[:, None], first[:, :, None] + place, nothing)
 
 
 def open_frames(
