@@ -44,6 +44,7 @@ class Profile:
         self.on = on
         self._seconds: dict[str, float] = {}
         self._best: dict[str, float] = {}
+        self._counts: dict[str, int] = {}
         self._events: list[tuple[str, Any, Any]] = []
         self._lock = threading.Lock()
         self._start = time.perf_counter()
@@ -66,6 +67,16 @@ class Profile:
         if self.on:
             with self._lock:
                 self._seconds[name] = self._seconds.get(name, 0.0) + seconds
+
+    def count(self, what: str, number: int) -> None:
+        """Add to a count of what was done."""
+        if self.on:
+            with self._lock:
+                self._counts[what] = self._counts.get(what, 0) + number
+
+    def counted(self, what: str) -> int:
+        """Return a count."""
+        return self._counts.get(what, 0)
 
     def at_best(self, name: str, seconds: float) -> None:
         """Say what the machine's measured limit would take for all that was done in a stage."""

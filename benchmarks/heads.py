@@ -1,7 +1,8 @@
-"""How long a training step of each preset takes at full size, and how much of it the loop adds to the head's own work.
+"""How long a training step of each preset takes in fp32 at full size, and what the loop adds to the head's own work.
 
-What the loop does is nearly all memory traffic: 50 MB of float16 frames become 100 MB of float32. Only pooling-dist on
-a CPU, which itself does little more than read those, takes less than ten times as long.
+On a CPU what the loop does is nearly all memory traffic: 50 MB of float16 frames become 100 MB of float32. Only
+pooling-dist, which itself does little more than read those, takes less than ten times as long. On a GPU that holds the
+features, the loop's steps are recorded, and cost less than the bare step, whose kernels are launched one by one.
 
 .venv/bin/python benchmarks/heads.py
 .venv/bin/python benchmarks/heads.py --presets pooling-dist,transformer-dist --batch 8 --json
@@ -78,7 +79,7 @@ class Idle(Head):
         widths = [next(output.parameters()).shape[1] for output in (self.mi, self.ta)]
         self.features = nn.ParameterList(torch.zeros(1, width) for width in widths)
 
-    def forward(self, frames: Tensor, frame_mask: Tensor, tokens: Tensor, token_mask: Tensor) -> HeadOutput:
+    def compute(self, frames: Tensor, frame_mask: Tensor, tokens: Tensor, token_mask: Tensor) -> HeadOutput:
         del frame_mask, tokens, token_mask
         mi, ta = (features.expand(len(frames), -1) for features in self.features)
         return HeadOutput(self.mi(mi), self.ta(ta))
@@ -97,7 +98,7 @@ class Step:
     Attributes:
         forward: of the head.
         bare: forward, loss, backward and the optimizer's step, on features that are there.
-        whole: a step of the training loop, which gathers the features first.
+        whole: a step of the training loop, which gathers the features first, and on a GPU is a recorded one.
         loop: what the loop does in it, measured with a head that does nothing.
         runs: that these are the medians of.
     """

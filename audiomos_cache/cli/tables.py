@@ -88,16 +88,18 @@ def split_table(sides: Mapping[str, "Side"], title: str) -> Table:
 def runs_table(results: Sequence["HeadResult"], mean: "Scores | None" = None) -> Table:
     """Lay out a line for each finished run: epochs trained, and the dev SRCC of its best-loss checkpoint.
 
-    The last line, where it is given, is that of the mean of their predictions.
+    The last line, where it is given, is that of the mean of their predictions. A run that was finished before has no
+    seconds.
     """
     table = Table(title="Dev SRCC of each run's best-loss checkpoint, chosen on these clips")
-    for column in ("run", "epochs", "MI utt", "TA utt", "MI sys", "TA sys"):
+    for column in ("run", "epochs", "MI utt", "TA utt", "MI sys", "TA sys", "seconds"):
         table.add_column(column, justify="left" if column == "run" else "right")
     for result in results:
-        table.add_row(Text(result.folder.name), str(result.epochs), *_srccs(result.dev["loss"]))
+        seconds = "" if result.seconds is None else f"{result.seconds:.1f}"
+        table.add_row(Text(result.folder.name), str(result.epochs), *_srccs(result.dev["loss"]), seconds)
     if mean:
         table.add_section()
-        table.add_row("mean of the predictions", "", *_srccs(mean))
+        table.add_row("mean of the predictions", "", *_srccs(mean), "")
     return table
 
 

@@ -83,8 +83,23 @@ class _TrainHead(click.Command):
     type=click.Choice(["auto", "ram", "cuda", "none"]),
     default="auto",
     help="Where the features are held: in RAM, on the GPU (cuda), or not at all (none: read again for each batch). "
-    "auto: on the GPU, or else in RAM, if they take less than half of what is free. The results are the same.",
+    "auto: on the GPU, or else in RAM, if they take less than half of what is free. On a CPU the results are the same.",
 )
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "bf16"]),
+    help="Of matrix products; weights, softmax and losses are float32 in both.  [default: bf16 on a GPU that has it, "
+    "fp32 elsewhere]",
+)
+@click.option(
+    "--compile",
+    "compiling",
+    type=click.Choice(["auto", "on", "off"]),
+    default="auto",
+    help="Compile the heads, once for all heads and seeds of a plan. auto: on a GPU, where the planned epochs repay "
+    "what that takes.",
+)
+@click.option("--profile", "profiled", is_flag=True, help="Print where the time went: seconds of each stage.")
 @click.option(
     "--tensorboard",
     is_flag=True,
@@ -112,6 +127,9 @@ def train_head(
     rater_lists: tuple[Path, ...],
     device: str,
     preload: Literal["auto", "ram", "cuda", "none"],
+    precision: Literal["fp32", "bf16"] | None,
+    compiling: Literal["auto", "on", "off"],
+    profiled: bool,
     tensorboard: bool,
     overwrite: bool,
 ) -> None:
@@ -129,6 +147,7 @@ def train_head(
       audiomos-cache train-head --cache cache/musiceval --plan ensemble8
     """
     from audiomos_cache.presets import load_head_config
+    from audiomos_cache.profiling import Profile
     from audiomos_cache.training.data import Lists
     from audiomos_cache.training.job import HeadJob
     from audiomos_cache.training.plan import load_plan
@@ -144,6 +163,7 @@ def train_head(
         configs = [load_head_config(head, overrides) for head in heads]
         jobs = [HeadJob(f"{name}-seed{seed}", config, seed) for name, config in configs for seed in seeds]
 
+    profile = Profile(on=profiled)
     with progress("epochs") as update:
 
         def report(job: HeadJob, line: Mapping[str, Any], last: bool) -> None:
@@ -154,13 +174,15 @@ def train_head(
         try:
             results = train_heads(
                 jobs, cache, out, lists=Lists(train_list, dev_list, rater_lists), overwrite=overwrite,
-                skip_finished=plan is not None, device=resolve_device(device), preload=preload, tensorboard=tensorboard,
-                on_epoch=report,
+                skip_finished=plan is not None, device=resolve_device(device), preload=preload, precision=precision,
+                compiling=compiling, tensorboard=tensorboard, profile=profile, on_epoch=report,
             )  # fmt: skip
         except DivergedRunsError as error:
             _print_table(error.results, None)
             raise
     _print_table(results, cache if dev_list is None else None)
+    if profiled:
+        click.echo("\n".join(profile.lines()), err=True)
 
 
 def _print_table(results: "Sequence[HeadResult]", cache: Path | None) -> None:

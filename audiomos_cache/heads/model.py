@@ -13,7 +13,7 @@ from audiomos_cache.heads.downstream import LstmDownstream, MlpDownstream
 from audiomos_cache.heads.fusion import ConcatFusion, CrossAttentionFusion, NoFusion
 from audiomos_cache.heads.layers import OneLayer, WeightedLayers
 from audiomos_cache.heads.outputs import RANKS, CoralOutput, DistributionOutput, ScalarOutput, TargetOutput
-from audiomos_cache.heads.pooling import POOLINGS, refuse_empty_rows
+from audiomos_cache.heads.pooling import POOLINGS, at_least_float32, refuse_empty_rows
 from audiomos_cache.heads.quirks import (
     UnmaskedPooling,
     UpstreamCrossAttentionFusion,
@@ -108,13 +108,17 @@ class Head(nn.Module):
 
         For batches of which it is known that no row is empty; one that is gives NaN.
         """
-        frames = self.layers(frames)
+        mi, ta = self.represent(frames, frame_mask, tokens, token_mask)
+        return HeadOutput(mi_output=self.mi(mi), ta_output=self.ta(ta))
+
+    def represent(
+        self, frames: Tensor, frame_mask: Tensor, tokens: Tensor, token_mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the vectors that MI and TA are predicted from, (B, size) each: nearly all of a head's work."""
+        frames = self.layers(at_least_float32(frames))
         hidden = self.temporal(frames, frame_mask)
         audio = frames if self.decoupled else hidden
-        return HeadOutput(
-            mi_output=self.mi(self.pooling(hidden, frame_mask)),
-            ta_output=self.ta(self.fusion(audio, frame_mask, tokens, token_mask)),
-        )
+        return self.pooling(hidden, frame_mask), self.fusion(audio, frame_mask, tokens, token_mask)
 
 
 def build_head(

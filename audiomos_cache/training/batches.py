@@ -1,36 +1,22 @@
 """Batches of cached features: frames and tokens, padded and masked, in float32."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from audiomos_cache.cache import CachedPrompt, CacheReader
-from audiomos_cache.errors import ConfigError
+from audiomos_cache.errors import CacheError, ConfigError
 from audiomos_cache.training.clips import ClipSet
-from audiomos_cache.training.frames import FrameSource
+from audiomos_cache.training.frames import FramesInMemory, FrameSource
+from audiomos_cache.training.prefetch import features_ahead
+from audiomos_cache.training.resident import Features, ResidentClips
 
 EVAL_SIZE = 32
+RESIDENT_EVAL_SIZE = 128  # on a GPU that holds all features there is room for more
 UPSTREAM_EVAL_SIZE = 16  # the published code's; with its quirks a score depends on it
-
-
-@dataclass(frozen=True, slots=True)
-class Features:
-    """What a head takes, for a batch: masks are True = valid.
-
-    Attributes:
-        frames: (B, T, audio_dim), or (B, layers, T, audio_dim) where several are read.
-        frame_mask: (B, T).
-        tokens: (B, L, text_dim).
-        token_mask: (B, L).
-    """
-
-    frames: Tensor
-    frame_mask: Tensor
-    tokens: Tensor
-    token_mask: Tensor
 
 
 class FeatureBatches:
@@ -47,21 +33,46 @@ class FeatureBatches:
             nothing is learned.
     Attributes:
         clips: in the order of the batches: that of their ids, whatever order a list has them in.
-        eval_size: how many clips to take at once where nothing is learned.
     Raises:
-        ConfigError: `upstream`, and the clips were not padded to one length.
+        ConfigError: `upstream`, and the clips were not padded to one length. CacheError: a clip has no frame.
     """
 
     def __init__(self, clips: ClipSet, layers: Sequence[int], frames: FrameSource, *, upstream: bool = False) -> None:
         self.clips = clips.by_id()
         self.layers = tuple(layers)
         self.device = frames.device
-        self.eval_size = UPSTREAM_EVAL_SIZE if upstream else EVAL_SIZE
         self._frames = frames
         self._upstream = upstream
         self._prompts: dict[str, CachedPrompt] = {}
+        _refuse_clips_without_frames(clips)
         if upstream:
             _refuse_own_lengths(clips)
+
+    @property
+    def eval_size(self) -> int:
+        """How many clips to take at once where nothing is learned."""
+        if self._upstream:
+            return UPSTREAM_EVAL_SIZE
+        return EVAL_SIZE if self.resident is None else RESIDENT_EVAL_SIZE
+
+    @cached_property
+    def resident(self) -> ResidentClips | None:
+        """The clips on the GPU, where they are held there; not `upstream`, where a score depends on the padding."""
+        if self._upstream or not isinstance(self._frames, FramesInMemory) or not self._frames.on_gpu:
+            return None
+        prompts = [self._prompt(reader, index) for reader, index in self.clips.places]
+        return ResidentClips(self.clips.places, prompts, self.layers, self._frames)
+
+    def stream(self, batches: Sequence[list[int]]) -> Iterator[Features]:
+        """Gather batches one after the other; each may write over the one before.
+
+        Where they come to a GPU from outside, the next is on its way while one is computed.
+        """
+        if self.device.type == "cuda" and self.resident is None:
+            yield from features_ahead(self.gather, batches, self.device)
+        else:
+            for indices in batches:
+                yield self.gather(indices, reuse=True)
 
     def gather(self, indices: Sequence[int], *, reuse: bool = False) -> Features:
         """Put the clips at `indices` into one padded batch.
@@ -72,6 +83,8 @@ class FeatureBatches:
         Raises:
             CacheError: a clip's features are damaged; names the clip.
         """
+        if self.resident is not None:
+            return self.resident.gather(torch.tensor(indices, device=self.device))
         places = [self.clips.places[index] for index in indices]
         frames = self._frames.gather(places, self.layers, padding=self._upstream, reuse=reuse)
         prompts = [self._prompt(reader, i) for reader, i in places]
@@ -93,7 +106,9 @@ class FeatureBatches:
     def _prompt(self, reader: CacheReader, index: int) -> CachedPrompt:
         text = reader.prompt(index)
         if text not in self._prompts:
-            self._prompts[text] = reader.read_prompt(index)
+            prompt = self._prompts[text] = reader.read_prompt(index)
+            if not len(prompt.tokens):
+                raise CacheError(f"{reader.cache}: the prompt {text!r} has no tokens, expected at least one")
         return self._prompts[text]
 
 
@@ -101,6 +116,13 @@ def epoch_order(clips: int, seed: int, epoch: int) -> list[int]:
     """Return the order of the clips in an epoch; it depends on seed and epoch alone."""
     order: list[int] = np.random.default_rng([seed, epoch]).permutation(clips).tolist()
     return order
+
+
+def _refuse_clips_without_frames(clips: ClipSet) -> None:
+    """Refuse, once for all batches, what a head could not pool."""
+    for (reader, index), clip_id in zip(clips.places, clips.ids, strict=True):
+        if not reader.valid_frames[index]:
+            raise CacheError(f"{reader.cache}, clip {clip_id}: no frames, expected at least one; extract it again")
 
 
 def _refuse_own_lengths(clips: ClipSet) -> None:

@@ -1,6 +1,9 @@
 """One epoch of training: a step for each batch."""
 
+import logging
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Protocol
 
 import numpy as np
@@ -12,10 +15,17 @@ from audiomos_cache.errors import DataError, first_five
 from audiomos_cache.heads import Head
 from audiomos_cache.losses import WeightedRanking, build_ranking
 from audiomos_cache.mixup import draw_mixup, mix_frames, mixed_loss
+from audiomos_cache.profiling import OFF, Profile
 from audiomos_cache.sequences import chunks
 from audiomos_cache.training.batches import epoch_order
-from audiomos_cache.training.optimizer import LearningRate, build_optimizer
+from audiomos_cache.training.computing import PLAINLY, Computing, compile_head, one_line
+from audiomos_cache.training.limits import WorkCounter
+from audiomos_cache.training.optimizer import LearningRate, build_optimizer, set_rate
+from audiomos_cache.training.recorded import RecordedSteps
+from audiomos_cache.training.resident import Features
 from audiomos_cache.training.targeted import TargetedBatches
+
+log = logging.getLogger(__name__)
 
 
 class DivergedError(DataError):
@@ -23,15 +33,36 @@ class DivergedError(DataError):
 
 
 class Trainer:
-    """Trains a head, an epoch at a time. All chance of an epoch but dropout depends on seed and epoch alone."""
+    """Trains a head, an epoch at a time. All chance of an epoch but dropout depends on seed and epoch alone.
 
-    def __init__(self, config: HeadConfig, seed: int, head: Head, batches: TargetedBatches) -> None:
+    Nothing in an epoch waits for a GPU: the losses are looked at when it is over.
+    """
+
+    def __init__(
+        self,
+        config: HeadConfig,
+        seed: int,
+        head: Head,
+        batches: TargetedBatches,
+        computing: Computing = PLAINLY,
+        profile: Profile = OFF,
+    ) -> None:
         self.config, self.seed, self.head, self.batches = config.training, seed, head, batches
+        self.computing, self.profile = computing, profile
         lr = scaled_lr(self.config.lr, batches.clips.first_reader.audio_dim)
         self.optimizer = build_optimizer(head, lr, self.config.weight_decay, self.config.decay)
         self._steps_per_epoch = math.ceil(len(batches.clips) / self.config.batch_size)
         self._lr = LearningRate.of(self.config, lr, self._steps_per_epoch)
         self._ranking = build_ranking(**config.ranking.model_dump())
+        self._work = WorkCounter(profile)
+        self._compiled = computing.compiled
+        if self._compiled:
+            compile_head(head)
+        device = batches.features.device
+        can_be_recorded = batches.features.resident is not None and config.temporal.kind != "bilstm"
+        self._recorded: RecordedSteps | None = None
+        if computing.recorded and can_be_recorded and not self.config.feature_mixup:
+            self._recorded = RecordedSteps(self._take_resident, self.config.batch_size, device)
 
     def train_epoch(self, epoch: int) -> tuple[float, float]:
         """Take a step for each batch.
@@ -42,45 +73,99 @@ class Trainer:
             The learning rate of the last step, and the mean over the clips of (loss MI + loss TA) / 2, as it was
             before each step, without any ranking.
         Raises:
-            DivergedError: the loss is not finite; names the batch's clips.
+            DivergedError: the loss is not finite; names the first such batch's clips.
         """
         self.head.train()
-        batch_loss = self._batch_loss(epoch)
         batches = chunks(epoch_order(len(self.batches.clips), self.seed, epoch), self.config.batch_size)
-        total = lr = 0.0
-        for step, indices in enumerate(batches, start=(epoch - 1) * self._steps_per_epoch):
-            lr = self._lr.at(step)
-            total += self._step(batch_loss, indices, lr) / 2 * len(indices)
-        return lr, total / len(self.batches.clips)
+        first = (epoch - 1) * self._steps_per_epoch
+        rates = [self._lr.at(first + place) for place in range(len(batches))]
+        if self._recorded:
+            with self.profile.stage("steps", self.batches.features.device):
+                losses = self._recorded.run(batches, rates).tolist()
+        else:
+            losses = self._take_all(batches, rates, self._batch_loss(epoch))
+        total = 0.0
+        for indices, loss in zip(batches, losses, strict=True):
+            if not math.isfinite(loss):
+                ids = [self.batches.clips.ids[i] for i in indices]
+                raise DivergedError(
+                    f"the loss is {loss} on the batch of {first_five(ids)}; a smaller training.lr may help"
+                )
+            total += loss / 2 * len(indices)
+        return rates[-1], total / len(self.batches.clips)
 
     def _batch_loss(self, epoch: int) -> "BatchLoss":
         if self.config.feature_mixup:
             return MixedLoss(self.config.feature_mixup, epoch_generator(self.seed, epoch))
         return PlainLoss(self._ranking)
 
-    def _step(self, batch_loss: "BatchLoss", indices: list[int], lr: float) -> float:
-        objective, loss = batch_loss.of(self.head, self.batches, indices)
-        value = objective.item()
-        if not math.isfinite(value):
-            ids = [self.batches.clips.ids[i] for i in indices]
-            raise DivergedError(
-                f"the loss is {value} on the batch of {first_five(ids)}; a smaller training.lr may help"
-            )
+    def _take_all(self, batches: list[list[int]], rates: list[float], batch_loss: "BatchLoss") -> list[float]:
+        """Take each step as the host comes to it. Returns the loss of each."""
+        device = self.batches.features.device
+        losses = []
+        gathered = self.batches.features.stream(batches)
+        for indices, rate in zip(batches, rates, strict=True):
+            with self.profile.stage("gather", device):
+                features = next(gathered)
+            self.profile.count("gathered bytes", features.frames.nbytes)
+            losses.append(self._take(batch_loss, features, indices, rate))
+        found: list[float] = torch.stack(losses).tolist()
+        return found
+
+    def _take_resident(self, clips: Tensor, rate: Tensor) -> Tensor:
+        """Take a step on clips (B,) that are on the device, at a rate (1,); returns its loss."""
+        assert self.batches.features.resident is not None
+        features = self.batches.features.resident.gather(clips)
+        return self._take(PlainLoss(self._ranking), features, clips, rate)
+
+    def _take(
+        self, batch_loss: "BatchLoss", features: Features, indices: list[int] | Tensor, rate: float | Tensor
+    ) -> Tensor:
+        compiled = self._compiled and len(features.frames) == self.config.batch_size
+        try:
+            objective = self._differentiate(batch_loss, features, indices, compiled=compiled)
+        except Exception as error:  # of whatever kind; what is not the compiler's comes again below
+            if not compiled:
+                raise
+            log.warning("the head cannot be compiled, so it is trained without: %s", one_line(error))
+            self._compiled = False
+            objective = self._differentiate(batch_loss, features, indices, compiled=False)
+        with self.profile.stage("step", objective.device):
+            if self.config.clip_norm:
+                torch.nn.utils.clip_grad_norm_(self.head.parameters(), self.config.clip_norm)
+            set_rate(self.optimizer, rate)
+            self.optimizer.step()
+        return objective
+
+    def _differentiate(
+        self, batch_loss: "BatchLoss", features: Features, indices: list[int] | Tensor, *, compiled: bool
+    ) -> Tensor:
+        """Compute a batch's gradients; returns its objective."""
+        device = features.frames.device
         self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        if self.config.clip_norm:
-            torch.nn.utils.clip_grad_norm_(self.head.parameters(), self.config.clip_norm)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        self.optimizer.step()
-        return value
+        with nullcontext() if compiled else self.computing.uncompiled():
+            with self._stage("forward", features), self.computing.autocast(device):
+                objective, loss = batch_loss.of(self.head, features, self.batches, indices)
+            with self._stage("backward", features):
+                loss.backward()  # type: ignore[no-untyped-call]
+        return objective.detach()
+
+    @contextmanager
+    def _stage(self, name: str, features: Features) -> Iterator[None]:
+        """Tell the profile of what is in a block: its time, and its arithmetic."""
+        counter = self._work.counting(name)
+        with self.profile.stage(name, features.frames.device), counter or nullcontext():
+            yield
+        self._work.done(name, len(features.frames), counter)
 
 
 class BatchLoss(Protocol):
     """What a step minimises."""
 
-    def of(self, head: Head, batches: TargetedBatches, indices: list[int]) -> tuple[Tensor, Tensor]:
-        """Run the head on the clips at `indices`. Returns its objective, and the whole loss."""
+    def of(
+        self, head: Head, features: Features, targets: TargetedBatches, indices: list[int] | Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Run the head on the features of the clips at `indices`. Returns its objective, and the whole loss."""
 
 
 class PlainLoss:
@@ -89,12 +174,13 @@ class PlainLoss:
     def __init__(self, ranking: WeightedRanking) -> None:
         self.ranking = ranking
 
-    def of(self, head: Head, batches: TargetedBatches, indices: list[int]) -> tuple[Tensor, Tensor]:
+    def of(
+        self, head: Head, features: Features, targets: TargetedBatches, indices: list[int] | Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Return the objective, and the objective with the ranking term."""
-        features = batches.features.gather(indices, reuse=True)
-        output = head(features.frames, features.frame_mask, features.tokens, features.token_mask)
-        objective = batches.loss(output, indices)
-        return objective, objective + self.ranking.loss(output, *batches.labels(indices))
+        output = head.compute(features.frames, features.frame_mask, features.tokens, features.token_mask)
+        objective = targets.loss(output, indices)
+        return objective, objective + self.ranking.loss(output, *targets.labels(indices))
 
 
 class MixedLoss:
@@ -103,14 +189,15 @@ class MixedLoss:
     def __init__(self, alpha: float, generator: torch.Generator) -> None:
         self.alpha, self.generator = alpha, generator
 
-    def of(self, head: Head, batches: TargetedBatches, indices: list[int]) -> tuple[Tensor, Tensor]:
+    def of(
+        self, head: Head, features: Features, targets: TargetedBatches, indices: list[int] | Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Return the objective, twice."""
-        features = batches.features.gather(indices, reuse=True)
         order, lam = draw_mixup(len(indices), self.alpha, self.generator)
-        others = [indices[i] for i in order.tolist()]
-        mixed, mask = mix_frames(features.frames, features.frame_mask, order.to(batches.features.device), lam)
-        output = head(mixed, mask, features.tokens, features.token_mask)
-        loss = mixed_loss(batches.loss(output, indices), batches.loss(output, others), lam)
+        others = torch.as_tensor(indices)[order]
+        mixed, mask = mix_frames(features.frames.float(), features.frame_mask, order.to(features.frames.device), lam)
+        output = head.compute(mixed, mask, features.tokens, features.token_mask)
+        loss = mixed_loss(targets.loss(output, indices), targets.loss(output, others), lam)
         return loss, loss
 
 

@@ -22,6 +22,7 @@ from audiomos_cache.training.memory import available_ram
 
 Preload = Literal["auto", "ram", "cuda", "none"]
 READ_THREADS = 4
+AT_ONCE = 8  # clips of a batch on a CPU; of 30 s and 1024 dimensions, 12 MB
 
 log = logging.getLogger(__name__)
 
@@ -72,14 +73,33 @@ class FrameSource(ABC):
         """
         lengths = [int((reader.frames if padding else reader.valid_frames)[index]) for reader, index in places]
         first = places[0][0]
-        batch = self._take((len(places), len(layers), max(lengths), first.audio_dim), _torch_dtype(first))
+        shape = (len(places), len(layers), max(lengths), first.audio_dim)
+        if self.device.type == "cpu":
+            return self._gather_on_cpu(shape, places, layers, lengths, reuse=reuse)
+        batch = self._take(shape, _torch_dtype(first))
         self._fill(batch, places, layers, lengths)
-        if reuse and self.device.type == "cpu":
-            if self._room.numel() < batch.numel():
-                self._room = _empty(batch.numel(), torch.float32, self.device)
-            return self._room[: batch.numel()].view(batch.shape).copy_(batch)
         # In this order: what crosses to a GPU is as narrow as it is stored.
         return batch.to(self.device).to(torch.float32, copy=True)
+
+    def _gather_on_cpu(
+        self,
+        shape: tuple[int, ...],
+        places: Sequence[tuple[CacheReader, int]],
+        layers: Sequence[int],
+        lengths: Sequence[int],
+        *,
+        reuse: bool,
+    ) -> Tensor:
+        """Put clips together, a few at once: what was just read is widened while it is in the cache."""
+        if reuse and self._room.numel() < math.prod(shape):
+            self._room = _empty(math.prod(shape), torch.float32, self.device)
+        room = self._room[: math.prod(shape)].view(shape) if reuse else torch.empty(shape)
+        for start in range(0, len(places), AT_ONCE):
+            some = slice(start, start + AT_ONCE)
+            part = self._take((len(places[some]), *shape[1:]), _torch_dtype(places[0][0]))
+            self._fill(part, places[some], layers, lengths[some])
+            room[some].copy_(part)
+        return room
 
     @abstractmethod
     def _fill(
@@ -164,6 +184,11 @@ class FramesInMemory(FrameSource):
         )
         with ThreadPoolExecutor(READ_THREADS) as pool:
             _do_all(pool, _read, wanted)
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the frames are held where the batches are made, and that is a GPU."""
+        return self.held.device.type == self.device.type == "cuda"
 
     def first_rows(self, places: Sequence[tuple[CacheReader, int]], layers: Sequence[int]) -> Tensor:
         """Return the row of each clip's first frame at each layer in `held`: (clips, layers) int64, on the CPU."""

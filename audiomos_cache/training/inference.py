@@ -6,19 +6,20 @@ from audiomos_cache.heads import Head, HeadOutput
 from audiomos_cache.predictions import Predictions
 from audiomos_cache.sequences import chunks
 from audiomos_cache.training.batches import FeatureBatches
+from audiomos_cache.training.computing import PLAINLY, Computing
 
 _COLUMNS = ("mi", "ta", "mi_dist", "ta_dist")
 
 
 @torch.inference_mode()
-def run_head(head: Head, batches: FeatureBatches) -> list[HeadOutput]:
+def run_head(head: Head, batches: FeatureBatches, computing: Computing = PLAINLY) -> list[HeadOutput]:
     """Run a head over a clip set, in order, in evaluation mode, on the batches' device."""
     head.eval()
-    outputs = []
-    for indices in chunks(range(len(batches.clips)), batches.eval_size):
-        features = batches.gather(indices, reuse=True)
-        outputs.append(head(features.frames, features.frame_mask, features.tokens, features.token_mask))
-    return outputs
+    with computing.uncompiled(), computing.autocast(batches.device):
+        return [
+            head.compute(features.frames, features.frame_mask, features.tokens, features.token_mask)
+            for features in batches.stream(chunks(range(len(batches.clips)), batches.eval_size))
+        ]
 
 
 def predictions_of(outputs: list[HeadOutput], batches: FeatureBatches) -> Predictions:

@@ -31,7 +31,7 @@ class HeadJob:
         return objective_of(self.config).wants_ratings
 
 
-def run_config(job: HeadJob, clips: TrainingClips, device: str) -> dict[str, Any]:
+def run_config(job: HeadJob, clips: TrainingClips, device: str, precision: str = "fp32") -> dict[str, Any]:
     """Put together what a run remembers of how it was made."""
     reader = clips.reader
     return {
@@ -45,6 +45,7 @@ def run_config(job: HeadJob, clips: TrainingClips, device: str) -> dict[str, Any
         "layers_read": list(layers_to_read(job.config.layers, reader.layers)),
         "device": device,
         "threads": torch.get_num_threads() if device == "cpu" else None,
+        "precision": precision,
         "data": {"train": _described(clips.train, job), "dev": _described(clips.dev, job)},
         "encoders": reader.provenance,
         "fingerprint": reader.fingerprint.digest,
@@ -58,7 +59,7 @@ def job_differences(found: Mapping[str, Any], wanted: Mapping[str, Any], *, how:
 
     Args:
         found, wanted: what `run_config` returns, or what was read of it.
-        how: whether the device and the versions count, which decide the last digits.
+        how: whether device, precision and versions count, which decide the last digits.
     """
     return list(_differences(_what_decides(found, how), _what_decides(wanted, how), ""))
 
@@ -68,7 +69,8 @@ def _what_decides(config: Mapping[str, Any], how: bool) -> dict[str, Any]:
 
     Not the number of threads, though it decides the last digits: a training that goes on keeps it.
     """
-    left_out = {"name", "encoders", "resolved_lr", "fingerprint", "threads", *(() if how else ("device", "versions"))}
+    left_out = {"name", "encoders", "resolved_lr", "fingerprint", "threads"}
+    left_out |= set() if how else {"device", "precision", "versions"}
     kept = {key: value for key, value in config.items() if key not in left_out}
     with suppress(ValidationError):  # of a version that had other keys
         kept["head"] = HeadConfig.model_validate(kept["head"]).model_dump()

@@ -12,8 +12,11 @@ from audiomos_cache.config import HeadConfig
 from audiomos_cache.errors import DataError
 from audiomos_cache.heads import Head, build_head
 from audiomos_cache.metrics import Scores, evaluate
+from audiomos_cache.profiling import OFF, Profile
 from audiomos_cache.runs import BESTS
+from audiomos_cache.sequences import chunks
 from audiomos_cache.training.batches import FeatureBatches
+from audiomos_cache.training.computing import PLAINLY, Computing
 from audiomos_cache.training.epoch import DivergedError, Trainer
 from audiomos_cache.training.inference import predictions_of, run_head
 from audiomos_cache.training.state import TrainingState, best_epochs, epochs_since_best, measures
@@ -59,6 +62,8 @@ def train(
     dev_batches: FeatureBatches,
     *,
     begun: TrainingState | None = None,
+    computing: Computing = PLAINLY,
+    profile: Profile = OFF,
     on_epoch: Callable[[TrainingState, bool], None] = lambda _state, _last: None,
 ) -> Trained:
     """Train a head until none of the three bests has improved for `patience` epochs.
@@ -69,6 +74,8 @@ def train(
         train_batches, dev_batches: of labelled clips of one cache, on one device: the head is trained there. They have
             ratings where the head is trained on those.
         begun: the state of an earlier, interrupted training of the same kind, to go on from.
+        computing: in which precision, compiled or not.
+        profile: where the times of the stages go.
         on_epoch: told the state after each epoch, and whether it is the last.
     Raises:
         DivergedError: the loss or a prediction is not finite; names the clips.
@@ -78,7 +85,7 @@ def train(
     reader = train_batches.clips.first_reader
     head = build_head(config, reader.audio_dim, reader.text_dim, layers=len(reader.layers)).to(train_batches.device)
     objective = objective_of(config)
-    trainer = Trainer(config, seed, head, TargetedBatches(train_batches, objective))
+    trainer = Trainer(config, seed, head, TargetedBatches(train_batches, objective), computing, profile)
     dev_set = TargetedBatches(dev_batches, objective)
     trained = Trained(head, _bests_of(begun), list(begun.history) if begun else [])
     if begun:
@@ -91,7 +98,8 @@ def train(
     while not is_over():
         epoch = len(trained.history) + 1
         lr, train_loss = trainer.train_epoch(epoch)
-        dev_loss, scores = _validate(head, dev_set)
+        with profile.stage("validate"):
+            dev_loss, scores = _validate(head, dev_set, computing)
         line: dict[str, Any] = {"epoch": epoch, "lr": lr, "train_loss": train_loss, "dev_loss": dev_loss}
         line["dev"] = scores.to_json()
         weights = {name: tensor.detach().clone() for name, tensor in head.state_dict().items()}
@@ -99,7 +107,8 @@ def train(
         line["best"] = [name for name, value in offers if trained.bests[name].offer(value, epoch, weights)]
         trained.history.append(line)
         kept = {best.epoch: best.weights for best in trained.bests.values()} | {epoch: weights}
-        on_epoch(TrainingState.of(trained.history, kept, head, trainer.optimizer), is_over())
+        with profile.stage("save"):
+            on_epoch(TrainingState.of(trained.history, kept, head, trainer.optimizer), is_over())
     return trained
 
 
@@ -113,16 +122,15 @@ def _bests_of(begun: TrainingState | None) -> dict[str, Best]:
 
 
 @torch.inference_mode()
-def _validate(head: Head, batches: TargetedBatches) -> tuple[float, Scores]:
+def _validate(head: Head, batches: TargetedBatches, computing: Computing) -> tuple[float, Scores]:
     """Return the mean over the clips of (loss MI + loss TA) / 2, and the sixteen numbers."""
-    outputs = run_head(head, batches.features)
-    total, start = 0.0, 0
-    for output in outputs:
-        indices = list(range(start, start + len(output.mi)))
-        total += batches.loss(output, indices).item() / 2 * len(indices)
-        start += len(indices)
+    outputs = run_head(head, batches.features, computing)
+    sizes = [len(output.mi) for output in outputs]
+    chosen = chunks(range(sum(sizes)), sizes[0])
+    losses = torch.stack([batches.loss(output, indices) for output, indices in zip(outputs, chosen, strict=True)])
+    total = sum(loss / 2 * size for loss, size in zip(losses.tolist(), sizes, strict=True))
     try:
         predictions = predictions_of(outputs, batches.features)
     except DataError as error:
         raise DivergedError(f"after an epoch, {error}; a smaller training.lr may help") from error
-    return total / start, evaluate(predictions, batches.clips.labels)
+    return total / sum(sizes), evaluate(predictions, batches.clips.labels)

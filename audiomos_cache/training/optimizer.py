@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from audiomos_cache.config import TrainingConfig
 from audiomos_cache.errors import ConfigError
 
 
 def build_optimizer(head: nn.Module, lr: float, weight_decay: float, decay: str) -> torch.optim.AdamW:
-    """Return the optimizer of a head's parameters.
+    """Return the optimizer of a head's parameters; on a GPU its steps may be recorded, and its rate is a tensor.
 
     Args:
-        head: what is trained.
+        head: what is trained, on its device.
         lr, weight_decay: of AdamW.
         decay: what weight decay applies to: "all" parameters, or the "matrices" among them.
     """
@@ -27,7 +27,18 @@ def build_optimizer(head: nn.Module, lr: float, weight_decay: float, decay: str)
             {"params": [each for each in parameters if each.ndim > 1]},
             {"params": [each for each in parameters if each.ndim <= 1], "weight_decay": 0.0},
         ]
-    return torch.optim.AdamW(groups, lr=lr, weight_decay=weight_decay)
+    on_gpu = parameters[0].device.type == "cuda"
+    rate = torch.tensor(lr, device=parameters[0].device) if on_gpu else lr
+    return torch.optim.AdamW(groups, lr=rate, weight_decay=weight_decay, fused=True, capturable=on_gpu)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float | Tensor) -> None:
+    """Set the learning rate of the next step; a tensor (1,) stays on its device."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].copy_(rate.squeeze()) if isinstance(rate, Tensor) else group["lr"].fill_(rate)
+        else:
+            group["lr"] = float(rate)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,10 @@ from typing import Any
 from audiomos_cache.errors import DataError, OutputExistsError, first_five
 from audiomos_cache.heads.layers import WeightedLayers
 from audiomos_cache.metrics import Scores, evaluate
+from audiomos_cache.predictions import Predictions
 from audiomos_cache.runs import BESTS, HISTORY, METRICS, checkpoint_path, predictions_path, read_run_config
 from audiomos_cache.training.batches import FeatureBatches
+from audiomos_cache.training.computing import PLAINLY, Computing
 from audiomos_cache.training.inference import predictions_of, run_head
 from audiomos_cache.training.job import job_differences
 from audiomos_cache.training.loop import Trained
@@ -20,18 +22,26 @@ from audiomos_cache.training.state import best_epochs
 
 @dataclass(frozen=True, slots=True)
 class HeadResult:
-    """A finished run: its folder, epochs trained, and the dev numbers of each best checkpoint."""
+    """A finished run.
+
+    Attributes:
+        folder: where it is.
+        epochs: that it was trained for.
+        dev: the numbers of each best checkpoint.
+        seconds: that it took now, with all that was written; None where it was finished before.
+    """
 
     folder: Path
     epochs: int
     dev: Mapping[str, Scores]
+    seconds: float | None = None
 
     @classmethod
-    def of(cls, folder: Path, history: Sequence[Mapping[str, Any]]) -> "HeadResult":
+    def of(cls, folder: Path, history: Sequence[Mapping[str, Any]], seconds: float | None = None) -> "HeadResult":
         """Take a run's numbers from its history."""
         epochs = best_epochs(history)
         dev = {name: Scores.from_json(history[epochs[name] - 1]["dev"]) for name in BESTS}
-        return cls(folder, len(history), dev)
+        return cls(folder, len(history), dev, seconds)
 
 
 def finished_result(run: Path, config: Mapping[str, Any], *, replace: bool) -> HeadResult | None:
@@ -77,11 +87,18 @@ def _require_files(run: Path) -> None:
         raise DataError(f"it lacks {first_five(missing)}")
 
 
-def write_run(writer: RunWriter, config: Mapping[str, Any], trained: Trained, splits: Sequence[FeatureBatches]) -> None:
+def write_run(
+    writer: RunWriter,
+    config: Mapping[str, Any],
+    trained: Trained,
+    splits: Sequence[FeatureBatches],
+    computing: Computing = PLAINLY,
+) -> None:
     """Write the run of a trained head, with predictions of every split, and numbers where there are labels."""
     writer.write_config(config)
     writer.write_history(trained.history)
     metrics: dict[str, Any] = {}
+    predicted: dict[int, list[Predictions]] = {}  # by epoch: two bests are often the same
     for name, best in trained.bests.items():
         writer.write_checkpoint(name, best.weights)
         trained.head.load_state_dict(best.weights)
@@ -90,9 +107,9 @@ def write_run(writer: RunWriter, config: Mapping[str, Any], trained: Trained, sp
             shares = trained.head.layers.shares().tolist()
             layers = map(str, splits[0].layers)
             metrics[name]["layer_weights"] = dict(zip(layers, shares, strict=True))
-        for batches in splits:
-            clips = batches.clips
-            predictions = predictions_of(run_head(trained.head, batches), batches)
+        if best.epoch not in predicted:
+            predicted[best.epoch] = [predictions_of(run_head(trained.head, each, computing), each) for each in splits]
+        for clips, predictions in zip((each.clips for each in splits), predicted[best.epoch], strict=True):
             writer.write_predictions(clips.name, name, predictions)
             if clips.labelled:
                 metrics[name][clips.name] = evaluate(predictions, clips.labels).to_json()

@@ -72,9 +72,7 @@ class TrainingState:
             memory.setdefault(name, {})[what] = value
         for name, parameter in head.named_parameters():
             optimizer.state[parameter] = {
-                # AdamW counts its steps on the CPU, wherever the parameter is.
-                what: value.to("cpu" if what == "step" else parameter.device, copy=True)
-                for what, value in memory.get(name, {}).items()
+                what: value.to(parameter.device, copy=True) for what, value in memory.get(name, {}).items()
             }
         for device, generator in self.chance.items():
             if device == "cpu":

@@ -25,12 +25,12 @@ class TargetedBatches:
         assert given is not None, "ratings are there where a head is trained on them"
         self._targets = tuple(self._tensor(objective.targets(each)) for each in (given.mi, given.ta))
 
-    def loss(self, output: HeadOutput, indices: Sequence[int]) -> Tensor:
+    def loss(self, output: HeadOutput, indices: Sequence[int] | Tensor) -> Tensor:
         """Add the losses of MI and TA against the targets of the clips at `indices`."""
         mi, ta = (targets[indices] for targets in self._targets)
         return self.objective.loss(output.mi_output, mi) + self.objective.loss(output.ta_output, ta)
 
-    def labels(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def labels(self, indices: Sequence[int] | Tensor) -> tuple[Tensor, Tensor]:
         """Return MI and TA of the clips at `indices`, (B,) each."""
         mi, ta = (labels[indices] for labels in self._labels)
         return mi, ta

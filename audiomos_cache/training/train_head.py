@@ -1,9 +1,10 @@
 """Training heads on a cache: for each head and seed a run folder, with predictions of every split."""
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,15 @@ import torch
 from audiomos_cache.errors import BusyError
 from audiomos_cache.files import require_writable
 from audiomos_cache.heads.layers import layers_to_read
+from audiomos_cache.profiling import OFF, Profile
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.checks import check_heads, check_names, check_ratings
+from audiomos_cache.training.computing import Compile, Computing, Precision, choose_precision, compiling_pays
 from audiomos_cache.training.data import NO_LISTS, Lists, TrainingClips, TrainingData, open_clips
 from audiomos_cache.training.epoch import DivergedError
 from audiomos_cache.training.frames import Preload, open_frames
 from audiomos_cache.training.job import HeadJob, run_config
+from audiomos_cache.training.limits import note_limits
 from audiomos_cache.training.loop import train
 from audiomos_cache.training.results import HeadResult, finished_result, write_run
 from audiomos_cache.training.run import RunWriter, refuse_existing
@@ -53,11 +57,17 @@ class _Options:
     """What holds for all runs of a command; see `train_heads`."""
 
     out: Path
-    device: str
+    device: torch.device
+    computing: Computing
     overwrite: bool
     skip_finished: bool
     tensorboard: bool
+    profile: Profile
     on_epoch: OnEpoch
+
+    def config_of(self, job: HeadJob, clips: TrainingClips) -> dict[str, Any]:
+        """Return what a run remembers of how it was made."""
+        return run_config(job, clips, self.device.type, self.computing.precision)
 
 
 def train_heads(
@@ -70,7 +80,10 @@ def train_heads(
     skip_finished: bool = False,
     device: str = "cpu",
     preload: Preload = "auto",
+    precision: Precision | None = None,
+    compiling: Compile = "auto",
     tensorboard: bool = False,
+    profile: Profile = OFF,
     on_epoch: OnEpoch = lambda _job, _line, _last: None,
 ) -> list[HeadResult]:
     """Train each job on the cache's train split, choose checkpoints on its dev split, and write a run for each.
@@ -86,8 +99,12 @@ def train_heads(
         skip_finished: leave runs that are finished, and equal, as they are, and leave those that another process is
             training to it; `overwrite` replaces finished ones that differ.
         device: `cpu` or `cuda`.
-        preload: where the features are held meanwhile; see `open_frames`. No number depends on it.
+        preload: where the features are held meanwhile; see `open_frames`. On a CPU no number depends on it.
+        precision: of matrix products; None: bf16 on a GPU that has it, fp32 elsewhere.
+        compiling: whether heads are compiled; "auto": on a GPU, where that saves more time than it takes.
         tensorboard: write the history for TensorBoard too, into the runs.
+        profile: where the times of the stages go; it is stopped at the end. Steps are not recorded then, as what is in
+            them could not be told.
         on_epoch: told each epoch's line of the history, and whether it is the last.
     Returns:
         What came of each job, without those that were left to another process.
@@ -104,14 +121,22 @@ def train_heads(
     check_ratings(jobs, lists)
     if tensorboard:
         summary_writer()
+    on = torch.device(device)
+    computing = Computing(choose_precision(precision, on), compiled=compiling == "on", recorded=not profile.on)
     clips = open_clips(cache, lists)
     check_heads(jobs, clips.reader)
-    options = _Options(out, device, overwrite, skip_finished, tensorboard, on_epoch)
+    options = _Options(out, on, computing, overwrite, skip_finished, tensorboard, profile, on_epoch)
     results = _finished(jobs, clips, options)
     diverged: dict[str, DivergedError] = {}
     if left := [job for job in jobs if job.name not in results]:
         require_writable(out)  # before the features are read
-        data = _open_data(left, clips, device, preload)
+        if compiling == "auto" and _compiling_pays(left, clips, on):
+            options = replace(options, computing=replace(computing, compiled=True))
+        if on.type == "cuda":
+            how = "compiled" if options.computing.compiled else "not compiled"
+            log.info("heads are computed in %s, %s", computing.precision, how)
+        with profile.stage("load"):
+            data = _open_data(left, clips, on, preload)
         for job in left:
             try:
                 results[job.name] = _train_one(job, data, options)
@@ -121,6 +146,9 @@ def train_heads(
                 if not skip_finished:
                     raise
                 log.warning("%s; left to it", str(error).partition(";")[0])
+    if profile.on:
+        profile.stop()
+        note_limits(profile, on, computing)
     in_order = [results[job.name] for job in jobs if job.name in results]
     if diverged:
         raise DivergedRunsError("; ".join(_told(out / name, error) for name, error in diverged.items()), in_order)
@@ -131,7 +159,7 @@ def _finished(jobs: Sequence[HeadJob], clips: TrainingClips, options: _Options) 
     """Return what came of the runs that are finished and to be skipped; refuse what must not be replaced."""
     finished = {}
     for job in jobs:
-        run, config = options.out / job.name, run_config(job, clips, options.device)
+        run, config = options.out / job.name, options.config_of(job, clips)
         if options.skip_finished and (result := finished_result(run, config, replace=options.overwrite)):
             log.info("%s: finished already", job.name)
             remove_leftovers(run, config)
@@ -141,17 +169,17 @@ def _finished(jobs: Sequence[HeadJob], clips: TrainingClips, options: _Options) 
     return finished
 
 
-def _open_data(jobs: Sequence[HeadJob], clips: TrainingClips, device: str, preload: Preload) -> TrainingData:
+def _open_data(jobs: Sequence[HeadJob], clips: TrainingClips, device: torch.device, preload: Preload) -> TrainingData:
     """Open the frames of all clips, as far as any job reads them."""
     layers = {layer for job in jobs for layer in layers_to_read(job.config.layers, clips.reader.layers)}
     readers = [split.first_reader for split in clips.splits]
     padding = any(job.config.compat == "upstream" for job in jobs)
-    return TrainingData(clips, open_frames(readers, sorted(layers), torch.device(device), preload, padding=padding))
+    return TrainingData(clips, open_frames(readers, sorted(layers), device, preload, padding=padding))
 
 
 def _train_one(job: HeadJob, data: TrainingData, options: _Options) -> HeadResult:
     """Train one head, or go on where its training was interrupted, and write its run."""
-    run, config = options.out / job.name, run_config(job, data.clips, options.device)
+    run, config = options.out / job.name, options.config_of(job, data.clips)
     with unfinished(run, config) as training:
         # Whoever held the right to train it until now may have finished it.
         if options.skip_finished and (result := finished_result(run, config, replace=options.overwrite)):
@@ -166,6 +194,7 @@ def _train_one(job: HeadJob, data: TrainingData, options: _Options) -> HeadResul
 def _train_and_write(
     job: HeadJob, data: TrainingData, options: _Options, training: Unfinished, begun: TrainingState | None
 ) -> HeadResult:
+    start, profile, computing = time.monotonic(), options.profile, options.computing
     layers = layers_to_read(job.config.layers, data.clips.reader.layers)
     train_set, dev_set, *splits = (
         FeatureBatches(each, layers, data.frames, upstream=job.config.compat == "upstream")
@@ -182,12 +211,27 @@ def _train_and_write(
             log.info("%s: goes on after epoch %d", job.name, begun.epoch)
             for line in begun.history:
                 write_line(line)
-        trained = train(job.config, job.seed, train_set, dev_set, begun=begun, on_epoch=report)
-    writer = RunWriter(training.new_run)
-    writer.write_clips(data.clips.train.ids, data.clips.dev.ids)
-    write_run(writer, training.job, trained, splits)
-    training.finish(overwrite=options.overwrite)
-    return HeadResult.of(training.run, trained.history)
+        trained = train(
+            job.config, job.seed, train_set, dev_set, begun=begun, computing=computing, profile=profile,
+            on_epoch=report,
+        )  # fmt: skip
+    with profile.stage("write"):
+        writer = RunWriter(training.new_run)
+        writer.write_clips(data.clips.train.ids, data.clips.dev.ids)
+        write_run(writer, training.job, trained, splits, computing)
+        training.finish(overwrite=options.overwrite)
+    seconds = time.monotonic() - start
+    log.info("%s: %d epochs, %.1f s", job.name, len(trained.history) - (begun.epoch if begun else 0), seconds)
+    return HeadResult.of(training.run, trained.history, seconds)
+
+
+def _compiling_pays(jobs: Sequence[HeadJob], clips: TrainingClips, device: torch.device) -> bool:
+    """Say whether it pays to compile what a plan has to compile: what has a temporal layer, for a GPU."""
+    if device.type != "cuda":
+        return False
+    wanted = [job.config.training for job in jobs if job.config.temporal.kind == "transformer"]
+    longest = max(int(reader.valid_frames[index]) for reader, index in clips.train.places)
+    return compiling_pays(wanted, len(clips.train), longest, clips.reader.audio_dim)
 
 
 @contextmanager

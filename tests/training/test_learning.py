@@ -24,6 +24,7 @@ from audiomos_cache.presets import load_head_config, preset_names
 from audiomos_cache.testing import FakeAudioEncoder, FakeTextEncoder
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.clips import ClipSet
+from audiomos_cache.training.computing import Computing
 from audiomos_cache.training.frames import FramesInMemory
 from audiomos_cache.training.inference import predictions_of, run_head
 from audiomos_cache.training.loop import train
@@ -110,3 +111,17 @@ def test_every_preset_learns_what_is_planted(splits: list[FeatureBatches], prese
     assert scores.utt_mi.srcc >= 0.9
     if preset in TA_IS_FOUND:
         assert scores.utt_ta.srcc >= 0.7
+
+
+def test_as_much_is_learned_in_bfloat16(splits: list[FeatureBatches]) -> None:
+    train_set, dev, test = splits
+    config = load_head_config("cross-attention-dist", ("training.max_epochs=20", "training.batch_size=16"))[1]
+    found = []
+    for precision in ("fp32", "bf16"):
+        computing = Computing(precision)
+        trained = train(config, 1, train_set, dev, computing=computing)
+        trained.head.load_state_dict(trained.bests["loss"].weights)
+        scores = evaluate(predictions_of(run_head(trained.head, test, computing), test), test.clips.labels)
+        found.append((scores.utt_mi.srcc, scores.utt_ta.srcc))
+    assert found[1] == pytest.approx(found[0], abs=0.03) and found[1] != found[0]
+    assert min(found[1]) >= 0.8

@@ -160,8 +160,8 @@ def test_a_ranking_is_added_where_a_head_is_trained_and_nowhere_else(cache: Path
             parameter.mul_(3)  # so that scores differ visibly from clip to clip
     indices = [5, 0, 17, 3, 30, 41, 22, 12]
     ranking = build_ranking(**config.ranking.model_dump())
-    objective, whole = PlainLoss(ranking).of(head, targeted, indices)
     features = targeted.features.gather(indices)
+    objective, whole = PlainLoss(ranking).of(head, features, targeted, indices)
     output = head(features.frames, features.frame_mask, features.tokens, features.token_mask)
     labels = (torch.tensor(scores[indices], dtype=torch.float32) for scores in (targeted.clips.mi, targeted.clips.ta))
     term = 0.5 * ranking.ranking.loss(output.mi, next(labels)) + 0.25 * ranking.ranking.loss(output.ta, next(labels))
@@ -191,9 +191,9 @@ def test_mixed_clips_are_compared_with_both_targets(
     indices = [5, 0, 17, 3]
     order, lam = draw_mixup(4, 0.4, torch.Generator().manual_seed(11))
     assert 0.001 < lam < 0.999 and order.tolist() != [0, 1, 2, 3], "draws that show something"
-    loss, whole = MixedLoss(0.4, torch.Generator().manual_seed(11)).of(head, targeted, indices)
-    assert loss is whole
     one, other = targeted.features.gather(indices), targeted.features.gather([indices[i] for i in order])
+    loss, whole = MixedLoss(0.4, torch.Generator().manual_seed(11)).of(head, one, targeted, indices)
+    assert loss is whole
     length = one.frames.shape[-2]
     frames, mask = lam * one.frames, one.frame_mask.clone()
     frames[..., : other.frames.shape[-2], :] += (1 - lam) * other.frames  # zero where a clip has ended

@@ -1,0 +1,369 @@
+"""Recorded steps, static shapes, compiled heads and bfloat16 change the time and the last digits, nothing else.
+
+What a GPU does is done by the CPU here: features that are held on a GPU are held by the same class, and recording a
+step, which nothing but a GPU can, is replaced by its repetition.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from click.testing import CliRunner
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from audiomos_cache.cache import CacheReader
+from audiomos_cache.cli import main
+from audiomos_cache.config import HeadConfig, TrainingConfig
+from audiomos_cache.errors import CacheError, ConfigError, DataError, OutputExistsError
+from audiomos_cache.heads import Head, build_head
+from audiomos_cache.training import epoch as epoch_module
+from audiomos_cache.training import recorded as recorded_module
+from audiomos_cache.training.batches import RESIDENT_EVAL_SIZE, FeatureBatches
+from audiomos_cache.training.clips import ClipSet
+from audiomos_cache.training.computing import Computing, choose_precision, compile_head, compiling_pays
+from audiomos_cache.training.epoch import PlainLoss, Trainer
+from audiomos_cache.training.frames import FramesInMemory
+from audiomos_cache.training.loop import train
+from audiomos_cache.training.recorded import RecordedSteps
+from audiomos_cache.training.resident import ResidentClips
+from audiomos_cache.training.targeted import TargetedBatches, objective_of
+from audiomos_cache.training.train_head import train_heads
+from tests.training.conftest import batches_of, job
+from tests.training.test_layers import PretendLayers
+
+CPU = torch.device("cpu")
+
+
+def held(cache: Path, split: str, layers: tuple[int, ...] | None = None) -> FeatureBatches:
+    reader = CacheReader(cache, split)
+    chosen = layers or reader.layers
+    return FeatureBatches(ClipSet.of_reader(reader), chosen, FramesInMemory([reader], chosen, held_on=CPU, device=CPU))
+
+
+@pytest.fixture
+def on_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Pretend that what is held is held on a GPU; gives how many steps were recorded."""
+    recorded: list[int] = []
+
+    def record(action: Callable[[], None]) -> Callable[[], None]:
+        recorded.append(1)
+        return action
+
+    monkeypatch.setattr(FramesInMemory, "on_gpu", True)
+    monkeypatch.setattr(recorded_module, "record_graph", record)
+    yield recorded
+
+
+@pytest.mark.parametrize("layers", [(9,), (6, 12)])
+def test_a_batch_of_static_shape_is_the_plain_batch_and_masked_zeros(
+    cache: Path, pretend_layers: PretendLayers, monkeypatch: pytest.MonkeyPatch, layers: tuple[int, ...]
+) -> None:
+    pretend_layers(6, 9, 12)
+    plain = held(cache, "train", layers)
+    with monkeypatch.context() as patch:
+        patch.setattr(FramesInMemory, "on_gpu", True)
+        static = held(cache, "train", layers)
+        assert isinstance(static.resident, ResidentClips) and static.eval_size == RESIDENT_EVAL_SIZE
+    reader = CacheReader(cache, "train")
+    longest = int(reader.valid_frames.max())
+    most_tokens = max(len(reader.read_prompt(i).tokens) for i in range(len(reader)))
+    for indices in ([3, 0, 7], [5], list(range(40, 48))):
+        want, got = plain.gather(indices), static.gather(indices)
+        assert got.frames.shape[-2] == got.frame_mask.shape[1] == longest
+        assert got.tokens.shape[1] == got.token_mask.shape[1] == most_tokens
+        for name, axis in (("frames", -2), ("frame_mask", 1), ("tokens", 1), ("token_mask", 1)):
+            own, other = getattr(got, name), getattr(want, name)
+            length = other.shape[axis]
+            assert torch.equal(own.narrow(axis, 0, length).to(other.dtype), other)
+            assert not own.narrow(axis, length, own.shape[axis] - length).any()
+
+
+def losses_of(history: list[Any]) -> list[float]:
+    return [line[key] for line in history for key in ("train_loss", "dev_loss")]
+
+
+def still(preset: str, *more: str) -> HeadConfig:
+    """Without dropout, which draws otherwise for other shapes; 48 clips are three full batches and a short one."""
+    return job(preset, 1, "dropout=0", "training.batch_size=13", "training.lr=1e-3", *more).config
+
+
+@pytest.mark.parametrize("preset", ["transformer-dist", "decoupled-lstm-dist", "transformer-coral", "pooling-dist"])
+def test_a_training_of_recorded_steps_has_the_losses_of_a_plain_one(
+    cache: Path, on_gpu: list[int], monkeypatch: pytest.MonkeyPatch, preset: str
+) -> None:
+    config = still(preset, "training.schedule=cosine", "training.warmup_epochs=0.5", "ranking.kind=listwise")
+    recorded = train(config, 1, held(cache, "train"), held(cache, "dev"))
+    assert len(on_gpu) == 1, "once, for all epochs"
+    monkeypatch.setattr(FramesInMemory, "on_gpu", False)
+    plain = train(config, 1, held(cache, "train"), held(cache, "dev"))
+    assert losses_of(recorded.history) == pytest.approx(losses_of(plain.history), rel=1e-4)
+    assert [line["lr"] for line in recorded.history] == [line["lr"] for line in plain.history]
+    assert losses_of(plain.history)[0] != losses_of(plain.history)[-2]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [("temporal.kind=bilstm",), ("training.feature_mixup=0.4",), ("compat=upstream",)],
+)
+def test_what_cannot_be_recorded_is_trained_without(cache: Path, on_gpu: list[int], settings: tuple[str, ...]) -> None:
+    config = job("transformer-dist", 1, "training.batch_size=13", *settings).config
+    reader = CacheReader(cache, "train")
+    frames = FramesInMemory([reader], reader.layers, held_on=CPU, device=CPU, padding=True)
+    upstream = config.compat == "upstream"
+    batches = FeatureBatches(ClipSet.of_reader(reader), reader.layers, frames, upstream=upstream)
+    assert (batches.resident is None) == upstream, "there a score depends on the padding"
+    history = train(config, 1, batches, batches_of(cache, "dev")).history
+    assert not on_gpu
+    assert history[-1]["train_loss"] < history[0]["train_loss"]
+
+
+@pytest.mark.usefixtures("on_gpu")
+def test_steps_go_on_where_they_cannot_be_recorded(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = still("pooling-dist")
+    expected = train(config, 1, held(cache, "train"), held(cache, "dev"))
+
+    def refuse(_action: object) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing\nand so on")
+
+    monkeypatch.setattr(recorded_module, "record_graph", refuse)
+    trained = train(config, 1, held(cache, "train"), held(cache, "dev"))
+    assert losses_of(trained.history) == losses_of(expected.history)
+    assert caplog.messages == [
+        "steps cannot be recorded as a CUDA graph, so each kernel is launched by itself: RuntimeError: operation not "
+        "permitted when stream is capturing"
+    ]
+
+
+def test_each_recorded_step_takes_its_own_batch_at_its_own_rate() -> None:
+    taken: list[tuple[list[int], float]] = []
+    calls: list[str] = []
+
+    def take(clips: Tensor, rate: Tensor) -> Tensor:
+        taken.append((clips.tolist(), round(rate.item(), 6)))
+        return clips.sum() + rate.sum()
+
+    def record(action: Callable[[], None]) -> Callable[[], None]:
+        calls.append("recorded")
+        return lambda: (calls.append("repeated"), action())[1]
+
+    steps = RecordedSteps(take, 2, CPU, record)
+    for epoch in range(3):
+        batches = [[epoch, 1], [2, 3], [epoch, 5], [6]]
+        rates = [0.1, 0.2, 0.3, 0.4 + epoch]
+        taken.clear()
+        losses = steps.run(batches, rates)
+        assert taken == [(batch, pytest.approx(rate)) for batch, rate in zip(batches, rates, strict=True)]
+        assert losses.tolist() == pytest.approx([sum(b) + r for b, r in zip(batches, rates, strict=True)])
+    assert calls == ["recorded", *["repeated"] * 6], "after three steps that warm up; there were three short batches"
+    batches, rates = [[0, 1], [2, 3], [4, 5], [7]], [0.1, 0.1, 0.1, 0.5]
+    assert steps.run(batches, rates).tolist() == pytest.approx([1.1, 5.1, 9.1, 7.5])
+    assert calls[7:] == [*["repeated"] * 3, "recorded", "repeated"], "the short one, too"
+    assert steps.run(batches[:2], rates[:2]).tolist() == pytest.approx([1.1, 5.1])
+
+
+class NothingWaits(TorchDispatchMode):
+    """Refuses what would have the host wait for a GPU."""
+
+    REFUSED = ("_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select", "unique")
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert func.overloadpacket.__name__ not in self.REFUSED, func
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("transformer-dist", "training.clip_norm=1", "training.decay=matrices"),
+        ("decoupled-lstm-dist", "ranking.kind=adaptive_margin"),
+        ("transformer-coral", "ranking.kind=pairwise"),
+        ("transformer-scalar", "pooling=mean_std"),
+    ],
+)
+@pytest.mark.usefixtures("on_gpu")
+def test_no_step_waits_for_the_gpu(cache: Path, settings: tuple[str, ...]) -> None:
+    preset, *more = settings
+    config = job(preset, 1, *more).config
+    batches = held(cache, "train")
+    head = build_head(config, 64, 2).train()
+    trainer = Trainer(config, 1, head, TargetedBatches(batches, objective_of(config)))
+    for group in trainer.optimizer.param_groups:
+        group["lr"] = torch.tensor(1e-3)  # as on a GPU
+    before = head.state_dict()["mi.1.linear.weight"].clone()
+    clips, rate = torch.arange(8), torch.tensor([1e-3])
+    with NothingWaits():
+        trainer._take_resident(clips, rate)
+    assert not torch.equal(head.state_dict()["mi.1.linear.weight"], before)
+    features = batches.gather(range(8))
+    with pytest.raises(AssertionError), NothingWaits():
+        head(features.frames, features.frame_mask, features.tokens, features.token_mask)  # which looks at the masks
+
+
+def test_a_recorded_training_that_diverges_names_the_first_bad_batch(cache: Path, on_gpu: list[int]) -> None:
+    config = job("transformer-scalar", 1, "training.lr=1e30", "training.batch_size=13").config
+    with pytest.raises(DataError, match=r"the loss is (nan|inf) on the batch of S00\d_train\d+.*a smaller training.lr"):
+        train(config, 1, held(cache, "train"), held(cache, "dev"))
+    assert len(on_gpu) <= 1
+
+
+def outputs_of(head: Head, batches: FeatureBatches) -> tuple[Tensor, Tensor]:
+    """The objective of a batch, and its gradients."""
+    config = job("transformer-dist").config
+    targeted = TargetedBatches(batches, objective_of(config))
+    features = batches.gather(range(8))
+    loss, _ = PlainLoss(Trainer(config, 1, head, targeted)._ranking).of(head, features, targeted, list(range(8)))
+    head.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    return loss.detach(), torch.cat([p.grad.flatten() for p in head.parameters() if p.grad is not None])
+
+
+def test_a_compiled_head_computes_the_same_and_is_compiled_once_for_all_seeds(cache: Path) -> None:
+    compilations = []
+
+    def backend(graph: Any, _inputs: Any) -> Any:
+        compilations.append(1)
+        return graph.forward
+
+    batches = batches_of(cache, "train")
+    # The last differs only in what is not compiled, the layers of each target.
+    for seed, preset in enumerate(("transformer-dist", "transformer-dist", "transformer-onehot")):
+        torch.manual_seed(seed)
+        head = build_head(job(preset, 1, "dropout=0").config, 64, 2).train()
+        loss, gradients = outputs_of(head, batches)
+        compile_head(head, backend)  # type: ignore[arg-type]
+        compiled_loss, compiled_gradients = outputs_of(head, batches)
+        assert compiled_loss.item() == pytest.approx(loss.item(), rel=1e-6)
+        torch.testing.assert_close(compiled_gradients, gradients, rtol=1e-4, atol=1e-6)
+    assert len(compilations) == 1
+
+
+@pytest.mark.parametrize("in_backward", [False, True])
+def test_a_head_that_cannot_be_compiled_is_trained_without(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, in_backward: bool
+) -> None:
+    class Broken(torch.autograd.Function):
+        @staticmethod
+        def forward(_context: Any, x: Tensor) -> Tensor:
+            return x.clone()
+
+        @staticmethod
+        def backward(_context: Any, *_gradients: Tensor) -> Tensor:
+            raise RuntimeError("no compiler\nis there")
+
+    def compile_badly(head: Head) -> None:
+        plain = head.represent
+
+        def represent(*arguments: Tensor) -> tuple[Tensor, Tensor]:
+            if stances[-1]:
+                return plain(*arguments)
+            if not in_backward:
+                raise RuntimeError("no compiler\nis there")
+            mi, ta = plain(*arguments)
+            return Broken.apply(mi), ta  # type: ignore[no-untyped-call]
+
+        head.represent = represent  # type: ignore[method-assign]
+
+    stances = [False]
+
+    class Stance:
+        def __enter__(self) -> None:
+            stances.append(True)
+
+        def __exit__(self, *_error: object) -> None:
+            stances.pop()
+
+    config = still("transformer-dist")
+    expected = train(config, 1, batches_of(cache, "train"), batches_of(cache, "dev"))
+    monkeypatch.setattr(epoch_module, "compile_head", compile_badly)
+    monkeypatch.setattr(Computing, "uncompiled", lambda _self: Stance())
+    trained = train(config, 1, batches_of(cache, "train"), batches_of(cache, "dev"), computing=Computing(compiled=True))
+    assert losses_of(trained.history) == losses_of(expected.history)
+    assert caplog.messages == ["the head cannot be compiled, so it is trained without: RuntimeError: no compiler"]
+
+
+def test_an_error_that_is_not_the_compilers_is_raised(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(PlainLoss, "of", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        train(still("pooling-dist"), 1, batches_of(cache, "train"), batches_of(cache, "dev"),
+              computing=Computing(compiled=True))  # fmt: skip
+
+
+def test_compiling_pays_where_it_saves_more_than_it_takes() -> None:
+    """An ensemble of eight, of MusicEval's size, and not a single short training."""
+    patient = TrainingConfig(max_epochs=100, patience=15)
+    assert compiling_pays([patient] * 8, clips=1923, longest=750, audio_dim=1024)
+    assert not compiling_pays([TrainingConfig(max_epochs=3)], clips=1923, longest=750, audio_dim=1024)
+    assert not compiling_pays([patient] * 8, clips=1923, longest=750, audio_dim=64)
+    assert not compiling_pays([], clips=1923, longest=750, audio_dim=1024)
+
+
+def test_the_precision_is_chosen_by_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = torch.device("cuda")
+    assert (choose_precision(None, CPU), choose_precision("bf16", CPU)) == ("fp32", "bf16")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _device: "an old GPU")
+    for available, chosen in ((True, "bf16"), (False, "fp32")):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: available)  # noqa: ARG005, B023
+        assert choose_precision(None, gpu) == chosen
+        assert choose_precision("fp32", gpu) == "fp32"
+    with pytest.raises(ConfigError, match="--precision bf16: an old GPU does not have it; use fp32"):
+        choose_precision("bf16", gpu)
+
+
+def test_a_run_remembers_its_precision_and_does_not_go_on_in_another(cache: Path, tmp_path: Path) -> None:
+    def stop(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_heads([job()], cache, tmp_path, precision="bf16", on_epoch=stop)
+    with pytest.raises(OutputExistsError, match="precision is 'bf16', here 'fp32'; repeat that"):
+        train_heads([job()], cache, tmp_path)
+    [result] = train_heads([job()], cache, tmp_path, precision="bf16")
+    assert yaml.safe_load((result.folder / "config.yaml").read_text())["precision"] == "bf16"
+    assert result.seconds and result.seconds > 0
+    [again] = train_heads([job()], cache, tmp_path, skip_finished=True)
+    assert (again.dev, again.seconds) == (result.dev, None), "finished, whatever the precision"
+    plain = train_heads([job()], cache, tmp_path / "plain")[0].folder
+    histories = [[json.loads(line) for line in (each / "history.jsonl").read_text().splitlines()]
+                 for each in (result.folder, plain)]  # fmt: skip
+    assert losses_of(histories[0]) == pytest.approx(losses_of(histories[1]), rel=0.02)
+    assert losses_of(histories[0]) != losses_of(histories[1])
+
+
+def test_clips_and_prompts_that_are_empty_are_refused_where_batches_are_made(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = batches_of(cache, "dev")
+    prompt = batches.clips.first_reader.read_prompt(0)
+    empty = type(prompt)(prompt.text, prompt.tokens[:0], prompt.pad_vector)
+    with monkeypatch.context() as patch:
+        patch.setattr(CacheReader, "read_prompt", lambda _self, _index: empty)
+        with pytest.raises(CacheError, match=r"the prompt 'piano.*' has no tokens, expected at least one"):
+            batches.gather([0])
+    frames = batches.clips.first_reader.valid_frames.copy()
+    frames[3] = 0
+    batches.clips.first_reader.__dict__["valid_frames"] = frames
+    message = f"clip {batches.clips.ids[3]}: no frames, expected at least one; extract it again"
+    with pytest.raises(CacheError, match=message):
+        FeatureBatches(batches.clips, batches.layers, batches._frames)
+
+
+def test_profile_tells_where_the_time_went(cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    command = ["train-head", "--cache", str(cache), "--head", "pooling-dist", "--max-epochs", "2", "--profile"]
+    with caplog.at_level(logging.INFO):
+        result = CliRunner().invoke(main, [*command, "--out", str(tmp_path), "--compile", "off"])
+    assert result.exit_code == 0, result.output
+    stages = [line.split()[0] for line in result.stderr.splitlines() if line.count("%")]
+    assert stages == ["load", "gather", "forward", "backward", "step", "validate", "save", "write"]
+    near = {line.split()[0]: float(line.split()[3]) for line in result.stderr.splitlines() if len(line.split()) == 4}
+    assert {"forward", "backward", "gather"} <= near.keys() and all(0 <= share < 2 for share in near.values())
