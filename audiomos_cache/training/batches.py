@@ -9,6 +9,7 @@ from torch import Tensor
 
 from audiomos_cache.cache import CachedPrompt, CacheReader
 from audiomos_cache.errors import CacheError, ConfigError
+from audiomos_cache.sequences import chunks
 from audiomos_cache.training.clips import ClipSet
 from audiomos_cache.training.frames import FramesInMemory, FrameSource
 from audiomos_cache.training.prefetch import features_ahead
@@ -102,6 +103,15 @@ class FeatureBatches:
             tokens=torch.from_numpy(tokens).to(self.device).float(),
             token_mask=_mask(lengths).to(self.device),
         )
+
+    def not_finite(self, indices: Sequence[int]) -> list[str]:
+        """Name those of the clips at `indices` whose frames or tokens hold NaN or infinity."""
+        found = []
+        for batch in chunks(indices, EVAL_SIZE):
+            features = self.gather(batch)
+            fine = [each.flatten(1).isfinite().all(dim=1) for each in (features.frames, features.tokens)]
+            found += [self.clips.ids[i] for i, ok in zip(batch, (fine[0] & fine[1]).tolist(), strict=True) if not ok]
+        return found
 
     def _prompt(self, reader: CacheReader, index: int) -> CachedPrompt:
         text = reader.prompt(index)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from audiomos_cache.config import HeadConfig, scaled_lr
-from audiomos_cache.errors import DataError, first_five
+from audiomos_cache.errors import AudiomosError, CacheError, DataError, first_five
 from audiomos_cache.heads import Head
 from audiomos_cache.losses import WeightedRanking, build_ranking
 from audiomos_cache.mixup import draw_mixup, mix_frames, mixed_loss
@@ -30,6 +30,14 @@ log = logging.getLogger(__name__)
 
 class DivergedError(DataError):
     """What is trained is not finite any more, and would not be again."""
+
+
+def not_finite(what: str, batches: TargetedBatches, indices: list[int]) -> AudiomosError:
+    """Return the error for a number that is not finite: what the head made of the clips, or what it was given."""
+    if bad := batches.features.not_finite(indices):
+        cache = batches.clips.first_reader.cache
+        return CacheError(f"{cache}: NaN or Inf in the features of {first_five(bad)}; extract again with --overwrite")
+    return DivergedError(f"{what}; a smaller training.lr may help")
 
 
 class Trainer:
@@ -73,7 +81,8 @@ class Trainer:
             The learning rate of the last step, and the mean over the clips of (loss MI + loss TA) / 2, as it was
             before each step, without any ranking.
         Raises:
-            DivergedError: the loss is not finite; names the first such batch's clips.
+            DivergedError: the loss is not finite; names the first such batch's clips. CacheError: it is because
+            features are not; names the clips.
         """
         self.head.train()
         batches = chunks(epoch_order(len(self.batches.clips), self.seed, epoch), self.config.batch_size)
@@ -88,9 +97,7 @@ class Trainer:
         for indices, loss in zip(batches, losses, strict=True):
             if not math.isfinite(loss):
                 ids = [self.batches.clips.ids[i] for i in indices]
-                raise DivergedError(
-                    f"the loss is {loss} on the batch of {first_five(ids)}; a smaller training.lr may help"
-                )
+                raise not_finite(f"the loss is {loss} on the batch of {first_five(ids)}", self.batches, indices)
             total += loss / 2 * len(indices)
         return rates[-1], total / len(self.batches.clips)
 

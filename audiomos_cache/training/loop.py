@@ -17,7 +17,7 @@ from audiomos_cache.runs import BESTS
 from audiomos_cache.sequences import chunks
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.computing import PLAINLY, Computing
-from audiomos_cache.training.epoch import DivergedError, Trainer
+from audiomos_cache.training.epoch import Trainer, not_finite
 from audiomos_cache.training.inference import predictions_of, run_head
 from audiomos_cache.training.state import TrainingState, best_epochs, epochs_since_best, measures
 from audiomos_cache.training.targeted import TargetedBatches, objective_of
@@ -78,7 +78,7 @@ def train(
         profile: where the times of the stages go.
         on_epoch: told the state after each epoch, and whether it is the last.
     Raises:
-        DivergedError: the loss or a prediction is not finite; names the clips.
+        DivergedError: the loss or a prediction is not finite; names the clips. CacheError: features are not.
     Source: Ritter-Gutierrez et al. 2025 and the published code (AdamW, the three bests, patience).
     """
     torch.manual_seed(seed)
@@ -132,5 +132,5 @@ def _validate(head: Head, batches: TargetedBatches, computing: Computing) -> tup
     try:
         predictions = predictions_of(outputs, batches.features)
     except DataError as error:
-        raise DivergedError(f"after an epoch, {error}; a smaller training.lr may help") from error
+        raise not_finite(f"after an epoch, {error}", batches, list(range(len(batches.clips)))) from error
     return total / sum(sizes), evaluate(predictions, batches.clips.labels)

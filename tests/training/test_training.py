@@ -3,6 +3,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -346,3 +347,25 @@ def test_a_damaged_record_of_clips_is_refused(tmp_path: Path, content: bytes) ->
     (tmp_path / "clips.json").write_bytes(content)
     with pytest.raises(DataError, match=r"clips\.json: not a record of clips .*; train the run again"):
         read_run_clips(tmp_path)
+
+
+@pytest.mark.parametrize("split", ["train", "dev"])
+@pytest.mark.parametrize("what", ["frames", "tokens"])
+def test_features_that_are_not_finite_are_named(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: str, what: str
+) -> None:
+    """Not the learning rate is to blame, nor the rest of the batch."""
+    name = {"frames": "read_frames", "tokens": "read_prompt"}[what]
+    read, bad = getattr(CacheReader, name), CacheReader(cache, split).ids[5]
+
+    def broken(self: CacheReader, index: int, *args: Any, **options: Any) -> Any:
+        found = read(self, index, *args, **options)
+        if self.ids[index] == bad:
+            (found if what == "frames" else found.tokens)[0, 0] = np.nan
+        return found
+
+    monkeypatch.setattr(CacheReader, name, broken)
+    monkeypatch.setattr(CacheReader, "prompt", lambda self, index: f"the prompt of {self.ids[index]}")
+    with pytest.raises(CacheError) as caught:
+        train_heads([job()], cache, tmp_path, preload="none")
+    assert str(caught.value) == f"{cache}: NaN or Inf in the features of {bad}; extract again with --overwrite"
