@@ -42,14 +42,16 @@ def cells(text):
 
 
 def test_runs_have_four_decimals_of_the_loss_checkpoint():
-    result = HeadResult(Path("runs/my-head-seed1"), 7, {"loss": SCORES})
-    assert cells(printed(runs_table([result]))) == [["my-head-seed1", "7", "0.3334", "-0.5000", "n/a", "1.0000"]]
+    result = HeadResult(Path("runs/my-head-seed1"), 7, {"loss": SCORES}, seconds=12.345)
+    assert cells(printed(runs_table([result]))) == [
+        ["my-head-seed1", "7", "0.3334", "-0.5000", "n/a", "1.0000", "12.3"]
+    ]
 
 
 def test_scores_and_runs_are_written_alike():
     rows = cells(printed(scores_table(SCORES, "title")))
     [run] = cells(printed(runs_table([HeadResult(Path("r"), 1, {"loss": SCORES})])))
-    assert [row[3] for row in rows] == run[2:]
+    assert [*(row[3] for row in rows), ""] == run[2:], "and no seconds of what was finished before"
 
 
 @pytest.mark.parametrize("name", MARKUP)

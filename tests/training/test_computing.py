@@ -353,7 +353,7 @@ def test_clips_and_prompts_that_are_empty_are_refused_where_batches_are_made(
     frames = batches.clips.first_reader.valid_frames.copy()
     frames[3] = 0
     batches.clips.first_reader.__dict__["valid_frames"] = frames
-    message = f"clip {batches.clips.ids[3]}: no frames, expected at least one; extract it again"
+    message = f"clip {batches.clips.first_reader.ids[3]}: no frames, expected at least one; extract it again"
     with pytest.raises(CacheError, match=message):
         FeatureBatches(batches.clips, batches.layers, batches._frames)
 
