@@ -1,7 +1,7 @@
 """Decode one audio file: mono, float32, resampled and cut to what an encoder takes."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.metadata import version
 from io import BytesIO
@@ -34,6 +34,7 @@ class Audio:
 
     Attributes:
         samples: (n,) float32, mono, at `sample_rate_hz`.
+        length: how many samples it has at the rate that was asked for.
         duration_s: of the whole file, before any cut (an estimate for a cut MP3 that does not tell).
         file_hash: xxh3_128 of the file's bytes, 16 bytes.
         warnings: a line each, naming the file, for what is odd but can be used.
@@ -41,6 +42,7 @@ class Audio:
 
     samples: np.ndarray
     sample_rate_hz: int
+    length: int
     duration_s: float
     file_hash: bytes
     warnings: tuple[str, ...]
@@ -57,20 +59,32 @@ def decode(path: Path, sample_rate_hz: int, max_seconds: float) -> Audio:
     Raises:
         DataError: the file is missing, empty, truncated, not audio, or holds no or non-finite samples.
     """
+    return resampled(read_audio(path, sample_rate_hz, max_seconds), sample_rate_hz)
+
+
+def read_audio(path: Path, sample_rate_hz: int, max_seconds: float) -> Audio:
+    """Do all that `decode` does but resample: the samples that decide those asked for, at the file's own rate."""
     content = _read_bytes(path)
     wanted = round(max_seconds * sample_rate_hz)
     decoded, rate, frames = _read_frames(path, content, wanted, sample_rate_hz)
-    mono = decoded.mean(axis=1, dtype=np.float64).astype(np.float32)  # (n,)
-    samples = resample(mono, rate, sample_rate_hz)[:wanted]
+    one = decoded.shape[1] == 1
+    mono = decoded[:, 0] if one else decoded.mean(axis=1, dtype=np.float64).astype(np.float32)  # (n,)
+    length = min(math.ceil(len(mono) * sample_rate_hz / rate), wanted)
     duration_s = frames / rate
     warnings = []
-    if (peak := float(np.abs(samples).max(initial=0))) < SILENT_PEAK:
+    if (peak := float(max(mono.max(), -mono.min()))) < SILENT_PEAK:
         warnings.append(f"{path}: silent, peak {peak:.1g}, expected music; check the file")
     if duration_s < SHORT_S:
         warnings.append(f"{path}: {duration_s:.3f} s long, expected {SHORT_S} s or more; check the file")
     if math.ceil(frames * sample_rate_hz / rate) > wanted:
         warnings.append(f"{path}: {duration_s:.2f} s long, expected {max_seconds:g} s or less; the rest is cut")
-    return Audio(samples, sample_rate_hz, duration_s, xxhash.xxh3_128_digest(content), tuple(warnings))
+    return Audio(mono, rate, length, duration_s, xxhash.xxh3_128_digest(content), tuple(warnings))
+
+
+def resampled(sound: Audio, sample_rate_hz: int) -> Audio:
+    """Bring what `read_audio` gave to the rate that was asked for."""
+    samples = resample(sound.samples, sound.sample_rate_hz, sample_rate_hz)[: sound.length]
+    return replace(sound, samples=samples, sample_rate_hz=sample_rate_hz)
 
 
 def decoded_length(path: Path, sample_rate_hz: int, max_seconds: float) -> int:
@@ -92,8 +106,17 @@ def resample(samples: np.ndarray, rate_hz: int, new_rate_hz: int) -> np.ndarray:
         return _resample_by_taps(samples, old, new, reach)
     import torch
 
-    resampled: np.ndarray = _resampler(old, new)(torch.from_numpy(samples)).numpy()
-    return resampled
+    new_samples: np.ndarray = _resampler(old, new)(torch.from_numpy(samples)).numpy()
+    return new_samples
+
+
+def resampler_on(device: Any, rate_hz: int, new_rate_hz: int) -> Any:
+    """Return the module with which `resample` resamples, for (B, n) on a device of torch.
+
+    Its result is as long as `resample` makes it. None: it would need a kernel too large; `resample` has another way.
+    """
+    old, new, reach = _ratio(rate_hz, new_rate_hz)
+    return None if new * (old + 2 * reach) > _KERNEL_ENTRIES else _resampler(old, new, str(device))
 
 
 def resampler_identity() -> dict[str, str | int | float]:
@@ -132,13 +155,16 @@ def _read_frames(path: Path, content: bytes, wanted: int, new_rate_hz: int) -> t
     Returns:
         (n, channels) float32, all finite, n > 0; the file's rate in Hz; the frames in the whole file.
     """
-    stream = BytesIO(_whole_wav(path, content))
+    content = _whole_wav(path, content)
+    stream = BytesIO(content)
     try:
         with soundfile.SoundFile(stream) as sound:
             _check_header(path, sound)
             rate, frames, is_mp3 = sound.samplerate, sound.frames, sound.format == "MP3"
             needed = _needed(wanted, rate, new_rate_hz)
-            decoded: np.ndarray = sound.read(min(needed, frames), dtype="float32", always_2d=True)
+            decoded = _plain_samples(content, sound, min(needed, frames))
+            if decoded is None:
+                decoded = sound.read(min(needed, frames), dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
         raise DataError(
             f"{path}: not audio, or damaged, expected a whole wav, flac, ogg or mp3; get it again"
@@ -176,10 +202,7 @@ def _whole_wav(path: Path, content: bytes) -> bytes:
     order = orders.get(content[:4])
     if order is None or content[8:12] != b"WAVE":
         return content
-    at = 12
-    while content[at : at + 4] != b"data" and at + 8 <= len(content):
-        size = int.from_bytes(content[at + 4 : at + 8], order)
-        at += 8 + size + size % 2
+    at = _data_chunk(content, order)
     promised, held = int.from_bytes(content[at + 4 : at + 8], order), len(content) - at - 8
     if held < 0:
         return content  # no data chunk: soundfile refuses it
@@ -190,6 +213,30 @@ def _whole_wav(path: Path, content: bytes) -> bytes:
             f"{path}: truncated WAV, {held} bytes of audio, expected {promised} by its header; get it again"
         )
     return content
+
+
+def _data_chunk(content: bytes, order: Literal["little", "big"]) -> int:
+    """Return where a WAV's data chunk begins, or where the content ends without one."""
+    at = 12
+    while content[at : at + 4] != b"data" and at + 8 <= len(content):
+        size = int.from_bytes(content[at + 4 : at + 8], order)
+        at += 8 + size + size % 2
+    return at
+
+
+def _plain_samples(content: bytes, sound: Any, frames: int) -> np.ndarray | None:
+    """Return the first frames of a WAV of 16-bit samples, (frames, channels) float32, or None for another file.
+
+    They are what libsndfile makes of them, which asks for 8 KB at a time, and Python answers one thread at a time.
+    """
+    if content[:4] != b"RIFF" or sound.format not in ("WAV", "WAVEX") or sound.subtype != "PCM_16":
+        return None
+    start, count = _data_chunk(content, "little") + 8, frames * sound.channels
+    if start + 2 * count > len(content):
+        return None
+    samples = np.frombuffer(content, "<i2", count, start)
+    scaled: np.ndarray = np.multiply(samples, np.float32(2**-15), dtype=np.float32)
+    return scaled.reshape(frames, sound.channels)
 
 
 def _ratio(rate_hz: int, new_rate_hz: int) -> tuple[int, int, int]:
@@ -206,12 +253,12 @@ def _needed(wanted: int, rate_hz: int, new_rate_hz: int) -> int:
 
 
 @lru_cache(maxsize=8)
-def _resampler(old: int, new: int) -> Any:
+def _resampler(old: int, new: int, device: str = "cpu") -> Any:
     """torchaudio's `functional.resample` with its kernel kept: bit for bit, as the dtype is given."""
     import torch
     from torchaudio.transforms import Resample
 
-    return Resample(old, new, METHOD, LOWPASS_FILTER_WIDTH, ROLLOFF, dtype=torch.float32)
+    return Resample(old, new, METHOD, LOWPASS_FILTER_WIDTH, ROLLOFF, dtype=torch.float32).to(device)
 
 
 def _resample_by_taps(samples: np.ndarray, old: int, new: int, reach: int) -> np.ndarray:

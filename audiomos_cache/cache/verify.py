@@ -1,5 +1,6 @@
 """Reading everything in a cache to find what is damaged."""
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.errors import CacheError
 from audiomos_cache.sequences import chunks
 
-READ_THREADS = 2
+READ_THREADS = max(2, min(4, (os.cpu_count() or 2) // 2))
 CLIPS_AT_ONCE = 64
 
 Progress = Callable[[int, int], None]

@@ -53,28 +53,100 @@ def write_file(
     Raises:
         CacheError: the disk is full, or frames are not what their clip's record says. Nothing is left of the file.
     """
-    columns = _columns(header, clips, prompts)
-    arrays = {
-        "text/tokens": _stack([p.tokens for p in prompts], header.text_dim, header.dtype),
-        "text/pad_vector": _stack([p.pad_vector[None] for p in prompts], header.text_dim, header.dtype),
-        **columns,
-    }
-    total = int(columns["audio/offsets"][-1])
-    layers = frames_arrays(header.layers)
-    layout = {name: (array.shape, array.dtype) for name, array in arrays.items()}
-    layout |= dict.fromkeys(layers, ((total, header.audio_dim), header.dtype))
-    attributes = header.attributes({name: hash_column(name, array) for name, array in columns.items()})
-    structure, places = _lay_out(layout, attributes | {"index_hash": hash_attributes(attributes).encode()})
-    with _new_file(path, structure.size) as descriptor:
-        for position, data in structure.written:
-            _write(descriptor, data, position)
-        for name, array in arrays.items():
-            _write(descriptor, array, places[name])
+    content = Content(header, clips, prompts)
+    with new_file(path, content) as file:
+        for place, (clip, rows) in enumerate(zip(clips, frames, strict=True)):
+            file.write_clip(place, clip, rows)
+        file.complete(content)
+
+
+@contextmanager
+def new_file(path: Path, planned: "Content") -> Iterator["NewFile"]:
+    """Give a new file to write; it is forced to the disk at the end, or removed at an error.
+
+    Args:
+        path: where to write; must not exist.
+        planned: what will be in it, as far as it decides where things lie: the clips' number of frames, and what they
+            are called.
+    Raises:
+        CacheError: the disk is full or fails.
+    """
+    with _new_file(path, planned.structure.size) as descriptor:
+        yield NewFile(path, descriptor, planned)
+
+
+class Content:
+    """All of a file but its frames: its arrays, HDF5's structure, and where each array lies."""
+
+    def __init__(self, header: Header, clips: Sequence[CachedClip], prompts: Sequence[CachedPrompt]) -> None:
+        columns = _columns(header, clips, prompts)
+        self.header = header
+        self.offsets = columns["audio/offsets"]
+        self.arrays = {
+            "text/tokens": _stack([p.tokens for p in prompts], header.text_dim, header.dtype),
+            "text/pad_vector": _stack([p.pad_vector[None] for p in prompts], header.text_dim, header.dtype),
+            **columns,
+        }
+        total = int(self.offsets[-1])
+        layout = {name: (array.shape, array.dtype) for name, array in self.arrays.items()}
+        layout |= dict.fromkeys(frames_arrays(header.layers), ((total, header.audio_dim), header.dtype))
+        attributes = header.attributes({name: hash_column(name, array) for name, array in columns.items()})
+        self.structure, self.places = _lay_out(
+            layout, attributes | {"index_hash": hash_attributes(attributes).encode()}
+        )
+
+
+class NewFile:
+    """A file that is being written: its clips' frames in any order, then all the rest."""
+
+    def __init__(self, path: Path, descriptor: int, planned: Content) -> None:
+        self.path = path
+        self._descriptor, self._content = descriptor, planned
+
+    def write_clip(self, place: int, clip: CachedClip, rows: NDArray[Any]) -> None:
+        """Write the frames of the clip that has this place.
+
+        Raises:
+            CacheError: they are not what the clip's record says. OSError: the disk fails.
+        """
+        header = self._content.header
+        _check_frames(self.path, clip, rows, header)
+        for which, layer in enumerate(rows):
+            _write(self._descriptor, layer, self._position(place, which))
+
+    def read_clip(self, place: int, frames: int) -> NDArray[Any]:
+        """Read back what `write_clip` wrote, (layers, frames, audio_dim)."""
+        header = self._content.header
+        rows = np.empty((len(header.layers), frames, header.audio_dim), header.dtype)
+        for which, layer in enumerate(rows):
+            view, position = layer.reshape(-1).view(np.uint8).data, self._position(place, which)
+            while view:
+                count = os.preadv(self._descriptor, [view], position)
+                view, position = view[count:], position + count
+        return rows
+
+    def sync(self) -> None:
+        """Force to the disk what has been written so far."""
+        os.fsync(self._descriptor)
+
+    def complete(self, content: Content) -> None:
+        """Write all but the frames.
+
+        Raises:
+            CacheError: it would lie elsewhere than was planned.
+        """
+        if (content.places, content.structure.size) != (self._content.places, self._content.structure.size):
+            raise CacheError(f"{self.path}: what is to be written is not what was planned; run the command again")
+        for position, data in content.structure.written:
+            _write(self._descriptor, data, position)
+        for name, array in content.arrays.items():
+            _write(self._descriptor, array, content.places[name])
+
+    def _position(self, place: int, layer: int) -> int:
+        header = self._content.header
         row_bytes = header.audio_dim * header.dtype.itemsize
-        for clip, start, rows in zip(clips, columns["audio/offsets"][:-1].tolist(), frames, strict=True):
-            _check_frames(path, clip, rows, header)
-            for name, layer in zip(layers, rows, strict=True):
-                _write(descriptor, layer, places[name] + start * row_bytes)
+        name = frames_arrays(header.layers)[layer]
+        return self._content.places[name] + int(self._content.offsets[place]) * row_bytes
 
 
 class _Memory(io.RawIOBase):

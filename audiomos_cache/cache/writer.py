@@ -1,7 +1,7 @@
 """Writing a split: finished clips go to parts, and the parts become the split's files."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,15 +13,17 @@ from numpy.typing import NDArray
 from audiomos_cache.buffers import Buffer
 from audiomos_cache.cache import store
 from audiomos_cache.cache.file import CacheFile
-from audiomos_cache.cache.format import CachedClip, CachedPrompt, Header
+from audiomos_cache.cache.format import CachedClip, CachedPrompt, Header, hash_prompt
 from audiomos_cache.cache.lock import Shard
 from audiomos_cache.cache.reader import CacheReader
+from audiomos_cache.cache.straight import StraightFile
 from audiomos_cache.cache.verify import verify_file
 from audiomos_cache.cache.write import write_file
 from audiomos_cache.errors import CacheError
 
 CLIPS_PER_PART = 256
 SECONDS_PER_PART = 30.0
+STRAIGHT_BYTES_PER_PART = 4 * 10**9
 BYTES_PER_FILE = 8 * 10**9
 
 Done = Mapping[str, tuple[CacheFile, int]]
@@ -31,17 +33,22 @@ Done = Mapping[str, tuple[CacheFile, int]]
 class PartWriter:
     """Collects finished clips and publishes them as a part every 256 clips or 30 s.
 
+    With a `StraightFile`, clips are not held in memory but go to their place in the split's file at once, and to a part
+    only every 30 s or 4 GB, where there is still something to be done then: a kill costs no more than without.
+
     Attributes:
         cache: the cache folder.
         header: of the split; its parts are written with `complete` False, and with the clips that were skipped.
         prompts: features of every prompt that a clip may have, by text.
         shard: whose clips these are, where several processes write the split.
+        straight: the split's file; None: there is none yet, parts become the file at the end.
     """
 
     cache: Path
     header: Header
     prompts: Mapping[str, CachedPrompt]
     shard: Shard | None = None
+    straight: StraightFile | None = None
     clips_per_part: int = CLIPS_PER_PART
     seconds_per_part: float = SECONDS_PER_PART
     _clips: list[CachedClip] = field(default_factory=list)
@@ -50,17 +57,62 @@ class PartWriter:
     _since: float = field(default_factory=time.monotonic)
 
     def add(self, clips: Sequence[CachedClip], frames: Sequence[NDArray[Any]]) -> None:
-        """Take the clips of one encoded batch, (layers, frames, audio_dim) each, and publish a part when it is time."""
-        if self._clips and len(self._clips) + len(clips) > self.clips_per_part:
-            self.flush()
-        self._clips += clips
-        self._frames += frames
-        if len(self._clips) >= self.clips_per_part or time.monotonic() - self._since >= self.seconds_per_part:
+        """Take the clips of one encoded batch, (layers, frames, audio_dim) each, and publish a part when it is time.
+
+        The frames may be overwritten afterwards.
+        """
+        if self.straight and not all(map(self.straight.fits, clips)):
+            self._leave_straight()  # a clip whose header misled
+        if self.straight:
+            for clip, rows in zip(clips, frames, strict=True):
+                self.straight.write(clip, rows)
+                self._clips.append(clip)
+            held = sum(clip.frames for clip in self._clips) * self.header.frame_bytes
+            full = held >= STRAIGHT_BYTES_PER_PART and not self.straight.is_filled
+        else:
+            if self._clips and len(self._clips) + len(clips) > self.clips_per_part:
+                self.flush()
+            self._clips += clips
+            self._frames += [rows.copy() for rows in frames]
+            full = len(self._clips) >= self.clips_per_part
+        if full or time.monotonic() - self._since >= self.seconds_per_part:
             self.flush()
 
     def skip(self, clip_id: str, reason: str) -> None:
         """Note a clip that is left out; other shards learn of it from the next part."""
+        if self.straight:
+            self._leave_straight()
         self._skipped.append((clip_id, reason))
+
+    def publish_straight(self) -> None:
+        """Give the split's file its name, where all clips went straight to it; what was collected is done then.
+
+        Raises:
+            CacheError: the disk fails, or does not give back what was written.
+        """
+        if self.straight and self.straight.is_filled:
+            clips, prompts = self.straight.content
+            hashes = {prompt.text: hash_prompt(prompt) for prompt in prompts}
+            self.straight.complete(hash_split(self.header, clips, (hashes[clip.prompt] for clip in clips)))
+            publish_checked(self.straight.path, self.straight.final)
+            self.straight = None
+            self._clear()
+
+    def close(self) -> None:
+        """Publish what is left, also after an error or an interrupt."""
+        try:
+            self.flush()
+        finally:
+            if self.straight:
+                self.straight.give_up()
+                self.straight = None
+
+    def _leave_straight(self) -> None:
+        """Go on without the split's file, in which a clip has no place or is missing."""
+        assert self.straight
+        self.flush()
+        self.straight.give_up()
+        self.straight = None
 
     def flush(self) -> None:
         """Publish what has been collected. A clip counts as done only after this.
@@ -72,7 +124,8 @@ class PartWriter:
             if self._clips or self._skipped:
                 header = replace(self.header, complete=False, skipped=tuple(self._skipped))
                 prompts = [self.prompts[text] for text in dict.fromkeys(clip.prompt for clip in self._clips)]
-                write_part(self.cache, header, self._clips, prompts, self._frames, self.shard)
+                frames = map(self.straight.read, self._clips) if self.straight else self._frames
+                write_part(self.cache, header, self._clips, prompts, frames, self.shard)
         except Exception:
             self._clear()
             raise
@@ -87,7 +140,7 @@ def write_part(
     header: Header,
     clips: Sequence[CachedClip],
     prompts: Sequence[CachedPrompt],
-    frames: Iterator[NDArray[Any]] | Sequence[NDArray[Any]],
+    frames: Iterable[NDArray[Any]],
     shard: Shard | None = None,
 ) -> None:
     """Publish a part with these clips, unless an interrupt came just after it was published before."""
@@ -237,12 +290,19 @@ def _is_published(cache: Path, header: Header) -> bool:
 
 
 def _split_hash(header: Header, order: Mapping[str, int], done: Done) -> str:
-    """Hash all that is known of a split's clips, the hashes of their features and prompts among it."""
+    """Hash all that is known of a split's clips that are done."""
+    sources = [(*done[clip_id], position) for clip_id, position in order.items()]
+    clips = (replace(file.clip(place), position=position) for file, place, position in sources)
+    hashes = (file.column("text/feature_hash")[file.prompt_row(place)].tobytes() for file, place, _ in sources)
+    return hash_split(header, clips, hashes)
+
+
+def hash_split(header: Header, clips: Iterable[CachedClip], prompt_hashes: Iterable[bytes]) -> str:
+    """Hash all that is known of a split's clips, the hashes of their features and of each one's prompt among it."""
     digest = xxhash.xxh3_128(repr((header.list_hash, header.list_length, header.skipped)).encode())
-    for clip_id, position in order.items():
-        file, place = done[clip_id]
-        digest.update(repr(replace(file.clip(place), position=position)).encode())
-        digest.update(file.column("text/feature_hash")[file.prompt_row(place)].tobytes())
+    for clip, prompt_hash in zip(clips, prompt_hashes, strict=True):
+        digest.update(repr(clip).encode())
+        digest.update(prompt_hash)
     return digest.hexdigest()
 
 

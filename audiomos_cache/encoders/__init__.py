@@ -6,18 +6,26 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from audiomos_cache.encoders.base import AudioEncoder, Identity, TextEncoder, TextFeatures
+from audiomos_cache.encoders.base import AudioEncoder, Identity, Precision, TextEncoder, TextFeatures
 from audiomos_cache.encoders.muq import HUB_ID, MuQEncoder
 from audiomos_cache.encoders.text import ROBERTA_HUB_ID, HuggingFaceTextEncoder
 from audiomos_cache.encoders.tiny import load_muq_tiny, load_roberta_tiny
 from audiomos_cache.errors import ConfigError
 
-__all__ = ["AudioEncoder", "Identity", "TextEncoder", "TextFeatures", "load_audio_encoder", "load_text_encoder"]
+__all__ = [
+    "AudioEncoder",
+    "Identity",
+    "Precision",
+    "TextEncoder",
+    "TextFeatures",
+    "load_audio_encoder",
+    "load_text_encoder",
+]
 
 UNTRAINED_NOTICE = "untrained: shows that the pipeline works, not how good MuQ is"
 
-# Encoders that need no source: name -> (device, and layers of audio) -> encoder.
-BUILT_IN_AUDIO: dict[str, Callable[[str, Sequence[int]], AudioEncoder]] = {"muq-tiny": load_muq_tiny}
+# Encoders that need no source: name -> (device, and layers and precision of audio) -> encoder.
+BUILT_IN_AUDIO: dict[str, Callable[[str, Sequence[int], Precision], AudioEncoder]] = {"muq-tiny": load_muq_tiny}
 BUILT_IN_TEXT: dict[str, Callable[[str], TextEncoder]] = {"roberta-tiny": load_roberta_tiny}
 # Names of published weights: name -> hub repository.
 PUBLISHED_AUDIO = {"muq": HUB_ID}
@@ -25,7 +33,11 @@ PUBLISHED_TEXT = {"roberta": ROBERTA_HUB_ID}
 
 
 def load_audio_encoder(
-    name: str, revision: str | None = None, device: str = "cpu", layers: Sequence[int] = (-1,)
+    name: str,
+    revision: str | None = None,
+    device: str = "cpu",
+    layers: Sequence[int] = (-1,),
+    precision: Precision = "fp32",
 ) -> AudioEncoder:
     """Load `muq`, `muq-tiny`, or a MuQ from a folder or hub repository.
 
@@ -34,14 +46,15 @@ def load_audio_encoder(
         revision: branch, tag or commit of a hub repository.
         device: where it runs.
         layers: hidden states to give, 0 being what enters the first layer and -1 the last; order does not matter.
+        precision: to compute in.
     Raises:
         ConfigError: unknown name, or a layer it does not have. EncoderError: it cannot be loaded.
     """
     if name in BUILT_IN_AUDIO:
         _refuse_revision(name, revision)
-        return BUILT_IN_AUDIO[name](device, layers)
+        return BUILT_IN_AUDIO[name](device, layers, precision)
     source = _source(name, PUBLISHED_AUDIO, "--audio-encoder", [*PUBLISHED_AUDIO, *BUILT_IN_AUDIO])
-    return MuQEncoder.load(source, name=name, revision=revision, device=device, layers=layers)
+    return MuQEncoder.load(source, name=name, revision=revision, device=device, layers=layers, precision=precision)
 
 
 def load_text_encoder(name: str, revision: str | None = None, device: str = "cpu") -> TextEncoder:

@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
+import torch
 from torch import Tensor
 
 Identity = dict[str, str | int | float]
+Precision = Literal["fp16", "bf16", "fp32"]
+DTYPES: dict[Precision, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 class AudioEncoder(Protocol):
@@ -19,6 +22,7 @@ class AudioEncoder(Protocol):
         min_samples: the shortest waveform that it can encode.
         layers: which hidden states `encode` gives: indices from 0 in ascending order, each once, at least one.
         untrained: whether its weights are random.
+        precision: that `encode` computes in.
     """
 
     name: str
@@ -27,6 +31,11 @@ class AudioEncoder(Protocol):
     min_samples: int
     layers: tuple[int, ...]
     untrained: bool
+    precision: Precision
+
+    @property
+    def device(self) -> torch.device:
+        """Return where it runs."""
 
     def identity(self) -> Identity:
         """Return all that decides the value of a frame: class, weights hash, layers, front end."""
@@ -46,6 +55,9 @@ class AudioEncoder(Protocol):
             (layers, B, T, dim) float32 on the encoder's device, in the order of `layers`, also where there is but one.
         """
 
+    def encode_fp32(self, waveforms: Tensor) -> Tensor:
+        """Do what `encode` does, in float32 whatever the precision: for waveforms that overflow in half of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class TextFeatures:
@@ -63,7 +75,7 @@ class TextFeatures:
 
 
 class TextEncoder(Protocol):
-    """A frozen model that turns prompts into tokens; the attributes are those of `AudioEncoder`."""
+    """A frozen model that turns prompts into tokens, in float32; the attributes are those of `AudioEncoder`."""
 
     name: str
     dim: int

@@ -1,8 +1,10 @@
 """MuQ: 24 kHz audio in, 25 frames a second out (Zhu et al. 2025, arXiv 2501.01108), through the `muq` package."""
 
 import json
+import logging
 import math
 import random
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -13,11 +15,15 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn import functional
 
-from audiomos_cache.encoders.base import Identity
+from audiomos_cache.encoders.base import DTYPES, Identity, Precision
+from audiomos_cache.encoders.fast_muq import FastMuQ
 from audiomos_cache.encoders.layers import resolve_layers
 from audiomos_cache.encoders.weights import hash_tensors, resolve_folder
 from audiomos_cache.errors import EncoderError
+
+log = logging.getLogger(__name__)
 
 HUB_ID = "OpenMuQ/MuQ-large-msd-iter"
 _FILES = ("config.json", "model.safetensors")
@@ -56,6 +62,8 @@ class MuQEncoder:
     The model's parts are called in turn rather than through `MuQ.forward`, which asks transformers for hidden states
     in a way that version 5 no longer answers, keeps all of them, and computes a projection nobody needs. The result
     is the same.
+
+    In half precision the same function is computed by `FastMuQ`, from the mel spectrogram on, which stays in float32.
     """
 
     sample_rate_hz = 24_000
@@ -70,6 +78,7 @@ class MuQEncoder:
         revision: str,
         device: str = "cpu",
         layers: Sequence[int] = (-1,),
+        precision: Precision = "fp32",
         untrained: bool = False,
     ) -> None:
         depth = int(model.config.encoder_depth)
@@ -78,8 +87,11 @@ class MuQEncoder:
         self.untrained = untrained
         self.dim = int(model.config.encoder_dim)
         self._source, self._revision = source, revision
-        self._device = torch.device(device)
-        self._model = model.model.to(self._device)
+        self.device = torch.device(device)
+        self.precision = precision
+        self._model = model.model.to(self.device)
+        self._fast = self._arranged(precision)
+        self._compiled_batch = 0
         self._identity: Identity = {
             "class": "MuQ",
             "weights_xxh3_128": hash_tensors(
@@ -104,6 +116,7 @@ class MuQEncoder:
         revision: str | None = None,
         device: str = "cpu",
         layers: Sequence[int] = (-1,),
+        precision: Precision = "fp32",
     ) -> "MuQEncoder":
         """Load a MuQ from a hub repository or a folder that holds `config.json` and `model.safetensors`.
 
@@ -125,7 +138,9 @@ class MuQEncoder:
         except (AttributeError, ImportError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
             reason = " ".join(str(error).split())
             raise EncoderError(f"--audio-encoder {source}: not a MuQ that can be loaded: {reason}") from error
-        return cls(model, name=name, source=source, revision=resolved, device=device, layers=layers)
+        return cls(
+            model, name=name, source=source, revision=resolved, device=device, layers=layers, precision=precision
+        )
 
     def identity(self) -> Identity:
         """Return all that decides the value of a frame."""
@@ -148,8 +163,61 @@ class MuQEncoder:
         Returns:
             (layers, B, frames_for(samples), dim) float32 on the encoder's device, in the order of `layers`.
         """
-        mel = self._model.preprocessing(waveforms.to(self._device), features=["melspec_2048"])
-        subsampled = self._model.conv(self._model.normalize(mel)["melspec_2048"])
+        if self._fast is None:
+            return self.encode_fp32(waveforms)
+        clips = len(waveforms)
+        if clips < self._compiled_batch:  # another shape would be compiled anew
+            waveforms = functional.pad(waveforms, (0, 0, 0, self._compiled_batch - clips))
+        frames: Tensor = self._fast(self._mel(waveforms))
+        return frames[:, :clips]
+
+    @torch.inference_mode()
+    def encode_fp32(self, waveforms: Tensor) -> Tensor:
+        """Encode in float32 throughout, by the class's own modules: what other precisions are measured against."""
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            return self._hidden_states(self._model.conv(self._mel(waveforms)))
+
+    def compile(self, batch: int, samples: int, backend: str = "inductor") -> float | None:
+        """Compile the conformer's layers, one for all, for batches of one shape; smaller ones are filled up to it.
+
+        Args:
+            batch: clips in a batch.
+            samples: of each.
+            backend: of `torch.compile`.
+        Returns:
+            The seconds it took; None where it failed, which is said, and changes nothing.
+        """
+        if self._fast is None:
+            return None
+        start = time.perf_counter()
+        try:
+            for layer in self._fast.layers:
+                layer.compile(dynamic=False, backend=backend)
+            self._compiled_batch = batch
+            self.encode(torch.zeros(batch, samples, device=self.device))
+        except Exception as error:  # a compiler may be missing, or fail in its own ways
+            self._compiled_batch = 0
+            for layer in self._fast.layers:
+                layer._compiled_call_impl = None
+            reason = " ".join(str(error).split())[:200]
+            log.warning("%s: cannot be compiled (%s: %s); going on without", self.name, type(error).__name__, reason)
+            return None
+        return time.perf_counter() - start
+
+    def _arranged(self, precision: Precision) -> FastMuQ | None:
+        if precision == "fp32":
+            return None
+        if not FastMuQ.can_arrange(self._model):
+            raise EncoderError(f"--precision {precision}: {self.name} has no rotary positions; give --precision fp32")
+        return FastMuQ(self._model, self.layers).convert(DTYPES[precision], self.device)
+
+    def _mel(self, waveforms: Tensor) -> Tensor:
+        """Return the normalised log-mel spectrogram, (B, mels, T) float32."""
+        mel = self._model.preprocessing(waveforms.to(self.device), features=["melspec_2048"])
+        normalised: Tensor = self._model.normalize(mel)["melspec_2048"]
+        return normalised
+
+    def _hidden_states(self, subsampled: Tensor) -> Tensor:
         frames: dict[int, Tensor] = {}
         conformer_layers = self._model.conformer.layers
         with ExitStack() as hooks:

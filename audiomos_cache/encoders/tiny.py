@@ -6,6 +6,7 @@ Untrained: they show that the pipeline works, not how good MuQ is.
 from collections.abc import Sequence
 from typing import Any
 
+from audiomos_cache.encoders.base import Precision
 from audiomos_cache.encoders.muq import MuQEncoder, build_muq
 from audiomos_cache.encoders.text import HuggingFaceTextEncoder
 from audiomos_cache.encoders.weights import seed_weights
@@ -39,13 +40,20 @@ TINY_MUQ_CONFIG = {
 }
 
 
-def load_muq_tiny(device: str = "cpu", layers: Sequence[int] = (-1,)) -> MuQEncoder:
+def load_muq_tiny(device: str = "cpu", layers: Sequence[int] = (-1,), precision: Precision = "fp32") -> MuQEncoder:
     """Build a MuQ of dim 128, 2 layers and 4 heads with the same random weights on every start."""
     model = build_muq(TINY_MUQ_CONFIG)
     seed_weights(model, SEED)
     source = f"seeded random weights {SEED}"
     return MuQEncoder(
-        model, name="muq-tiny", source=source, revision="none", device=device, layers=layers, untrained=True
+        model,
+        name="muq-tiny",
+        source=source,
+        revision="none",
+        device=device,
+        layers=layers,
+        precision=precision,
+        untrained=True,
     )
 
 

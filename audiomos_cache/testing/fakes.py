@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from audiomos_cache.encoders import Identity, TextFeatures
+from audiomos_cache.encoders import Identity, Precision, TextFeatures
 
 
 @dataclass
@@ -20,6 +20,7 @@ class FakeAudioEncoder:
         layers: any indices from 0, in ascending order.
         seconds_per_batch: how long to pretend to work.
         encoded: number of waveforms encoded so far.
+        precision: that it pretends to compute in.
     """
 
     dim: int = 4
@@ -30,6 +31,12 @@ class FakeAudioEncoder:
     layers: tuple[int, ...] = (0,)
     seconds_per_batch: float = 0.0
     encoded: int = 0
+    precision: Precision = "fp32"
+
+    @property
+    def device(self) -> torch.device:
+        """Return the CPU."""
+        return torch.device("cpu")
 
     def identity(self) -> Identity:
         """Return all that decides the value of a frame."""
@@ -59,6 +66,10 @@ class FakeAudioEncoder:
         mean = whole.reshape(len(waveforms), -1, 100).mean(dim=2)
         frames = torch.stack((mean, mean.square(), -mean, mean + 1)[: self.dim], dim=2)
         return torch.stack([frames + layer for layer in self.layers])
+
+    def encode_fp32(self, waveforms: Tensor) -> Tensor:
+        """Do what `encode` does."""
+        return self.encode(waveforms)
 
 
 @dataclass
