@@ -103,8 +103,8 @@ def decoded(monkeypatch):
         names.append(path.stem)
         return original(path, *args)
 
-    original = split.decode
-    monkeypatch.setattr(split, "decode", decode)
+    original = split.read_audio
+    monkeypatch.setattr(split, "read_audio", decode)
     return names
 
 

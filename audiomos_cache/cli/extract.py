@@ -13,8 +13,12 @@ from audiomos_cache.units import duration, gigabytes
 
 if TYPE_CHECKING:
     from audiomos_cache.dataset import Clip
-    from audiomos_cache.encoders import AudioEncoder, TextEncoder
-    from audiomos_cache.extraction import ExtractionOptions, Plan, SplitSummary
+    from audiomos_cache.encoders import AudioEncoder, Precision, TextEncoder
+    from audiomos_cache.extraction import Compile, ExtractionOptions, Plan, SplitSummary
+    from audiomos_cache.profiling import Profile
+
+
+GPU_BATCH = 32  # of each of several GPUs, which share out the batches
 
 
 def _pad_to(_context: click.Context, _option: click.Parameter, value: str) -> float | None:
@@ -45,7 +49,15 @@ def _shard(_context: click.Context, _option: click.Parameter, value: str | None)
     return int(index), int(count)
 
 
-@click.command
+class _Command(click.Command):
+    """Keeps the arguments as they were given, for the processes of several GPUs."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[__name__] = list(args)
+        return super().parse_args(ctx, args)
+
+
+@click.command(cls=_Command)
 @click.option(
     "--data", required=True, type=click.Path(path_type=Path), help="MusicEval folder, or a .csv or .jsonl manifest."
 )
@@ -77,13 +89,31 @@ def _shard(_context: click.Context, _option: click.Parameter, value: str | None)
     help="Hidden layers of the audio encoder to keep; 0 enters the first, -1 is the last.",
 )
 @click.option("--device", type=click.Choice(DEVICES), default="auto", help="Where to encode.")
-@click.option("--batch-size", type=click.IntRange(min=1), help="Clips encoded at once.  [default: 4, on CUDA 32]")
+@click.option("--gpus", type=click.IntRange(min=1), help="How many of the GPUs to use, a process each.  [default: all]")
+@click.option(
+    "--precision",
+    type=click.Choice(("fp16", "bf16", "fp32")),
+    help="What to compute in.  [default: fp16 on CUDA for float16 features, else fp32]",
+)
+@click.option(
+    "--compile",
+    "compiling",
+    type=click.Choice(("auto", "on", "off")),
+    default="auto",
+    help="Compile the encoder first; auto: on CUDA, where the clips to encode repay it.",
+)
+@click.option(
+    "--batch-size", type=click.IntRange(min=1), help="Clips encoded at once.  [default: 4, on CUDA as memory allows]"
+)
 @click.option("--on-error", type=click.Choice(("stop", "skip")), default="stop", help="What to do about a bad clip.")
 @click.option("--overwrite", is_flag=True, help="Extract the splits anew; their cached features are deleted.")
 @click.option("--repair", is_flag=True, help="Check what is there first, and encode again what is damaged.")
 @click.option("--shard", metavar="I/N", callback=_shard, help="Encode only share I of N; run the others elsewhere.")
+@click.option("--profile", "profiled", is_flag=True, help="Print where the time went, a line for each stage.")
 @click.option("--dry-run", is_flag=True, help="Say what is to be done and what it takes, and time one batch.")
+@click.pass_context
 def extract(
+    ctx: click.Context,
     data: Path,
     splits: tuple[str, ...],
     cache: Path,
@@ -95,18 +125,25 @@ def extract(
     dtype: Literal["float16", "float32"],
     layers: tuple[int, ...],
     device: str,
+    gpus: int | None,
+    precision: "Precision | None",
+    compiling: "Compile",
     batch_size: int | None,
     on_error: Literal["stop", "skip"],
     overwrite: bool,
     repair: bool,
     shard: tuple[int, int] | None,
+    profiled: bool,
     dry_run: bool,
 ) -> None:
     """Run the frozen encoders over a dataset once, and keep their features in a cache.
 
     Interrupt it whenever you like: run again, it goes on where it stopped, and ends with the same files.
     With --shard, several machines or GPUs fill the same split: in one folder that all of them see, where the last to
-    finish writes the split's file, or each in its own, which merge then joins.
+    finish writes the split's file, or each in its own, which merge then joins. Of one machine's GPUs all are used,
+    unless --overwrite, --repair or --dry-run is given.
+    Computed in fp16, features differ from those of fp32 by less than 1.5e-3 of their size; a clip that overflows is
+    encoded again in fp32.
     The encoders muq-tiny and roberta-tiny need no download. They are untrained: they show that the
     pipeline works, not how good MuQ is.
 
@@ -125,30 +162,52 @@ def extract(
     if dry_run and repair:
         raise click.UsageError("--dry-run goes without --repair; verify says what is damaged")
     from audiomos_cache.cache import Shard
+    from audiomos_cache.cli.gpus import run_on_gpus, visible_gpus
     from audiomos_cache.dataset import load_dataset
     from audiomos_cache.encoders import UNTRAINED_NOTICE, load_audio_encoder, load_text_encoder
-    from audiomos_cache.extraction import ExtractionOptions
+    from audiomos_cache.extraction import ExtractionOptions, batch_size_for, free_gpu_bytes, precision_for
+    from audiomos_cache.profiling import Profile
 
     dataset = load_dataset(data, splits)
     device = resolve_device(device)
+    if device == "cuda" and not (shard or overwrite or repair or dry_run):
+        ours = visible_gpus()[:gpus]
+        if len(ours) > 1:
+            arguments = ["extract", *ctx.meta[__name__], "--batch-size", str(batch_size or GPU_BATCH)]
+            run_on_gpus(arguments, ours)
+            return
+    profile = Profile(on=profiled)
+    with profile.stage("load"):
+        audio = load_audio_encoder(
+            audio_encoder,
+            revision=audio_revision,
+            device=device,
+            layers=layers,
+            precision=precision_for(device, dtype, precision),
+        )
+        text = load_text_encoder(text_encoder, revision=text_revision, device=device)
     options = ExtractionOptions(
         pad_to_s=pad_to,
         dtype=dtype,
-        batch_size=batch_size or (32 if device == "cuda" else 4),
+        batch_size=batch_size or batch_size_for(audio, pad_to, free_gpu_bytes),
         on_error=on_error,
         overwrite=overwrite,
         repair=repair,
         shard=Shard(*shard) if shard else None,
     )
-    audio = load_audio_encoder(audio_encoder, revision=audio_revision, device=device, layers=layers)
-    text = load_text_encoder(text_encoder, revision=text_revision, device=device)
     for encoder in (audio, text):
         if encoder.untrained:
             click.echo(f"{encoder.name} is {UNTRAINED_NOTICE}", err=True)
     if dry_run:
         _dry_run(dataset, cache, audio, text, options, on_gpu=device == "cuda")
-    else:
-        _extract(dataset, cache, audio, text, options)
+        return
+    _extract(dataset, cache, audio, text, options, compiling, profile)
+    if profiled:
+        from audiomos_cache.extraction import note_limits
+
+        profile.stop()
+        note_limits(profile, audio, options)
+        click.echo("\n".join(profile.lines()), err=True)
 
 
 def _extract(
@@ -157,9 +216,19 @@ def _extract(
     audio: "AudioEncoder",
     text: "TextEncoder",
     options: "ExtractionOptions",
+    compiling: "Compile",
+    profile: "Profile",
 ) -> None:
-    from audiomos_cache.extraction import extract_split, plan_only
+    from audiomos_cache.extraction import compile_for, extract_split, plan_only
     from audiomos_cache.extraction.plan import refuse_together
+
+    def on_plan(plan: "Plan") -> None:
+        if plan.batches:
+            click.echo(_plan_line(plan), err=True)
+        with profile.stage("compile"):
+            took = compile_for(plan, audio, options, compiling)
+        if took is not None:
+            click.echo(f"compiled in {took:.0f} s", err=True)
 
     if len(dataset) > 1 and not options.repair:
         every = (plan_only(clips, cache, audio, text, options, together_with=dataset) for clips in dataset.values())
@@ -173,8 +242,9 @@ def _extract(
                 text=text,
                 options=options,
                 progress=partial(update, f"extract {split}"),
-                on_plan=lambda plan: click.echo(_plan_line(plan), err=True) if plan.batches else None,
+                on_plan=on_plan,
                 together_with=dataset,
+                profile=profile,
             )
         _report(summary)
 

@@ -58,6 +58,9 @@ class AudioEncoder(Protocol):
     def encode_fp32(self, waveforms: Tensor) -> Tensor:
         """Do what `encode` does, in float32 whatever the precision: for waveforms that overflow in half of it."""
 
+    def working_bytes(self, samples: int) -> int:
+        """Return how much memory the encoding of a waveform of that many samples takes, beside the weights."""
+
 
 @dataclass(frozen=True, slots=True)
 class TextFeatures:

@@ -26,6 +26,7 @@ from audiomos_cache.errors import EncoderError
 log = logging.getLogger(__name__)
 
 HUB_ID = "OpenMuQ/MuQ-large-msd-iter"
+_MELS = 128
 _FILES = ("config.json", "model.safetensors")
 # The parts whose weights decide a frame; the rest of a checkpoint serves pre-training.
 _PARTS = ("model.conv.", "model.conformer.layers.", "model.conformer.layer_norm.")
@@ -153,6 +154,24 @@ class MuQEncoder:
     def frames_for(self, samples: int) -> int:
         """Count frames: a mel frame per 240 samples, then two convolutions that halve, rounding up."""
         return math.ceil(math.ceil(samples // 240 / 2) / 2)
+
+    def working_bytes(self, samples: int) -> int:
+        """Count the largest images of the front end, which are there together; measured on an H100."""
+        channels, height, width = self._model.conv.conv[0].conv2.out_channels, _MELS // 2, samples // 480
+        images, size = (3, 2) if self._fast is not None else (5, 4)
+        return int(images * channels * height * width * size) + 8 * samples
+
+    def flops(self, samples: int) -> float:
+        """Count the floating-point operations for one waveform: those of the convolutions and matrix products."""
+        frames, mel_frames, dim = self.frames_for(samples), samples // 240, self.dim
+        total = 0.0
+        for block, halved in zip(self._model.conv.conv, (2, 4), strict=True):
+            places = math.ceil(mel_frames / halved) * (_MELS // halved)
+            total += places * sum(conv.weight.numel() for conv in (block.conv1, block.conv2, block.conv3))
+        total += frames * self._model.conv.linear.weight.numel()
+        for layer in self._model.conformer.layers[: max(self.layers)]:
+            total += frames * (sum(p.numel() for p in layer.parameters() if p.ndim > 1) + 2 * frames * dim)
+        return float(2 * total)
 
     @torch.inference_mode()
     def encode(self, waveforms: Tensor) -> Tensor:

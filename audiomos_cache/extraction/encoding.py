@@ -1,11 +1,14 @@
 """From decoded clips to what the cache keeps of them."""
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from audiomos_cache.audio import Audio
 from audiomos_cache.cache import CachedClip
@@ -14,42 +17,154 @@ from audiomos_cache.dataset import Clip
 from audiomos_cache.encoders import AudioEncoder
 from audiomos_cache.errors import EncoderError
 from audiomos_cache.extraction.options import ExtractionOptions
+from audiomos_cache.extraction.staging import Download, Staging, staging_for
 from audiomos_cache.extraction.waveforms import group_by_length
+from audiomos_cache.profiling import OFF, Profile
+
+log = logging.getLogger(__name__)
 
 Encoded = tuple[CachedClip, NDArray[Any]]
+Encode = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """Clips of one length on their way: on a GPU they are being encoded still.
+
+    Attributes:
+        clips: each with its audio.
+        waveforms: what is encoded.
+        download: the features.
+    """
+
+    clips: list[tuple[Clip, Audio]]
+    waveforms: Tensor
+    download: Download
+
+    def release(self) -> None:
+        """Say that the features are no longer needed."""
+        self.download[1]()
+
+
+class BatchEncoder:
+    """Encodes decoded clips in two steps, the second of which can be done by another thread.
+
+    Attributes:
+        notes: a line for each clip that was encoded otherwise than the others.
+    """
+
+    def __init__(
+        self,
+        audio: AudioEncoder,
+        options: ExtractionOptions,
+        staging: Staging | None = None,
+        profile: Profile = OFF,
+    ) -> None:
+        self.notes: list[str] = []
+        self._audio, self._options, self._profile = audio, options, profile
+        self._staging = staging or staging_for(audio, profile)
+        self._encode, self._encode_fp32 = InPieces(audio.encode), InPieces(audio.encode_fp32)
+        self._dtype: torch.dtype = getattr(torch, options.dtype)
+
+    @torch.inference_mode()
+    def start(self, decoded: Sequence[tuple[Clip, Audio]]) -> list[Started]:
+        """Begin to encode clips, those of one length together."""
+        started = []
+        for length, same in group_by_length(decoded, self._audio, self._options).items():
+            self._profile.count("clips", len(same))
+            waveforms = self._staging.upload([sound for _, sound in same], length)
+            with self._profile.stage("encode", self._audio.device):
+                frames = self._encode(waveforms).to(self._dtype)
+            finite = torch.isfinite(frames).all(dim=3).all(dim=2).all(dim=0)  # (B,)
+            started.append(Started(same, waveforms, self._staging.download(frames, finite)))
+        return started
+
+    def finish(self, started: Started) -> list[tuple[Clip, Encoded | EncoderError]]:
+        """Wait for clips that were begun.
+
+        Returns:
+            Each clip with its record and its (layers, frames, dim) features as they are stored, which may be
+            overwritten once `started.release` was called, or with what is wrong with them: NaN or Inf, in float32 too.
+        """
+        frames, finite = started.download[0]()
+        if not all(finite) and self._audio.precision != "fp32":
+            frames, finite = self._again_in_fp32(started, frames, finite)
+        with self._profile.stage("hash"):
+            return [
+                (clip, self._stored(clip, sound, frames[:, place], fine=finite[place]))
+                for place, (clip, sound) in enumerate(started.clips)
+            ]
+
+    def _stored(self, clip: Clip, sound: Audio, frames: NDArray[Any], *, fine: bool) -> Encoded | EncoderError:
+        if fine:
+            return _record(clip, sound, frames, self._audio), frames
+        name, dtype = self._audio.name, self._options.dtype
+        return EncoderError(f"{clip.id}: {name} gives NaN or Inf as {dtype}; check {clip.path}")
+
+    @torch.inference_mode()
+    def _again_in_fp32(
+        self, started: Started, frames: NDArray[Any], finite: list[bool]
+    ) -> tuple[NDArray[Any], list[bool]]:
+        """Encode the clips that overflowed once more, and note it."""
+        bad = [place for place, fine in enumerate(finite) if not fine]
+        again = self._encode_fp32(started.waveforms[bad]).to(self._dtype).cpu()
+        frames, finite = frames.copy(), list(finite)
+        for place, features in zip(bad, again.unbind(1), strict=True):
+            frames[:, place] = features.numpy()
+            finite[place] = bool(torch.isfinite(features).all())
+            precision = self._audio.precision
+            self.notes.append(f"{started.clips[place][0].id}: NaN or Inf in {precision}, encoded in fp32")
+        return frames, finite
+
+
+class InPieces:
+    """Encodes a batch in as large pieces as the GPU's memory holds: where it runs out, they are halved from then on."""
+
+    def __init__(self, encode: Encode) -> None:
+        self._encode = encode
+        self._most = 0  # no limit
+
+    def __call__(self, waveforms: Tensor) -> Tensor:
+        """Turn (B, samples) into (layers, B, T, dim).
+
+        Raises:
+            EncoderError: there is not memory enough for a single clip.
+        """
+        while True:
+            size = min(self._most or len(waveforms), len(waveforms))
+            try:
+                return torch.cat([self._encode(piece) for piece in torch.split(waveforms, size)], dim=1)
+            except torch.OutOfMemoryError as error:
+                if size == 1:
+                    raise EncoderError(
+                        "the GPU's memory does not hold a single clip; free some of it, or give --device cpu"
+                    ) from error
+            self._most = size // 2
+            log.warning("out of GPU memory with %d clips at once; going on with %d", size, self._most)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
 
 
 def encode_clips(
     decoded: Sequence[tuple[Clip, Audio]], audio: AudioEncoder, options: ExtractionOptions
 ) -> Iterator[tuple[Clip, Encoded | EncoderError]]:
-    """Encode clips, those of one length together.
-
-    Yields:
-        Each clip with its record and its (layers, frames, dim) features as they are stored, or with what is wrong
-        with them: NaN or Inf.
-    """
-    for same in group_by_length(decoded, audio, options):
-        waveforms = torch.from_numpy(np.stack([waveform for _, _, waveform in same]))
-        encoded = audio.encode(waveforms).to(getattr(torch, options.dtype)).cpu().numpy()
-        for place, (clip, sound, _) in enumerate(same):
-            frames = encoded[:, place]
-            if np.isfinite(frames).all():
-                yield clip, (_record(clip, sound, frames, audio), frames)
-            else:
-                reason = f"{clip.id}: {audio.name} gives NaN or Inf as {options.dtype}; check {clip.path}"
-                yield clip, EncoderError(reason)
+    """Encode clips at once; see `BatchEncoder.finish` for what it yields."""
+    encoder = BatchEncoder(audio, options)
+    for started in encoder.start(decoded):
+        yield from encoder.finish(started)
+        started.release()
 
 
 def _record(clip: Clip, sound: Audio, frames: NDArray[Any], audio: AudioEncoder) -> CachedClip:
     stored = frames.shape[1]
-    valid = min(max(audio.frames_for(len(sound.samples)), 1), stored)
+    valid = min(max(audio.frames_for(sound.length), 1), stored)
     return CachedClip(
         id=clip.id,
         system=clip.system,
         prompt_id=clip.prompt_id,
         prompt=clip.prompt or "",
-        mi=np.nan if clip.mi is None else clip.mi,
-        ta=np.nan if clip.ta is None else clip.ta,
+        mi=np.nan if clip.mi is None else float(clip.mi),
+        ta=np.nan if clip.ta is None else float(clip.ta),
         duration_s=sound.duration_s,
         audio_hash=sound.file_hash,
         frames=stored,

@@ -2,7 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +33,7 @@ class Plan:
             the prompts and the index come to it: some thousandths.
         free_bytes: what it has.
         frames: how many the clips to encode have.
+        frames_of: how many each clip of the split has, by id.
     """
 
     split: str
@@ -42,6 +43,7 @@ class Plan:
     needed_bytes: int
     free_bytes: int
     frames: int
+    frames_of: Mapping[str, int]
 
     @property
     def typical_batch(self) -> tuple[Clip, ...]:
@@ -93,6 +95,7 @@ def plan_split(clips: Sequence[Clip], cache: Path, done: Done, audio: AudioEncod
         needed_bytes=to_encode * frame_bytes + to_publish,
         free_bytes=shutil.disk_usage(_existing(cache)).free + freed,
         frames=to_encode,
+        frames_of=frames,
     )
     preflight.refuse_full_disk(cache, plan.needed_bytes, plan.free_bytes)
     return plan

@@ -7,28 +7,35 @@ bytes.
 
 import contextlib
 from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from audiomos_cache.audio import Audio, decode
+from audiomos_cache.audio import Audio, read_audio
 from audiomos_cache.cache import Header
 from audiomos_cache.cache.format import hash_list
 from audiomos_cache.cache.lock import locked, remove_shard_locks
 from audiomos_cache.cache.repair import set_damaged_aside
 from audiomos_cache.cache.store import clear_temporaries, part_files, remove_split
-from audiomos_cache.cache.writer import Done, PartWriter, done_clips, publish_split, split_and_parts
+from audiomos_cache.cache.straight import StraightFile, planned_clip
+from audiomos_cache.cache.writer import BYTES_PER_FILE, Done, PartWriter, done_clips, publish_split, split_and_parts
 from audiomos_cache.dataset import Clip
 from audiomos_cache.encoders import UNTRAINED_NOTICE, AudioEncoder, TextEncoder
 from audiomos_cache.errors import AudiomosError, DataError, LockedError
 from audiomos_cache.extraction import preflight
-from audiomos_cache.extraction.encoding import encode_clips
+from audiomos_cache.extraction.behind import Behind
+from audiomos_cache.extraction.encoding import BatchEncoder, Started
 from audiomos_cache.extraction.options import ExtractionOptions, fingerprint_of
 from audiomos_cache.extraction.plan import Plan, plan_split
 from audiomos_cache.extraction.prompts import encode_prompts
-from audiomos_cache.extraction.waveforms import decode_ahead
+from audiomos_cache.extraction.staging import staging_for
+from audiomos_cache.extraction.waveforms import decode_ahead, decode_threads
+from audiomos_cache.profiling import OFF, Profile
 
 Progress = Callable[[int, int], None]
+_Skipped = tuple[str, str]  # id, reason
+_Batch = tuple[int, list[Started], list[_Skipped]]  # clips in it, what is encoded of them, what is not
 
 
 @dataclass(slots=True)
@@ -65,6 +72,7 @@ def extract_split(
     *,
     on_plan: Callable[[Plan], None] = lambda _plan: None,
     together_with: Collection[str] = (),
+    profile: Profile = OFF,
 ) -> SplitSummary:
     """Extract the features of one split into `cache`; go on where an earlier extraction stopped.
 
@@ -78,6 +86,7 @@ def extract_split(
         progress: told (done, total) clips of the share after each batch.
         on_plan: told what is to be done, before it is.
         together_with: other splits that are overwritten too, and so may still have another fingerprint.
+        profile: where to note the time that each stage takes.
     Raises:
         DataError: a bad clip, with `on_error` "stop"; what is done is kept. CacheError: the folder holds features of
         another fingerprint or of clips, labels or prompts that the dataset no longer has, or the disk is full.
@@ -99,10 +108,15 @@ def extract_split(
         if options.overwrite:
             remove_split(cache, split)
         if plan.batches:
-            writer = PartWriter(cache, header, encode_prompts(text, clips, plan.todo, options), options.shard)
-            _encode(plan, clips, audio, options, writer, summary, progress)
+            with profile.stage("prompts"):
+                prompts = encode_prompts(text, clips, plan.todo, options)
+            writer = PartWriter(cache, header, prompts, options.shard)
+            if options.goes_straight(audio):
+                writer.straight = _straight_file(plan, clips, cache, writer)
+            _Encoding(plan, clips, audio, options, writer, summary, profile).run(progress)
         seen = part_files(cache, split)
-        _finish(cache, header, clips, summary, publish=not options.shard)
+        with profile.stage("publish"):
+            _finish(cache, header, clips, summary, publish=not options.shard)
     if options.shard and (not summary.missing or part_files(cache, split) != seen):
         _finish_after_all_shards(cache, header, clips, summary)
     return summary
@@ -139,7 +153,7 @@ def _header(clips: Sequence[Clip], audio: AudioEncoder, text: TextEncoder, optio
         audio_dim=audio.dim,
         text_dim=text.dim,
         layers=audio.layers,
-        provenance={"audio_encoder": _provenance(audio), "text_encoder": _provenance(text)},
+        provenance={"audio_encoder": _audio_provenance(audio), "text_encoder": _provenance(text)},
         list_hash=hash_list(clip.id for clip in clips),
         list_length=len(clips),
         batch_size=options.batch_size,
@@ -152,54 +166,122 @@ def _provenance(encoder: AudioEncoder | TextEncoder) -> dict[str, Any]:
     return {"name": encoder.name, **encoder.provenance(), **notice}
 
 
-def _encode(
-    plan: Plan,
-    clips: Sequence[Clip],
-    audio: AudioEncoder,
-    options: ExtractionOptions,
-    writer: PartWriter,
-    summary: SplitSummary,
-    progress: Progress,
-) -> None:
-    """Decode ahead in threads, encode, and hand finished clips to the writer, batch by batch."""
+def _audio_provenance(audio: AudioEncoder) -> dict[str, Any]:
+    """Say in what precision it was computed, too, where it was not float32."""
+    return _provenance(audio) | ({} if audio.precision == "fp32" else {"precision": audio.precision})
 
-    def decode_clip(clip: Clip) -> Audio:
+
+def _straight_file(plan: Plan, clips: Sequence[Clip], cache: Path, writer: PartWriter) -> StraightFile | None:
+    """Begin the split's file, where all of it is to be encoded, and it is one."""
+    whole = len(plan.todo) == len(clips) and not part_files(cache, plan.split)
+    sound = all(clip.prompt in writer.prompts for clip in clips)
+    if not (whole and sound and plan.final_bytes <= BYTES_PER_FILE and not writer.shard):
+        return None
+    frames, layers = plan.frames_of, len(writer.header.layers)
+    planned = [
+        planned_clip(clip.id, clip.system, clip.prompt_id, clip.prompt or "", frames[clip.id], layers) for clip in clips
+    ]
+    return StraightFile(cache, writer.header, planned, writer.prompts)
+
+
+class _Encoding:
+    """Decodes ahead in threads, encodes, and has a thread behind hand finished clips to the writer, batch by batch."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        clips: Sequence[Clip],
+        audio: AudioEncoder,
+        options: ExtractionOptions,
+        writer: PartWriter,
+        summary: SplitSummary,
+        profile: Profile,
+    ) -> None:
+        self.plan, self.audio, self.options = plan, audio, options
+        self.writer, self.summary, self.profile = writer, summary, profile
+        self.positions = {clip.id: position for position, clip in enumerate(clips)}
+        self.staging = staging_for(audio, profile)
+        self.encoder = BatchEncoder(audio, options, self.staging, profile)
+        self.finished = plan.clips - len(plan.todo)
+
+    def run(self, progress: Progress) -> None:
+        """Encode all that is planned; after an error or an interrupt, what is encoded is kept."""
+        reported = self.finished
+        behind = Behind(self._write, drop=_release)
+        try:
+            try:
+                for batch in decode_ahead(self.plan.batches, self._decode, decode_threads(self.audio.device)):
+                    behind.put((len(batch), *self._start(batch)))
+                    if self.finished > reported:
+                        reported = self.finished
+                        progress(reported, self.plan.clips)
+            finally:
+                behind.close()
+            with self.profile.stage("publish"):
+                self.writer.publish_straight()
+        finally:
+            with self.profile.stage("write"):
+                self.writer.close()
+            self.summary.warnings += self.encoder.notes
+        progress(self.finished, self.plan.clips)
+
+    def _decode(self, clip: Clip) -> Audio:
         if clip.prompt is None:
             raise DataError(f"{clip.id}: no prompt for {clip.prompt_id}; add it to the prompt list")
-        if clip.prompt not in writer.prompts:
-            raise DataError(f"{clip.id}: the text encoder gives NaN or Inf as {options.dtype} for {clip.prompt!r}")
-        return decode(clip.path, audio.sample_rate_hz, options.max_seconds)
+        if clip.prompt not in self.writer.prompts:
+            dtype = self.options.dtype
+            raise DataError(f"{clip.id}: the text encoder gives NaN or Inf as {dtype} for {clip.prompt!r}")
+        with self.profile.stage("decode"):
+            sound = read_audio(clip.path, self.audio.sample_rate_hz, self.options.max_seconds)
+        return self.staging.prepare(sound)
 
-    def skip_or_stop(clip: Clip, error: AudiomosError) -> None:
-        if options.on_error == "stop":
+    def _start(self, batch: Sequence[tuple[Clip, "Future[Audio]"]]) -> tuple[list[Started], list[_Skipped]]:
+        """Begin to encode a batch; what cannot be decoded is skipped, or stops the extraction."""
+        decoded, skipped = [], []
+        for clip, future in batch:
+            try:
+                decoded.append((clip, future.result()))
+            except DataError as error:
+                self._stop_unless_skipped(error)
+                skipped.append((clip.id, str(error)))
+        self.summary.warnings += [warning for _, sound in decoded for warning in sound.warnings]
+        return self.encoder.start(decoded), skipped
+
+    def _write(self, item: _Batch) -> None:
+        clips, started, skipped = item
+        try:
+            for each in started:
+                skipped += self._store(each)
+        finally:
+            _release(item)
+        self.summary.skipped += skipped
+        for clip_id, reason in skipped:
+            self.writer.skip(clip_id, reason)
+        self.finished += clips
+
+    def _store(self, started: Started) -> list[_Skipped]:
+        """Give the features of clips to the writer; return those that have none."""
+        records, features, skipped = [], [], []
+        for clip, encoded in self.encoder.finish(started):
+            if isinstance(encoded, AudiomosError):
+                self._stop_unless_skipped(encoded)
+                skipped.append((clip.id, str(encoded)))
+            else:
+                records.append(replace(encoded[0], position=self.positions[clip.id]))
+                features.append(encoded[1])
+        with self.profile.stage("write"):
+            self.writer.add(records, features)
+        self.summary.encoded += len(records)
+        return skipped
+
+    def _stop_unless_skipped(self, error: AudiomosError) -> None:
+        if self.options.on_error == "stop":
             raise type(error)(f"{error}; or leave such clips out with --on-error skip") from error
-        summary.skipped.append((clip.id, str(error)))
-        writer.skip(clip.id, str(error))
 
-    positions = {clip.id: position for position, clip in enumerate(clips)}
-    finished = plan.clips - len(plan.todo)
-    try:
-        for batch in decode_ahead(plan.batches, decode_clip):
-            decoded = []
-            for clip, future in batch:
-                try:
-                    decoded.append((clip, future.result()))
-                except DataError as error:
-                    skip_or_stop(clip, error)
-            summary.warnings += [warning for _, sound in decoded for warning in sound.warnings]
-            records, features = [], []
-            for clip, encoded in encode_clips(decoded, audio, options):
-                if isinstance(encoded, AudiomosError):
-                    skip_or_stop(clip, encoded)
-                else:
-                    records.append(replace(encoded[0], position=positions[clip.id]))
-                    features.append(encoded[1])
-            writer.add(records, features)
-            summary.encoded += len(records)
-            finished += len(batch)
-            progress(finished, plan.clips)
-    finally:  # after an error or an interrupt too: what is encoded is kept
-        writer.flush()
+
+def _release(batch: _Batch) -> None:
+    for started in batch[1]:
+        started.release()
 
 
 def _finish(cache: Path, header: Header, clips: Sequence[Clip], summary: SplitSummary, *, publish: bool = True) -> None:

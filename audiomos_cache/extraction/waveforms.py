@@ -1,20 +1,28 @@
 """The audio side of an extraction: batches of clips, decoded in threads ahead of the encoder."""
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
-import numpy as np
-from numpy.typing import NDArray
+import torch
 
-from audiomos_cache.audio import Audio, decoded_length, fit_length
+from audiomos_cache.audio import Audio, decoded_length
 from audiomos_cache.dataset import Clip
 from audiomos_cache.encoders import AudioEncoder
 from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.sequences import chunks
 
-DECODE_THREADS = 4
 BATCHES_AHEAD = 2
+
+
+def decode_threads(device: torch.device) -> int:
+    """Return how many threads decode: few beside an encoder on the CPU, as many as help beside one on a GPU.
+
+    Python runs one at a time of the steps between reading, scaling and hashing: beyond eight they hinder each other.
+    """
+    cores = os.cpu_count() or 1
+    return max(1, min(8, cores // 2)) if device.type == "cuda" else min(2, cores)
 
 
 def lengths_of(clips: Sequence[Clip], audio: AudioEncoder, options: ExtractionOptions) -> list[int]:
@@ -34,22 +42,21 @@ def cut_batches(clips: Sequence[Clip], lengths: Sequence[int], batch_size: int) 
 
 def group_by_length(
     decoded: Iterable[tuple[Clip, Audio]], audio: AudioEncoder, options: ExtractionOptions
-) -> list[list[tuple[Clip, Audio, NDArray[np.float32]]]]:
-    """Bring clips to the length they are encoded at, and group those of equal length."""
-    groups: dict[int, list[tuple[Clip, Audio, NDArray[np.float32]]]] = {}
+) -> dict[int, list[tuple[Clip, Audio]]]:
+    """Group clips by the number of samples that they are encoded at."""
+    groups: dict[int, list[tuple[Clip, Audio]]] = {}
     for clip, sound in decoded:
-        own = len(sound.samples) if options.pad_to_s is None else round(options.pad_to_s * audio.sample_rate_hz)
-        length = max(own, audio.min_samples)
-        groups.setdefault(length, []).append((clip, sound, fit_length(sound.samples, length)))
-    return list(groups.values())
+        own = sound.length if options.pad_to_s is None else round(options.pad_to_s * audio.sample_rate_hz)
+        groups.setdefault(max(own, audio.min_samples), []).append((clip, sound))
+    return groups
 
 
 def decode_ahead(
-    batches: Sequence[Sequence[Clip]], decode_clip: Callable[[Clip], Audio]
+    batches: Sequence[Sequence[Clip]], decode_clip: Callable[[Clip], Audio], threads: int
 ) -> Iterator[list[tuple[Clip, "Future[Audio]"]]]:
     """Yield the batches in order, with the decoding of the next ones under way in threads."""
     waiting: deque[list[tuple[Clip, Future[Audio]]]] = deque()
-    with ThreadPoolExecutor(DECODE_THREADS, thread_name_prefix="decode") as pool:
+    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
         try:
             for batch in batches:
                 waiting.append([(clip, pool.submit(decode_clip, clip)) for clip in batch])

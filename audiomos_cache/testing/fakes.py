@@ -71,6 +71,10 @@ class FakeAudioEncoder:
         """Do what `encode` does."""
         return self.encode(waveforms)
 
+    def working_bytes(self, samples: int) -> int:
+        """Return the size of the samples and the frames."""
+        return 4 * (samples + self.frames_for(samples) * self.dim * len(self.layers))
+
 
 @dataclass
 class FakeTextEncoder:

@@ -1,0 +1,154 @@
+"""Getting waveforms to where they are encoded, and features back, without making a GPU wait.
+
+Nothing waits on the CPU but for a buffer that is still in use: copies run on streams of their own, from and to memory
+that the GPU reaches by itself.
+"""
+
+from collections.abc import Callable, Sequence
+from queue import Queue
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from audiomos_cache.audio import Audio, fit_length, resampled, resampler_on
+from audiomos_cache.encoders import AudioEncoder
+from audiomos_cache.profiling import OFF, Profile
+
+BUFFERS = 3  # one in work, one ready, one being filled
+Download = tuple[Callable[[], tuple[NDArray[Any], list[bool]]], Callable[[], None]]
+
+
+class Staging(Protocol):
+    """The way to an encoder's device and back."""
+
+    def prepare(self, sound: Audio) -> Audio:
+        """Do what is done on the CPU, on the thread that decoded the clip."""
+
+    def upload(self, sounds: Sequence[Audio], length: int) -> Tensor:
+        """Return (B, length) float32 at the encoder's rate, padded with zeros or cut, on the encoder's device."""
+
+    def download(self, frames: Tensor, finite: Tensor) -> Download:
+        """Begin to fetch features and (B,) flags.
+
+        Returns:
+            A function that waits for them and gives them, and one to call when they are no longer needed.
+        """
+
+
+def staging_for(audio: AudioEncoder, profile: Profile = OFF) -> Staging:
+    """Return the way to an encoder's device."""
+    return CudaStaging(audio, profile) if audio.device.type == "cuda" else CpuStaging(audio, profile)
+
+
+class CpuStaging:
+    """Nothing to copy: clips are resampled where they are decoded."""
+
+    def __init__(self, audio: AudioEncoder, profile: Profile) -> None:
+        self._audio, self._profile = audio, profile
+
+    def prepare(self, sound: Audio) -> Audio:
+        """Resample."""
+        with self._profile.stage("resample"):
+            return resampled(sound, self._audio.sample_rate_hz)
+
+    def upload(self, sounds: Sequence[Audio], length: int) -> Tensor:
+        """Stack."""
+        return torch.from_numpy(np.stack([fit_length(sound.samples, length) for sound in sounds]))
+
+    def download(self, frames: Tensor, finite: Tensor) -> Download:
+        """Return what is there."""
+        return lambda: (frames.numpy(), finite.tolist()), lambda: None
+
+
+class CudaStaging:
+    """Copies beside the encoding, and resamples on the GPU, with the kernel that resamples on the CPU."""
+
+    def __init__(self, audio: AudioEncoder, profile: Profile) -> None:
+        self._rate, self._device, self._profile = audio.sample_rate_hz, audio.device, profile
+        self._up, self._down = (torch.cuda.Stream(audio.device) for _ in range(2))  # type: ignore[no-untyped-call]
+        self._sent: Queue[tuple[Tensor, Any]] = Queue()
+        self._free: list[Tensor] = []  # for features; how many are in use, the queue of what is written behind bounds
+        for _ in range(BUFFERS):
+            self._sent.put((torch.empty(0), None))
+
+    def prepare(self, sound: Audio) -> Audio:
+        """Leave the rate as it is, unless it needs a kernel too large."""
+        if sound.sample_rate_hz == self._rate or resampler_on(self._device, sound.sample_rate_hz, self._rate):
+            return sound
+        with self._profile.stage("resample"):
+            return resampled(sound, self._rate)
+
+    def upload(self, sounds: Sequence[Audio], length: int) -> Tensor:
+        """Copy the clips of each rate together, and resample them."""
+        waveforms = torch.zeros(len(sounds), length, device=self._device)
+        by_rate: dict[int, list[int]] = {}
+        for place, sound in enumerate(sounds):
+            by_rate.setdefault(sound.sample_rate_hz, []).append(place)
+        for rate, places in by_rate.items():
+            own = self._send([sounds[place].samples for place in places])
+            with (
+                self._profile.stage("resample", self._device),
+                torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
+            ):
+                if rate != self._rate:
+                    own = resampler_on(self._device, rate, self._rate)(own)
+                own = own[:, :length]
+                # The filter rings beyond a clip's end, where there is nothing.
+                ends = torch.tensor([sounds[place].length for place in places]).to(self._device, non_blocking=True)
+                inside = torch.arange(own.shape[1], device=self._device) < ends[:, None]
+                rows = slice(None) if len(by_rate) == 1 else torch.tensor(places).to(self._device)
+                waveforms[rows, : own.shape[1]] = own * inside
+        return waveforms
+
+    def download(self, frames: Tensor, finite: Tensor) -> Download:
+        """Copy on a stream of its own."""
+        host = _at_least(self._free.pop() if self._free else torch.empty(0), frames.numel(), frames.dtype)
+        fetched = host[: frames.numel()].view(frames.shape)
+        flags = torch.empty(finite.shape, dtype=finite.dtype, pin_memory=True)
+        self._down.wait_stream(torch.cuda.current_stream(self._device))
+        done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        with torch.cuda.stream(self._down), self._profile.stage("copy", self._device):
+            self._profile.count("copied bytes", frames.nbytes)
+            fetched.copy_(frames, non_blocking=True)
+            flags.copy_(finite, non_blocking=True)
+        done.record(self._down)
+        for tensor in (frames, finite):
+            tensor.record_stream(self._down)
+
+        def wait() -> tuple[NDArray[Any], list[bool]]:
+            done.synchronize()
+            return fetched.numpy(), flags.tolist()
+
+        return wait, lambda: self._free.append(host)
+
+    def _send(self, samples: Sequence[NDArray[np.float32]]) -> Tensor:
+        """Copy clips, each padded to the longest, (B, longest)."""
+        longest = max(map(len, samples))
+        buffer, sent = self._sent.get()
+        if sent is not None:
+            sent.synchronize()
+        buffer = _at_least(buffer, len(samples) * longest, torch.float32)
+        host = buffer[: len(samples) * longest].view(len(samples), longest)
+        rows = host.numpy()
+        for row, own in zip(rows, samples, strict=True):
+            row[: len(own)] = own
+            row[len(own) :] = 0
+        sent = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        with torch.cuda.stream(self._up), self._profile.stage("copy", self._device):
+            self._profile.count("copied bytes", host.nbytes)
+            there = host.to(self._device, non_blocking=True)
+        sent.record(self._up)
+        self._sent.put((buffer, sent))
+        here = torch.cuda.current_stream(self._device)
+        here.wait_stream(self._up)
+        there.record_stream(here)
+        return there
+
+
+def _at_least(buffer: Tensor, size: int, dtype: torch.dtype) -> Tensor:
+    """Return a buffer in memory that the GPU reaches by itself: this one, where it is large enough."""
+    fits = buffer.numel() >= size and buffer.dtype == dtype
+    return buffer if fits else torch.empty(size, dtype=dtype, pin_memory=True)
