@@ -6,7 +6,7 @@ has no name that is read until it is whole: until then clips count as done only 
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -74,25 +74,29 @@ class StraightFile:
         """Write the index, and force all to the disk; the file is ready to be looked at and named then."""
         with self._given_up_at_an_error():
             self._syncing.stop()
-            header = replace(self._header, split_hash=split_hash)
-            self._file.complete(Content(header, *self.content))
-            self._stack.close()
+            self._file.complete(Content(replace(self._header, split_hash=split_hash), *self.content))
+            self._file.sync()
+
+    def close(self) -> None:
+        """Let go of the file, which has its name."""
+        self._stack.close()
 
     def give_up(self) -> None:
-        """Remove the file, unless it was completed."""
-        try:
-            with self._given_up_at_an_error():
-                raise _GivenUpError
-        except _GivenUpError:
-            pass
+        """Let go of the file and remove it."""
+        self._leave(_GivenUpError())
 
     @contextmanager
     def _given_up_at_an_error(self) -> Iterator[None]:
+        """Remove the file at an error. After an interrupt it is still there to be read, until it is given up."""
         try:
             yield
-        except BaseException as error:
-            self._stack.__exit__(type(error), error, error.__traceback__)  # removes it; says what the disk said
+        except Exception as error:
+            self._leave(error)
             raise
+
+    def _leave(self, error: Exception) -> None:
+        with suppress(_GivenUpError):
+            self._stack.__exit__(type(error), error, error.__traceback__)  # says in our words what the disk said
 
 
 class _GivenUpError(Exception):

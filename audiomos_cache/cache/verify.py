@@ -15,7 +15,7 @@ from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.errors import CacheError
 from audiomos_cache.sequences import chunks
 
-READ_THREADS = max(2, min(4, (os.cpu_count() or 2) // 2))
+READ_THREADS = max(2, min(8, (os.cpu_count() or 2) // 2))
 CLIPS_AT_ONCE = 64
 
 Progress = Callable[[int, int], None]

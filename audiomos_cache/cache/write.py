@@ -225,7 +225,7 @@ def _new_file(path: Path, size: int) -> Iterator[int]:
         finally:
             os.close(descriptor)
     except BaseException as error:
-        path.unlink()
+        path.unlink(missing_ok=True)
         if isinstance(error, OSError):
             need = f", {size / 1e9:.3f} GB needed; free some" if error.errno in _NO_SPACE else "; check the disk"
             raise CacheError(

@@ -65,7 +65,8 @@ class PartWriter:
             self._leave_straight()  # a clip whose header misled
         if self.straight:
             for clip, rows in zip(clips, frames, strict=True):
-                self.straight.write(clip, rows)
+                with self._given_up_at_an_error():
+                    self.straight.write(clip, rows)
                 self._clips.append(clip)
             held = sum(clip.frames for clip in self._clips) * self.header.frame_bytes
             full = held >= STRAIGHT_BYTES_PER_PART and not self.straight.is_filled
@@ -93,8 +94,10 @@ class PartWriter:
         if self.straight and self.straight.is_filled:
             clips, prompts = self.straight.content
             hashes = {prompt.text: hash_prompt(prompt) for prompt in prompts}
-            self.straight.complete(hash_split(self.header, clips, (hashes[clip.prompt] for clip in clips)))
-            publish_checked(self.straight.path, self.straight.final)
+            with self._given_up_at_an_error():
+                self.straight.complete(hash_split(self.header, clips, (hashes[clip.prompt] for clip in clips)))
+                publish_checked(self.straight.path, self.straight.final)
+                self.straight.close()
             self.straight = None
             self._clear()
 
@@ -106,6 +109,18 @@ class PartWriter:
             if self.straight:
                 self.straight.give_up()
                 self.straight = None
+
+    @contextmanager
+    def _given_up_at_an_error(self) -> Iterator[None]:
+        """Give up what is in the split's file where the disk fails, as `flush` does, but not at an interrupt."""
+        try:
+            yield
+        except Exception:
+            self._clear()
+            if self.straight:
+                self.straight.give_up()
+                self.straight = None
+            raise
 
     def _leave_straight(self) -> None:
         """Go on without the split's file, in which a clip has no place or is missing."""

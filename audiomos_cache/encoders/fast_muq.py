@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 _KERNEL, _PADDING = 3, 1
+_ALIGNED = 16  # numbers of a row, for which a GPU's matrix products are made
 
 
 class FastMuQ(nn.Module):
@@ -104,8 +105,7 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Turn (B, in, T, F) into (B, out, T / 2, F / 2)."""
-        shortcut = functional.conv2d(x, self.shortcut.weight, None, self.shortcut.stride, _PADDING)
-        out: Tensor = self.second(self.first(x), shortcut)
+        out: Tensor = self.second(self.first(x), self.shortcut.linear(x))
         return out
 
 
@@ -128,6 +128,16 @@ class Convolution(nn.Module):
         if added is None:
             return torch.cudnn_convolution_relu(x, self.weight, self.bias, *place)
         return torch.cudnn_convolution_add_relu(x, self.weight, added, 1.0, self.bias, *place)
+
+    def linear(self, x: Tensor) -> Tensor:
+        """Convolve without bias or clipping; a single channel by a matrix product, which cuDNN takes longer for."""
+        if x.shape[1] > 1:
+            return functional.conv2d(x, self.weight, None, self.stride, _PADDING)
+        places = functional.pad(x[:, 0], (_PADDING,) * 4)
+        places = places.unfold(1, _KERNEL, self.stride[0]).unfold(2, _KERNEL, self.stride[1]).flatten(3)
+        unused = -places.shape[3] % _ALIGNED
+        kernel = functional.pad(self.weight.flatten(1), (0, unused))
+        return (functional.pad(places, (0, unused)) @ kernel.T).permute(0, 3, 1, 2)
 
 
 class ConformerLayer(nn.Module):

@@ -41,6 +41,7 @@ class HuggingFaceTextEncoder:
         self.max_tokens = max_tokens
         self._source, self._revision = source, revision
         self._tokenizer = tokenizer
+        self._counted: dict[str, list[int]] = {}  # tokens of prompts that were counted and are not yet encoded
         if set(self._token_ids(_PROBE, max_tokens)) <= set(tokenizer.all_special_ids):
             raise EncoderError(
                 f"--text-encoder {source}: its tokenizer knows no token of an English sentence; "
@@ -101,7 +102,8 @@ class HuggingFaceTextEncoder:
 
     def count_tokens(self, prompt: str) -> int:
         """Return how many tokens the prompt has, special ones included, at most `max_tokens`."""
-        return len(self._token_ids(prompt))
+        self._counted[prompt] = self._token_ids(prompt)
+        return len(self._counted[prompt])
 
     @torch.inference_mode()
     def encode(self, prompts: Sequence[str]) -> list[TextFeatures]:
@@ -113,7 +115,7 @@ class HuggingFaceTextEncoder:
         Raises:
             ValueError: the prompts' numbers of tokens differ.
         """
-        ids = [self._token_ids(prompt) for prompt in prompts]
+        ids = [self._counted.pop(prompt, []) or self._token_ids(prompt) for prompt in prompts]
         length = len(ids[0])
         if any(len(row) != length for row in ids):
             raise ValueError("prompts of one batch must have the same number of tokens")
@@ -122,7 +124,7 @@ class HuggingFaceTextEncoder:
         mask[:, length] = 0
         hidden = self._model(input_ids=input_ids, attention_mask=mask).last_hidden_state.float().cpu()
         return [
-            TextFeatures(row[:length], row[length], cut=len(self._token_ids(prompt, self.max_tokens + 1)) > length)
+            TextFeatures(row[:length], row[length], cut=length == self.max_tokens and self._is_cut(prompt))
             for row, prompt in zip(hidden, prompts, strict=True)
         ]
 
@@ -136,6 +138,9 @@ class HuggingFaceTextEncoder:
                 f"--text-encoder {source}: cannot encode {self.max_tokens} tokens and a padding position: {reason}; "
                 "give an encoder-only model with room for that many"
             ) from error
+
+    def _is_cut(self, prompt: str) -> bool:
+        return len(self._token_ids(prompt, self.max_tokens + 1)) > self.max_tokens
 
     def _token_ids(self, prompt: str, max_tokens: int | None = None) -> list[int]:
         ids: list[int] = self._tokenizer(prompt, truncation=True, max_length=max_tokens or self.max_tokens)["input_ids"]
