@@ -5,7 +5,7 @@ has no name that is read until it is whole: until then clips count as done only 
 """
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +13,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from audiomos_cache.buffers import Buffer
 from audiomos_cache.cache import store
-from audiomos_cache.cache.format import HASH_BYTES, CachedClip, CachedPrompt, Header
+from audiomos_cache.cache.format import HASH_BYTES, CachedClip, CachedPrompt, Header, hash_rows
 from audiomos_cache.cache.write import Content, new_file
+from audiomos_cache.errors import CacheError
 
 SECONDS_BETWEEN_SYNCS = 0.1
 
@@ -41,9 +43,11 @@ class StraightFile:
         self._planned = {clip.id: (place, clip) for place, clip in enumerate(planned)}
         self._prompts = [prompts[text] for text in dict.fromkeys(clip.prompt for clip in planned)]
         self._written: dict[str, CachedClip] = {}
+        self._buffer = Buffer()
         self._stack = ExitStack()
         self._file = self._stack.enter_context(new_file(self.path, Content(self._header, planned, self._prompts)))
-        self._syncing = _Syncing(self._file.sync)
+        self._unchecked: list[CachedClip] = []
+        self._syncing = _Again(self._sync_and_check)
         self._stack.callback(self._syncing.stop)
 
     def fits(self, clip: CachedClip) -> bool:
@@ -55,10 +59,13 @@ class StraightFile:
         with self._given_up_at_an_error():
             self._file.write_clip(self._planned[clip.id][0], clip, rows)
         self._written[clip.id] = clip
+        self._unchecked.append(clip)
 
-    def read(self, clip: CachedClip) -> NDArray[Any]:
-        """Read back the frames of a clip that was written."""
-        return self._file.read_clip(self._planned[clip.id][0], clip.frames)
+    def read(self, clips: Sequence[CachedClip]) -> Iterator[NDArray[Any]]:
+        """Read back the frames of clips that were written, each into the memory of the one before."""
+        buffer = Buffer()
+        for clip in clips:
+            yield self._file.read_clip(self._planned[clip.id][0], clip.frames, buffer)
 
     @property
     def is_filled(self) -> bool:
@@ -71,11 +78,14 @@ class StraightFile:
         return [self._written[clip_id] for clip_id in self._planned if clip_id in self._written], self._prompts
 
     def complete(self, split_hash: str) -> None:
-        """Write the index, and force all to the disk; the file is ready to be looked at and named then."""
+        """Write the index, force all to the disk, and look at what is left of the frames.
+
+        The index is ready to be looked at, and the file to be named, then.
+        """
         with self._given_up_at_an_error():
             self._syncing.stop()
             self._file.complete(Content(replace(self._header, split_hash=split_hash), *self.content))
-            self._file.sync()
+            self._sync_and_check()
 
     def close(self) -> None:
         """Let go of the file, which has its name."""
@@ -94,6 +104,23 @@ class StraightFile:
             self._leave(error)
             raise
 
+    def _sync_and_check(self) -> None:
+        """Force what was written to the disk, and read it back.
+
+        Raises:
+            CacheError: it is not what was written. OSError: the disk fails.
+        """
+        clips, self._unchecked = self._unchecked, []
+        self._file.sync()
+        for clip in clips:
+            rows = self._file.read_clip(self._planned[clip.id][0], clip.frames, self._buffer)
+            for which, layer in enumerate(rows):
+                found = hash_rows(layer[: clip.valid_frames]), hash_rows(layer[clip.valid_frames :])
+                if found != (clip.feature_hash[which], clip.padding_hash[which]):
+                    raise CacheError(
+                        f"{self.path}, clip {clip.id}: reads back otherwise than it was written; check the disk"
+                    )
+
     def _leave(self, error: Exception) -> None:
         with suppress(_GivenUpError):
             self._stack.__exit__(type(error), error, error.__traceback__)  # says in our words what the disk said
@@ -103,13 +130,13 @@ class _GivenUpError(Exception):
     pass
 
 
-class _Syncing:
-    """Forces what was written to the disk again and again, on a thread, so that little is left to do at the end."""
+class _Again:
+    """Does something again and again on a thread, so that little of it is left to do at the end."""
 
-    def __init__(self, sync: Any) -> None:
-        self._sync = sync
+    def __init__(self, work: Callable[[], None]) -> None:
+        self._work = work
         self._stop = threading.Event()
-        self._error: OSError | None = None
+        self._error: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="sync", daemon=True)
         self._thread.start()
 
@@ -117,7 +144,7 @@ class _Syncing:
         """End it.
 
         Raises:
-            OSError: what was written could not be forced to the disk; the system says so only once.
+            Exception: what it raised; the system says only once that something did not reach the disk.
         """
         self._stop.set()
         self._thread.join()
@@ -128,8 +155,8 @@ class _Syncing:
     def _run(self) -> None:
         while not self._stop.wait(SECONDS_BETWEEN_SYNCS):
             try:
-                self._sync()
-            except OSError as error:
+                self._work()
+            except Exception as error:
                 self._error = error
                 return
 

@@ -72,12 +72,13 @@ def _files(cache: Path, split: str) -> list[Path]:
     return store.every_file(cache, split) + store.part_files(cache, split)
 
 
-def verify_file(path: Path, on_clip: Progress = lambda _done, _total: None) -> FileReport:
+def verify_file(path: Path, on_clip: Progress = lambda _done, _total: None, *, frames: bool = True) -> FileReport:
     """Read every index column, clip and prompt of a file, finished or part, and check them.
 
     Args:
         path: the file.
         on_clip: told (done, total) clips.
+        frames: read the clips' frames too; otherwise they are believed to be whole.
     """
     report = FileReport(path)
     try:
@@ -97,7 +98,7 @@ def verify_file(path: Path, on_clip: Progress = lambda _done, _total: None) -> F
         except CacheError as error:
             bad_prompts.add(row)
             report.damaged.append(str(error))
-    for place, problem in enumerate(_problems(file)):
+    for place, problem in enumerate(_problems(file) if frames else [""] * len(file)):
         if problem:
             report.damaged.append(problem)
         elif rows[place] not in bad_prompts:

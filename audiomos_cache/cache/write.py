@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from audiomos_cache.buffers import Buffer
 from audiomos_cache.cache.format import (
     GROUPS,
     HASH_BYTES,
@@ -114,10 +115,10 @@ class NewFile:
         for which, layer in enumerate(rows):
             _write(self._descriptor, layer, self._position(place, which))
 
-    def read_clip(self, place: int, frames: int) -> NDArray[Any]:
-        """Read back what `write_clip` wrote, (layers, frames, audio_dim)."""
+    def read_clip(self, place: int, frames: int, buffer: Buffer) -> NDArray[Any]:
+        """Read back what `write_clip` wrote, (layers, frames, audio_dim), into a buffer."""
         header = self._content.header
-        rows = np.empty((len(header.layers), frames, header.audio_dim), header.dtype)
+        rows = buffer.take((len(header.layers), frames, header.audio_dim), header.dtype)
         for which, layer in enumerate(rows):
             view, position = layer.reshape(-1).view(np.uint8).data, self._position(place, which)
             while view:

@@ -96,7 +96,7 @@ class PartWriter:
             hashes = {prompt.text: hash_prompt(prompt) for prompt in prompts}
             with self._given_up_at_an_error():
                 self.straight.complete(hash_split(self.header, clips, (hashes[clip.prompt] for clip in clips)))
-                publish_checked(self.straight.path, self.straight.final)
+                publish_checked(self.straight.path, self.straight.final, frames=False)  # they have been looked at
                 self.straight.close()
             self.straight = None
             self._clear()
@@ -139,7 +139,7 @@ class PartWriter:
             if self._clips or self._skipped:
                 header = replace(self.header, complete=False, skipped=tuple(self._skipped))
                 prompts = [self.prompts[text] for text in dict.fromkeys(clip.prompt for clip in self._clips)]
-                frames = map(self.straight.read, self._clips) if self.straight else self._frames
+                frames = self.straight.read(self._clips) if self.straight else self._frames
                 write_part(self.cache, header, self._clips, prompts, frames, self.shard)
         except Exception:
             self._clear()
@@ -272,10 +272,10 @@ def _frames_of(sources: Sequence[tuple[CacheFile, int]], header: Header) -> Iter
         yield rows
 
 
-def publish_checked(temporary: Path, final: Path) -> None:
-    """Publish a file after reading it back."""
+def publish_checked(temporary: Path, final: Path, *, frames: bool = True) -> None:
+    """Publish a file after reading it back, or all of it but the frames."""
     with _removed_at_an_error(temporary):
-        _check_written(temporary)
+        _check_written(temporary, frames=frames)
         store.publish(temporary, final)
 
 
@@ -290,9 +290,9 @@ def _removed_at_an_error(*temporaries: Path) -> Iterator[None]:
         raise
 
 
-def _check_written(temporary: Path) -> None:
+def _check_written(temporary: Path, *, frames: bool = True) -> None:
     """Read a file back before it is published, and refuse it if the disk does not give what was written."""
-    damaged = verify_file(temporary).damaged
+    damaged = (verify_file(temporary) if frames else verify_file(temporary, frames=False)).damaged
     if damaged:
         raise CacheError(f"{temporary}: reads back otherwise than it was written ({damaged[0]}); check the disk")
 

@@ -6,7 +6,7 @@ from queue import Queue
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
-ITEMS_BEHIND = 2
+ITEMS_BEHIND = 8  # batches of a GPU, while the prompts are encoded beside the first of them
 
 
 class Behind(Generic[T]):

@@ -29,7 +29,7 @@ from audiomos_cache.extraction.encoding import BatchEncoder, Started
 from audiomos_cache.extraction.options import ExtractionOptions, fingerprint_of
 from audiomos_cache.extraction.plan import Plan, plan_split
 from audiomos_cache.extraction.prompts import encode_prompts
-from audiomos_cache.extraction.staging import staging_for
+from audiomos_cache.extraction.staging import on_own_stream, staging_for
 from audiomos_cache.extraction.waveforms import decode_ahead, decode_threads
 from audiomos_cache.profiling import OFF, Profile
 
@@ -108,12 +108,16 @@ def extract_split(
         if options.overwrite:
             remove_split(cache, split)
         if plan.batches:
-            with profile.stage("prompts"):
-                prompts = encode_prompts(text, clips, plan.todo, options)
-            writer = PartWriter(cache, header, prompts, options.shard)
-            if options.goes_straight(audio):
-                writer.straight = _straight_file(plan, clips, cache, writer)
-            _Encoding(plan, clips, audio, options, writer, summary, profile).run(progress)
+
+            def make_writer() -> PartWriter:
+                with profile.stage("prompts"):
+                    prompts = encode_prompts(text, clips, plan.todo, options)
+                writer = PartWriter(cache, header, prompts, options.shard)
+                if options.goes_straight(audio):
+                    writer.straight = _straight_file(plan, clips, cache, writer)
+                return writer
+
+            _Encoding(plan, clips, audio, options, make_writer, summary, profile).run(progress)
         seen = part_files(cache, split)
         with profile.stage("publish"):
             _finish(cache, header, clips, summary, publish=not options.shard)
@@ -193,12 +197,14 @@ class _Encoding:
         clips: Sequence[Clip],
         audio: AudioEncoder,
         options: ExtractionOptions,
-        writer: PartWriter,
+        make_writer: Callable[[], PartWriter],
         summary: SplitSummary,
         profile: Profile,
     ) -> None:
         self.plan, self.audio, self.options = plan, audio, options
-        self.writer, self.summary, self.profile = writer, summary, profile
+        self.summary, self.profile = summary, profile
+        self.make_writer = make_writer
+        self.made: PartWriter | None = None
         self.positions = {clip.id: position for position, clip in enumerate(clips)}
         self.staging = staging_for(audio, profile)
         self.encoder = BatchEncoder(audio, options, self.staging, profile)
@@ -207,6 +213,8 @@ class _Encoding:
     def run(self, progress: Progress) -> None:
         """Encode all that is planned; after an error or an interrupt, what is encoded is kept."""
         reported = self.finished
+        if self.audio.device.type != "cuda":  # where all takes its turn on the same cores, prompts come first
+            self.made = self.make_writer()
         behind = Behind(self._write, drop=_release)
         try:
             try:
@@ -220,17 +228,25 @@ class _Encoding:
             with self.profile.stage("publish"):
                 self.writer.publish_straight()
         finally:
-            with self.profile.stage("write"):
-                self.writer.close()
+            if self.made:
+                with self.profile.stage("write"):
+                    self.made.close()
             self.summary.warnings += self.encoder.notes
         progress(self.finished, self.plan.clips)
+
+    @property
+    def writer(self) -> PartWriter:
+        """The writer; on a GPU, prompts are encoded for it beside the first batches, by the thread behind."""
+        if self.made is None:
+            with on_own_stream(self.audio.device):
+                self.made = self.make_writer()
+        return self.made
 
     def _decode(self, clip: Clip) -> Audio:
         if clip.prompt is None:
             raise DataError(f"{clip.id}: no prompt for {clip.prompt_id}; add it to the prompt list")
-        if clip.prompt not in self.writer.prompts:
-            dtype = self.options.dtype
-            raise DataError(f"{clip.id}: the text encoder gives NaN or Inf as {dtype} for {clip.prompt!r}")
+        if self.made and (error := self._prompt_error(clip)):
+            raise error
         with self.profile.stage("decode"):
             sound = read_audio(clip.path, self.audio.sample_rate_hz, self.options.max_seconds)
         return self.staging.prepare(sound)
@@ -262,7 +278,8 @@ class _Encoding:
     def _store(self, started: Started) -> list[_Skipped]:
         """Give the features of clips to the writer; return those that have none."""
         records, features, skipped = [], [], []
-        for clip, encoded in self.encoder.finish(started):
+        for clip, features_of in self.encoder.finish(started):
+            encoded = self._prompt_error(clip) or features_of
             if isinstance(encoded, AudiomosError):
                 self._stop_unless_skipped(encoded)
                 skipped.append((clip.id, str(encoded)))
@@ -273,6 +290,12 @@ class _Encoding:
             self.writer.add(records, features)
         self.summary.encoded += len(records)
         return skipped
+
+    def _prompt_error(self, clip: Clip) -> DataError | None:
+        if clip.prompt in self.writer.prompts:
+            return None
+        dtype = self.options.dtype
+        return DataError(f"{clip.id}: the text encoder gives NaN or Inf as {dtype} for {clip.prompt!r}")
 
     def _stop_unless_skipped(self, error: AudiomosError) -> None:
         if self.options.on_error == "stop":

@@ -5,6 +5,7 @@ that the GPU reaches by itself.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from queue import Queue
 from typing import Any, Protocol
 
@@ -146,6 +147,15 @@ class CudaStaging:
         here.wait_stream(self._up)
         there.record_stream(here)
         return there
+
+
+def on_own_stream(device: torch.device) -> AbstractContextManager[Any]:
+    """Let a thread's work on a GPU run beside what other threads have queued there; on a CPU, do nothing."""
+    if device.type != "cuda":
+        return nullcontext()
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.default_stream(device))
+    return torch.cuda.stream(stream)
 
 
 def _at_least(buffer: Tensor, size: int, dtype: torch.dtype) -> Tensor:

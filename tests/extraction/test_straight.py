@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from audiomos_cache.cache import Shard, straight, writer
+from audiomos_cache.cache import Shard, straight, write, writer
 from audiomos_cache.cache.file import CacheFile
 from audiomos_cache.cache.store import part_files
 from audiomos_cache.cache.verify import verify_split
@@ -229,11 +229,11 @@ def test_an_interrupt_at_the_very_end_keeps_all(clips, cache, tmp_path, monkeypa
     expected = clean_bytes(clips, tmp_path / "clean")
     calls = []
 
-    def interrupted(*arguments):
+    def interrupted(*arguments, **others):
         calls.append(arguments)
         if len(calls) == 1:
             raise KeyboardInterrupt
-        return original(*arguments)
+        return original(*arguments, **others)
 
     owner = {"fsync": os, "verify_file": writer, "publish": writer.store}[where]
     original = getattr(owner, where)
@@ -250,13 +250,38 @@ def test_an_interrupt_at_the_very_end_keeps_all(clips, cache, tmp_path, monkeypa
 def test_what_the_disk_does_not_give_back_is_not_published(clips, cache, monkeypatch):
     original = writer.verify_file
 
-    def damaged(path):
+    def damaged(path, **others):
         with path.open("r+b") as file:
             file.seek(-3, os.SEEK_END)
             file.write(b"\xff\xff\xff")
-        return original(path)
+        return original(path, **others)
 
     monkeypatch.setattr(writer, "verify_file", damaged)
     with pytest.raises(CacheError, match="reads back otherwise than it was written"):
         extract(clips, cache, STRAIGHT)
     assert not (cache / "train.h5").exists()
+
+
+@pytest.mark.parametrize("clip", [0, 9])
+@pytest.mark.parametrize("pause", [0.001, 60.0], ids=["behind", "at the end"])
+def test_frames_that_do_not_come_back_are_named(clips, cache, monkeypatch, clip, pause):
+    """A bit of one clip's frames turns over on the disk; the thread that reads them back sees it, or the last look."""
+    monkeypatch.setattr(straight, "SECONDS_BETWEEN_SYNCS", pause)
+    original = write.NewFile.write_clip
+
+    def write_clip(file, place, record, rows):
+        original(file, place, record, rows)
+        if place == clip:
+            turned = rows[:, :1].copy()
+            turned.view("u2")[:] ^= 1
+            original_check = write._check_frames
+            monkeypatch.setattr(write, "_check_frames", lambda *_: None)
+            original(file, place, record, turned)
+            monkeypatch.setattr(write, "_check_frames", original_check)
+
+    monkeypatch.setattr(write.NewFile, "write_clip", write_clip)
+    message = f"clip {clips[clip].id}: reads back otherwise than it was written; check the disk"
+    with pytest.raises(CacheError, match=re.escape(message)):
+        extract(clips, cache, STRAIGHT, LoggingEncoder(seconds_per_batch=0.02))
+    assert not (cache / "train.h5").exists()
+    assert left_over(cache) == []
