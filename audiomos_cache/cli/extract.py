@@ -170,6 +170,9 @@ def extract(
 
     dataset = load_dataset(data, splits)
     device = resolve_device(device)
+    chosen = precision_for(device, dtype, precision)
+    if compiling == "on" and chosen == "fp32":
+        raise click.UsageError("--compile on needs --precision fp16 or bf16; fp32 is the encoder as it is")
     if device == "cuda" and not (shard or overwrite or repair or dry_run):
         ours = visible_gpus()[:gpus]
         if len(ours) > 1:
@@ -183,7 +186,7 @@ def extract(
             revision=audio_revision,
             device=device,
             layers=layers,
-            precision=precision_for(device, dtype, precision),
+            precision=chosen,
         )
         text = load_text_encoder(text_encoder, revision=text_revision, device=device)
     options = ExtractionOptions(

@@ -5,12 +5,14 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from typing import IO
 
 import click
 
 SECONDS_BETWEEN_LOOKS = 0.1
+INTERRUPTED = 130
 
 
 def visible_gpus() -> list[str]:
@@ -32,54 +34,65 @@ def run_on_gpus(arguments: Sequence[str], gpus: Sequence[str]) -> None:
     Raises:
         click.ClickException: one of them failed; it has said why. KeyboardInterrupt: one was interrupted.
     """
-    processes = []
+    processes: list[_Process] = []
     try:
         for index, gpu in enumerate(gpus, 1):
-            processes.append(_start([*arguments, "--shard", f"{index}/{len(gpus)}"], gpu))
-        codes = _wait(processes)
+            processes.append(_Process([*arguments, "--shard", f"{index}/{len(gpus)}"], gpu))
+        failed = _wait(processes)
     finally:
-        _interrupt(processes)
-    if any(code == 130 for code in codes):
+        for process in processes:
+            process.interrupt()
+        for process in processes:
+            process.end()
+    if any(process.code == INTERRUPTED for process in failed):
         raise KeyboardInterrupt
-    failed = [gpu for gpu, code in zip(gpus, codes, strict=True) if code]
     if failed:
-        raise click.ClickException(f"failed on GPU {', '.join(failed)}, see above; run it again, it goes on")
+        names = ", ".join(process.gpu for process in failed)
+        raise click.ClickException(f"failed on GPU {names}, see above; run it again, it goes on")
 
 
-def _start(arguments: Sequence[str], gpu: str) -> "subprocess.Popen[str]":
-    process = subprocess.Popen(
-        [sys.executable, "-m", "audiomos_cache", *arguments],
-        env=os.environ | {"CUDA_VISIBLE_DEVICES": gpu},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # an interrupt comes from us, once
-    )
-    assert process.stdout
-    assert process.stderr
-    for lines, to_stderr in ((process.stdout, False), (process.stderr, True)):
-        threading.Thread(target=_pass_on, args=(lines, gpu, to_stderr), daemon=True).start()
-    return process
+class _Process:
+    """A process that sees one GPU; its lines are passed on with the GPU's name before them."""
+
+    def __init__(self, arguments: Sequence[str], gpu: str) -> None:
+        self.gpu = gpu
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "audiomos_cache", *arguments],
+            env=os.environ | {"CUDA_VISIBLE_DEVICES": gpu},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # an interrupt comes from us, once
+        )
+        streams = ((self._process.stdout, False), (self._process.stderr, True))
+        self._threads = [threading.Thread(target=self._pass_on, args=stream, daemon=True) for stream in streams]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def code(self) -> int | None:
+        """The exit code; None: it is running."""
+        return self._process.poll()
+
+    def interrupt(self) -> None:
+        """Interrupt it, if it is running."""
+        if self.code is None:
+            self._process.send_signal(signal.SIGINT)
+
+    def end(self) -> None:
+        """Wait for it, and for its last lines."""
+        self._process.wait()
+        for thread in self._threads:
+            thread.join()
+
+    def _pass_on(self, lines: IO[str], to_stderr: bool) -> None:
+        with lines:
+            for line in lines:
+                click.echo(f"GPU {self.gpu}: {line}", nl=False, err=to_stderr)
 
 
-def _pass_on(lines: IO[str], gpu: str, to_stderr: bool) -> None:
-    for line in lines:
-        click.echo(f"GPU {gpu}: {line}", nl=False, err=to_stderr)
-
-
-def _wait(processes: "Sequence[subprocess.Popen[str]]") -> list[int]:
-    """Wait for all; once one has failed, interrupt the others."""
-    while any(process.poll() is None for process in processes):
-        if any(process.returncode for process in processes):
-            _interrupt(processes)
-        threading.Event().wait(SECONDS_BETWEEN_LOOKS)
-    return [process.returncode for process in processes]
-
-
-def _interrupt(processes: "Sequence[subprocess.Popen[str]]") -> None:
-    """Interrupt those that run, and wait for them to keep what they have done."""
-    running = [process for process in processes if process.poll() is None]
-    for process in running:
-        process.send_signal(signal.SIGINT)
-    for process in running:
-        process.wait()
+def _wait(processes: Sequence[_Process]) -> list[_Process]:
+    """Wait until all are done or one has failed; return those that have."""
+    while any(process.code is None for process in processes) and not any(process.code for process in processes):
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    return [process for process in processes if process.code]

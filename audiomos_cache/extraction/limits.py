@@ -21,7 +21,9 @@ def note_limits(profile: Profile, audio: AudioEncoder, options: ExtractionOption
     clips = profile.counted("clips")
     if clips and isinstance(audio, MuQEncoder):
         work = clips * audio.flops(round(options.max_seconds * audio.sample_rate_hz))
-        profile.at_best("encode", work / matmul_flops(audio.device, DTYPES[audio.precision]))
+        # A CPU without matrix products in half precision computes in float32.
+        dtypes = {DTYPES[audio.precision]} | ({torch.float32} if audio.device.type == "cpu" else set())
+        profile.at_best("encode", work / max(matmul_flops(audio.device, dtype) for dtype in dtypes))
     if (copied := profile.counted("copied bytes")) and audio.device.type == "cuda":
         profile.at_best("copy", copied / copy_bytes_per_s(audio.device))
 

@@ -16,8 +16,8 @@ CPU_BATCH = 4
 GPU_BATCH_SECONDS = 32 * MAX_SECONDS  # of audio at once: with more, an H100 is hardly quicker
 SHARE_OF_MEMORY = 0.8  # of what is free
 # Measured on an H100: what compiling takes from a cold start, and what it saves of each second of audio.
-COMPILE_S = 20.0
-SAVED_PER_AUDIO_S = 8e-6
+COMPILE_S = 12.0
+SAVED_PER_AUDIO_S = 13e-6
 
 
 def precision_for(device: str, dtype: str, asked: Precision | None) -> Precision:

@@ -90,18 +90,11 @@ class CudaStaging:
             by_rate.setdefault(sound.sample_rate_hz, []).append(place)
         for rate, places in by_rate.items():
             own = self._send([sounds[place].samples for place in places])
-            with (
-                self._profile.stage("resample", self._device),
-                torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
-            ):
-                if rate != self._rate:
-                    own = resampler_on(self._device, rate, self._rate)(own)
-                own = own[:, :length]
-                # The filter rings beyond a clip's end, where there is nothing.
-                ends = torch.tensor([sounds[place].length for place in places]).to(self._device, non_blocking=True)
-                inside = torch.arange(own.shape[1], device=self._device) < ends[:, None]
-                rows = slice(None) if len(by_rate) == 1 else torch.tensor(places).to(self._device)
-                waveforms[rows, : own.shape[1]] = own * inside
+            lengths = torch.tensor([sounds[place].length for place in places]).to(self._device, non_blocking=True)
+            rows = slice(None) if len(by_rate) == 1 else torch.tensor(places).to(self._device)
+            with self._profile.stage("resample", self._device):
+                own = resample_rows(own, lengths, rate, self._rate)[:, :length]
+                waveforms[rows, : own.shape[1]] = own
         return waveforms
 
     def download(self, frames: Tensor, finite: Tensor) -> Download:
@@ -147,6 +140,23 @@ class CudaStaging:
         here.wait_stream(self._up)
         there.record_stream(here)
         return there
+
+
+def resample_rows(rows: Tensor, lengths: Tensor, rate_hz: int, new_rate_hz: int) -> Tensor:
+    """Resample clips of one rate together, where they are.
+
+    Args:
+        rows: (B, n) float32, each clip followed by zeros.
+        lengths: (B,) of the clips at the new rate, on the same device.
+        rate_hz, new_rate_hz: a ratio that `resampler_on` has a kernel for.
+    Returns:
+        (B, ceil(n * new / old)), each clip as `audio.resample` resamples it alone, followed by zeros.
+    """
+    if rate_hz != new_rate_hz:
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            rows = resampler_on(rows.device, rate_hz, new_rate_hz)(rows)
+    # The filter rings beyond a clip's end, where there is to be nothing.
+    return rows * (torch.arange(rows.shape[1], device=rows.device) < lengths[:, None])
 
 
 def on_own_stream(device: torch.device) -> AbstractContextManager[Any]:

@@ -254,6 +254,26 @@ def test_skipped_clips_and_warnings(tmp_path):
     assert result.stdout.splitlines()[-1] == f"skipped in all: d: {reason}"
 
 
+def test_precision_and_profile(tmp_path):
+    """fp16 goes on where fp32 stopped and is noted; bf16 makes features of its own. The table names each stage once."""
+    data = make_dataset(tmp_path / "data", prompts=3, seconds=(0.3, 0.4))
+    tiny = ("--data", data, "--cache", tmp_path / "cache", "--audio-encoder", "muq-tiny", "--pad-to", "0.5",
+            "--text-encoder", "roberta-tiny")  # fmt: skip
+    run("extract", *tiny, "--split", "dev")
+    result = run("extract", *tiny, "--split", "train", "--precision", "fp16", "--profile")
+    caches = [CacheReader(tmp_path / "cache", split) for split in ("dev", "train")]
+    assert caches[0].fingerprint == caches[1].fingerprint
+    assert [cache.provenance["audio_encoder"].get("precision") for cache in caches] == [None, "fp16"]
+    table = result.stderr[result.stderr.index("stage ") :].splitlines()
+    stages = "load", "compile", "prompts", "decode", "resample", "encode", "hash", "write", "publish", "wall"
+    assert sorted(line.split()[0] for line in table[1:]) == sorted(stages)
+    encode = next(line.split() for line in table if line.startswith("encode"))
+    assert 0 < float(encode[1]) < 60  # seconds
+    assert float(encode[3]) >= 0  # of the measured limit
+    line = fail_after_notices("extract", *tiny, "--split", "test", "--precision", "bf16")
+    assert "first difference: audio_encoder.precision is '(absent)', expected 'bf16'" in line
+
+
 @pytest.mark.usefixtures("fakes", "disk")
 def test_inspect(data, tmp_path):
     cache = tmp_path / "cache"
@@ -446,6 +466,9 @@ def test_a_damaged_or_foreign_cache_is_one_line(data, tmp_path):
         (("--shard", "5/4"), "'5/4' is not I/N"),
         (("--shard", "1/4", "--overwrite"), "--shard goes with neither --overwrite nor --repair"),
         (("--shard", "1/4", "--repair"), "--shard goes with neither --overwrite nor --repair"),
+        (("--precision", "fp8"), "'fp8' is not one of 'fp16', 'bf16', 'fp32'"),
+        (("--compile", "on"), "--compile on needs --precision fp16 or bf16"),
+        (("--gpus", "0"), "0 is not in the range x>=1"),
     ],
 )
 def test_wrong_usage(data, arguments, message, monkeypatch):

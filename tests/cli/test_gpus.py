@@ -1,0 +1,139 @@
+"""A process for each GPU: real ones, on the CPU, told that there are two GPUs."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from audiomos_cache.cli import gpus, main
+from audiomos_cache.testing import make_dataset
+
+TINY = ("--audio-encoder", "muq-tiny", "--text-encoder", "roberta-tiny", "--pad-to", "1", "--split", "train")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return make_dataset(tmp_path_factory.mktemp("gpus") / "data", prompts=3, seconds=(0.5, 0.9))
+
+
+@pytest.fixture
+def two_gpus(monkeypatch):
+    """The command believes to be on a machine with two GPUs; its processes find none, and take the CPU."""
+    monkeypatch.setattr(sys.modules["audiomos_cache.cli.extract"], "resolve_device", lambda _device: "cuda")
+    monkeypatch.setattr(gpus, "visible_gpus", lambda: ["0", "1"])
+    monkeypatch.setenv("PYTHONWARNINGS", "ignore")
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_each_gpu_has_its_shard_and_the_bytes_are_those_of_one(data, tmp_path, monkeypatch):
+    done = CliRunner().invoke(
+        main, ["extract", "--data", str(data), "--cache", str(tmp_path / "two"), *TINY, "--batch-size", "2"]
+    )
+    assert done.exit_code == 0, done.output
+    assert re.search(r"^GPU 0: .*train: \d+ of \d+ clips to encode", done.stderr, re.MULTILINE)
+    assert re.search(r"^GPU 1: .*train: \d+ of \d+ clips to encode", done.stderr, re.MULTILINE)
+    assert re.search(r"^GPU [01]: train: .* in .*train\.h5$", done.stdout, re.MULTILINE)
+    monkeypatch.undo()
+    alone = CliRunner().invoke(
+        main, ["extract", "--data", str(data), "--cache", str(tmp_path / "one"), *TINY, "--batch-size", "2"]
+    )
+    assert alone.exit_code == 0, alone.output
+    assert (tmp_path / "two" / "train.h5").read_bytes() == (tmp_path / "one" / "train.h5").read_bytes()
+
+
+@pytest.mark.usefixtures("two_gpus")
+@pytest.mark.parametrize(
+    ("arguments", "several"),
+    [
+        ((), True),
+        (("--gpus", "2"), True),
+        (("--gpus", "1"), False),
+        (("--overwrite",), False),
+        (("--repair",), False),
+        (("--dry-run",), False),
+        (("--shard", "1/2", "--batch-size", "2"), False),
+    ],
+)
+def test_when_there_are_several_processes(data, tmp_path, monkeypatch, arguments, several):
+    def one(*_arguments, **_others):
+        raise click.ClickException("one process")
+
+    def each(arguments, names):
+        assert (arguments[0], arguments[-2:], names) == ("extract", ["--batch-size", "32"], ["0", "1"])
+        raise click.ClickException("several processes")
+
+    monkeypatch.setattr(gpus, "run_on_gpus", each)
+    monkeypatch.setattr("audiomos_cache.encoders.load_audio_encoder", one)
+    done = CliRunner().invoke(main, ["extract", "--data", str(data), "--cache", str(tmp_path), *TINY, *arguments])
+    assert done.stderr.strip() == ("Error: several processes" if several else "Error: one process")
+
+
+def test_which_gpus(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    assert gpus.visible_gpus() == ["3", "5"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert gpus.visible_gpus() == ["0", "1"]
+
+
+PROCESS = """
+import signal, sys, time, os, pathlib
+folder = pathlib.Path(sys.argv[1])
+gpu = os.environ["CUDA_VISIBLE_DEVICES"]
+signal.signal(signal.SIGINT, lambda *_: ((folder / f"interrupted-{gpu}").touch(), sys.exit(130)))
+(folder / f"started-{gpu}").touch()
+print("at work on", sys.argv[2:], flush=True)
+if gpu == sys.argv[2]:
+    while len(list(folder.glob("started-*"))) < int(sys.argv[-1][-1]): time.sleep(0.01)
+    sys.exit(7)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch):
+    """Processes that work until they are interrupted; the GPU that is named first among the arguments fails."""
+    script = tmp_path / "process.py"
+    script.write_text(PROCESS)
+    original = subprocess.Popen
+
+    def start(command, **others):
+        return original([sys.executable, str(script), str(tmp_path), *command[3:]], **others)
+
+    monkeypatch.setattr(subprocess, "Popen", start)
+    return tmp_path
+
+
+def test_one_that_fails_has_the_others_interrupted(stand_in, capfd):
+    with pytest.raises(click.ClickException, match="failed on GPU 1, see above"):
+        gpus.run_on_gpus(["1"], ["0", "1"])
+    assert (stand_in / "interrupted-0").exists()
+    assert "GPU 1: at work on ['1', '--shard', '2/2']" in capfd.readouterr().out
+
+
+def test_an_interrupt_reaches_all(stand_in):
+    def interrupt():
+        while len(list(stand_in.glob("started-*"))) < 2:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    import threading
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        gpus.run_on_gpus(["none"], ["0", "1"])
+    thread.join()
+    assert sorted(path.name for path in stand_in.glob("interrupted-*")) == ["interrupted-0", "interrupted-1"]
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_a_failure_alone_is_said():
+    with pytest.raises(click.ClickException, match="failed on GPU 0, see above; run it again, it goes on"):
+        gpus.run_on_gpus(["0"], ["0"])
