@@ -166,12 +166,11 @@ def limits_of(audio: MuQEncoder, options: ExtractionOptions, folder: Path) -> di
     write_plainly(folder / "plain", content)
     disk = DISK_BYTES / (time.perf_counter() - start)
     (folder / "plain").unlink()
-    copy = copy_bytes_per_s(audio.device) if audio.device.type == "cuda" else float("nan")
-    return {
+    copy = {"copy to GPU GB/s": copy_bytes_per_s(audio.device) / 1e9} if audio.device.type == "cuda" else {}
+    return copy | {
         "matmul TFLOP/s": flops / 1e12,
         "TFLOP per clip": per_clip / 1e12,
         "clips/s by matmul": flops / per_clip,
-        "copy to GPU GB/s": copy / 1e9,
         "disk GB/s, synced": disk / 1e9,
     }
 

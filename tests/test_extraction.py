@@ -26,6 +26,7 @@ from audiomos_cache.extraction import (
     estimate_seconds,
     extract_split,
     fingerprint_of,
+    loop,
     options,
     plan,
     plan_only,
@@ -103,8 +104,8 @@ def decoded(monkeypatch):
         names.append(path.stem)
         return original(path, *args)
 
-    original = split.read_audio
-    monkeypatch.setattr(split, "read_audio", decode)
+    original = loop.read_audio
+    monkeypatch.setattr(loop, "read_audio", decode)
     return names
 
 

@@ -4,11 +4,12 @@
 """
 
 from audiomos_cache.extraction.limits import note_limits
+from audiomos_cache.extraction.loop import SplitSummary
 from audiomos_cache.extraction.options import MAX_SECONDS, ExtractionOptions, fingerprint_of
 from audiomos_cache.extraction.plan import Plan, estimate_seconds
 from audiomos_cache.extraction.prompts import encode_prompts
 from audiomos_cache.extraction.setup import Compile, batch_size_for, compile_for, free_gpu_bytes, precision_for
-from audiomos_cache.extraction.split import SplitSummary, extract_split, plan_only
+from audiomos_cache.extraction.split import extract_split, plan_only
 
 __all__ = [
     "MAX_SECONDS",

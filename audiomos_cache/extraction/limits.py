@@ -21,9 +21,9 @@ def note_limits(profile: Profile, audio: AudioEncoder, options: ExtractionOption
     clips = profile.counted("clips")
     if clips and isinstance(audio, MuQEncoder):
         work = clips * audio.flops(round(options.max_seconds * audio.sample_rate_hz))
-        # A CPU without matrix products in half precision computes in float32.
-        dtypes = {DTYPES[audio.precision]} | ({torch.float32} if audio.device.type == "cpu" else set())
-        profile.at_best("encode", work / max(matmul_flops(audio.device, dtype) for dtype in dtypes))
+        # Of a CPU's speeds float32's is the limit: without instructions for half precision it is slower in that.
+        dtype = DTYPES[audio.precision] if audio.device.type == "cuda" else torch.float32
+        profile.at_best("encode", work / matmul_flops(audio.device, dtype))
     if (copied := profile.counted("copied bytes")) and audio.device.type == "cuda":
         profile.at_best("copy", copied / copy_bytes_per_s(audio.device))
 

@@ -270,8 +270,9 @@ def test_precision_and_profile(tmp_path):
     encode = next(line.split() for line in table if line.startswith("encode"))
     assert 0 < float(encode[1]) < 60  # seconds
     assert float(encode[3]) >= 0  # of the measured limit
-    line = fail_after_notices("extract", *tiny, "--split", "test", "--precision", "bf16")
-    assert "first difference: audio_encoder.precision is '(absent)', expected 'bf16'" in line
+    refused = CliRunner().invoke(main, ["extract", *map(str, tiny), "--split", "test", "--precision", "bf16"])
+    assert refused.exit_code == 1
+    assert "first difference: audio_encoder.precision is '(absent)', expected 'bf16'" in refused.stderr
 
 
 @pytest.mark.usefixtures("fakes", "disk")

@@ -13,7 +13,7 @@ from audiomos_cache.cache import CacheReader
 from audiomos_cache.cache.file import CacheFile
 from audiomos_cache.cache.store import part_files
 from audiomos_cache.errors import EncoderError
-from audiomos_cache.extraction import encoding, split
+from audiomos_cache.extraction import encoding, loop
 from audiomos_cache.extraction.staging import CpuStaging, resample_rows
 from audiomos_cache.extraction.waveforms import decode_threads
 from audiomos_cache.testing import FakeTextEncoder
@@ -71,10 +71,10 @@ class SlowText(FakeTextEncoder):
 @pytest.fixture
 def gpu(monkeypatch):
     """All of what an extraction does for a GPU, but the copies."""
-    for module in (split, encoding):
+    for module in (loop, encoding):
         monkeypatch.setattr(module, "staging_for", CpuStaging)
-    monkeypatch.setattr(split, "on_own_stream", lambda _device: contextlib.nullcontext())
-    monkeypatch.setattr(split, "decode_threads", lambda _device: 2)
+    monkeypatch.setattr(loop, "on_own_stream", lambda _device: contextlib.nullcontext())
+    monkeypatch.setattr(loop, "decode_threads", lambda _device: 2)
     return OnGpu()
 
 

@@ -1,0 +1,166 @@
+"""The loop of an extraction: decode ahead, encode, have what is encoded written behind."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from audiomos_cache.audio import Audio, read_audio
+from audiomos_cache.cache.writer import PartWriter
+from audiomos_cache.dataset import Clip
+from audiomos_cache.encoders import AudioEncoder
+from audiomos_cache.errors import AudiomosError, DataError
+from audiomos_cache.extraction.behind import Behind
+from audiomos_cache.extraction.encoding import BatchEncoder, Started
+from audiomos_cache.extraction.options import ExtractionOptions
+from audiomos_cache.extraction.plan import Plan
+from audiomos_cache.extraction.staging import on_own_stream, staging_for
+from audiomos_cache.extraction.waveforms import decode_ahead, decode_threads
+from audiomos_cache.profiling import Profile
+
+Progress = Callable[[int, int], None]
+_Skipped = tuple[str, str]  # id, reason
+_Batch = tuple[int, list[Started], list[_Skipped]]  # clips in it, what is encoded of them, what is not
+
+
+@dataclass(slots=True)
+class SplitSummary:
+    """What an extraction did.
+
+    Attributes:
+        split: its name.
+        clips: in the split's files, or where there are none yet, done so far.
+        encoded: now.
+        missing: clips that other shards have not done yet.
+        skipped: clips that were left out: (id, reason).
+        warnings, damaged: odd and damaged things it saw.
+        files: the finished files; none where clips are missing, or where another shard is just writing the files.
+    """
+
+    split: str
+    clips: int = 0
+    encoded: int = 0
+    missing: int = 0
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+
+
+class Encoding:
+    """Decodes ahead in threads, encodes, and has a thread behind hand finished clips to the writer, batch by batch."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        clips: Sequence[Clip],
+        audio: AudioEncoder,
+        options: ExtractionOptions,
+        make_writer: Callable[[], PartWriter],
+        summary: SplitSummary,
+        profile: Profile,
+    ) -> None:
+        self.plan, self.audio, self.options = plan, audio, options
+        self.summary, self.profile = summary, profile
+        self.make_writer = make_writer
+        self.made: PartWriter | None = None
+        self.positions = {clip.id: position for position, clip in enumerate(clips)}
+        self.staging = staging_for(audio, profile)
+        self.encoder = BatchEncoder(audio, options, self.staging, profile)
+        self.finished = plan.clips - len(plan.todo)
+
+    def run(self, progress: Progress) -> None:
+        """Encode all that is planned; after an error or an interrupt, what is encoded is kept."""
+        reported = self.finished
+        if self.audio.device.type != "cuda":  # where all takes its turn on the same cores, prompts come first
+            self.made = self.make_writer()
+        behind = Behind(self._write, drop=_release)
+        try:
+            try:
+                for batch in decode_ahead(self.plan.batches, self._decode, decode_threads(self.audio.device)):
+                    behind.put((len(batch), *self._start(batch)))
+                    if self.finished > reported:
+                        reported = self.finished
+                        progress(reported, self.plan.clips)
+            finally:
+                behind.close()
+            with self.profile.stage("publish"):
+                self.writer.publish_straight()
+        finally:
+            if self.made:
+                with self.profile.stage("write"):
+                    self.made.close()
+            self.summary.warnings += self.encoder.notes
+        progress(self.finished, self.plan.clips)
+
+    @property
+    def writer(self) -> PartWriter:
+        """The writer; on a GPU, prompts are encoded for it beside the first batches, by the thread behind."""
+        if self.made is None:
+            with on_own_stream(self.audio.device):
+                self.made = self.make_writer()
+        return self.made
+
+    def _decode(self, clip: Clip) -> Audio:
+        if clip.prompt is None:
+            raise DataError(f"{clip.id}: no prompt for {clip.prompt_id}; add it to the prompt list")
+        if self.made and (error := self._prompt_error(clip)):
+            raise error
+        with self.profile.stage("decode"):
+            sound = read_audio(clip.path, self.audio.sample_rate_hz, self.options.max_seconds)
+        return self.staging.prepare(sound)
+
+    def _start(self, batch: Sequence[tuple[Clip, "Future[Audio]"]]) -> tuple[list[Started], list[_Skipped]]:
+        """Begin to encode a batch; what cannot be decoded is skipped, or stops the extraction."""
+        decoded, skipped = [], []
+        for clip, future in batch:
+            try:
+                decoded.append((clip, future.result()))
+            except DataError as error:
+                self._stop_unless_skipped(error)
+                skipped.append((clip.id, str(error)))
+        self.summary.warnings += [warning for _, sound in decoded for warning in sound.warnings]
+        return self.encoder.start(decoded), skipped
+
+    def _write(self, item: _Batch) -> None:
+        clips, started, skipped = item
+        try:
+            for each in started:
+                skipped += self._store(each)
+        finally:
+            _release(item)
+        self.summary.skipped += skipped
+        for clip_id, reason in skipped:
+            self.writer.skip(clip_id, reason)
+        self.finished += clips
+
+    def _store(self, started: Started) -> list[_Skipped]:
+        """Give the features of clips to the writer; return those that have none."""
+        records, features, skipped = [], [], []
+        for clip, features_of in self.encoder.finish(started):
+            encoded = self._prompt_error(clip) or features_of
+            if isinstance(encoded, AudiomosError):
+                self._stop_unless_skipped(encoded)
+                skipped.append((clip.id, str(encoded)))
+            else:
+                records.append(replace(encoded[0], position=self.positions[clip.id]))
+                features.append(encoded[1])
+        with self.profile.stage("write"):
+            self.writer.add(records, features)
+        self.summary.encoded += len(records)
+        return skipped
+
+    def _prompt_error(self, clip: Clip) -> DataError | None:
+        if clip.prompt in self.writer.prompts:
+            return None
+        dtype = self.options.dtype
+        return DataError(f"{clip.id}: the text encoder gives NaN or Inf as {dtype} for {clip.prompt!r}")
+
+    def _stop_unless_skipped(self, error: AudiomosError) -> None:
+        if self.options.on_error == "stop":
+            raise type(error)(f"{error}; or leave such clips out with --on-error skip") from error
+
+
+def _release(batch: _Batch) -> None:
+    for started in batch[1]:
+        started.release()
