@@ -23,9 +23,10 @@ from rich.table import Table
 from samples import DIM, DTYPE, MOST_FRAMES, PROMPTS, SPLIT, Sample
 
 from audiomos_cache.cache import CacheReader, store
+from audiomos_cache.cache.publish import done_clips, publish_split, split_and_parts
 from audiomos_cache.cache.verify import verify_file
 from audiomos_cache.cache.write import write_file
-from audiomos_cache.cache.writer import CLIPS_PER_PART, done_clips, publish_split, split_and_parts, write_part
+from audiomos_cache.cache.writer import CLIPS_PER_PART, write_part
 
 BATCH = 32
 BATCHES_PER_RUN = 8

@@ -12,7 +12,7 @@ import pytest
 import soundfile
 import xxhash
 
-from audiomos_cache.cache import CacheReader, Shard, writer
+from audiomos_cache.cache import CacheReader, Shard, publish
 from audiomos_cache.cache.file import CacheFile
 from audiomos_cache.cache.lock import locked
 from audiomos_cache.cache.store import part_files
@@ -483,7 +483,7 @@ def test_an_interrupt_while_a_part_is_read_back_keeps_its_clips(clips, cache, mo
             raise KeyboardInterrupt
         return verify_file(path)
 
-    monkeypatch.setattr(writer, "verify_file", interrupted)
+    monkeypatch.setattr(publish, "verify_file", interrupted)
     monkeypatch.setattr(split, "PartWriter", partial(PartWriter, clips_per_part=3))
     with pytest.raises(KeyboardInterrupt):
         extract(clips, cache)

@@ -9,7 +9,7 @@ from audiomos_cache.cache import store
 from audiomos_cache.cache.file import CacheFile
 from audiomos_cache.cache.format import Header, hash_list
 from audiomos_cache.cache.lock import locked
-from audiomos_cache.cache.writer import BYTES_PER_FILE, Done, publish_split, require_one_fingerprint, split_and_parts
+from audiomos_cache.cache.publish import BYTES_PER_FILE, Done, publish_split, require_one_fingerprint, split_and_parts
 from audiomos_cache.errors import CacheError, OutputExistsError, first_five
 
 Progress = Callable[[str, int, int], None]

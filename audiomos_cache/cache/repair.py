@@ -6,8 +6,8 @@ from pathlib import Path
 from audiomos_cache.cache import store
 from audiomos_cache.cache.file import CacheFile
 from audiomos_cache.cache.fingerprint import Fingerprint
+from audiomos_cache.cache.publish import copy_clips, publish_checked
 from audiomos_cache.cache.verify import FileReport, verify_file
-from audiomos_cache.cache.writer import copy_clips, publish_checked
 from audiomos_cache.errors import CacheError, FormatVersionError
 
 

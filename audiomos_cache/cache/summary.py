@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from audiomos_cache.cache.file import CacheFile
+from audiomos_cache.cache.publish import split_and_parts
 from audiomos_cache.cache.reader import open_cache
 from audiomos_cache.cache.store import require_names, split_names
-from audiomos_cache.cache.writer import split_and_parts
 
 
 def describe_cache(cache: Path) -> dict[str, Any]:

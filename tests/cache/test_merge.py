@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from audiomos_cache.cache import CacheReader, Shard
 from audiomos_cache.cache.file import CacheFile
 from audiomos_cache.cache.merge import merge_caches
+from audiomos_cache.cache.publish import publish_split
 from audiomos_cache.cache.verify import verify_file
-from audiomos_cache.cache.writer import PartWriter, publish_split
+from audiomos_cache.cache.writer import PartWriter
 from audiomos_cache.cli import main
 from audiomos_cache.dataset import Clip
 from audiomos_cache.errors import CacheError, OutputExistsError

@@ -13,9 +13,10 @@ import pytest
 import xxhash
 
 from audiomos_cache.cache import CacheReader, store
-from audiomos_cache.cache import writer as writer_module
+from audiomos_cache.cache import publish as publish_module
 from audiomos_cache.cache.file import CacheFile
-from audiomos_cache.cache.writer import PartWriter, done_clips, publish_split, split_and_parts
+from audiomos_cache.cache.publish import done_clips, publish_split, split_and_parts
+from audiomos_cache.cache.writer import PartWriter
 from audiomos_cache.errors import CacheError
 
 
@@ -475,7 +476,7 @@ def test_a_split_that_cannot_be_written_stays_in_its_parts(many, cache, monkeypa
     """Whichever of its files it is that fails."""
     write_parts(many, cache)
     before, made = bytes_in(cache), []
-    done, write = done_in(cache), writer_module.write_file
+    done, write = done_in(cache), publish_module.write_file
 
     def write_file(*arguments):
         made.append(arguments)
@@ -484,7 +485,7 @@ def test_a_split_that_cannot_be_written_stays_in_its_parts(many, cache, monkeypa
         write(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(writer_module, "write_file", write_file)
+        patch.setattr(publish_module, "write_file", write_file)
         with pytest.raises(CacheError, match=os.strerror(code)):
             publish_split(cache, many.header, dict.fromkeys(done, 0), done, bytes_per_file=160)
     assert len(made) == file

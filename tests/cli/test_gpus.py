@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import click
@@ -123,12 +124,14 @@ def test_an_interrupt_reaches_all(stand_in):
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGINT)
 
-    import threading
-
     thread = threading.Thread(target=interrupt)
-    thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        gpus.run_on_gpus(["none"], ["0", "1"])
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it runs behind ignore it
+    try:
+        thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            gpus.run_on_gpus(["none"], ["0", "1"])
+    finally:
+        signal.signal(signal.SIGINT, before)
     thread.join()
     assert sorted(path.name for path in stand_in.glob("interrupted-*")) == ["interrupted-0", "interrupted-1"]
 

@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from audiomos_cache.cache import Shard, straight, write, writer
+from audiomos_cache.cache import Shard, publish, straight, write, writer
 from audiomos_cache.cache.file import CacheFile
 from audiomos_cache.cache.store import part_files
 from audiomos_cache.cache.verify import verify_split
@@ -235,7 +235,7 @@ def test_an_interrupt_at_the_very_end_keeps_all(clips, cache, tmp_path, monkeypa
             raise KeyboardInterrupt
         return original(*arguments, **others)
 
-    owner = {"fsync": os, "verify_file": writer, "publish": writer.store}[where]
+    owner = {"fsync": os, "verify_file": publish, "publish": publish.store}[where]
     original = getattr(owner, where)
     monkeypatch.setattr(straight, "SECONDS_BETWEEN_SYNCS", 60.0)
     monkeypatch.setattr(owner, where, interrupted)
@@ -248,7 +248,7 @@ def test_an_interrupt_at_the_very_end_keeps_all(clips, cache, tmp_path, monkeypa
 
 
 def test_what_the_disk_does_not_give_back_is_not_published(clips, cache, monkeypatch):
-    original = writer.verify_file
+    original = publish.verify_file
 
     def damaged(path, **others):
         with path.open("r+b") as file:
@@ -256,7 +256,7 @@ def test_what_the_disk_does_not_give_back_is_not_published(clips, cache, monkeyp
             file.write(b"\xff\xff\xff")
         return original(path, **others)
 
-    monkeypatch.setattr(writer, "verify_file", damaged)
+    monkeypatch.setattr(publish, "verify_file", damaged)
     with pytest.raises(CacheError, match="reads back otherwise than it was written"):
         extract(clips, cache, STRAIGHT)
     assert not (cache / "train.h5").exists()
