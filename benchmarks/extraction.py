@@ -38,7 +38,8 @@ from audiomos_cache.encoders.muq import MuQEncoder, build_muq
 from audiomos_cache.encoders.text import HuggingFaceTextEncoder
 from audiomos_cache.encoders.tiny import TINY_MUQ_CONFIG, _byte_tokenizer
 from audiomos_cache.extraction import ExtractionOptions, batch_size_for, extract_split, free_gpu_bytes, note_limits
-from audiomos_cache.extraction.limits import copy_bytes_per_s, matmul_flops
+from audiomos_cache.extraction.limits import copy_bytes_per_s
+from audiomos_cache.limits import matmul_flops
 from audiomos_cache.profiling import Profile
 
 WAV_RATE_HZ = 16_000

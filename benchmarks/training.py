@@ -28,6 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from audiomos_cache.cache import CacheReader
 from audiomos_cache.config import HeadConfig
 from audiomos_cache.heads import build_head
+from audiomos_cache.limits import matmul_flops
 from audiomos_cache.presets import load_head_config, preset_names
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.clips import ClipSet
@@ -35,7 +36,7 @@ from audiomos_cache.training.computing import Computing, Precision, choose_preci
 from audiomos_cache.training.epoch import Trainer
 from audiomos_cache.training.frames import open_frames
 from audiomos_cache.training.job import HeadJob
-from audiomos_cache.training.limits import copy_bytes_per_s, matmul_flops
+from audiomos_cache.training.limits import copy_bytes_per_s
 from audiomos_cache.training.targeted import TargetedBatches, objective_of
 from audiomos_cache.training.train_head import train_heads
 

@@ -181,13 +181,7 @@ def extract(
             return
     profile = Profile(on=profiled)
     with profile.stage("load"):
-        audio = load_audio_encoder(
-            audio_encoder,
-            revision=audio_revision,
-            device=device,
-            layers=layers,
-            precision=chosen,
-        )
+        audio = load_audio_encoder(audio_encoder, audio_revision, device, layers=layers, precision=chosen)
         text = load_text_encoder(text_encoder, revision=text_revision, device=device)
     options = ExtractionOptions(
         pad_to_s=pad_to,

@@ -1,18 +1,14 @@
 """How near an extraction came to what its GPU can do at best."""
 
-import statistics
-import time
-from collections.abc import Callable
-
 import torch
 
 from audiomos_cache.encoders import AudioEncoder
 from audiomos_cache.encoders.base import DTYPES
 from audiomos_cache.encoders.muq import MuQEncoder
 from audiomos_cache.extraction.options import ExtractionOptions
+from audiomos_cache.limits import matmul_flops, median_seconds
 from audiomos_cache.profiling import Profile
 
-_SIDE = {"cuda": 8192, "cpu": 1024}  # of the matrices
 _COPIED_BYTES = 1 << 26
 
 
@@ -28,31 +24,7 @@ def note_limits(profile: Profile, audio: AudioEncoder, options: ExtractionOption
         profile.at_best("copy", copied / copy_bytes_per_s(audio.device))
 
 
-def matmul_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """Measure floating-point operations a second of a large matrix product."""
-    side = _SIDE[device.type]
-    a, b = (torch.ones(side, side, device=device, dtype=dtype) for _ in range(2))
-    return 2 * side**3 / seconds(lambda: a @ b, device)
-
-
 def copy_bytes_per_s(device: torch.device) -> float:
     """Measure copies from the CPU's memory, of the kind that the GPU reaches by itself, to the GPU."""
     host = torch.empty(_COPIED_BYTES, dtype=torch.uint8, pin_memory=True)
-    return _COPIED_BYTES / seconds(lambda: host.to(device, non_blocking=True), device)
-
-
-def seconds(action: Callable[[], object], device: torch.device, runs: int = 5) -> float:
-    """Return the median of the seconds an action takes, after two runs that do not count."""
-
-    def wait() -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
-    taken = []
-    for _ in range(runs + 2):
-        wait()
-        start = time.perf_counter()
-        action()
-        wait()
-        taken.append(time.perf_counter() - start)
-    return statistics.median(taken[2:])
+    return _COPIED_BYTES / median_seconds(lambda: host.to(device, non_blocking=True), device)

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import torch
 
-from audiomos_cache.cache import CacheReader
 from audiomos_cache.errors import ConfigError, DataError, first_five
 from audiomos_cache.heads import build_head
 from audiomos_cache.heads.layers import layers_to_read
-from audiomos_cache.training.data import Lists
+from audiomos_cache.training.data import Lists, TrainingClips
 from audiomos_cache.training.job import HeadJob
+from audiomos_cache.training.optimizer import LearningRate, steps_per_epoch
 
 
 def check_names(jobs: Sequence[HeadJob]) -> None:
@@ -34,9 +34,11 @@ def check_ratings(jobs: Sequence[HeadJob], lists: Lists) -> None:
         )
 
 
-def check_heads(jobs: Sequence[HeadJob], reader: CacheReader) -> None:
-    """Build every head once, without weights: what cannot be built is found before anything is trained."""
+def check_heads(jobs: Sequence[HeadJob], clips: TrainingClips) -> None:
+    """Build every head once, without weights: what cannot be built or trained is found before anything is trained."""
+    reader = clips.reader
     with torch.device("meta"):
         for job in jobs:
             build_head(job.config, reader.audio_dim, reader.text_dim, layers=len(reader.layers))
             layers_to_read(job.config.layers, reader.layers)
+            LearningRate.of(job.config.training, 1.0, steps_per_epoch(job.config.training, len(clips.train)))

@@ -1,7 +1,8 @@
 """How heads are computed: what decides the last digits of their numbers, and the time they take."""
 
-from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -47,6 +48,27 @@ class Computing:
 
 
 PLAINLY = Computing()
+
+
+@contextmanager
+def repeatable(device: torch.device, precision: Precision) -> Iterator[None]:
+    """Let a GPU that computes in fp32, the reference, take the algorithms that give the same digits each time.
+
+    Where it has none for something, PyTorch warns. In bf16 the fastest are taken; on a CPU all are such.
+    """
+    if device.type != "cuda" or precision != "fp32":
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at the first matrix product
+    enabled, warn_only = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
 
 
 def choose_precision(wanted: Precision | None, device: torch.device) -> Precision:

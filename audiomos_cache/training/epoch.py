@@ -20,7 +20,7 @@ from audiomos_cache.sequences import chunks
 from audiomos_cache.training.batches import epoch_order
 from audiomos_cache.training.computing import PLAINLY, Computing, compile_head, one_line
 from audiomos_cache.training.limits import WorkCounter
-from audiomos_cache.training.optimizer import LearningRate, build_optimizer, set_rate
+from audiomos_cache.training.optimizer import LearningRate, build_optimizer, set_rate, steps_per_epoch
 from audiomos_cache.training.recorded import RecordedSteps
 from audiomos_cache.training.resident import Features
 from audiomos_cache.training.targeted import TargetedBatches
@@ -59,7 +59,7 @@ class Trainer:
         self.computing, self.profile = computing, profile
         lr = scaled_lr(self.config.lr, batches.clips.first_reader.audio_dim)
         self.optimizer = build_optimizer(head, lr, self.config.weight_decay, self.config.decay)
-        self._steps_per_epoch = math.ceil(len(batches.clips) / self.config.batch_size)
+        self._steps_per_epoch = steps_per_epoch(self.config, len(batches.clips))
         self._lr = LearningRate.of(self.config, lr, self._steps_per_epoch)
         self._ranking = build_ranking(**config.ranking.model_dump())
         self._work = WorkCounter(profile)

@@ -1,16 +1,12 @@
 """How near a training came to what its device can do at best."""
 
-import statistics
-import time
-from collections.abc import Callable
-
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from audiomos_cache.limits import matmul_flops, median_seconds
 from audiomos_cache.profiling import Profile
 from audiomos_cache.training.computing import Computing
 
-_SIDE = {"cuda": 8192, "cpu": 1024}  # of the matrices
 _COPIED_BYTES = {"cuda": 1 << 30, "cpu": 1 << 27}
 STAGES = ("forward", "backward")
 
@@ -47,32 +43,8 @@ def note_limits(profile: Profile, device: torch.device, computing: Computing) ->
         profile.at_best("gather", gathered / copy_bytes_per_s(device))
 
 
-def matmul_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """Measure floating-point operations a second of a large matrix product."""
-    side = _SIDE[device.type]
-    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))  # ones take less power
-    return 2 * side**3 / _seconds(lambda: a @ b, device)
-
-
 def copy_bytes_per_s(device: torch.device) -> float:
     """Measure bytes a second of a copy within the device's memory."""
     source = torch.ones(_COPIED_BYTES[device.type], dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    return _COPIED_BYTES[device.type] / _seconds(lambda: target.copy_(source), device)
-
-
-def _seconds(action: Callable[[], object], device: torch.device, runs: int = 5) -> float:
-    """Return the median of the seconds an action takes, after two runs that do not count."""
-    taken = []
-    for _ in range(runs + 2):
-        _wait(device)
-        start = time.perf_counter()
-        action()
-        _wait(device)
-        taken.append(time.perf_counter() - start)
-    return statistics.median(taken[2:])
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    return _COPIED_BYTES[device.type] / median_seconds(lambda: target.copy_(source), device)

@@ -41,6 +41,11 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float | Tensor) -> None:
             group["lr"] = float(rate)
 
 
+def steps_per_epoch(config: TrainingConfig, clips: int) -> int:
+    """Return how many batches so many clips are, the last one short."""
+    return math.ceil(clips / config.batch_size)
+
+
 @dataclass(frozen=True, slots=True)
 class LearningRate:
     """The learning rate of each step, a function of the step alone.

@@ -16,7 +16,14 @@ from audiomos_cache.heads.layers import layers_to_read
 from audiomos_cache.profiling import OFF, Profile
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.checks import check_heads, check_names, check_ratings
-from audiomos_cache.training.computing import Compile, Computing, Precision, choose_precision, compiling_pays
+from audiomos_cache.training.computing import (
+    Compile,
+    Computing,
+    Precision,
+    choose_precision,
+    compiling_pays,
+    repeatable,
+)
 from audiomos_cache.training.data import NO_LISTS, Lists, TrainingClips, TrainingData, open_clips
 from audiomos_cache.training.epoch import DivergedError
 from audiomos_cache.training.frames import Preload, open_frames
@@ -124,7 +131,7 @@ def train_heads(
     on = torch.device(device)
     computing = Computing(choose_precision(precision, on), compiled=compiling == "on", recorded=not profile.on)
     clips = open_clips(cache, lists)
-    check_heads(jobs, clips.reader)
+    check_heads(jobs, clips)
     options = _Options(out, on, computing, overwrite, skip_finished, tensorboard, profile, on_epoch)
     results = _finished(jobs, clips, options)
     diverged: dict[str, DivergedError] = {}
@@ -187,7 +194,7 @@ def _train_one(job: HeadJob, data: TrainingData, options: _Options) -> HeadResul
             training.forget()
             return result
         begun = training.load(overwrite=options.overwrite)
-        with _threads(training.job["threads"]):
+        with _threads(training.job["threads"]), repeatable(options.device, options.computing.precision):
             return _train_and_write(job, data, options, training, begun)
 
 

@@ -6,6 +6,7 @@ step, which nothing but a GPU can, is replaced by its repetition.
 
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from audiomos_cache.training import epoch as epoch_module
 from audiomos_cache.training import recorded as recorded_module
 from audiomos_cache.training.batches import RESIDENT_EVAL_SIZE, FeatureBatches
 from audiomos_cache.training.clips import ClipSet
-from audiomos_cache.training.computing import Computing, choose_precision, compile_head, compiling_pays
+from audiomos_cache.training.computing import Computing, choose_precision, compile_head, compiling_pays, repeatable
 from audiomos_cache.training.epoch import PlainLoss, Trainer
 from audiomos_cache.training.frames import FramesInMemory
 from audiomos_cache.training.loop import train
@@ -367,3 +368,20 @@ def test_profile_tells_where_the_time_went(cache: Path, tmp_path: Path, caplog: 
     assert stages == ["load", "gather", "forward", "backward", "step", "validate", "save", "write"]
     near = {line.split()[0]: float(line.split()[3]) for line in result.stderr.splitlines() if len(line.split()) == 4}
     assert {"forward", "backward", "gather"} <= near.keys() and all(0 <= share < 2 for share in near.values())
+
+
+def test_the_reference_is_computed_by_repeatable_algorithms(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    for device, precision, enabled in (("cuda", "fp32", True), ("cuda", "bf16", False), ("cpu", "fp32", False)):
+        with repeatable(torch.device(device), precision):  # type: ignore[arg-type]
+            assert torch.are_deterministic_algorithms_enabled() is enabled
+        assert not torch.are_deterministic_algorithms_enabled()
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+
+
+def test_a_warm_up_of_less_than_a_step_is_found_before_the_features_are_read(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CacheReader, "read_frames", None)
+    with pytest.raises(ConfigError, match=r"training\.warmup_epochs: 0\.1 is less than one step"):
+        train_heads([job("pooling-dist", 1, "training.warmup_epochs=0.1")], cache, tmp_path, preload="ram")
