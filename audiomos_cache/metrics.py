@@ -15,8 +15,11 @@ from audiomos_cache.predictions import Predictions, join_ids
 
 Floats = NDArray[np.float64]
 
+TARGETS = ("mi", "ta")
 MEASURES = ("mse", "lcc", "srcc", "ktau")
 VIEWS = ("utt_mi", "utt_ta", "sys_mi", "sys_ta")  # a level and a score
+
+_MEAN_DECIMALS = 12  # far more than scores have, far less than rounding reaches
 
 
 def mse(predicted: Floats, truth: Floats) -> float:
@@ -97,12 +100,24 @@ class Scores:
 def system_means(systems: Sequence[str], values: Floats) -> dict[str, float]:
     """Average the (N,) `values` of each system; `systems` names the system of each clip. Sorted by system.
 
-    The order of the clips decides the last bit of a mean, and with it how means rank that are equal but for rounding.
+    The means are rounded to 12 decimals, so that those which are equal tie, whatever float sums make of them, and the
+    order of the clips decides nothing.
     """
+    clips = _clips_of(systems, values)
+    return {system: round(math.fsum(clips[system]) / len(clips[system]), _MEAN_DECIMALS) for system in sorted(clips)}
+
+
+def _means_as_original(systems: Sequence[str], values: Floats) -> dict[str, float]:
+    """Average as the original does: the order of the clips decides the last bit, and that how equal means rank."""
+    clips = _clips_of(systems, values)
+    return {system: float(np.mean(clips[system])) for system in sorted(clips)}
+
+
+def _clips_of(systems: Sequence[str], values: Floats) -> dict[str, list[float]]:
     clips: dict[str, list[float]] = {}
     for system, value in zip(systems, values.tolist(), strict=True):
         clips.setdefault(system, []).append(value)
-    return {system: float(np.mean(clips[system])) for system in sorted(clips)}
+    return clips
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +140,8 @@ def points_of(
     labels: Labels,
     system_truth: Mapping[str, tuple[float, float]] | None = None,
     name: str = "predictions",
+    *,
+    as_original: bool = False,
 ) -> dict[str, Points]:
     """Join predictions with labels by clip id, and average both over each system's clips.
 
@@ -132,18 +149,23 @@ def points_of(
         system_truth: (MI, TA) of each system as listeners gave them, of others too; None: the means of the
             clips' labels.
         name: what to call the predictions in a message.
+        as_original: average as the published code does, in the order of `labels`. Equal means then rank as float
+            rounding leaves them, so that system-level SRCC and KTAU depend on the order of a list's lines.
     Returns:
-        The points of each of `VIEWS`: clips in the order of `labels`, systems in the order of their names.
+        The points of each of `VIEWS`: clips in the order of their ids (of `labels`, as the original), systems in the
+        order of their names.
     Raises:
         DataError: the two do not hold the same clips, a label stands twice, a system has no truth.
     """
-    rows = np.argsort(join_ids(predictions.ids, labels.ids, name, "the labels"))
-    predicted = {"mi": predictions.mi[rows], "ta": predictions.ta[rows]}  # in the list's order, as the original
-    truth = {"mi": labels.mi, "ta": labels.ta}
-    systems = labels.systems
+    places = np.array(join_ids(predictions.ids, labels.ids, name, "the labels"))
+    order = np.argsort(places) if as_original else np.arange(len(places))
+    predicted = {target: getattr(predictions, target)[order] for target in TARGETS}
+    truth = {target: getattr(labels, target)[places[order]] for target in TARGETS}
+    systems = [labels.systems[row] for row in places[order]]
+    means_of = _means_as_original if as_original else system_means
     names, system = np.unique(systems, return_inverse=True)
     if system_truth is None:
-        true_means = {target: system_means(systems, values) for target, values in truth.items()}
+        true_means = {target: means_of(systems, values) for target, values in truth.items()}
     elif unknown := sorted(set(systems) - set(system_truth)):
         raise DataError(f"system-level truth: nothing for systems {first_five(unknown)}, expected MI and TA")
     else:
@@ -153,12 +175,12 @@ def points_of(
         }
 
     def per_system(target: str) -> Points:
-        means = system_means(systems, predicted[target])
+        means = means_of(systems, predicted[target])
         true = np.array([true_means[target][name] for name in means])
         return Points(np.array(list(means.values())), true, np.arange(len(names)))
 
-    return {f"utt_{target}": Points(predicted[target], truth[target], system) for target in truth} | {
-        f"sys_{target}": per_system(target) for target in truth
+    return {f"utt_{target}": Points(predicted[target], truth[target], system) for target in TARGETS} | {
+        f"sys_{target}": per_system(target) for target in TARGETS
     }
 
 
@@ -169,7 +191,11 @@ def scores_of(points: Mapping[str, Points]) -> Scores:
 
 
 def evaluate(
-    predictions: Predictions, labels: Labels, system_truth: Mapping[str, tuple[float, float]] | None = None
+    predictions: Predictions,
+    labels: Labels,
+    system_truth: Mapping[str, tuple[float, float]] | None = None,
+    *,
+    as_original: bool = False,
 ) -> Scores:
     """Compare predictions with labels: the sixteen numbers of their `points_of`, which says what may be raised."""
-    return scores_of(points_of(predictions, labels, system_truth))
+    return scores_of(points_of(predictions, labels, system_truth, as_original=as_original))

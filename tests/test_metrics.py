@@ -1,6 +1,8 @@
 import json
 import math
+from fractions import Fraction
 from pathlib import Path
+from statistics import fmean, mean
 
 import numpy as np
 import pytest
@@ -76,10 +78,16 @@ def test_system_means_by_hand():
     assert list(means) == ["S1", "S2"]
 
 
-def test_evaluate_agrees_with_the_original():
+@pytest.fixture(scope="module")
+def golden():
+    """The original's numbers of one of its heads, that head's predictions, and the labels in the original's order."""
     expected = json.loads((GOLDEN / "expected_metrics_dist_a_eval.json").read_text())
-    labels = read_labels(GOLDEN / "eval_labels.txt")
-    scores = metrics.evaluate(read_predictions(GOLDEN / "dist_a_eval.pt"), labels).to_json()
+    return expected, read_predictions(GOLDEN / "dist_a_eval.pt"), read_labels(GOLDEN / "eval_labels.txt")
+
+
+def test_evaluate_as_original_agrees_with_the_original(golden):
+    expected, predictions, labels = golden
+    scores = metrics.evaluate(predictions, labels, as_original=True).to_json()
     assert scores.pop("n_clips") == 60
     assert scores.pop("n_systems") == len(set(labels.systems))
     assert scores.keys() == expected.keys()
@@ -87,16 +95,62 @@ def test_evaluate_agrees_with_the_original():
         assert scores[level] == pytest.approx(numbers, abs=1e-9), level
 
 
-def test_evaluate_averages_in_the_lists_order_as_the_original():
-    # In floats 1.0 + 1.2 + 1.6 is more than 1.6 + 1.2 + 1.0, so the list's order ranks two systems of equal mean.
+def test_evaluate_agrees_with_the_original_but_where_equal_means_must_tie(golden):
+    expected, predictions, labels = golden
+    scores = metrics.evaluate(predictions, labels).to_json()
+    tied = {"sys_mi": exact_rank_correlations(predictions, labels, "mi")}
+    tied["sys_ta"] = exact_rank_correlations(predictions, labels, "ta")
+    for level, numbers in expected.items():
+        assert scores[level] == pytest.approx(numbers | tied.get(level, {}), abs=1e-9), level
+        for measure, value in tied.get(level, {}).items():
+            assert abs(value - numbers[measure]) > 1e-3, "the original's is another"
+
+
+def exact_rank_correlations(predictions, labels, target):
+    """SRCC and KTAU of the systems' means, as exact fractions of the decimals in the list."""
+    predicted = dict(zip(predictions.ids, getattr(predictions, target).tolist(), strict=True))
+    clips = list(zip(labels.ids, labels.systems, getattr(labels, target).tolist(), strict=True))
+    means = {
+        system: (
+            fmean(predicted[clip] for clip, of, _ in clips if of == system),
+            mean(Fraction(str(score)) for _, of, score in clips if of == system),
+        )
+        for system in set(labels.systems)
+    }
+    x, true = zip(*means.values(), strict=True)
+    y = [sorted(true).index(each) for each in true]  # equal fractions share a place
+    return {"srcc": stats.spearmanr(x, y).statistic, "ktau": stats.kendalltau(x, y).statistic}
+
+
+def shuffled(labels, seed):
+    order = np.random.default_rng(seed).permutation(len(labels.ids))
+    ids, systems = ([column[row] for row in order] for column in (labels.ids, labels.systems))
+    return labels_of(ids, systems, labels.mi[order], labels.ta[order])
+
+
+def test_the_order_of_the_lines_decides_nothing(golden):
+    _, predictions, labels = golden
+    shuffles = [shuffled(labels, seed) for seed in range(30)]
+    assert {metrics.evaluate(predictions, each) for each in (labels, *shuffles)} == {
+        metrics.evaluate(predictions, labels)
+    }
+    assert len({metrics.evaluate(predictions, each, as_original=True).sys_mi.srcc for each in shuffles}) > 1
+
+
+def test_equal_means_tie_unless_as_original():
+    # In floats 1.0 + 1.2 + 1.6 is more than 1.6 + 1.2 + 1.0, so the original ranks two systems of equal mean.
     rising, falling = array(1.0, 1.2, 1.6), array(1.6, 1.2, 1.0)
-    assert metrics.system_means("SSS", rising)["S"] > metrics.system_means("SSS", falling)["S"]
-    values = [*rising, *falling]
-    predictions = Predictions.build("fedcba", values, values)  # sorted: its order is the reverse
-    labels = labels_of("fedcba", "XXXYYY", values, values)
-    truth = {"X": (2.0, 1.0), "Y": (1.0, 2.0)}
+    assert sum(rising) > sum(falling)
+    assert metrics.system_means("SSS", rising) == metrics.system_means("SSS", falling)
+    values = [*rising, *falling, 3.0]
+    predictions = Predictions.build("gfedcba", values, values)  # sorted: its order is the reverse
+    labels = labels_of("gfedcba", "XXXYYYZ", values, values)
+    truth = {"X": (2.0, 1.0), "Y": (1.0, 2.0), "Z": (3.0, 3.0)}
     scores = metrics.evaluate(predictions, labels, truth)
-    assert (scores.sys_mi.srcc, scores.sys_ta.srcc) == pytest.approx((1.0, -1.0))
+    # Ranks (1.5, 1.5, 3) and (2, 1, 3), or (1, 2, 3).
+    assert (scores.sys_mi.srcc, scores.sys_ta.srcc) == pytest.approx((math.sqrt(0.75), math.sqrt(0.75)))
+    scores = metrics.evaluate(predictions, labels, truth, as_original=True)
+    assert (scores.sys_mi.srcc, scores.sys_ta.srcc) == pytest.approx((1.0, 0.5))
 
 
 def test_evaluate_joins_by_id():
