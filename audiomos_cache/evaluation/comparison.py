@@ -3,7 +3,8 @@
 Two tests stand beside each other, since each has a weakness the other lacks. The paired bootstrap takes both in the
 same resamples of systems and asks whether the difference of a number is zero, whatever else differs; with few systems
 it is only roughly right. The permutation test is right for any number of systems, but its null hypothesis is more than
-an equal number: that A and B can be swapped. A difference counts where both find it.
+an equal number: that A and B can be swapped; and of few systems there are too few swaps for a small p-value. A
+difference counts where both find it.
 """
 
 from collections.abc import Mapping
@@ -14,17 +15,17 @@ import numpy as np
 
 from audiomos_cache import metrics
 from audiomos_cache.evaluation.bootstrap import (
+    FEW_SYSTEMS,
     LEVEL,
     Row,
     Uncertainty,
     corrected_distributions,
     draw_distributions,
 )
-from audiomos_cache.evaluation.permutation import draw_swaps, swap_p_values
+from audiomos_cache.evaluation.permutation import choose_swaps, least_swap_p_value, swap_p_values
 from audiomos_cache.metrics import MEASURES, VIEWS, Floats, Points
 
 ALPHA = 0.05
-FEWEST_RESAMPLES = 2000  # below which no corrected p-value of the bootstrap can reach alpha
 ROWS: tuple[Row, ...] = tuple((view, measure) for view in VIEWS for measure in MEASURES)
 
 
@@ -58,10 +59,20 @@ class Comparison:
     Attributes:
         differences: of each of the sixteen numbers.
         uncertainty: their intervals.
+        n_systems: of how many systems.
+        n_swaps: how many swaps the permutation test made.
     """
 
     differences: Mapping[Row, Difference]
     uncertainty: Uncertainty
+    n_systems: int
+    n_swaps: int
+
+    @property
+    def least_p_value(self) -> float:
+        """The least p-value that swaps of so many systems can give, corrected as if all others were as small."""
+        tests = sum(not np.isnan(difference.p_permutation) for difference in self.differences.values())
+        return min(1.0, tests * least_swap_p_value(self.n_systems))
 
     def better(self, target: str) -> dict[Row, str]:
         """Say of each number of a target (mi or ta) for which a difference is found, which is better: "a" or "b"."""
@@ -79,7 +90,7 @@ class Comparison:
             content[view][measure] = {name: None if np.isnan(value) else value for name, value in values.items()}
             interval = self.uncertainty.intervals.get((view, measure))
             content[view][measure]["ci"] = list(interval) if interval else None
-        return content | {"alpha": ALPHA, "intervals": self.uncertainty.to_json()}
+        return content | {"alpha": ALPHA, "n_swaps": self.n_swaps, "intervals": self.uncertainty.to_json()}
 
 
 def compare(a: Mapping[str, Points], b: Mapping[str, Points], n_boot: int = 10_000, seed: int = 0) -> Comparison:
@@ -87,7 +98,7 @@ def compare(a: Mapping[str, Points], b: Mapping[str, Points], n_boot: int = 10_0
 
     Args:
         a, b: what `metrics.points_of` returns for each, with the same labels.
-        n_boot: how many resamples and how many swaps to draw, 1 or more.
+        n_boot: how many resamples and how many swaps to draw, 1 or more; of few systems, all swaps there are.
         seed: the same seed gives the same result.
     Raises:
         ValueError: the two are not predictions of the same points.
@@ -97,16 +108,29 @@ def compare(a: Mapping[str, Points], b: Mapping[str, Points], n_boot: int = 10_0
             raise ValueError(f"{view}: found predictions of other points, expected the same truth and systems for both")
     of_a, of_b = (draw_distributions(each, n_boot, seed) for each in (a, b))
     corrected, notes = corrected_distributions({view: of_a[view] - of_b[view] for view in of_a})
-    if n_boot < FEWEST_RESAMPLES:
-        notes += (f"{n_boot} resamples are too few to find a difference, {FEWEST_RESAMPLES} are not",)
+    systems = len(a["sys_mi"].truth)
     intervals = {row: bca.expanded_interval(LEVEL) for row, bca in corrected.items()}
     values = np.array([_value(a[view], b[view], measure) for view, measure in ROWS])
     bootstrap = np.array([corrected[row].expanded_p_value() if row in corrected else np.nan for row in ROWS])
-    swaps = draw_swaps(n_boot, len(a["sys_mi"].truth), seed)
+    notes += _notes_on_p_values(systems, n_boot, int(np.count_nonzero(~np.isnan(bootstrap))))
+    swaps = choose_swaps(n_boot, systems, seed)
     permutation = np.concatenate([swap_p_values(a[view], b[view], swaps) for view in VIEWS])
     columns = (values, bootstrap, permutation, holm(bootstrap), holm(permutation))
     differences = {row: Difference(*(float(column[i]) for column in columns)) for i, row in enumerate(ROWS)}
-    return Comparison(differences, Uncertainty(intervals, notes, n_boot, seed))
+    return Comparison(differences, Uncertainty(intervals, notes, n_boot, seed), systems, len(swaps))
+
+
+def _notes_on_p_values(systems: int, n_boot: int, tests: int) -> tuple[str, ...]:
+    """Say what the bootstrap's p-values, of which so many are corrected, are not good for."""
+    if not tests:
+        return ()
+    notes = (f"p boot of {systems} systems is too small",) if systems < FEW_SYSTEMS else ()
+    if tests / (n_boot + 1) < ALPHA:  # the least that it can be
+        return notes
+    return (
+        *notes,
+        f"{n_boot} resamples are too few to find any difference, at least {int(tests / ALPHA)} must be drawn",
+    )
 
 
 def holm(p_values: Floats) -> Floats:
@@ -137,6 +161,12 @@ def verdict(comparison: Comparison, target: str, a: str, b: str) -> str:
                for side in "ab"}  # fmt: skip
     test = "both tests, corrected for the sixteen numbers"
     head = target.upper()
+    if comparison.least_p_value >= ALPHA:
+        return (
+            f"{head}: the data cannot tell {a} from {b}, nor any others: of {comparison.n_systems} systems the "
+            f"permutation test finds no difference; swaps give p = {comparison.least_p_value:g} at least, corrected "
+            "for the sixteen numbers."
+        )
     if not better:
         return f"{head}: the data cannot tell {a} from {b}: no difference has p < {ALPHA:g} in {test}."
     if numbers["a"] and numbers["b"]:

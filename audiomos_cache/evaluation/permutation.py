@@ -14,11 +14,22 @@ from audiomos_cache.evaluation.weighted import WeightedAgreement
 from audiomos_cache.metrics import MEASURES, Floats, Points
 
 _ROUNDING = 1e-12
+_ALL = 4096  # ways to swap that are always all made: drawing fewer would save nothing
 
 
-def draw_swaps(n_swaps: int, systems: int, seed: int) -> NDArray[np.bool_]:
-    """Choose at random which systems to swap, (n_swaps, systems). Not the draws of the bootstrap of the same seed."""
+def choose_swaps(n_swaps: int, systems: int, seed: int) -> NDArray[np.bool_]:
+    """Choose which systems to swap, (B, G): all ways there are, but to swap none, if they are few; else some.
+
+    Few are `n_swaps` or 4,096. Some are `n_swaps`, drawn at random, but not as the bootstrap of the same seed draws.
+    """
+    if 2**systems <= max(n_swaps, _ALL):
+        return np.asarray((np.arange(1, 2**systems)[:, None] >> np.arange(systems)) % 2 == 1)
     return np.random.default_rng([seed, 1]).integers(0, 2, (n_swaps, systems)).astype(bool)
+
+
+def least_swap_p_value(systems: int) -> float:
+    """Return the least p-value that swaps can give: to swap all systems makes the same difference as to swap none."""
+    return 2.0 ** (1 - systems)
 
 
 def swap_p_values(a: Points, b: Points, swaps: NDArray[np.bool_]) -> Floats:

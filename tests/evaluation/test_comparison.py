@@ -11,6 +11,7 @@ from audiomos_cache import metrics
 from audiomos_cache.evaluation import compare, holm, swap_p_values, verdict
 from audiomos_cache.evaluation.bootstrap import Uncertainty
 from audiomos_cache.evaluation.comparison import ROWS, Comparison, Difference
+from audiomos_cache.evaluation.permutation import choose_swaps
 from audiomos_cache.metrics import MEASURES, VIEWS, Points
 from tests.evaluation.studies import Head, study
 
@@ -70,6 +71,81 @@ def test_a_constant_prediction_has_no_p_value_for_correlations(small):
     assert found[0] == 1.0  # all five "swaps" leave everything as it is
 
 
+@pytest.mark.parametrize("systems", [1, 2, 6, 12])
+def test_of_few_systems_every_swap_is_made_once(systems):
+    swaps = choose_swaps(100, systems, seed=0)
+    others = set(itertools.product([False, True], repeat=systems)) - {(False,) * systems}
+    assert {tuple(swap) for swap in swaps.tolist()} == others
+    assert len(swaps) == len(others)
+
+
+def test_of_many_systems_as_many_swaps_are_drawn_as_were_asked_for():
+    assert len(choose_swaps(5000, 12, seed=0)) == 4095
+    swaps = choose_swaps(5000, 13, seed=0)
+    assert swaps.shape == (5000, 13)
+    assert swaps.mean(axis=0) == pytest.approx(np.full(13, 0.5), abs=0.03)
+
+
+def far_apart(systems):
+    """A nearly perfect prediction and noise, of so many systems of 13 clips."""
+    rng, system = np.random.default_rng(0), np.repeat(np.arange(systems), 13)
+    found = {}, {}
+    for target in ("mi", "ta"):
+        truth = 3 + rng.normal(0, 0.7, systems)[system] + rng.normal(0, 0.6, len(system))
+        for points, error in zip(found, (0.01, 2.0), strict=True):
+            errors = rng.normal(0, error, systems)[system] + rng.normal(0, error, len(system))
+            means = [np.bincount(system, values) / 13 for values in (truth + errors, truth)]
+            points[f"utt_{target}"] = Points(truth + errors, truth, system)
+            points[f"sys_{target}"] = Points(*means, np.arange(systems))
+    return found
+
+
+@pytest.mark.parametrize("systems", [2, 8, 9])
+def test_it_is_said_that_so_few_systems_show_no_difference(systems):
+    least = min(1, 16 * 2 / 2**systems)  # none and all swapped are as far apart
+    found = compare(*far_apart(systems), n_boot=300)
+    p_values = [difference.holm_permutation for difference in found.differences.values()]
+    assert least >= 0.05
+    assert min(p_values) == pytest.approx(least)
+    assert verdict(found, "mi", "a", "b") == (
+        f"MI: the data cannot tell a from b, nor any others: of {systems} systems the permutation test finds no "
+        f"difference; swaps give p = {least:g} at least, corrected for the sixteen numbers."
+    )
+
+
+def test_ten_systems_show_a_difference():
+    found = compare(*far_apart(10), n_boot=2000)
+    assert min(each.holm_permutation for each in found.differences.values()) == pytest.approx(16 * 2 / 2**10)
+    assert verdict(found, "mi", "a", "b").startswith("MI: a is better than b in ")
+    assert not found.uncertainty.notes
+
+
+def test_fewer_tests_are_corrected_for_fewer():
+    a, b = far_apart(9)
+    constant = [
+        {view: Points(np.full(len(p.truth), 3.0), p.truth, p.system) if view.endswith("ta") else p
+         for view, p in points.items()}
+        for points in (a, b)
+    ]  # fmt: skip
+    found = compare(*constant, n_boot=2000)  # of TA, MSE alone is defined: 10 tests
+    assert found.least_p_value == pytest.approx(10 * 2 / 2**9)
+    assert "nor any others" not in verdict(found, "mi", "a", "b")
+
+
+def test_p_values_are_corrected_over_all_sixteen(better_and_worse):
+    a, _ = better_and_worse
+    other = {view: Points(0.8 * each.predicted + 0.5, each.truth, each.system) for view, each in a.items()}
+    differences = compare(a, other, n_boot=400).differences
+    assert len(differences) == 16
+    for test in ("bootstrap", "permutation"):
+        raw = {row: getattr(each, f"p_{test}") for row, each in differences.items()}
+        defined = sorted((row for row in raw if not np.isnan(raw[row])), key=raw.get)
+        corrected = 0.0
+        for place, row in enumerate(defined):
+            corrected = max(corrected, min(1.0, raw[row] * (len(defined) - place)))
+            assert getattr(differences[row], f"holm_{test}") == pytest.approx(corrected)
+
+
 def test_holm_by_hand():
     found = holm(np.array([0.03, 0.01, np.nan, 0.02, 0.5]))  # times 2, 4, -, 3, 1, and never falling
     assert found == pytest.approx([0.06, 0.04, np.nan, 0.06, 0.5], nan_ok=True)
@@ -119,7 +195,17 @@ def test_a_better_head_is_found_and_said(compared):
 def test_too_few_resamples_are_said(better_and_worse):
     found = compare(*better_and_worse, n_boot=100)
     assert not found.better("mi")
-    assert found.uncertainty.notes == ("100 resamples are too few to find a difference, 2000 are not",)
+    assert found.uncertainty.notes == ("100 resamples are too few to find any difference, at least 320 must be drawn",)
+
+
+def test_the_fewest_resamples_that_are_said_do_find_a_difference(better_and_worse):
+    least = 16 / 321  # sixteen times 1 / (B + 1)
+    assert least < 0.05 <= 16 / 320
+    for n_boot, found in ((319, False), (320, True)):
+        comparison = compare(*better_and_worse, n_boot=n_boot)
+        p_values = [difference.holm_bootstrap for difference in comparison.differences.values()]
+        assert (min(p_values) < 0.05) == found
+        assert bool(comparison.uncertainty.notes) != found
 
 
 def test_the_same_predictions_cannot_be_told_apart():
@@ -140,7 +226,7 @@ def made(**p_values):
     for view, measure in ROWS:
         value, bootstrap, permutation = p_values.get(f"{view}_{measure}", nil)
         differences[view, measure] = Difference(value, bootstrap, permutation, bootstrap, permutation)
-    return Comparison(differences, Uncertainty({}, (), 1, 0))
+    return Comparison(differences, Uncertainty({}, (), 1, 0), 31, 10_000)
 
 
 def test_both_tests_must_find_a_difference():
@@ -171,7 +257,7 @@ def test_json_holds_no_nan(better_and_worse):
     assert content["utt_mi"]["srcc"]["p_bootstrap"] is None
     assert content["utt_mi"]["srcc"]["ci"] is None
     assert content["utt_mi"]["mse"]["ci"] is not None
-    assert content.keys() == {*VIEWS, "alpha", "intervals"}
+    assert content.keys() == {*VIEWS, "alpha", "n_swaps", "intervals"}
 
 
 def test_other_points_are_refused(better_and_worse):

@@ -142,7 +142,7 @@ def test_intervals_of_five_systems_say_which_resamples_were_left_out():
     points = {"utt_mi": utterances, "utt_ta": utterances, "sys_mi": means, "sys_ta": means}
     found = bootstrap_intervals(points, 1000, seed=0)
     assert set(found.intervals) == {(view, "mse") for view in points}
-    assert found.notes[0] == "5 systems are few: such intervals are too short, and p-values too small"
+    assert found.notes[0] == "5 systems are few: such intervals are too short"
     assert found.notes[1].endswith("ktau: no interval, it is not defined without one of the systems")
 
 
@@ -150,5 +150,12 @@ def test_perfect_predictions_have_no_interval_rather_than_a_certain_one():
     (points,) = study(np.random.default_rng(0), Head(0.0, 0.0))
     found = bootstrap_intervals(points, 100)
     assert not found.intervals
-    assert len(found.notes) == 1
-    assert found.notes[0].endswith("sys_ta ktau: no interval, it is the same in every resample")
+    assert found.notes == ("all sixteen: no interval, it is the same in every resample",)
+
+
+@pytest.mark.parametrize("n_boot", [1, 99])
+def test_of_few_resamples_no_interval_is_made(points, n_boot):
+    found = bootstrap_intervals(points, n_boot)
+    assert not found.intervals
+    assert found.notes == ("no intervals: they take 3 systems and 100 resamples, or more",)
+    assert len(bootstrap_intervals(points, 100).intervals) == 16
