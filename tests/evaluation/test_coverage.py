@@ -17,6 +17,9 @@ pytestmark = pytest.mark.slow
 
 STUDIES, RESAMPLES = 200, 2000
 GOOD, USUAL, POOR = Head(0.1, 0.3), Head(0.25, 0.5), Head(0.6, 0.8)
+# In what share of studies an interval must hold the truth. That of the systems' KTAU is too long, which is known.
+HELD = {"mse": (0.91, 0.96), "lcc": (0.92, 0.98), "srcc": (0.92, 0.98), "ktau": (0.92, 0.98)}
+HELD_OF_SYSTEMS = HELD | {"ktau": (0.96, 0.99)}
 
 
 def coverage(head, intervals_of, studies=STUDIES):
@@ -35,6 +38,11 @@ def coverage(head, intervals_of, studies=STUDIES):
     return held / (2 * studies)
 
 
+def standard_error(share):
+    """Of a share found in as many intervals of a number as `STUDIES` make."""
+    return np.sqrt(share * (1 - share) / (2 * STUDIES))
+
+
 def ours(points, seed):
     return bootstrap_intervals(points, RESAMPLES, seed).intervals
 
@@ -47,15 +55,24 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say(head):
     good head, 500 studies:                 95.1, 92.4, 93.3, 93.5; 92.9, 95.4, 97.7, 99.0
     poor head, 500 studies:                 91.8, 92.1, 92.8, 93.2; 92.9, 95.0, 95.3, 97.3
 
-    So an interval of a correlation holds it in 92 to 98 %, but for the systems' KTAU, whose intervals are too long. BCa
-    without the expansion for few systems held it less often, in 400 other studies of the usual head, 92.8, 90.6, 92.5,
-    91.9; 92.4, 93.5, 95.5, 98.1, and with it, in the same, 94.1, 93.0, 93.6, 93.4; 93.6, 95.5, 96.5, 98.5.
+    So an interval of a correlation holds it in 92 to 98 %, but for the systems' KTAU, whose intervals are too long, in
+    96 to 99 %; that of an MSE in 91 to 96 %. BCa without the expansion for few systems held it less often, in 400 other
+    studies of the usual head, 92.8, 90.6, 92.5, 91.9; 92.4, 93.5, 95.5, 98.1, and with it, in the same, 94.1, 93.0,
+    93.6, 93.4; 93.6, 95.5, 96.5, 98.5.
 
-    The limits of the test are 92 and 98 less and more two standard errors of the 400 intervals that it makes.
+    The limits of the test are these, each two standard errors of 400 intervals wider, for that is what it makes. Its
+    own figures:
+
+    good head:  94.0, 92.2, 92.8, 93.0; 91.8, 95.0, 97.2, 98.5
+    usual head: 92.0, 92.2, 91.5, 92.2; 93.0, 94.2, 95.2, 97.5
+    poor head:  89.8, 91.5, 91.2, 91.8; 92.0, 94.0, 95.8, 97.0
     """
     found = coverage(head, ours)
-    assert (found[:, 1:] > 0.92 - 0.027).all()
-    assert (found[0] < 0.98 + 0.014).all()
+    for level, row, limits in zip(("utt", "sys"), found, (HELD, HELD_OF_SYSTEMS), strict=True):
+        for measure, share in zip(MEASURES, row, strict=True):
+            low, high = limits[measure]
+            low, high = low - 2 * standard_error(low), high + 2 * standard_error(high)
+            assert low < share < high, f"{level} {measure}: {share:.3f}, expected {low:.3f} to {high:.3f}"
 
 
 def two_stage(points, seed):
