@@ -6,12 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from audiomos_cache.dataset import Labels
     from audiomos_cache.evaluation.records import Record
-    from audiomos_cache.metrics import Points
+    from audiomos_cache.metrics import Points, Scores
+
+MOST_RESAMPLES = 100_000  # of a hundred systems, within 2 GiB
 
 _FILE = click.Path(path_type=Path)
 
@@ -38,17 +42,32 @@ _FILE = click.Path(path_type=Path)
 )
 @click.option("--compare", "other", metavar="FILE", type=_FILE, help="Other predictions: which of the two are better?")
 @click.option("--by", type=click.Choice(["system"]), help="List every system: its means, bias and ranks.")
-@click.option("--n-boot", type=click.IntRange(0), default=10_000, metavar="N", help="Resamples; 0: no intervals.")
+@click.option(
+    "--as-original",
+    is_flag=True,
+    help="Rank systems of equal means by float rounding, in the order of the list, as the original does. Without it, "
+    "they tie, and the order of the list decides nothing.",
+)
+@click.option(
+    "--n-boot",
+    type=click.IntRange(0, MOST_RESAMPLES),
+    default=10_000,
+    metavar="N",
+    help=f"Resamples, {MOST_RESAMPLES} at most; 0: no intervals.",
+)
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, metavar="N", help="Of the resamples.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV instead of a table.")
+@click.pass_context
 def evaluate(
+    context: click.Context,
     file: Path,
     labels_path: Path,
     split: str | None,
     truth_path: Path | None,
     other: Path | None,
     by: str | None,
+    as_original: bool,
     n_boot: int,
     seed: int,
     as_json: bool,
@@ -57,43 +76,78 @@ def evaluate(
     """Compare the predictions in FILE (.jsonl, an answer.txt, or the original system's .pt) with listeners' scores.
 
     Prints MSE, LCC, SRCC and KTAU of MI and TA, per clip (utt) and per system (sys), each with its 95 % interval. A
-    resample draws whole systems, so an interval speaks of other systems judged by as many clips.
+    resample draws whole systems, so an interval speaks of other systems judged by as many clips. What a fusion says of
+    clips that it was fitted on is refused; evaluate its out-of-fold predictions.
 
     \b
     Examples:
-      audiomos-cache evaluate fused/fused.dev.jsonl --labels sets/dev_mos_list.txt
+      audiomos-cache evaluate fused/out-of-fold.dev.jsonl --labels sets/dev_mos_list.txt
       audiomos-cache evaluate a.jsonl --compare b.jsonl --labels sets/dev_mos_list.txt
       audiomos-cache evaluate a.jsonl --by system --labels sets/dev_mos_list.txt --csv
     """
-    _check_usage(other, by, n_boot, as_json, as_csv)
+    _check_usage(context, other, by, n_boot, as_json, as_csv)
 
     from audiomos_cache.dataset import read_labels, read_system_truth
-    from audiomos_cache.metrics import points_of
-    from audiomos_cache.predictions import read_predictions
 
     labels = read_labels(labels_path, split)
     truth = read_system_truth(truth_path) if truth_path else None
-    points = points_of(read_predictions(file), labels, truth, str(file))
+    judged = _judge(file, labels, truth, as_original)
     if other:
-        others = points_of(read_predictions(other), labels, truth, str(other))
         names = (file.name, other.name) if file.name != other.name else (str(file), str(other))
-        found = _comparison(points, others, names, n_boot, seed)
+        found = _comparison(judged, _judge(other, labels, truth, as_original), names, n_boot, seed)
     elif by:
-        found = _systems(points, labels.systems, file.name)
+        found = _systems(judged, labels.systems, file.name)
     else:
-        found = _scores(points, file.name, n_boot, seed)
+        found = _scores(judged, file.name, n_boot, seed)
     found.show(as_json, as_csv)
 
 
-def _check_usage(other: Path | None, by: str | None, n_boot: int, as_json: bool, as_csv: bool) -> None:
-    """Refuse options that contradict each other."""
+def _check_usage(
+    context: click.Context, other: Path | None, by: str | None, n_boot: int, as_json: bool, as_csv: bool
+) -> None:
+    """Refuse options that contradict each other, or that would not be read."""
+    unread = [
+        f"--{name.replace('_', '-')}"
+        for name in ("as_original", "n_boot", "seed")
+        if context.get_parameter_source(name) == ParameterSource.COMMANDLINE
+    ]
     for wrong, problem in (
         (as_json and as_csv, "--json and --csv: give one of them"),
         (other and by, "--by system shows one file's systems; leave out --compare"),
+        (by and unread, f"--by system shows means and ranks, without resamples; leave out {', '.join(unread)}"),
         (other and not n_boot, "--compare needs resamples; leave out --n-boot 0"),
     ):
         if wrong:
             raise click.UsageError(problem)
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """A file's points and numbers, and what is to be said of ties."""
+
+    points: "Mapping[str, Points]"
+    scores: "Scores"
+    as_original: bool
+    note: str | None
+
+    def told(self) -> "Record":
+        """Say how its means were made, for JSON."""
+        return {"as_original": self.as_original, "ties": self.note}
+
+
+def _judge(file: Path, labels: "Labels", truth: Mapping[str, tuple[float, float]] | None, as_original: bool) -> _Judged:
+    from audiomos_cache.evaluation.in_fold import refuse_in_fold
+    from audiomos_cache.evaluation.ties import ties_note
+    from audiomos_cache.metrics import points_of, scores_of
+    from audiomos_cache.predictions import read_predictions
+
+    predictions = read_predictions(file)
+    refuse_in_fold(file, predictions.ids)
+    shown, other = (
+        points_of(predictions, labels, truth, str(file), as_original=each) for each in (as_original, not as_original)
+    )
+    scores = scores_of(shown)
+    return _Judged(shown, scores, as_original, ties_note(scores, scores_of(other), as_original=as_original))
 
 
 @dataclass(frozen=True)
@@ -129,44 +183,41 @@ class _Found:
             click.echo(line, err=as_csv)
 
 
-def _scores(points: "Mapping[str, Points]", name: str, n_boot: int, seed: int) -> _Found:
+def _scores(judged: _Judged, name: str, n_boot: int, seed: int) -> _Found:
     from audiomos_cache.cli.tables import scores_table
     from audiomos_cache.evaluation import bootstrap_intervals, records
-    from audiomos_cache.metrics import scores_of
 
-    scores = scores_of(points)
-    uncertainty = bootstrap_intervals(points, n_boot, seed) if n_boot else None
+    uncertainty = bootstrap_intervals(judged.points, n_boot, seed) if n_boot else None
+    said = [judged.note] if judged.note else []
     return _Found(
-        scores_table(scores, name, uncertainty),
-        records.scores_json(scores, uncertainty),
-        records.score_rows(scores, uncertainty),
-        uncertainty.notes if uncertainty else (),
+        scores_table(judged.scores, name, uncertainty),
+        records.scores_json(judged.scores, uncertainty) | judged.told(),
+        records.score_rows(judged.scores, uncertainty),
+        [*said, *(uncertainty.notes if uncertainty else ())],
     )
 
 
-def _systems(points: "Mapping[str, Points]", systems: Sequence[str], name: str) -> _Found:
+def _systems(judged: _Judged, systems: Sequence[str], name: str) -> _Found:
     from audiomos_cache.cli.tables import systems_table
     from audiomos_cache.evaluation import per_system, records
-    from audiomos_cache.metrics import scores_of
 
-    lines = per_system(points, systems)
+    lines = per_system(judged.points, systems)
     rows = records.system_rows(lines)
-    content = records.scores_json(scores_of(points), None) | {"systems": rows}
+    content = records.scores_json(judged.scores, None) | judged.told() | {"systems": rows}
     return _Found(systems_table(lines, name), content, rows)
 
 
-def _comparison(
-    points: "Mapping[str, Points]", others: "Mapping[str, Points]", names: tuple[str, str], n_boot: int, seed: int
-) -> _Found:
+def _comparison(judged: _Judged, other: _Judged, names: tuple[str, str], n_boot: int, seed: int) -> _Found:
     from audiomos_cache.cli.tables import comparison_table
     from audiomos_cache.evaluation import compare, records, verdict
-    from audiomos_cache.metrics import scores_of
 
-    a, b = scores_of(points), scores_of(others)
-    comparison = compare(points, others, n_boot, seed)
+    a, b = judged.scores, other.scores
+    comparison = compare(judged.points, other.points, n_boot, seed)
     verdicts = {target: verdict(comparison, target, *names) for target in ("mi", "ta")}
-    content = records.scores_json(a, None) | {"compare": records.comparison_json(comparison, names[1], b, verdicts)}
-    said = [*comparison.uncertainty.notes, *verdicts.values()]
+    content = records.scores_json(a, None) | judged.told()
+    content["compare"] = records.comparison_json(comparison, names[1], b, verdicts) | {"ties": other.note}
+    ties = [f"{letter}: {each.note}" for letter, each in zip("AB", (judged, other), strict=True) if each.note]
+    said = [*ties, *comparison.uncertainty.notes, *verdicts.values()]
     heads = [f"{letter}: {name}" for letter, name in zip("AB", names, strict=True)]
     rows = records.comparison_rows(comparison, a, b)
     return _Found(comparison_table(comparison, a, b), content, rows, said, heads)

@@ -43,7 +43,7 @@ def comparison_table(comparison: "Comparison", a: "Scores", b: "Scores") -> Tabl
     uncertainty = comparison.uncertainty
     caption = (
         "In brackets under a p-value: corrected for the sixteen numbers (Holm)."
-        f"\n{_how(uncertainty) if uncertainty.intervals else 'No intervals'}; {uncertainty.n_boot} swaps"
+        f"\n{_how(uncertainty) if uncertainty.intervals else 'No intervals'}; {comparison.n_swaps} swaps"
     )
     table = _left("", caption)
     for column in ("score", "A", "B", "A - B", "p boot", "p perm"):
@@ -63,7 +63,7 @@ def systems_table(lines: Sequence["SystemLine"], title: str) -> Table:
     """Lay out a line for each system and score: its means, bias and ranks."""
     caption = "rank: 1 is the best by listeners; change: places that the predictions put it higher (+) or lower (-)"
     table = _left(title, caption)
-    for column in ("system", "clips", "score", "true", "pred.", "bias", "rank", "pred.", "change"):
+    for column in ("system", "clips", "score", "true", "pred.", "bias", "rank", "pred.\nrank", "change"):
         table.add_column(column, justify="left" if column in ("system", "score") else "right")
     for line in lines:
         for target, placed in (("MI", line.mi), ("TA", line.ta)):
@@ -120,11 +120,12 @@ def _with_interval(shown: str, uncertainty: "Uncertainty | None", row: tuple[str
     if uncertainty is None or not uncertainty.intervals:
         return shown
     interval = uncertainty.intervals.get(row)
-    return f"{shown}\n{f'({interval[0]:.3f}, {interval[1]:.3f})' if interval else '-'}"
+    return f"{shown}\n{f'{interval[0]:.3f}, {interval[1]:.3f}' if interval else '-'}"
 
 
 def _how(uncertainty: "Uncertainty") -> str:
-    return f"95 % intervals (BCa) of {uncertainty.n_boot} resamples of systems, seed {uncertainty.seed}"
+    resamples = f"{uncertainty.n_boot} resamples of systems, seed {uncertainty.seed}"
+    return f"95 % intervals: BCa, expanded for few systems\n{resamples}"
 
 
 def _shown(number: float) -> str:

@@ -8,9 +8,9 @@ from typing import Any
 from audiomos_cache.evaluation.bootstrap import Uncertainty
 from audiomos_cache.evaluation.comparison import Comparison
 from audiomos_cache.evaluation.systems import SystemLine
-from audiomos_cache.metrics import MEASURES, VIEWS, Scores
+from audiomos_cache.metrics import MEASURES, TARGETS, VIEWS, Scores
 
-LEVELS = {"utt": "utterance", "sys": "system"}
+LEVEL_NAMES = {"utt": "utterance", "sys": "system"}
 
 Record = dict[str, Any]
 
@@ -56,11 +56,7 @@ def system_rows(lines: Sequence[SystemLine]) -> list[Record]:
     """Return a row for each system, with columns such as `mi_bias`."""
     return [
         {"system": line.system, "clips": line.clips}
-        | {
-            f"{target}_{name}": value
-            for target in ("mi", "ta")
-            for name, value in asdict(getattr(line, target)).items()
-        }
+        | {f"{target}_{name}": value for target in TARGETS for name, value in asdict(getattr(line, target)).items()}
         for line in lines
     ]
 
@@ -72,7 +68,7 @@ def comparison_json(comparison: Comparison, other: str, scores: Scores, verdicts
 
 def _names(view: str, measure: str) -> Record:
     level, score = view.split("_")
-    return {"level": LEVELS[level], "score": score.upper(), "measure": measure.upper()}
+    return {"level": LEVEL_NAMES[level], "score": score.upper(), "measure": measure.upper()}
 
 
 def _ends(interval: tuple[float, float] | None) -> Record:

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import rankdata
 
-from audiomos_cache.metrics import Points
-
-TARGETS = ("mi", "ta")
+from audiomos_cache.metrics import TARGETS, Points
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,13 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from scipy.stats import rankdata
 
 from audiomos_cache.cli import main
 
@@ -15,6 +17,10 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "fusion"
 LABELS = ("--labels", GOLDEN / "eval_labels.txt")
 A, B = GOLDEN / "dist_a_eval.pt", GOLDEN / "coral_c_eval.pt"
 QUICK = ("--n-boot", "200")
+TIES = (
+    "systems of equal means tie; ranked by rounding, in the list's order, as the original does (--as-original): "
+    "sys MI SRCC 0.8998, KTAU 0.7586; sys TA SRCC 0.9158, KTAU 0.7687"
+)
 VIEWS = ("utt_mi", "utt_ta", "sys_mi", "sys_ta")
 MEASURES = ("mse", "lcc", "srcc", "ktau")
 
@@ -60,30 +66,123 @@ def two_systems(tmp_path):
 def test_the_table_is_in_the_fields_order_with_each_interval_under_its_number():
     printed = run(A, *LABELS)
     lines = [line.rstrip() for line in printed.splitlines()]
-    assert max(map(len, lines)) <= 80
+    assert max(map(len, lines[:-1])) <= 80
     assert lines[0] == "dist_a_eval.pt"
     rows = cells(printed)
     assert rows[::2] == [
         ["utt MI", "0.2056", "0.8902", "0.8851", "0.7324"],
         ["utt TA", "0.1983", "0.8411", "0.8493", "0.6913"],
-        ["sys MI", "0.1431", "0.9035", "0.8998", "0.7586"],
-        ["sys TA", "0.0580", "0.9511", "0.9158", "0.7687"],
+        ["sys MI", "0.1431", "0.9035", "0.8973", "0.7564"],
+        ["sys TA", "0.0580", "0.9511", "0.9116", "0.7670"],
     ]
     for numbers, intervals in zip(rows[::2], rows[1::2], strict=True):
         for number, interval in zip(numbers[1:], intervals[1:], strict=True):
-            low, high = map(float, interval.strip("()").split(","))
+            low, high = map(float, interval.split(","))
             assert low < float(number) < high
     (header,) = [line.replace("┃", " ").split() for line in lines if "┃" in line]
     assert header == ["score", "MSE", "LCC", "SRCC", "KTAU"]
-    assert lines[-2:] == ["60 clips, 24 systems", "95 % intervals (BCa) of 10000 resamples of systems, seed 0"]
+    assert lines[-4:] == [
+        "60 clips, 24 systems",
+        "95 % intervals: BCa, expanded for few systems",
+        "10000 resamples of systems, seed 0",
+        TIES,
+    ]
+
+
+def test_intervals_below_zero_do_not_wrap(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = [(f"S{n % 12}_P{n}", *rng.uniform(1, 5, 2).round(3).tolist()) for n in range(60)]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps({"id": i, "mi": m, "ta": t}) + "\n" for i, m, t in rows))
+    (tmp_path / "list.txt").write_text("".join(f"{i},{6 - m:.3f},{6 - t:.3f}\n" for i, m, t in rows))
+    # What is not quite the opposite: -0.9 and the like.
+    other = "".join(json.dumps({"id": i, "mi": m + k, "ta": t + k}) + "\n"
+                    for (i, m, t), k in zip(rows, rng.normal(0, 0.5, 60).tolist(), strict=True))  # fmt: skip
+    (tmp_path / "p.jsonl").write_text(other)
+    printed = run(tmp_path / "p.jsonl", "--labels", tmp_path / "list.txt", *QUICK)
+    assert max(map(len, printed.splitlines()[:-1])) <= 80
+    found = cells(printed)
+    assert len(found) == 8
+    for interval in (cell for row in found[1::2] for cell in row[2:]):
+        assert re.fullmatch(r"-\d\.\d{3}, -\d\.\d{3}", interval)
+
+
+def test_where_equal_means_decide_it_is_said_and_the_originals_numbers_can_be_had():
+    expected = json.loads((GOLDEN / "expected_metrics_dist_a_eval.json").read_text())
+    shown, original = (
+        json.loads(run(A, *LABELS, "--json", "--n-boot", "0", *extra)) for extra in ((), ("--as-original",))
+    )
+    assert (shown["as_original"], shown["ties"]) == (False, TIES)
+    assert original["as_original"] is True
+    assert original["ties"] == (
+        "systems of equal means are ranked by rounding, in the list's order, as the original does; if they tied: "
+        "sys MI SRCC 0.8973, KTAU 0.7564; sys TA SRCC 0.9116, KTAU 0.7670"
+    )
+    for view in VIEWS:
+        assert original[view] == pytest.approx(expected[view], abs=1e-9)
+    assert invoke(A, *LABELS, *QUICK, "--csv").stderr == f"{TIES}\n"
+
+
+def test_the_order_of_the_lines_does_not_change_the_output(tmp_path):
+    lines = (GOLDEN / "eval_labels.txt").read_text().splitlines(keepends=True)
+    (tmp_path / "sorted.txt").write_text("".join(sorted(lines)))
+    one, other = (
+        json.loads(run(A, "--labels", path, *QUICK, "--json")) for path in (LABELS[1], tmp_path / "sorted.txt")
+    )
+    assert one.pop("ties") and other.pop("ties")
+    assert one == other
+
+
+@pytest.fixture
+def fused(tmp_path):
+    """A fusion that was fitted on the clips of the dev list, and applied to them; the dev list."""
+    labels, dev = GOLDEN / "dev_mos_list.txt", [GOLDEN / f"{name}_dev.pt" for name in ("dist_a", "dist_b")]
+    applied = (argument for path in dev for argument in ("--apply", path))
+    arguments = ("fuse", *dev, *applied, "--labels", labels, "--out", tmp_path / "fused",
+                 "--fit-split", "dev", "--apply-split", "dev")  # fmt: skip
+    result = CliRunner().invoke(main, list(map(str, arguments)), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return tmp_path / "fused", labels
+
+
+@pytest.mark.parametrize("name", ["fused.dev.jsonl", "answer.txt"])
+def test_what_a_fusion_says_of_the_clips_it_was_fitted_on_is_refused(fused, tmp_path, name):
+    folder, labels = fused
+    ids = sorted(line.split(",")[0].removesuffix(".wav") for line in labels.read_text().splitlines())
+    told = (
+        f"the fusion was fitted on 160 of its 160 clips, so numbers on them would look better than it is: "
+        f"{', '.join(ids[:5])}, ... (160 in all); evaluate {folder}/out-of-fold.dev.jsonl, the same clips out-of-fold, "
+        "or clips that were held out"
+    )
+    assert fail(folder / name, "--labels", labels) == f"Error: {folder / name}: {told}"
+    held_out = folder / "out-of-fold.dev.jsonl"
+    assert fail(held_out, "--compare", folder / name, "--labels", labels) == f"Error: {folder / name}: {told}"
+    (tmp_path / "link.jsonl").symlink_to(folder / "fused.dev.jsonl")
+    assert told in fail(tmp_path / "link.jsonl", "--labels", labels)
+    assert len(cells(run(held_out, "--labels", labels, *QUICK))) == 8
+
+
+def test_a_fusion_without_out_of_fold_predictions_is_refused_too(fused):
+    folder, labels = fused
+    (folder / "out-of-fold.dev.jsonl").unlink()
+    line = fail(folder / "fused.dev.jsonl", "--labels", labels)
+    assert line.endswith(
+        "evaluate clips that were held out, or the out-of-fold predictions that fuse writes with --folds"
+    )
+
+
+def test_a_fusion_that_learned_nothing_is_evaluated(tmp_path):
+    arguments = ("fuse", A, B, "--method", "mean", "--out", tmp_path / "fused")
+    CliRunner().invoke(main, list(map(str, arguments)), catch_exceptions=False)
+    for name in ("fused.jsonl", "answer.txt"):
+        assert len(cells(run(tmp_path / "fused" / name, *LABELS, *QUICK))) == 8
 
 
 def test_without_resamples_there_are_the_numbers_alone():
     printed = run(A, *LABELS, "--n-boot", "0")
     assert len(cells(printed)) == 4
-    assert printed.splitlines()[-1].strip() == "60 clips, 24 systems"
+    assert [line.strip() for line in printed.splitlines()[-2:]] == ["60 clips, 24 systems", TIES]
     content = json.loads(run(A, *LABELS, "--n-boot", "0", "--json"))
-    assert content.keys() == {*VIEWS, "n_clips", "n_systems"}
+    assert content.keys() == {*VIEWS, "n_clips", "n_systems", "as_original", "ties"}
     assert content["utt_mi"].keys() == set(MEASURES)
 
 
@@ -124,13 +223,13 @@ def test_the_systems_truth_comes_from_a_file(tmp_path):
 
 def test_too_few_systems_have_no_interval_and_it_is_said(two_systems):
     printed = run(*two_systems)
-    assert printed.splitlines()[-1] == "no intervals: fewer than 3 systems to resample"
+    assert printed.splitlines()[-1] == "no intervals: they take 3 systems and 100 resamples, or more"
     assert len(cells(printed)) == 4
     content = json.loads(run(*two_systems, "--json"))
     assert content["sys_mi"]["mse_ci"] is None
-    assert content["intervals"]["notes"] == ["no intervals: fewer than 3 systems to resample"]
+    assert content["intervals"]["notes"] == ["no intervals: they take 3 systems and 100 resamples, or more"]
     result = invoke(*two_systems, "--csv")
-    assert result.stderr == "no intervals: fewer than 3 systems to resample\n"
+    assert result.stderr == "no intervals: they take 3 systems and 100 resamples, or more\n"
     assert {row["ci_low"] for row in table(result.stdout)} == {""}
 
 
@@ -156,7 +255,9 @@ def test_compare_shows_both_their_differences_and_a_sentence_for_each_target():
     assert len(rows) == 2 * 16
     name, a, b, difference, *_ = rows[0]
     assert (name, a, b, difference) == ("utt MI MSE", "0.2056", "0.3169", "-0.1113")
-    assert max(map(len, lines[:-2])) <= 80
+    assert max(map(len, lines[:-5])) <= 80
+    assert lines[-5].startswith("A: systems of equal means tie") and lines[-4].startswith("B: systems of equal")
+    assert lines[-3] == "200 resamples are too few to find any difference, at least 320 must be drawn"
     assert lines[-2:] == [
         f"{target}: the data cannot tell dist_a_eval.pt from coral_c_eval.pt: no difference has p < 0.05 in both "
         "tests, corrected for the sixteen numbers."
@@ -169,7 +270,9 @@ def test_comparison_in_json_and_csv():
     rows = table(run(A, "--compare", B, *LABELS, *QUICK, "--csv"))
     compared = content["compare"]
     assert compared["file"] == "coral_c_eval.pt"
-    assert compared["scores"] == json.loads(run(B, *LABELS, "--n-boot", "0", "--json"))
+    alone = json.loads(run(B, *LABELS, "--n-boot", "0", "--json"))
+    assert compared["scores"] | {name: alone[name] for name in ("as_original", "ties")} == alone
+    assert compared["ties"] == alone["ties"]
     assert len(rows) == 16
     for row, (view, measure) in zip(rows, ((v, m) for v in VIEWS for m in MEASURES), strict=True):
         found = compared["differences"][view][measure]
@@ -214,11 +317,42 @@ def test_by_system_lists_means_bias_and_ranks(two_systems):
     )
 
 
+def test_systems_of_equal_means_share_their_place():
+    rows = table(run(A, *LABELS, "--by", "system", "--csv"))
+    for target in ("mi", "ta"):
+        means = [round(float(row[f"{target}_true"]), 9) for row in rows]
+        assert len(set(means)) < len(rows)
+        ranks = [float(row[f"{target}_rank"]) for row in rows]
+        assert ranks == pytest.approx(rankdata([-mean for mean in means]))
+
+
+def test_the_columns_of_systems_have_names_of_their_own(two_systems):
+    printed = run(*two_systems, "--by", "system")
+    header = [line for line in printed.splitlines() if "┃" in line]
+    names = [" ".join(column).split() for column in zip(*(line.split("┃")[1:-1] for line in header), strict=True)]
+    assert len({tuple(name) for name in names}) == 9
+    assert max(map(len, printed.splitlines()[:-1])) <= 80
+
+
+def test_more_resamples_than_memory_holds_are_wrong_usage():
+    result = invoke(A, *LABELS, "--n-boot", 100_000_000)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "100000000 is not in the range 0<=x<=100000" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (("--json", "--csv"), "--json and --csv: give one of them"),
         (("--compare", B, "--by", "system"), "--by system shows one file's systems; leave out --compare"),
+        (
+            ("--by", "system", "--n-boot", "200", "--seed", "0"),
+            "--by system shows means and ranks, without resamples; leave out --n-boot, --seed",
+        ),
+        (
+            ("--by", "system", "--as-original"),
+            "--by system shows means and ranks, without resamples; leave out --as-original",
+        ),
         (("--compare", B, "--n-boot", "0"), "--compare needs resamples; leave out --n-boot 0"),
     ],
 )
@@ -238,7 +372,7 @@ def test_numbers_that_are_not_defined_are_null_and_said(tmp_path):
     assert (content["utt_ta"]["srcc"], content["utt_ta"]["srcc_ci"]) == (None, None)
     assert content["utt_ta"]["mse_ci"] is not None
     notes = content["intervals"]["notes"]
-    assert notes[0] == "4 systems are few: such intervals are too short, and p-values too small"
+    assert notes[0] == "4 systems are few: such intervals are too short"
     undefined = "utt_ta lcc, utt_ta srcc, utt_ta ktau, sys_ta lcc, sys_ta srcc, sys_ta ktau"
     assert f"{undefined}: no interval, it is not defined" in notes
 
