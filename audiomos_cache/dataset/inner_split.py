@@ -69,7 +69,7 @@ def split_list(
     *,
     hold_out: HeldOut = "clips",
     fraction: float = 0.1,
-    seed: int = 0,
+    seed: int = 1984,
     split: str | None = None,
     overwrite: bool = False,
 ) -> dict[str, Side]:

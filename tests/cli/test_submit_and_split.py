@@ -7,6 +7,7 @@ from click.testing import CliRunner
 
 import audiomos_cache
 from audiomos_cache.cli import main
+from audiomos_cache.dataset.inner_split import split_list
 
 COMMANDS = Path(audiomos_cache.__file__).parent / "cli"
 GOLDEN = Path(__file__).parents[1] / "golden" / "fusion"
@@ -57,6 +58,14 @@ def test_split_replaces_nothing_unasked(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["dev_mos_list-dev.txt"]
     run(*arguments, "--overwrite")
     assert len((tmp_path / "dev_mos_list-dev.txt").read_text().splitlines()) == 16
+
+
+def test_split_divides_as_the_function_does(tmp_path):
+    (tmp_path / "list.txt").write_bytes((GOLDEN / "dev_mos_list.txt").read_bytes())
+    sides = split_list(tmp_path / "list.txt")
+    run("split", tmp_path / "list.txt", "--out", tmp_path / "out")
+    for side in sides.values():
+        assert (tmp_path / "out" / side.path.name).read_bytes() == side.path.read_bytes()
 
 
 @pytest.mark.parametrize("fraction", ["0", "1", "nan"])
