@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from audiomos_cache.evaluation.records import Record
     from audiomos_cache.metrics import Points, Scores
 
-MOST_RESAMPLES = 100_000  # of a hundred systems, within 2 GiB
+MOST_RESAMPLES = 100_000  # to compare two of a hundred systems takes 0.7 GiB
 
 _FILE = click.Path(path_type=Path)
 
@@ -53,7 +53,7 @@ _FILE = click.Path(path_type=Path)
     type=click.IntRange(0, MOST_RESAMPLES),
     default=10_000,
     metavar="N",
-    help=f"Resamples, {MOST_RESAMPLES} at most; 0: no intervals.",
+    help="Resamples; 0: no intervals.",
 )
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, metavar="N", help="Of the resamples.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")

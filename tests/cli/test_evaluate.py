@@ -92,7 +92,6 @@ def test_the_table_is_in_the_fields_order_with_each_interval_under_its_number():
 def test_intervals_below_zero_do_not_wrap(tmp_path):
     rng = np.random.default_rng(0)
     rows = [(f"S{n % 12}_P{n}", *rng.uniform(1, 5, 2).round(3).tolist()) for n in range(60)]
-    (tmp_path / "p.jsonl").write_text("".join(json.dumps({"id": i, "mi": m, "ta": t}) + "\n" for i, m, t in rows))
     (tmp_path / "list.txt").write_text("".join(f"{i},{6 - m:.3f},{6 - t:.3f}\n" for i, m, t in rows))
     # What is not quite the opposite: -0.9 and the like.
     other = "".join(json.dumps({"id": i, "mi": m + k, "ta": t + k}) + "\n"
@@ -168,6 +167,19 @@ def test_a_fusion_without_out_of_fold_predictions_is_refused_too(fused):
     assert line.endswith(
         "evaluate clips that were held out, or the out-of-fold predictions that fuse writes with --folds"
     )
+
+
+def test_a_fusion_whose_record_is_damaged_is_refused(fused):
+    folder, labels = fused
+    (folder / "fusion.json").write_text("{}")
+    line = fail(folder / "fused.dev.jsonl", "--labels", labels)
+    assert line.startswith(f"Error: {folder}/fusion.json: not the record of a fusion")
+
+
+def test_a_file_of_a_fusions_name_alone_is_evaluated(fused, tmp_path):
+    folder, labels = fused
+    (tmp_path / "answer.txt").write_bytes((folder / "answer.txt").read_bytes())
+    assert len(cells(run(tmp_path / "answer.txt", "--labels", labels, *QUICK))) == 8
 
 
 def test_a_fusion_that_learned_nothing_is_evaluated(tmp_path):
