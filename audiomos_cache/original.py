@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from audiomos_cache.dataset import clip_id_of
 from audiomos_cache.errors import DataError
 from audiomos_cache.torch_files import refuse_old_format, require_checksums
 
@@ -46,7 +45,7 @@ def original_rows(path: Path) -> Iterator[tuple[str, object]]:
         if not isinstance(name, str) or not isinstance(clip, dict):
             raise DataError(f"{place}: {reprlib.repr(clip)}, expected a name and a dict of scores")
         row = {field: clip.get(original) for field, original in _FIELDS.items()}
-        yield place, {"id": clip_id_of(name), **{field: _plain(place, field, value) for field, value in row.items()}}
+        yield place, {"id": name, **{field: _plain(place, field, value) for field, value in row.items()}}
 
 
 def _plain(place: str, field: str, value: object) -> object:

@@ -24,6 +24,8 @@ from audiomos_cache.targets import HIGHEST, LOWEST
 log = logging.getLogger(__name__)
 
 ANSWER_NAME = "answer.txt"
+MAX_SCORE = 1e6  # beyond it squares lose their digits, then overflow; no head on a scale of 1 to 5 comes near
+SUM_TOLERANCE = 1e-3  # of a distribution: what 20 bins that were rounded to half precision may miss
 
 _DISTS = ("mi_dist", "ta_dist")
 _FIELDS = ("id", "mi", "ta", *_DISTS)
@@ -56,16 +58,19 @@ class Predictions:
         mi_dist: ArrayLike | None = None,
         ta_dist: ArrayLike | None = None,
     ) -> Self:
-        """Sort the clips by id, and check that each has one finite prediction.
+        """Sort the clips by id, and check that each has one prediction that can be one.
 
         Args:
             ids: N clip ids in any order; row i of every array belongs to the i-th.
-            mi, ta: (N,).
-            mi_dist, ta_dist: (N, K) or None.
+            mi, ta: (N,), of at most `MAX_SCORE`; a head may leave 1..5.
+            mi_dist, ta_dist: (N, K) or None; K >= 2, none below 0, rows of sum 1 within `SUM_TOLERANCE`.
         Raises:
-            DataError: no clip, an id twice, an array of another shape, a NaN or an infinity.
+            DataError: no clip, an id twice or that an answer cannot hold, an array of another shape, a number that is
+            not finite or not such; the first five clips are named.
         """
         ids = tuple(ids)
+        for clip in ids:
+            check_id(clip)
         if not ids:
             raise DataError("no clip has a prediction, expected at least one")
         if repeated := _repeated(ids):
@@ -80,6 +85,9 @@ class Predictions:
             finite = np.asarray(np.isfinite(array.reshape(len(ids), -1)).all(axis=1))
             if bad := [ids[row] for row in order if not finite[row]]:
                 raise DataError(f"{name} is not a finite number for clips {first_five(bad)}")
+            for found, wrong, expected in _limits(array):
+                if bad := [f"{ids[row]} ({found[row]:g})" for row in order if wrong[row]]:
+                    raise DataError(f"{name} of clips {first_five(bad)}: expected {expected}")
             return array[order]
 
         return cls(
@@ -97,6 +105,23 @@ class Predictions:
         rows = np.array([place[clip] for clip in chosen], dtype=np.intp)
         dists = (None if dist is None else dist[rows] for dist in (self.mi_dist, self.ta_dist))
         return type(self)(tuple(chosen), self.mi[rows], self.ta[rows], *dists)
+
+
+def _limits(array: NDArray[np.float64]) -> Iterator[tuple[NDArray[np.float64], NDArray[np.bool_], str]]:
+    """Give for each rule on finite scores (N,) or distributions (N, K): what it looks at, where it is broken, the rule.
+
+    What it looks at and where it is broken are (N,).
+    """
+    if array.ndim == 1:
+        yield array, abs(array) > MAX_SCORE, f"a score on the scale of 1 to 5 or near it, at most {MAX_SCORE:.0f}"
+        return
+    bins = np.full(len(array), array.shape[1], np.float64)
+    yield bins, bins < 2, "a distribution on 2 bins or more"
+    lowest = array.min(axis=1)
+    yield lowest, lowest < 0, "a distribution, so nothing below 0"
+    with np.errstate(over="ignore"):
+        total = array.sum(axis=1)
+    yield total, abs(total - 1) > SUM_TOLERANCE, "a distribution, so a sum of 1"
 
 
 def join_ids(ids: Sequence[str], others: Sequence[str], name: str, others_name: str) -> list[int]:
@@ -145,7 +170,7 @@ def read_predictions(path: Path) -> Predictions:
             row = _checked(content)
             if rows and _bins(row) != _bins(rows[0]):
                 raise ValueError(f"bins are {_bins(row)}, expected {_bins(rows[0])} as for the first clip")
-        except ValueError as error:
+        except (DataError, ValueError) as error:
             raise DataError(f"{place}: {error}") from error
         rows.append(row)
 
@@ -187,8 +212,9 @@ def _checked(row: object) -> dict[str, Any]:
     if unknown := sorted(set(row) - set(_FIELDS)):
         raise ValueError(f"unknown field {unknown[0]!r}, expected only {', '.join(_FIELDS)}")
     fields = {name: row.get(name) for name in _FIELDS}
-    if not isinstance(fields["id"], str) or not fields["id"]:
+    if not isinstance(fields["id"], str):
         raise ValueError(f"id is {reprlib.repr(fields['id'])}, expected a clip id")
+    fields["id"] = check_id(fields["id"])
     for name in ("mi", "ta"):
         if not _is_number(fields[name]):
             raise ValueError(f"{name} is {reprlib.repr(fields[name])}, expected a finite number")

@@ -64,12 +64,32 @@ def test_rows_follow_their_ids_when_sorted():
         ({"ta_dist": [[], []]}, "ta_dist of clips b, a: shape (2, 0), expected (2, bins)"),
         ({"mi": [np.nan, 1.0]}, "mi is not a finite number for clips b"),
         ({"mi_dist": [[0.0, np.inf], [np.nan, 0.0]]}, "mi_dist is not a finite number for clips a, b"),
+        (
+            {"mi": [1e200, -1.1e6]},
+            "mi of clips a (-1.1e+06), b (1e+200): expected a score on the scale of 1 to 5 or near it, at most 1000000",
+        ),
+        ({"mi_dist": [[1.0], [1.0]]}, "mi_dist of clips a (1), b (1): expected a distribution on 2 bins or more"),
+        ({"ta_dist": [[1.5, -0.5], [1, 0]]}, "ta_dist of clips b (-0.5): expected a distribution, so nothing below 0"),
+        ({"mi_dist": [[0.5, 0.5], [0, 0]]}, "mi_dist of clips a (0): expected a distribution, so a sum of 1"),
+        ({"mi_dist": [[0.6, 0.402], [1, 0]]}, "mi_dist of clips b (1.002): expected a distribution, so a sum of 1"),
+        ({"mi_dist": [[1e308, 1e308], [1, 0]]}, "mi_dist of clips b (inf): expected a distribution, so a sum of 1"),
+        (
+            {"ids": ["a,b", "a"]},
+            "found the id 'a,b', expected a name without commas and control characters",
+        ),
     ],
 )
 def test_build_refuses(changes, message):
     with pytest.raises(DataError) as error:
         two_clips(**changes)
     assert str(error.value) == message
+
+
+def test_what_a_head_may_say_is_taken():
+    """Beyond the scale, as an unbounded head does; a sum that rounding moved; a bin without mass."""
+    taken = two_clips(mi=[1e6, -7.5], mi_dist=[[0.6, 0.4009], [1.0, 0.0]])
+    assert taken.mi.tolist() == [-7.5, 1e6]
+    assert taken.mi_dist.tolist() == [[1.0, 0.0], [0.6, 0.4009]]
 
 
 def test_take_keeps_the_rows_of_some_clips_in_their_order():
@@ -102,9 +122,8 @@ def test_join_ids_names_the_first_five_and_the_count():
 
 def test_jsonl_keeps_every_digit(tmp_path):
     random = np.random.default_rng(0)
-    written = Predictions.build(
-        ["c", "a", "b"], random.normal(3, 1, 3), [0.1, 1 / 3, 5e-324], random.random((3, 20)), random.random((3, 7))
-    )
+    dists = (random.dirichlet(np.ones(bins), 3) for bins in (20, 7))
+    written = Predictions.build(["c", "a", "b"], random.normal(3, 1, 3), [0.1, 1 / 3, 5e-324], *dists)
     write_predictions(tmp_path / "p.jsonl", written)
     read = read_predictions(tmp_path / "p.jsonl")
     assert read.ids == written.ids
@@ -131,6 +150,9 @@ GOOD = {"id": "a", "mi": 3.0, "ta": 2}
         ("[" * 100_000 + "\n", "not a line of JSON"),
         ([1], "[1], expected an object with id, mi and ta"),
         (GOOD | {"id": 7}, "id is 7, expected a clip id"),
+        (GOOD | {"id": ""}, "found the id '', expected a name"),
+        (GOOD | {"id": "x,y"}, "found the id 'x,y', expected a name without commas and control characters"),
+        (GOOD | {"id": "x\ny,1,2"}, "found the id 'x\\ny,1,2', expected a name without commas and control characters"),
         ({"mi": 3.0, "ta": 2.0}, "id is None, expected a clip id"),
         ({"id": "b", "mi": 3.0}, "ta is None, expected a finite number"),
         (GOOD | {"mi": "3"}, "mi is '3', expected a finite number"),
@@ -164,6 +186,28 @@ def test_jsonl_refuses_a_bad_list(tmp_path, rows, message):
     path = write_lines(tmp_path / "p.jsonl", *rows)
     with pytest.raises(DataError, match=f"^{path}: {message}"):
         read_predictions(path)
+
+
+def test_ids_lose_wav_as_those_of_lists_do(tmp_path):
+    path = write_lines(tmp_path / "p.jsonl", GOOD | {"id": "b.x.wav"}, GOOD)
+    assert read_predictions(path).ids == ("a", "b.x")
+    path = write_lines(tmp_path / "p.jsonl", GOOD | {"id": "a.wav"}, GOOD)
+    with pytest.raises(DataError, match=r"p\.jsonl: clips with more than one prediction: a$"):
+        read_predictions(path)
+
+
+def test_values_that_no_head_gives_are_refused_by_clip(tmp_path):
+    path = write_lines(tmp_path / "p.jsonl", GOOD | {"mi": 1e200})
+    with pytest.raises(
+        DataError, match=rf"^{path}: mi of clips a \(1e\+200\): expected a score on the scale of 1 to 5"
+    ):
+        read_predictions(path)
+    path = write_lines(tmp_path / "p.jsonl", GOOD | {"ta_dist": [0.5, 0.7]})
+    with pytest.raises(DataError, match=rf"^{path}: ta_dist of clips a \(1\.2\): expected a distribution, so a sum"):
+        read_predictions(path)
+    (tmp_path / "answer.txt").write_text("a,1e200,2\n")
+    with pytest.raises(DataError, match=r"answer\.txt: mi of clips a \(1e\+200\): expected a score on the scale"):
+        read_predictions(tmp_path / "answer.txt")
 
 
 def test_unknown_kind_of_file(tmp_path):
@@ -219,7 +263,7 @@ def test_reads_numpy_scalars_and_every_float_array(tmp_path, dtype):
 
 
 def test_reads_what_numpy_1_wrote(tmp_path):
-    path = save_pt(tmp_path / "p.pt", a=original(mi_dist=np.float32([0.5]), ta_dist=np.float32([1])))
+    path = save_pt(tmp_path / "p.pt", a=original(mi_dist=np.float32([0.5, 0.5]), ta_dist=np.float32([1, 0])))
     with zipfile.ZipFile(path) as archive:
         entries = {name: archive.read(name) for name in archive.namelist()}
     assert b"numpy._core" in entries["p/data.pkl"]
@@ -227,7 +271,7 @@ def test_reads_what_numpy_1_wrote(tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in entries.items():
             archive.writestr(name, content)
-    assert read_predictions(path).mi_dist.tolist() == [[0.5]]
+    assert read_predictions(path).mi_dist.tolist() == [[0.5, 0.5]]
 
 
 class Payload:
@@ -291,6 +335,8 @@ def test_an_array_larger_than_its_bytes_is_never_allocated(tmp_path, bomb):
         ({"a": {"overall_score": 3.0}}, "clip 'a': ta is None, expected a finite number"),
         ({"a": original(mi=float("nan"))}, "clip 'a': mi is nan, expected a finite number"),
         ({"a": original(), "a.wav": original()}, "clips with more than one prediction: a"),
+        ({"a,b.wav": original()}, "clip 'a,b.wav': found the id 'a,b', expected a name without commas"),
+        ({"a": original(mi=1e200)}, "mi of clips a (1e+200): expected a score on the scale of 1 to 5"),
         ({"a": original(), "b": original(mi_dist=[1.0])}, "clip 'b': bins are {'mi_dist': 1"),
         ({"a": original(mi_dist=np.ones((1, 20)))}, "damaged, or not predictions"),
         ({"a": original(mi_dist=np.array([1, 2]))}, "damaged, or not predictions"),

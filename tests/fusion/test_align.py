@@ -24,8 +24,7 @@ def test_align_wants_a_member_for_each_name(names, expected):
 
 
 def test_align_refuses_other_bins_of_either_target():
-    dist = np.full((2, 3), 1 / 3)
-    members = [Predictions.build("ab", [1, 2], [1, 2], None, dist[:, :k]) for k in (3, 2, 3, 3, 3, 3)]
+    members = [Predictions.build("ab", [1, 2], [1, 2], None, np.full((2, k), 1 / k)) for k in (3, 2, 3, 3, 3, 3)]
     with pytest.raises(DataError) as error:
         align(members, list("uvwxyz"))
     assert str(error.value) == (
