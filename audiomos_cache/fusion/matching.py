@@ -35,7 +35,7 @@ def match_runs(recorded: Sequence[RecordedMember], runs: Sequence[Path], split: 
 
 
 def match_files(recorded: Sequence[RecordedMember], files: Sequence[Path]) -> list[Member]:
-    """Pair each member with a file: by the run that a file lies in, or else by the order.
+    """Pair each member with a file: by the run that a file lies in, or else by the order, which a warning spells out.
 
     Args:
         recorded: the members of a fusion, in order.
@@ -52,7 +52,6 @@ def match_files(recorded: Sequence[RecordedMember], files: Sequence[Path]) -> li
             wanted = _keys(recorded)
             _refuse_others(recorded, given, extra=[given[key].name for key in given if key not in wanted])
             return [given[key] for key in wanted]
-        log.warning("files that do not lie in a run are taken to be of the members in their order")
     if len(members) != len(recorded):
         names = first_five([member.name for member in recorded])
         raise DataError(f"{len(members)} files, expected one for each of {len(recorded)} members, in the order {names}")
@@ -61,6 +60,8 @@ def match_files(recorded: Sequence[RecordedMember], files: Sequence[Path]) -> li
             raise DataError(
                 f"{file}: is of the member {other}, expected {recorded[place].name} in its place; keep the order"
             )
+    pairs = [f"{file} as {member.name}" for file, member in zip(files, recorded, strict=True)]
+    log.warning("files do not say which member made them, so they are taken in the order given: %s", "; ".join(pairs))
     return members
 
 

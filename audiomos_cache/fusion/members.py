@@ -83,6 +83,8 @@ def members_of_runs(runs: Sequence[Path], fit_split: str | None, apply_split: st
 def members_of_files(files: Sequence[Path], apply: Sequence[Path], *, learns: bool) -> list[Member]:
     """Pair the fit split's files with the apply split's. Where nothing is fitted, `files` alone will do.
 
+    Pairs that neither a run nor a name tells are spelled out in a warning.
+
     Raises:
         DataError: not as many of the one as of the other, or a pair that is not one member's.
     """
@@ -94,6 +96,7 @@ def members_of_files(files: Sequence[Path], apply: Sequence[Path], *, learns: bo
             "file of the fit split, in the same order"
         )
     members = []
+    unsure = []
     names = [path.name for path in files]
     for place, (fit, path) in enumerate(zip(files, apply, strict=True)):
         of_fit, of_apply = _member_of_file(fit), _member_of_file(path)
@@ -101,7 +104,11 @@ def members_of_files(files: Sequence[Path], apply: Sequence[Path], *, learns: bo
         of_other_name = path.name in names and names.count(path.name) == 1 and names.index(path.name) != place
         if of_other_run or of_other_name:
             raise DataError(f"{path}: is not of the same member as {fit}; give both splits' files in the same order")
+        if not (of_fit.run and of_apply.run) and fit.name != path.name:
+            unsure.append(f"{fit} and {path}")
         members.append(replace(of_fit if of_fit.run else of_apply, name=str(fit), fit=fit, apply=path))
+    if unsure:
+        log.warning("files do not say which member made them, so as given these are one's: %s", "; ".join(unsure))
     return members
 
 
@@ -131,10 +138,14 @@ def run_hash(run: Path, best: str) -> str:
 
 
 def _member_of_file(path: Path) -> Member:
-    """Take a file for one of a run's if it lies in a run, under such a name."""
-    run, (*_, best) = path.parent.parent, path.stem.split(".")
-    if path.parent.name == "predictions" and best in BESTS and (run / CONFIG).is_file():
-        return Member(str(path), path, run=run, best=best)
+    """Take a file for one of a run's if it lies in a run, under such a name, however the user came there.
+
+    A symlink counts for what it points to, or else for where it lies: predictions may be kept on another disk.
+    """
+    for place in (path.resolve(), path.parent.resolve() / path.name):
+        run, (*_, best) = place.parent.parent, place.stem.split(".")
+        if place.parent.name == "predictions" and best in BESTS and (run / CONFIG).is_file():
+            return Member(str(path), path, run=run, best=best)
     return Member(str(path), path)
 
 

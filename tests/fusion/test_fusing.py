@@ -358,6 +358,15 @@ def test_a_pair_that_is_not_one_members_is_refused(tmp_path):
         fuse(fit, tmp_path / "other", labels=tmp_path / "list.txt", apply=apply[::-1])
 
 
+def test_pairs_that_nothing_tells_are_spelled_out(tmp_path, caplog):
+    fuse(DEV, tmp_path / "out", labels=LABELS, apply=EVAL)
+    pairs = "; ".join(f"{fit} and {apply}" for fit, apply in zip(DEV, EVAL, strict=True))
+    assert f"files do not say which member made them, so as given these are one's: {pairs}" in caplog.messages
+    caplog.clear()
+    fuse(DEV, tmp_path / "again", labels=LABELS, apply=DEV)
+    assert not [message for message in caplog.messages if "one's" in message]
+
+
 # Missing clips, scores off the scale
 
 
@@ -490,6 +499,17 @@ def test_files_of_other_members_are_refused(tmp_path, fused_files):
         apply_fusion(fused_files, [renamed, *EVAL[1:]], tmp_path / "out")
     with pytest.raises(DataError, match="mi is a score, expected a distribution on 20 bins as in the fit split"):
         apply_fusion(fused_files, [EVAL[2], EVAL[1], EVAL[0]], tmp_path / "out")
+
+
+def test_which_file_is_taken_for_which_member_is_told(tmp_path, fused_files, caplog):
+    """Swapped files of one kind cannot be told from the right ones, so the user must see how they were paired."""
+    files = [tmp_path / "m2.pt", tmp_path / "m1.pt", tmp_path / "m3.pt"]
+    for source, file in zip((EVAL[1], EVAL[0], EVAL[2]), files, strict=True):
+        shutil.copy(source, file)
+    apply_fusion(fused_files, files, tmp_path / "out")
+    pairs = "; ".join(f"{file} as {member}" for file, member in zip(files, DEV, strict=True))
+    message = f"files do not say which member made them, so they are taken in the order given: {pairs}"
+    assert message in caplog.messages
 
 
 def numbered_run(folder, seed):

@@ -1,6 +1,7 @@
 """Clips that members have seen before: in training, which is refused, and in choosing checkpoints, which is told."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -63,6 +64,32 @@ def test_a_mean_refuses_what_was_trained_on_its_clips_too(tmp_path):
     files = [run / "predictions" / "eval.loss.jsonl"]
     with pytest.raises(DataError, match=r"trained on clips of the apply split"):
         fuse(files, tmp_path / "out", method="mean")  # a file that lies in a run is the run's
+
+
+def test_a_file_of_a_run_is_known_however_it_is_reached(tmp_path, monkeypatch):
+    run = make_run(tmp_path / "run", clips={"train": ["b"], "dev": []})
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "file.jsonl").symlink_to(run / "predictions" / "eval.loss.jsonl")
+    (elsewhere / "folder").symlink_to(run / "predictions")
+    monkeypatch.chdir(run / "predictions")
+    reached = [
+        Path("eval.loss.jsonl"),
+        Path("..") / "predictions" / "eval.loss.jsonl",
+        elsewhere / "file.jsonl",
+        elsewhere / "folder" / "eval.loss.jsonl",
+    ]
+    for path in reached:
+        with pytest.raises(
+            DataError, match=r"trained on clips of the apply split, .*eval.* on b; leave|file.* on b; le"
+        ):
+            fuse([path], tmp_path / "out", method="mean")
+
+    kept = elsewhere / "kept-on-another-disk"
+    (run / "predictions" / "eval.loss.jsonl").rename(kept)
+    (run / "predictions" / "eval.loss.jsonl").symlink_to(kept)
+    with pytest.raises(DataError, match="trained on clips of the apply split"):
+        fuse([Path("eval.loss.jsonl")], tmp_path / "out", method="mean")
 
 
 def test_what_does_not_say_what_it_has_seen_is_named(tmp_path, caplog):
