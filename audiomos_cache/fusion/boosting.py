@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import xxhash
 
 from audiomos_cache.dataset import Labels
 from audiomos_cache.errors import ConfigError, DataError
@@ -39,6 +40,18 @@ class Trees:
 
     layout: Layout
     text: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values, and the hash of the text: LightGBM ends the process when it reads a damaged one."""
+        return self.layout.to_json() | {"trees": self.text.splitlines(), "trees_xxh3_128": _hash(self.text)}
+
+    @classmethod
+    def from_json(cls, members: int, content: dict[str, Any]) -> Self:
+        """Make it of what `to_json` returned."""
+        text = "\n".join(content["trees"]) + "\n"
+        if (found := _hash(text)) != content["trees_xxh3_128"]:
+            raise ValueError(f"trees of hash {found}, expected {content['trees_xxh3_128']}")
+        return cls(Layout.from_json(content, members), text)
 
     def predict(self, features: Floats) -> Floats:
         """Return the trees' score of each row of (N, M * bins) features, clipped to 1..5: (N,).
@@ -93,22 +106,12 @@ class LightGBMFusion:
 
     def to_json(self) -> dict[str, Any]:
         """Return the trees as LightGBM writes them, by target."""
-        described = {
-            target: trees.layout.to_json() | {"trees": trees.text.splitlines()} for target, trees in self.trees.items()
-        }
-        return {"score_sigma": SCORE_SIGMA, **described}
+        return {"score_sigma": SCORE_SIGMA, **{target: trees.to_json() for target, trees in self.trees.items()}}
 
     @classmethod
     def from_json(cls, names: Sequence[str], content: dict[str, Any]) -> Self:
         """Make it of what `to_json` returned."""
-        trees = {
-            target: Trees(Layout.from_json(content[target]), "\n".join(content[target]["trees"]) + "\n")
-            for target in TARGETS
-        }
-        for each in trees.values():
-            if len(each.layout.kinds) != len(names):
-                raise ValueError(f"{len(each.layout.kinds)} features, expected {len(names)}")
-        return cls(names, trees)
+        return cls(names, {target: Trees.from_json(len(names), content[target]) for target in TARGETS})
 
 
 def grow_trees(features: Floats, truth: Floats) -> str:
@@ -125,6 +128,10 @@ def grow_trees(features: Floats, truth: Floats) -> str:
     lightgbm = load_lightgbm()
     text: str = lightgbm.train(PARAMETERS, lightgbm.Dataset(features, truth), ROUNDS).model_to_string()
     return text
+
+
+def _hash(text: str) -> str:
+    return xxhash.xxh3_128_hexdigest(text.encode())
 
 
 def load_lightgbm() -> ModuleType:

@@ -36,9 +36,11 @@ class Layout:
         return cls(kinds, known[0] if known else DEFAULT_BINS)
 
     @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Self:
-        """Make it of what `to_json` returned."""
+    def from_json(cls, content: dict[str, Any], members: int) -> Self:
+        """Make it of what `to_json` returned, for so many members."""
         kinds, bins = tuple(content["features"]), content["bins"]
+        if len(kinds) != members:
+            raise ValueError(f"{len(kinds)} features, expected {members}")
         if not set(kinds) <= {"score", "distribution"} or not isinstance(bins, int) or bins < 1:
             raise ValueError(f"features {kinds} on {bins!r} bins")
         return cls(kinds, bins)

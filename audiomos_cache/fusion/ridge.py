@@ -37,10 +37,8 @@ class RidgeWeights:
     @classmethod
     def from_json(cls, members: int, content: dict[str, Any]) -> Self:
         """Make it of what `to_json` returned."""
-        layout = Layout.from_json(content)
-        coefficients = finite_array(content["coefficients"], (len(layout.kinds), layout.bins))
-        if len(layout.kinds) != members:
-            raise ValueError(f"{len(layout.kinds)} features, expected {members}")
+        layout = Layout.from_json(content, members)
+        coefficients = finite_array(content["coefficients"], (members, layout.bins))
         return cls(layout, coefficients, float(finite_array(content["intercept"], ())))
 
 

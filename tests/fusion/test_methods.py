@@ -26,6 +26,8 @@ from audiomos_cache.fusion import (
     out_of_fold,
     simplex_weights,
 )
+from audiomos_cache.fusion.boosting import Trees
+from audiomos_cache.fusion.features import Layout
 from audiomos_cache.fusion.greedy import choose_steps
 from audiomos_cache.metrics import evaluate
 from audiomos_cache.predictions import Predictions, read_predictions
@@ -213,12 +215,34 @@ def test_lightgbm_is_deterministic_and_can_be_applied_from_its_json(dev):
     assert np.array_equal(again.mi, fit("lightgbm", MODELS, *dev).apply(new).mi)
 
 
-def test_trees_that_are_damaged_are_refused(dev):
+def test_trees_that_are_not_are_refused():
+    pytest.importorskip("lightgbm")
+    features = np.ones((2, 8))
+    trees = Trees(Layout(("score",), 8), "tree\nnonsense\n")
+    with pytest.raises(DataError, match="LightGBM cannot use the fusion's trees"):
+        trees.predict(features)
+
+
+def cut_in_half(trees):
+    line = next(number for number, text in enumerate(trees) if text.startswith("leaf_value="))
+    trees[line] = trees[line][: len(trees[line]) // 2]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        cut_in_half,  # which ends the process inside LightGBM
+        lambda trees: trees.__setitem__(0, "nonsense"),
+        lambda trees: trees.pop(),
+        lambda trees: trees.clear(),
+    ],
+)
+def test_damaged_trees_never_reach_lightgbm(dev, damage):
     pytest.importorskip("lightgbm")
     described = fit("lightgbm", MODELS, *dev).to_json()
-    described["mi"]["trees"] = ["tree", "nonsense"]
-    with pytest.raises(DataError, match="LightGBM cannot use the fusion's trees"):
-        LightGBMFusion.from_json(MODELS, described).apply(dev[0])
+    damage(described["ta"]["trees"])
+    with pytest.raises(ValueError, match=r"trees of hash \w{32}, expected \w{32}$"):
+        LightGBMFusion.from_json(MODELS, described)
 
 
 def test_lightgbm_that_is_missing_says_what_to_install(dev, monkeypatch):
