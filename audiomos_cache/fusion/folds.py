@@ -22,7 +22,7 @@ class Folds:
     Attributes:
         group: what the groups are, one of `GROUPS`.
         group_of: the group of each clip, by id.
-        count: of folds; fewer where there are fewer groups.
+        count: of folds; `by` makes no more than there are groups.
         seed: decides which groups are held out together.
     """
 
@@ -61,7 +61,8 @@ class Folds:
             group_of = dict(zip(labels.ids, labels.systems, strict=True))
         else:
             group_of = {clip: clip for clip in labels.ids}
-        return cls(group, group_of, count, seed)
+        groups = len(set(group_of.values()))
+        return cls(group, group_of, min(count, groups), seed)
 
     def assign(self, ids: Sequence[str]) -> NDArray[np.intp]:
         """Return the fold of each of N clips, from 0; which folds do not depend on the clips' order.

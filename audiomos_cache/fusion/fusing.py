@@ -21,7 +21,14 @@ from audiomos_cache.fusion.members import (
     require_one_fingerprint,
 )
 from audiomos_cache.fusion.methods import FIXED, LEARNED, METHODS
-from audiomos_cache.fusion.output import predictions_name, refuse_occupied, write_fusion
+from audiomos_cache.fusion.output import (
+    FUSED,
+    OUT_OF_FOLD,
+    out_of_fold_file,
+    predictions_name,
+    refuse_occupied,
+    write_fusion,
+)
 from audiomos_cache.fusion.record import RecordedMember, identity, read_record
 from audiomos_cache.fusion.seen import EarlyStopping, clips_seen, early_stopping, refuse_trained_on
 from audiomos_cache.predictions import Predictions
@@ -107,7 +114,8 @@ def fuse(
     stopping = _check_seen(members, splits)
     if lesson:
         fusion, tested = learn(method, names, lesson, folds=folds, cv_group=cv_group, seed=seed)
-        _warn_of_fitted(applied.ids, frozenset(lesson.labels.ids))
+        honest = out / predictions_name(OUT_OF_FOLD, fit_split) if tested else None
+        _warn_of_fitted(applied.ids, frozenset(lesson.labels.ids), honest)
     else:
         fusion, tested = FIXED[method](names), None
     dropped = {each.split: len(each.dropped) for each in splits}
@@ -122,9 +130,9 @@ def fuse(
         "dropped": dropped,
         "fit_clips": sorted(lesson.labels.ids) if lesson else [],
     }
-    files = {predictions_name("fused", apply_split): fused.predictions}
+    files = {predictions_name(FUSED, apply_split): fused.predictions}
     if tested:
-        files[predictions_name("out-of-fold", fit_split)] = tested.predictions
+        files[predictions_name(OUT_OF_FOLD, fit_split)] = tested.predictions
     write_fusion(out, files, fused.predictions, fusion, [RecordedMember.of(member) for member in members], about)
     return fused
 
@@ -147,11 +155,12 @@ def apply_fusion(
         out, allow_missing, overwrite: see `fuse`.
         apply_split: the split to blend; None: eval of runs, for files not known (the output names none).
     Raises:
-        DataError: no fusion, or not its members or their predictions. OutputExistsError: see `fuse`.
+        DataError: no fusion, or not its members or their predictions. OutputExistsError: see `fuse`; or `out` is
+        `folder`.
     """
     if apply_split is not None:
         check_split(apply_split)
-    refuse_occupied(out, overwrite=overwrite)
+    refuse_occupied(out, overwrite=overwrite, source=folder)
     record = read_record(folder)
     sources = expand_runs(sources)
     if _are_runs(sources, ()):
@@ -161,7 +170,7 @@ def apply_fusion(
         members = match_files(record.members, sources)
     applied = read_split(members, "apply", allow_missing=allow_missing)
     stopping = _check_seen(members, [applied])
-    _warn_of_fitted(applied.ids, record.fit_clips)
+    _warn_of_fitted(applied.ids, record.fit_clips, out_of_fold_file(folder))
     dropped = {"apply": len(applied.dropped)}
     fused = Fused(record.fusion, record.fusion.apply(applied.members), None, stopping, dropped)
     now = [RecordedMember.of(member) for member in members]
@@ -173,7 +182,7 @@ def apply_fusion(
         "early_stopping": told | {each.split: each.to_json() for each in stopping},
         "dropped": before["dropped"] | dropped,
     }
-    files = {predictions_name("fused", apply_split): fused.predictions}
+    files = {predictions_name(FUSED, apply_split): fused.predictions}
     write_fusion(out, files, fused.predictions, record.fusion, kept, about)
     return fused
 
@@ -195,14 +204,19 @@ def _check_seen(members: Sequence[Member], splits: Sequence[SplitPredictions]) -
     return tuple(stopping for stopping in found if stopping)
 
 
-def _warn_of_fitted(ids: Sequence[str], fit_clips: frozenset[str]) -> None:
+def _warn_of_fitted(ids: Sequence[str], fit_clips: frozenset[str], honest: Path | None) -> None:
+    """Warn of clips that the fusion was fitted on; `honest` is the file of out-of-fold predictions, if there is one."""
     if both := sorted(fit_clips.intersection(ids)):
+        advice = (
+            f"evaluate {honest}" if honest else "fuse again with --folds 5 and evaluate its out-of-fold predictions"
+        )
         log.warning(
             "the fusion was fitted on %d of the %d clips that it is applied to, so numbers on them would look better "
-            "than it is: %s; evaluate its out-of-fold predictions instead",
+            "than it is: %s; %s instead",
             len(both),
             len(ids),
             first_five(both),
+            advice,
         )
 
 

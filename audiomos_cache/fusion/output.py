@@ -11,7 +11,9 @@ from audiomos_cache.fusion.base import Fusion
 from audiomos_cache.fusion.record import RECORD_NAME, RecordedMember, write_record
 from audiomos_cache.predictions import ANSWER_NAME, Predictions, write_answer, write_predictions
 
-_OWN = (ANSWER_NAME, RECORD_NAME, "fused.jsonl", "fused.*.jsonl", "out-of-fold.jsonl", "out-of-fold.*.jsonl")
+FUSED, OUT_OF_FOLD = "fused", "out-of-fold"
+
+_OWN = (ANSWER_NAME, RECORD_NAME, *(f"{kind}{split}.jsonl" for kind in (FUSED, OUT_OF_FOLD) for split in ("", ".*")))
 
 
 def predictions_name(kind: str, split: str | None) -> str:
@@ -19,12 +21,25 @@ def predictions_name(kind: str, split: str | None) -> str:
     return f"{kind}.{split}.jsonl" if split else f"{kind}.jsonl"
 
 
-def refuse_occupied(out: Path, *, overwrite: bool) -> None:
-    """Let a fusion replace nothing but a fusion, and that only when asked to.
+def out_of_fold_file(folder: Path) -> Path | None:
+    """Return the out-of-fold predictions that a fusion wrote; None where it wrote none."""
+    return next(iter(sorted(folder.glob(f"{OUT_OF_FOLD}*.jsonl"))), None)
 
+
+def refuse_occupied(out: Path, *, overwrite: bool, source: Path | None = None) -> None:
+    """Let a fusion replace nothing but a fusion, and that only when asked to; never the one that is applied.
+
+    Args:
+        out: the folder to make.
+        overwrite: replace the fusion that it holds.
+        source: the folder of the fusion that is applied.
     Raises:
-        OutputExistsError: `out` is a file, or holds something else, or `overwrite` is False.
+        OutputExistsError: `out` is a file, or holds something else, or `overwrite` is False, or is `source`.
     """
+    if source and out.resolve() == source.resolve():
+        raise OutputExistsError(
+            f"{out}: holds the fusion that is applied, whose out-of-fold predictions would be lost; give another --out"
+        )
     if out.exists() and not out.is_dir():
         raise OutputExistsError(f"{out}: is a file, expected a folder to make; give another --out")
     names = sorted(path.name for path in out.iterdir()) if out.exists() else []

@@ -438,14 +438,48 @@ def test_the_scores_of_the_fit_split_are_those_of_the_out_of_fold_predictions(tm
     assert evaluate(in_fold, read_labels(LABELS)).utt_mi.mse < 0.8 * scores.utt_mi.mse, "what is never shown"
 
 
-def test_clips_that_were_fitted_on_are_named_when_they_are_blended(tmp_path, caplog):
-    fuse(DEV, tmp_path / "out", labels=LABELS, apply=DEV)
-    (message,) = [message for message in caplog.messages if "fitted on" in message]
-    assert message.startswith("the fusion was fitted on 160 of the 160 clips that it is applied to, so numbers on them")
-    caplog.clear()
-    fuse(DEV, tmp_path / "other", labels=LABELS, apply=EVAL)
-    apply_fusion(tmp_path / "other", DEV, tmp_path / "again")
-    assert any(message.startswith("the fusion was fitted on 160 of the 160") for message in caplog.messages)
+def test_clips_that_were_fitted_on_are_named_with_what_there_is_instead(tmp_path, caplog):
+    def advice():
+        (message,) = [message for message in caplog.messages if "fitted on" in message]
+        caplog.clear()
+        start, _, advice = message.rpartition("; ")
+        assert start.startswith("the fusion was fitted on 160 of the 160 clips that it is applied to, so numbers on t")
+        return advice
+
+    fuse(DEV, tmp_path / "out", labels=LABELS, apply=DEV, fit_split="dev")
+    assert advice() == f"evaluate {tmp_path}/out/out-of-fold.dev.jsonl instead"
+    assert (tmp_path / "out" / "out-of-fold.dev.jsonl").is_file()
+    apply_fusion(tmp_path / "out", DEV, tmp_path / "again")
+    assert advice() == f"evaluate {tmp_path}/out/out-of-fold.dev.jsonl instead"
+    again = "fuse again with --folds 5 and evaluate its out-of-fold predictions instead"
+    apply_fusion(tmp_path / "again", DEV, tmp_path / "third")
+    assert advice() == again
+    fuse(DEV, tmp_path / "none", labels=LABELS, apply=DEV, folds=0)
+    assert advice() == again
+
+
+def test_a_fusion_is_never_replaced_by_its_own_application(tmp_path):
+    out = tmp_path / "out"
+    fuse(DEV, out, labels=LABELS, apply=EVAL)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert "out-of-fold.jsonl" in before
+    (tmp_path / "link").symlink_to(out)
+    for other in (out, tmp_path / "link", tmp_path / "out" / ".." / "out"):
+        with pytest.raises(
+            OutputExistsError, match="holds the fusion that is applied, whose out-of-fold predictions w"
+        ):
+            apply_fusion(out, EVAL, other, overwrite=True)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+@pytest.mark.parametrize(("group", "folds"), [("prompt", 119), ("system", 30), ("none", 150)])
+def test_the_folds_that_are_told_are_those_that_were_made(tmp_path, group, folds):
+    """150 are asked for, of 160 clips of 30 systems and 119 prompts."""
+    tested = fuse(DEV, tmp_path / "out", labels=LABELS, apply=EVAL, folds=150, cv_group=group).out_of_fold
+    assert tested.folds.count == folds
+    assert str(tested.folds).startswith(f"{folds} folds")
+    assert json.loads((tmp_path / "out" / "fusion.json").read_text())["out_of_fold"]["folds"] == folds
+    assert len(set(tested.folds.assign(tested.predictions.ids).tolist())) == folds
 
 
 def test_without_folds_there_are_no_scores(tmp_path):
