@@ -58,7 +58,7 @@ class LearnedFusion(Fusion, Protocol):
         """
 
 
-def scores_of(members: Sequence[Predictions], target: str) -> Floats:
+def stacked_scores(members: Sequence[Predictions], target: str) -> Floats:
     """Stack the members' scores of a target: (M, N)."""
     return np.stack([getattr(member, target) for member in members])
 

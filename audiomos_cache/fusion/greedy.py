@@ -1,57 +1,114 @@
 """Forward selection of members."""
 
 from collections.abc import Sequence
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from audiomos_cache.dataset import Labels
 from audiomos_cache.fusion.align import align, align_labels
-from audiomos_cache.fusion.base import TARGETS, Floats, scores_of
+from audiomos_cache.fusion.base import TARGETS, Floats, finite_array, stacked_scores
+from audiomos_cache.fusion.features import SCORE_SIGMA
 from audiomos_cache.fusion.folds import Folds
-from audiomos_cache.fusion.mean import WeightedMean
+from audiomos_cache.fusion.mean import blend, simplex
 from audiomos_cache.predictions import Predictions
+from audiomos_cache.targets import HIGHEST, LOWEST, gaussian_distribution
 
 MAX_STEPS = 100
 
 
-class GreedyFusion(WeightedMean):
+class GreedyFusion:
     """The mean of members taken one after the other, for MI and TA each.
 
     Each step takes the member, one taken before or not, that lowers the squared error of the mean most. How many steps
-    there are is chosen by cross-validation on the same clips. Where the members' scores spread more than what can be
-    known of the listeners' does, even a member of mere noise around the mean may be taken: it shrinks the spread.
+    there are is chosen by cross-validation on the same clips. Beside the members there is a constant, the mean of the
+    labels: where the members' scores spread more than what can be known of the listeners' does, it shrinks the spread,
+    which else a member of mere noise around the mean would be taken for. In simulations of 412 clips, three good and 40
+    random members (tests/fusion/test_greedy.py), where noise around the mean had 0.15 of the weight without the
+    constant it has at most 0.02 with it, and no random member ever has more than a good one; of 60 clips, where the best of 40
+    random members fits by chance, some has more in up to 9 of 50 studies, and all have up to 0.23 of the weight.
 
     Source: Caruana et al. 2004, Ensemble selection from libraries of models (selection with replacement).
+
+    Attributes:
+        names: M.
+        weights: by target, (M + 1,), not negative, of sum 1; the last is the constant's.
+        constants: the mean of the labels by target.
     """
 
     method: ClassVar[str] = "greedy"
+
+    def __init__(self, names: Sequence[str], weights: dict[str, Floats], constants: dict[str, float]) -> None:
+        self.names, self.weights, self.constants = tuple(names), weights, constants
 
     @classmethod
     def fit(cls, names: Sequence[str], members: Sequence[Predictions], labels: Labels, folds: Folds) -> Self:
         """Choose the number of steps on `folds`, and take as many on all clips of `labels`."""
         truth = align_labels(labels, align(members, names), names[0])
         fold = folds.assign(truth.ids)
-        return cls(
-            names,
-            {target: greedy_weights(scores_of(members, target), getattr(truth, target), fold) for target in TARGETS},
-        )
+        truths = {target: getattr(truth, target) for target in TARGETS}
+        weights = {target: greedy_weights(stacked_scores(members, target), truths[target], fold) for target in TARGETS}
+        return cls(names, weights, {target: float(truths[target].mean()) for target in TARGETS})
+
+    def apply(self, members: Sequence[Predictions]) -> Predictions:
+        """Average N clips' scores with the weights, and their distributions where all members have one."""
+        align(members, self.names)
+        return blend([*members, self._constant(members)], self.weights)
+
+    def _constant(self, members: Sequence[Predictions]) -> Predictions:
+        """Make up a member that says the constants of every clip, with a gaussian around each as in stacking."""
+        ids = members[0].ids
+        scores = {target: np.full(len(ids), self.constants[target]) for target in TARGETS}
+
+        def dist(target: str) -> Floats | None:
+            known = getattr(members[0], f"{target}_dist")
+            return None if known is None else gaussian_distribution(scores[target], known.shape[1], SCORE_SIGMA)
+
+        return Predictions.build(ids, scores["mi"], scores["ta"], dist("mi"), dist("ta"))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the members' weights by target, and the constant with its own: what is left to 1."""
+        return {
+            "weights": {target: weights[:-1].tolist() for target, weights in self.weights.items()},
+            "constant": {
+                target: {"score": self.constants[target], "weight": float(weights[-1])}
+                for target, weights in self.weights.items()
+            },
+        }
+
+    @classmethod
+    def from_json(cls, names: Sequence[str], content: dict[str, Any]) -> Self:
+        """Make it of what `to_json` returned."""
+        constant = {target: content["constant"][target] for target in TARGETS}
+        weights = {
+            target: simplex([*content["weights"][target], constant[target]["weight"]], len(names) + 1)
+            for target in TARGETS
+        }
+        constants = {target: float(finite_array(constant[target]["score"], ())) for target in TARGETS}
+        if outside := [score for score in constants.values() if not LOWEST <= score <= HIGHEST]:
+            raise ValueError(f"a constant of {outside[0]}, expected 1 to 5")
+        return cls(names, weights, constants)
 
 
 def greedy_weights(scores: Floats, truth: Floats, fold: NDArray[np.intp]) -> Floats:
-    """Choose how often each member is taken.
+    """Choose how often each member, and the mean of the labels, is taken.
 
     Args:
         scores: (M, N) of M members on N clips.
         truth: (N,).
         fold: (N,) the fold of each clip, from 0.
     Returns:
-        (M,) the share of the steps in which each was taken, of sum 1.
+        (M + 1,) the share of the steps in which each was taken, the mean of the labels last; of sum 1.
     """
-    errors = scores - truth
-    counts = greedy_path(errors, MAX_STEPS)[choose_steps(errors, fold, MAX_STEPS) - 1]
+    steps = choose_steps(scores, truth, fold, MAX_STEPS)
+    counts = greedy_path(_errors(scores, truth, truth.mean()), steps)[-1]
     return np.asarray(counts / counts.sum())
+
+
+def _errors(scores: Floats, truth: Floats, constant: float) -> Floats:
+    """Return the errors of the members and, last, of a constant: (M + 1, N)."""
+    return np.vstack([scores, np.full(len(truth), constant)]) - truth
 
 
 def greedy_path(errors: Floats, steps: int) -> NDArray[np.int64]:
@@ -78,24 +135,26 @@ def greedy_path(errors: Floats, steps: int) -> NDArray[np.int64]:
     return np.array(path)
 
 
-def choose_steps(errors: Floats, fold: NDArray[np.intp], steps: int) -> int:
+def choose_steps(scores: Floats, truth: Floats, fold: NDArray[np.intp], steps: int) -> int:
     """Choose the number of steps by cross-validation.
 
     It is the smallest that does not do worse on held-out clips than the best one by more than a standard error of their
     difference: members that add nothing but chance stay out, and those that help do not.
 
     Args:
-        errors: (M, N) of M members on N clips.
+        scores: (M, N) of M members on N clips.
+        truth: (N,).
         fold: (N,) the fold of each clip, from 0.
         steps: the most to choose from.
     Returns:
         1 to `steps`.
     Source: Breiman et al. 1984 (the rule of one standard error), here of the paired difference.
     """
-    squared = np.empty((steps, errors.shape[1]))
+    squared = np.empty((steps, len(truth)))
     sizes = np.arange(1, steps + 1)[:, None]
     for number in range(fold.max() + 1):
         held = fold == number
+        errors = _errors(scores, truth, truth[~held].mean())
         weights = greedy_path(errors[:, ~held], steps) / sizes
         squared[:, held] = (weights @ errors[:, held]) ** 2
     worse = squared - squared[squared.mean(axis=1).argmin()]  # (steps, N)

@@ -1,4 +1,4 @@
-"""The mean of the members, and means with weights that another method finds."""
+"""The mean of the members, and what means with weights of their own have in common with it."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self
@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from audiomos_cache.fusion.align import align
-from audiomos_cache.fusion.base import TARGETS, Floats, finite_array, scores_of
+from audiomos_cache.fusion.base import TARGETS, Floats, finite_array, stacked_scores
 from audiomos_cache.predictions import Predictions
 
 
@@ -35,36 +35,16 @@ class MeanFusion:
         return cls(names)
 
 
-class WeightedMean:
-    """A mean of the members with weights of their own for MI and for TA; subclasses say how they are found.
+def simplex(values: object, count: int) -> Floats:
+    """Read so many weights from plain values.
 
-    Attributes:
-        names: M.
-        weights: by target, (M,), not negative, of sum 1.
+    Raises:
+        ValueError, TypeError: another number of them, one below 0, or a sum that is not 1.
     """
-
-    method: ClassVar[str]
-
-    def __init__(self, names: Sequence[str], weights: dict[str, Floats]) -> None:
-        self.names, self.weights = tuple(names), weights
-
-    def apply(self, members: Sequence[Predictions]) -> Predictions:
-        """Average N clips' scores with the weights, and their distributions where all members have one."""
-        align(members, self.names)
-        return blend(members, self.weights)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the weights by target."""
-        return {"weights": {target: weights.tolist() for target, weights in self.weights.items()}}
-
-    @classmethod
-    def from_json(cls, names: Sequence[str], content: dict[str, Any]) -> Self:
-        """Make it of what `to_json` returned."""
-        weights = {target: finite_array(content["weights"][target], (len(names),)) for target in TARGETS}
-        for each in weights.values():
-            if each.min() < 0 or abs(each.sum() - 1) > 1e-6:
-                raise ValueError(f"weights {each.tolist()}, expected none below 0, and a sum of 1")
-        return cls(names, weights)
+    weights = finite_array(values, (count,))
+    if weights.min() < 0 or abs(weights.sum() - 1) > 1e-6:
+        raise ValueError(f"weights {weights.tolist()}, expected none below 0, and a sum of 1")
+    return weights
 
 
 def blend(members: Sequence[Predictions], weights: dict[str, Floats]) -> Predictions:
@@ -76,7 +56,7 @@ def blend(members: Sequence[Predictions], weights: dict[str, Floats]) -> Predict
     Returns:
         The weighted means of the scores, and of the distributions of a target where all members have one.
     """
-    scores = {target: weights[target] @ scores_of(members, target) for target in TARGETS}
+    scores = {target: weights[target] @ stacked_scores(members, target) for target in TARGETS}
     dists = {target: _blended_dists(members, target, weights[target]) for target in TARGETS}
     return Predictions.build(members[0].ids, scores["mi"], scores["ta"], dists["mi"], dists["ta"])
 

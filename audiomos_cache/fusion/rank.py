@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from audiomos_cache.fusion.align import align
-from audiomos_cache.fusion.base import Floats, scores_of
+from audiomos_cache.fusion.base import Floats, stacked_scores
 from audiomos_cache.predictions import Predictions
 from audiomos_cache.targets import HIGHEST, LOWEST
 
@@ -33,7 +33,7 @@ class RankFusion:
             "rank: these are ranks spread evenly over 1..5, not opinion scores: the scale is lost, so LCC says little "
             "and MSE nothing; a clip's score depends on the other clips"
         )
-        return Predictions.build(ids, *(mean_ranks(scores_of(members, target)) for target in ("mi", "ta")))
+        return Predictions.build(ids, *(mean_ranks(stacked_scores(members, target)) for target in ("mi", "ta")))
 
     def to_json(self) -> dict[str, Any]:
         """Describe the mean: equal weights of ranks."""

@@ -1,26 +1,33 @@
 """The mean with the best weights."""
 
 from collections.abc import Sequence
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from scipy.optimize import nnls
 
 from audiomos_cache.dataset import Labels
 from audiomos_cache.fusion.align import align, align_labels
-from audiomos_cache.fusion.base import TARGETS, Floats, scores_of
+from audiomos_cache.fusion.base import TARGETS, Floats, stacked_scores
 from audiomos_cache.fusion.folds import Folds
-from audiomos_cache.fusion.mean import WeightedMean
+from audiomos_cache.fusion.mean import blend, simplex
 from audiomos_cache.predictions import Predictions
 
 
-class WeightedFusion(WeightedMean):
+class WeightedFusion:
     """The mean with the weights of the least squared error on labelled clips, for MI and TA each.
 
     Source: Breiman 1996 (stacked regressions: weights that are not negative).
+
+    Attributes:
+        names: M.
+        weights: by target, (M,), not negative, of sum 1.
     """
 
     method: ClassVar[str] = "weighted"
+
+    def __init__(self, names: Sequence[str], weights: dict[str, Floats]) -> None:
+        self.names, self.weights = tuple(names), weights
 
     @classmethod
     def fit(cls, names: Sequence[str], members: Sequence[Predictions], labels: Labels, folds: Folds) -> Self:
@@ -28,8 +35,23 @@ class WeightedFusion(WeightedMean):
         del folds
         truth = align_labels(labels, align(members, names), names[0])
         return cls(
-            names, {target: simplex_weights(scores_of(members, target), getattr(truth, target)) for target in TARGETS}
+            names,
+            {target: simplex_weights(stacked_scores(members, target), getattr(truth, target)) for target in TARGETS},
         )
+
+    def apply(self, members: Sequence[Predictions]) -> Predictions:
+        """Average N clips' scores with the weights, and their distributions where all members have one."""
+        align(members, self.names)
+        return blend(members, self.weights)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the weights by target."""
+        return {"weights": {target: weights.tolist() for target, weights in self.weights.items()}}
+
+    @classmethod
+    def from_json(cls, names: Sequence[str], content: dict[str, Any]) -> Self:
+        """Make it of what `to_json` returned."""
+        return cls(names, {target: simplex(content["weights"][target], len(names)) for target in TARGETS})
 
 
 def simplex_weights(scores: Floats, truth: Floats) -> Floats:

@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 import yaml
 
 from audiomos_cache.cache import Fingerprint
-from audiomos_cache.dataset import Labels
-from audiomos_cache.fusion import Folds
-from audiomos_cache.predictions import Predictions, write_predictions
+from audiomos_cache.dataset import Labels, read_labels
+from audiomos_cache.fusion import LEARNED, Folds
+from audiomos_cache.predictions import Predictions, read_predictions, write_predictions
 from audiomos_cache.targets import gaussian_distribution
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "fusion"
@@ -59,3 +60,28 @@ def make_run(folder, fingerprint="f00d", splits=("dev", "eval"), best="loss", *,
 def read_answer(path):
     rows = [line.split(",") for line in path.read_text().splitlines()]
     return [row[0] for row in rows], np.array([row[1:] for row in rows], float)
+
+
+@pytest.fixture(scope="session")
+def dev():
+    """The golden members on the dev split, and its labels."""
+    return [read_predictions(path) for path in DEV], read_labels(LABELS)
+
+
+def fit(method, names, members, labels):
+    return LEARNED[method].fit(names, members, labels, no_groups(labels))
+
+
+def good_and_random(seed, clips=412, slope=0.95, noise=0.2, random_around_the_mean=False):
+    """Labels, the scores of three good members amid 40 random ones, and which are good.
+
+    Listeners hear what is good, and add noise; the good members know it, but for a slope and noise of their own. The
+    random ones are noise on the whole scale, or around its middle.
+    """
+    random = np.random.default_rng(seed)
+    quality = random.normal(3.2, 0.7, clips)
+    truth = np.clip(quality + random.normal(0, 0.3, clips), 1, 5)
+    good = 3.2 + slope * (quality - 3.2) + random.normal(0, noise, (3, clips))
+    chance = random.normal(3.2, 0.5, (40, clips)) if random_around_the_mean else random.uniform(1, 5, (40, clips))
+    scores = np.vstack([chance[:20], good, chance[20:]])
+    return scores, truth, np.isin(np.arange(43), np.arange(20, 23))
