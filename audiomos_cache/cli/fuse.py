@@ -15,6 +15,18 @@ METHODS = ("mean", "rank", "weighted", "ridge", "lightgbm", "greedy")
 GROUPS = ("prompt", "system", "none")
 _OF_MAKING = ("method", "labels", "fit_split", "apply", "best", "folds", "cv_group", "seed")
 
+_CRITERIA = {
+    "loss": "dev loss",
+    "srcc": "system SRCC MI",
+    "combined": "the mean of utterance SRCC MI and system SRCC TA",
+}
+_SRCCS = {
+    "utt_mi": "utterance SRCC MI",
+    "utt_ta": "utterance SRCC TA",
+    "sys_mi": "system SRCC MI",
+    "sys_ta": "system SRCC TA",
+}
+
 _FILE = click.Path(path_type=Path)
 
 
@@ -132,24 +144,30 @@ def _refuse_given(context: click.Context, names: tuple[str, ...]) -> None:
 
 
 def _early_stopping_note(stopping: "EarlyStopping", members: int) -> str:
-    """Say that members chose their checkpoints on the clips, and by how much that may flatter the numbers."""
+    """Say that members chose their checkpoints on the clips, and by how much that may flatter the members."""
+    from audiomos_cache.fusion import CHOSEN_BY
+
     where = "these scores" if stopping.split == "fit" else "scores on the apply split"
     note = (
         f"{len(stopping.clips)} of {members} members chose their checkpoints on clips of the {stopping.split} split, "
         f"so {where} may be optimistic"
     )
-    if stopping.excess is None:
+    leads = stopping.leads
+    if leads is None:
         return f"{note}; by how much cannot be told from their histories."
-    numbers = "; ".join(
-        f"{level} SRCC MI {_signed(stopping.excess[f'{key}_mi']['srcc'])}, TA "
-        f"{_signed(stopping.excess[f'{key}_ta']['srcc'])}"
-        for level, key in (("utterance", "utt"), ("system", "sys"))
-    )
+    chosen = {number for best in leads.criterion for number in CHOSEN_BY[best]}
+    by = [f"{_CRITERIA[best]} {_lead(lead, least=True)}" for best, lead in leads.criterion.items()]
+    others = [
+        f"{name} {_lead(leads.excess[view]['srcc'])}" for view, name in _SRCCS.items() if (view, "srcc") not in chosen
+    ]
     return (
-        f"{note}. A chosen epoch stands out from those around it, on the mean of {stopping.estimated} members, by: "
-        f"{numbers}. All measures are in fusion.json."
+        f"{note}. How far the members' chosen epochs lead those around them, on the mean of {stopping.estimated}: in "
+        f"what they were chosen by, {', '.join(by)}; beside that, {', '.join(others)}. This is of the members, not of "
+        "the fusion. All measures are in fusion.json."
     )
 
 
-def _signed(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:+.4f}"
+def _lead(value: float | None, *, least: bool = False) -> str:
+    if value is None:
+        return "cannot be told"
+    return "no sign of it" if value <= 0 else f"{'at least ' if least else ''}{value:.4f}"

@@ -17,10 +17,11 @@ from audiomos_cache.fusion.out_of_fold import out_of_fold
 from audiomos_cache.fusion.rank import RankFusion, mean_ranks
 from audiomos_cache.fusion.record import RECORD_NAME, FusionRecord, load_fusion, read_record
 from audiomos_cache.fusion.ridge import RidgeFusion, ridge_coefficients
-from audiomos_cache.fusion.seen import EarlyStopping, selection_excess
+from audiomos_cache.fusion.seen import CHOSEN_BY, EarlyStopping, Leads, lead_over_neighbours, selection_excess
 from audiomos_cache.fusion.weighted import WeightedFusion, simplex_weights
 
 __all__ = [
+    "CHOSEN_BY",
     "DEFAULT_FOLDS",
     "FIXED",
     "GROUPS",
@@ -33,6 +34,7 @@ __all__ = [
     "Fusion",
     "FusionRecord",
     "GreedyFusion",
+    "Leads",
     "LearnedFusion",
     "LightGBMFusion",
     "MeanFusion",
@@ -48,6 +50,7 @@ __all__ = [
     "fuse",
     "greedy_path",
     "greedy_weights",
+    "lead_over_neighbours",
     "load_fusion",
     "mean_ranks",
     "out_of_fold",

@@ -24,10 +24,12 @@ class GreedyFusion:
     Each step takes the member, one taken before or not, that lowers the squared error of the mean most. How many steps
     there are is chosen by cross-validation on the same clips. Beside the members there is a constant, the mean of the
     labels: where the members' scores spread more than what can be known of the listeners' does, it shrinks the spread,
-    which else a member of mere noise around the mean would be taken for. In simulations of 412 clips, three good and 40
-    random members (tests/fusion/test_greedy.py), where noise around the mean had 0.15 of the weight without the
-    constant it has at most 0.02 with it, and no random member ever has more than a good one; of 60 clips, where the best of 40
-    random members fits by chance, some has more in up to 9 of 50 studies, and all have up to 0.23 of the weight.
+    which else a member of mere noise around the mean would be taken for.
+
+    In simulations of 412 clips, three good and 40 random members (tests/fusion/test_greedy.py), the random ones had up
+    to 0.15 of the weight without the constant, and have at most 0.02 with it, none of them more than a good one. Of 60
+    clips, where the best of 40 random members fits by chance, they have up to 0.23, and some has more than a good one
+    in up to 9 of 50 studies.
 
     Source: Caruana et al. 2004, Ensemble selection from libraries of models (selection with replacement).
 

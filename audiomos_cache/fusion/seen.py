@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
@@ -10,16 +10,30 @@ from typing import Any
 
 from audiomos_cache.errors import DataError, first_five
 from audiomos_cache.fusion.members import Member
+from audiomos_cache.metrics import MEASURES, VIEWS
 from audiomos_cache.runs import HISTORY, RunClips, read_run_clips
 
 log = logging.getLogger(__name__)
 
-LEVELS = ("utt_mi", "utt_ta", "sys_mi", "sys_ta")
-MEASURES = ("mse", "lcc", "srcc", "ktau")
+# Whose mean decides which epoch is the best, by the name of the checkpoint; the dev loss is none of the numbers.
+CHOSEN_BY = {"loss": (), "srcc": (("sys_mi", "srcc"),), "combined": (("utt_mi", "srcc"), ("sys_ta", "srcc"))}
 AROUND = 5  # epochs on either side of the chosen one
 FEWEST = 4  # epochs that tell something
 
 Excess = dict[str, dict[str, float | None]]
+
+
+@dataclass(frozen=True)
+class Leads:
+    """By how much chosen epochs look better than those around them; see `lead_over_neighbours`.
+
+    Attributes:
+        criterion: by the name of the checkpoint (loss, srcc, combined), in what that is chosen by.
+        excess: in each number by level and measure; positive looks better, MSE included.
+    """
+
+    criterion: Mapping[str, float | None]
+    excess: Excess
 
 
 @dataclass(frozen=True)
@@ -29,19 +43,25 @@ class EarlyStopping:
     Attributes:
         split: `fit` or `apply`.
         clips: how many of the split's clips each such member chose its checkpoint on, by name.
-        excess: by level and measure, by how much the chosen epochs look better than those around them, the mean over
-            the members; None where that cannot be told. See `selection_excess`.
+        leads: of their chosen epochs, the means over the members; None where they cannot be told. They are the
+            members', not the fusion's, whose scores may be optimistic by another amount.
         estimated: of how many members.
     """
 
     split: str
     clips: Mapping[str, int]
-    excess: Excess | None
+    leads: Leads | None
     estimated: int
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
-        return {"clips": dict(self.clips), "excess": self.excess, "estimated_of": self.estimated}
+        leads = self.leads
+        return {
+            "clips": dict(self.clips),
+            "members_lead_in_what_they_were_chosen_by": dict(leads.criterion) if leads else None,
+            "members_lead": leads.excess if leads else None,
+            "estimated_of": self.estimated,
+        }
 
 
 def clips_seen(members: Sequence[Member]) -> dict[str, RunClips]:
@@ -96,12 +116,12 @@ def early_stopping(
     counts = {name: count for name, count in counts.items() if count}
     if not counts:
         return None
-    each = [run_excess(member.run, member.best) for member in members if member.name in counts and member.run]
-    known = [excess for excess in each if excess]
-    return EarlyStopping(split, counts, _mean(known) if known else None, len(known))
+    each = [run_leads(member.run, member.best) for member in members if member.name in counts and member.run]
+    known = [leads for leads in each if leads]
+    return EarlyStopping(split, counts, _mean_leads(known) if known else None, len(known))
 
 
-def run_excess(run: Path, best: str | None) -> Excess | None:
+def run_leads(run: Path, best: str | None) -> Leads | None:
     """Estimate from a run's history how much the choice of its checkpoint flatters it; None where it cannot tell."""
     path = run / HISTORY
     if not path.is_file():
@@ -109,44 +129,78 @@ def run_excess(run: Path, best: str | None) -> Excess | None:
     try:
         history = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         chosen = [place for place, line in enumerate(history) if best in line["best"]]
-        return selection_excess([line["dev"] for line in history], chosen[-1]) if chosen else None
+        excess = selection_excess([line["dev"] for line in history], chosen[-1]) if best and chosen else None
+        if best is None or excess is None:
+            return None
+        return Leads({best: lead_over_neighbours([criterion(line, best) for line in history], chosen[-1])}, excess)
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise DataError(f"{path}: cannot be read as a history ({error!r}); train the run again") from error
 
 
-def selection_excess(epochs: Sequence[Mapping[str, Any]], chosen: int) -> Excess | None:
+def criterion(line: Mapping[str, Any], best: str) -> float | None:
+    """Return what an epoch, a line of a history, is chosen by: higher is better; None where it is not defined."""
+    if best == "loss":
+        return -float(line["dev_loss"])
+    numbers = [line["dev"][view][measure] for view, measure in CHOSEN_BY[best]]
+    return None if None in numbers else fmean(numbers)
+
+
+def lead_over_neighbours(values: Sequence[float | None], chosen: int) -> float | None:
     """Say by how much a chosen epoch looks better than the epochs around it.
 
-    The numbers of an epoch are what the head is worth, plus what is chance on these clips; the best epoch is also the
-    luckiest. Its neighbours are worth about the same and were not chosen, so the chosen epoch's lead over their median
-    is about what luck gave it. The lead is too much where an epoch is truly better than its neighbours, and too little
-    where neighbours share their luck: in simulations, luck that is new in each epoch and gave 0.022 is told as 0.023,
-    and luck of 0.015 as 0.009 where it correlates by 0.9 from one epoch to the next. Luck that all epochs share
-    flatters nobody on the average, and is not in it.
+    The numbers of an epoch are what the head is worth, plus what is chance on these clips; the epoch that is best by a
+    number is also the luckiest in it. Its neighbours are worth about the same and were not chosen, so the chosen
+    epoch's lead over their median is about what luck gave it. The lead is too much where an epoch is truly better than
+    its neighbours, and too little where neighbours share their luck: in simulations, luck that is new in each epoch and
+    gave 0.022 is told as 0.023, and luck of 0.015 as 0.009 where it correlates by 0.9 from one epoch to the next. Luck
+    that all epochs share flatters nobody on the average, and is not in it. In numbers that the epoch was not chosen by
+    there may be no lead at all.
+
+    Args:
+        values: of one number, epoch by epoch; higher is better, None where it is not defined.
+        chosen: the place of the chosen epoch.
+    Returns:
+        The lead over the median of up to five epochs on either side. None where there are fewer than four of them, or
+        a value is not defined.
+    """
+    places = [p for p in range(max(0, chosen - AROUND), min(len(values), chosen + AROUND + 1)) if p != chosen]
+    own, around = values[chosen], [value for place in places if (value := values[place]) is not None]
+    if own is None or len(around) < len(places) or len(places) < FEWEST:
+        return None
+    return float(own - median(around))
+
+
+def selection_excess(epochs: Sequence[Mapping[str, Any]], chosen: int) -> Excess | None:
+    """Say by how much a chosen epoch looks better than the epochs around it, in each number.
 
     Args:
         epochs: the numbers on dev, as `Scores.to_json` gives them, epoch by epoch.
         chosen: the place of the chosen epoch.
     Returns:
-        By level and measure the lead over the median of up to five epochs on either side; positive looks better, MSE
-        included. None for a number that is not defined, and instead of all where there are fewer than four neighbours.
+        By level and measure what `lead_over_neighbours` gives; positive looks better, MSE included. None instead of
+        all where there are fewer than four neighbours.
     """
-    places = [p for p in range(max(0, chosen - AROUND), min(len(epochs), chosen + AROUND + 1)) if p != chosen]
-    if len(places) < FEWEST:
+    if min(chosen, AROUND) + min(len(epochs) - 1 - chosen, AROUND) < FEWEST:
         return None
 
     def lead(level: str, measure: str) -> float | None:
-        own, *others = (epochs[place][level][measure] for place in (chosen, *places))
-        if own is None or None in others:
-            return None
-        return float(own - median(others)) * (-1 if measure == "mse" else 1)
+        numbers = [epoch[level][measure] for epoch in epochs]
+        sign = -1 if measure == "mse" else 1
+        return lead_over_neighbours([None if number is None else sign * number for number in numbers], chosen)
 
-    return {level: {measure: lead(level, measure) for measure in MEASURES} for level in LEVELS}
+    return {level: {measure: lead(level, measure) for measure in MEASURES} for level in VIEWS}
 
 
-def _mean(excesses: Sequence[Excess]) -> Excess:
-    def mean(level: str, measure: str) -> float | None:
-        known = [value for excess in excesses if (value := excess[level][measure]) is not None]
-        return fmean(known) if known else None
+def _mean_leads(leads: Sequence[Leads]) -> Leads:
+    names = sorted({best for each in leads for best in each.criterion}, key=list(CHOSEN_BY).index)
+    criterion = {best: _mean(each.criterion[best] for each in leads if best in each.criterion) for best in names}
+    excess = {
+        level: {measure: _mean(each.excess[level][measure] for each in leads) for measure in MEASURES}
+        for level in VIEWS
+    }
+    return Leads(criterion, excess)
 
-    return {level: {measure: mean(level, measure) for measure in MEASURES} for level in LEVELS}
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None

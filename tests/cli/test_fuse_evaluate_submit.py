@@ -11,7 +11,6 @@ import audiomos_cache
 from audiomos_cache.cli import main
 
 COMMANDS = Path(audiomos_cache.__file__).parent / "cli"
-LEVELS = ("utt_mi", "utt_ta", "sys_mi", "sys_ta")
 GOLDEN = Path(__file__).parents[1] / "golden" / "fusion"
 
 
@@ -86,28 +85,60 @@ def test_what_made_a_fusion_is_not_said_again(tmp_path):
     assert "Error: --method, --folds: the fusion of --from is made already; leave it out" in result.stderr
 
 
-def test_early_stopping_is_told_under_the_scores(tmp_path):
-    scores = {level: dict.fromkeys(("mse", "lcc", "srcc", "ktau"), 0.5) for level in LEVELS}
-    better = {level: dict.fromkeys(("mse", "lcc", "srcc", "ktau"), 0.52) for level in LEVELS}
-    lines = [{"dev": scores, "best": []}] * 5 + [{"dev": better, "best": ["loss"]}] + [{"dev": scores, "best": []}] * 5
-    for name, history in (("long", lines), ("short", lines[4:7])):
-        made = tmp_path / name
-        (made / "predictions").mkdir(parents=True)
-        (made / "config.yaml").write_text(f"name: {name}\nfingerprint: unknown\nfingerprint_fields: null\n")
-        (made / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in history))
-        (made / "clips.json").write_text('{"train": ["t"], "dev": ["a", "b"]}')
-        for split, ids in (("dev", "ab"), ("eval", "yz")):
-            rows = [{"id": clip, "mi": 3.0 + place, "ta": 2.0} for place, clip in enumerate(ids)]
-            (made / "predictions" / f"{split}.loss.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+def run_of(folder, epochs):
+    """Write a run that chose its last but fifth epoch by all measures on the clips a and b."""
+    (folder / "predictions").mkdir(parents=True)
+    (folder / "config.yaml").write_text(f"name: {folder.name}\nfingerprint: unknown\nfingerprint_fields: null\n")
+    (folder / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in epochs))
+    (folder / "clips.json").write_text('{"train": ["t"], "dev": ["a", "b"]}')
+    for split, ids in (("dev", "ab"), ("eval", "yz")):
+        rows = [{"id": clip, "mi": 3.0 + place, "ta": 2.0} for place, clip in enumerate(ids)]
+        for best in ("loss", "srcc", "combined"):
+            path = folder / "predictions" / f"{split}.{best}.jsonl"
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def epoch(loss, utt_mi, utt_ta, sys_mi, sys_ta, chosen=False):
+    srccs = {"utt_mi": utt_mi, "utt_ta": utt_ta, "sys_mi": sys_mi, "sys_ta": sys_ta}
+    dev = {view: {"mse": 0.5, "lcc": 0.5, "srcc": srcc, "ktau": 0.5} for view, srcc in srccs.items()}
+    return {"dev_loss": loss, "dev": dev, "best": ["loss", "srcc", "combined"] if chosen else []}
+
+
+@pytest.mark.parametrize(
+    ("best", "told"),
+    [
+        (
+            "loss",
+            "dev loss at least 0.1000; beside that, utterance SRCC MI 0.0200, utterance SRCC TA no sign of it, "
+            "system SRCC MI no sign of it, system SRCC TA 0.0400",
+        ),
+        (
+            "srcc",
+            "system SRCC MI no sign of it; beside that, utterance SRCC MI 0.0200, utterance SRCC TA no sign of it, "
+            "system SRCC TA 0.0400",
+        ),
+        (
+            "combined",
+            "the mean of utterance SRCC MI and system SRCC TA at least 0.0300; beside that, utterance SRCC TA no sign "
+            "of it, system SRCC MI no sign of it",
+        ),
+    ],
+)
+def test_early_stopping_is_told_under_the_scores(tmp_path, best, told):
+    """Chosen among equal epochs: better in the loss, in utterance MI and system TA; worse in the others or as good."""
+    others = [epoch(0.9, 0.5, 0.5, 0.5, 0.5)] * 5
+    epochs = [*others, epoch(0.8, 0.52, 0.49, 0.5, 0.54, chosen=True), *others]
+    long, short = run_of(tmp_path / "long", epochs), run_of(tmp_path / "short", epochs[4:7])
     (tmp_path / "list.txt").write_text("a,3,1\nb,4,2\n")
-    labels = ("--labels", tmp_path / "list.txt")
+    labels = ("--labels", tmp_path / "list.txt", "--best", best)
     note = "members chose their checkpoints on clips of the fit split, so these scores may be optimistic"
-    printed = run("fuse", tmp_path / "long", tmp_path / "short", *labels, "--out", tmp_path / "out").splitlines()
+    printed = run("fuse", long, short, *labels, "--out", tmp_path / "out").splitlines()
     assert printed[-1] == (
-        f"2 of 2 {note}. A chosen epoch stands out from those around it, on the mean of 1 members, by: utterance SRCC "
-        "MI +0.0200, TA +0.0200; system SRCC MI +0.0200, TA +0.0200. All measures are in fusion.json."
+        f"2 of 2 {note}. How far the members' chosen epochs lead those around them, on the mean of 1: in what they "
+        f"were chosen by, {told}. This is of the members, not of the fusion. All measures are in fusion.json."
     )
-    printed = run("fuse", tmp_path / "short", *labels, "--out", tmp_path / "other").splitlines()
+    printed = run("fuse", short, *labels, "--out", tmp_path / "other").splitlines()
     assert printed[-1] == f"1 of 1 {note}; by how much cannot be told from their histories."
 
 

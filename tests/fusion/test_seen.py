@@ -8,7 +8,9 @@ import pytest
 
 from audiomos_cache.errors import DataError
 from audiomos_cache.fusion import fuse, selection_excess
-from audiomos_cache.fusion.seen import LEVELS, MEASURES
+from audiomos_cache.fusion.seen import criterion
+from audiomos_cache.metrics import MEASURES, VIEWS
+from audiomos_cache.runs import BESTS
 from tests.fusion.conftest import make_run
 
 UNSEEN = {"train": ["t1", "t2"], "dev": ["d1"]}
@@ -22,12 +24,17 @@ def labels(tmp_path):
 
 
 def scores(value):
-    return {level: dict.fromkeys(MEASURES, value) for level in LEVELS} | {"n_clips": 2, "n_systems": 1}
+    return {level: dict.fromkeys(MEASURES, value) for level in VIEWS} | {"n_clips": 2, "n_systems": 1}
 
 
 def history(values, best):
     return [
-        {"epoch": place + 1, "dev": scores(value), "best": ["loss"] if place == best else []}
+        {
+            "epoch": place + 1,
+            "dev_loss": 2 - 3 * value,
+            "dev": scores(value),
+            "best": ["loss"] if place == best else [],
+        }
         for place, value in enumerate(values)
     ]
 
@@ -114,15 +121,27 @@ def test_early_stopping_on_the_fit_clips_is_told_with_an_estimate(tmp_path, labe
     told = json.loads((tmp_path / "out" / "fusion.json").read_text())["early_stopping"]["fit"]
     assert told["clips"] == {str(run): 2 for run in runs}
     assert told["estimated_of"] == 2
-    assert told["excess"]["sys_mi"]["srcc"] == pytest.approx(0.15)
-    assert told["excess"]["sys_mi"]["mse"] == pytest.approx(-0.15), "a lower error is what looks better"
+    assert told["members_lead_in_what_they_were_chosen_by"] == {"loss": pytest.approx(0.45)}
+    assert told["members_lead"]["sys_mi"]["srcc"] == pytest.approx(0.15)
+    assert told["members_lead"]["sys_mi"]["mse"] == pytest.approx(-0.15), "a lower error is what looks better"
     assert fused.early_stopping[0].split == "fit"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_criterion_is_the_trainings(seed):
+    from audiomos_cache.training.state import measures
+
+    random = np.random.default_rng(seed)
+    line = {"dev_loss": random.random(), "dev": {view: dict.fromkeys(MEASURES, random.random()) for view in VIEWS}}
+    assert {best: criterion(line, best) for best in BESTS} == pytest.approx(measures(line))
+    line["dev"]["sys_mi"]["srcc"] = line["dev"]["utt_mi"]["srcc"] = None
+    assert [criterion(line, best) for best in ("srcc", "combined")] == [None, None]
 
 
 def test_what_cannot_be_estimated_is_none(tmp_path, labels):
     run = make_run(tmp_path / "run", clips={"train": ["t"], "dev": ["a"]}, history=history([0.5] * 4, 3))
     (stopping, *_) = fuse([run], tmp_path / "out", labels=labels).early_stopping
-    assert (stopping.clips, stopping.excess, stopping.estimated) == ({str(run): 1}, None, 0)
+    assert (stopping.clips, stopping.leads, stopping.estimated) == ({str(run): 1}, None, 0)
 
 
 def test_members_that_chose_on_other_clips_need_no_word(tmp_path, labels):
