@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from audiomos_cache.dataset import Labels
-from audiomos_cache.fusion import FIXED, LEARNED, METHODS, Folds, fuse
+from audiomos_cache.fusion import FIXED, LEARNED, METHODS, Folds, Recipe, fuse
 from audiomos_cache.predictions import Predictions, write_predictions
 from audiomos_cache.targets import gaussian_distribution
 
@@ -89,7 +89,8 @@ def time_fusing(members: int = MEMBERS, clips: int = CLIPS, runs: int = 3) -> li
 
         def with_files(method: str) -> None:
             folds = 5 if method == "greedy" else 0
-            fuse(fit, Path(folder) / "out", method=method, labels=labels_path, apply=apply, folds=folds, overwrite=True)
+            recipe = Recipe(method=method, labels=labels_path, apply=apply, folds=folds, n_boot=0)
+            fuse(fit, Path(folder) / "out", recipe, overwrite=True)
 
         return [
             FusingTimes(

@@ -1,7 +1,7 @@
 """`audiomos-cache fuse`: blend the predictions of several members."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
@@ -9,11 +9,11 @@ from click.core import ParameterSource
 from audiomos_cache.runs import BESTS
 
 if TYPE_CHECKING:
-    from audiomos_cache.fusion import EarlyStopping
+    from audiomos_cache.fusion import EarlyStopping, OutOfFold
 
 METHODS = ("mean", "rank", "weighted", "ridge", "lightgbm", "greedy")
 GROUPS = ("prompt", "system", "none")
-_OF_MAKING = ("method", "labels", "fit_split", "apply", "best", "folds", "cv_group", "seed")
+_OF_MAKING = ("method", "labels", "fit_split", "apply", "best", "folds", "cv_group", "seed", "n_boot")
 
 _CRITERIA = {
     "loss": "dev loss",
@@ -63,7 +63,8 @@ _FILE = click.Path(path_type=Path)
 @click.option("--best", type=click.Choice(BESTS), default="loss", help="With runs: which best checkpoint.")
 @click.option("--folds", type=click.IntRange(0), default=5, help="Of the out-of-fold scores; 0: no such scores.")
 @click.option("--cv-group", type=click.Choice(GROUPS), default="prompt", help="What is held out together in a fold.")
-@click.option("--seed", type=click.IntRange(0), default=0, help="Of the folds.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Of the folds and the resamples.")
+@click.option("--n-boot", type=click.IntRange(0), default=10_000, metavar="N", help="Resamples; 0: no intervals.")
 @click.option("--allow-missing", is_flag=True, help="Leave out, and count, the clips that not all members have.")
 @click.option("--from", "fused", metavar="DIR", type=_FILE, help="Apply the fusion in this folder; nothing is learned.")
 @click.option("--out", required=True, type=_FILE, help="The folder to make.")
@@ -71,20 +72,12 @@ _FILE = click.Path(path_type=Path)
 @click.pass_context
 def fuse(
     context: click.Context,
+    /,
     sources: tuple[Path, ...],
-    method: str,
-    labels: Path | None,
-    fit_split: str | None,
-    apply_split: str | None,
-    apply: tuple[Path, ...],
-    best: str,
-    folds: int,
-    cv_group: str,
-    seed: int,
-    allow_missing: bool,
     fused: Path | None,
     out: Path,
     overwrite: bool,
+    **options: Any,
 ) -> None:
     """Blend the predictions of several members: learn how on one split, apply it to another.
 
@@ -103,37 +96,28 @@ def fuse(
 
     if fused:
         _refuse_given(context, _OF_MAKING)
-        result = fusion.apply_fusion(
-            fused, sources, out, apply_split=apply_split, allow_missing=allow_missing, overwrite=overwrite
-        )
+        chosen = {name: options[name] for name in ("apply_split", "allow_missing")}
+        result = fusion.apply_fusion(fused, sources, out, overwrite=overwrite, **chosen)
     else:
-        result = fusion.fuse(
-            sources,
-            out,
-            method=method,
-            labels=labels,
-            fit_split=fit_split,
-            apply_split=apply_split,
-            apply=apply,
-            best=best,
-            folds=folds,
-            cv_group=cv_group,
-            seed=seed,
-            allow_missing=allow_missing,
-            overwrite=overwrite,
-        )
+        result = fusion.fuse(sources, out, fusion.Recipe(**options), overwrite=overwrite)
     made = result.fusion
     clips = len(result.predictions.ids)
     click.echo(f"{out / 'answer.txt'}: {made.method} of {len(made.names)} members, {clips} clips")
-    if tested := result.out_of_fold:
-        from rich.console import Console
-
-        from audiomos_cache.cli.tables import scores_table
-
-        click.echo(f"Out-of-fold on the fit split: each clip by a fusion that was fitted without it, {tested.folds}.")
-        Console().print(scores_table(tested.scores, title="out-of-fold"))
+    if result.out_of_fold:
+        _show_out_of_fold(result.out_of_fold)
     for stopping in result.early_stopping:
         click.echo(_early_stopping_note(stopping, len(made.names)))
+
+
+def _show_out_of_fold(tested: "OutOfFold") -> None:
+    from rich.console import Console
+
+    from audiomos_cache.cli.tables import scores_table
+
+    click.echo(f"Out-of-fold on the fit split: each clip by a fusion that was fitted without it, {tested.folds}.")
+    Console().print(scores_table(tested.scores, "out-of-fold", tested.uncertainty))
+    for note in tested.uncertainty.notes if tested.uncertainty else ():
+        click.echo(note)
 
 
 def _refuse_given(context: click.Context, names: tuple[str, ...]) -> None:

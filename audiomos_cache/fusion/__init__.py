@@ -15,6 +15,7 @@ from audiomos_cache.fusion.mean import MeanFusion
 from audiomos_cache.fusion.methods import FIXED, LEARNED, METHODS
 from audiomos_cache.fusion.out_of_fold import out_of_fold
 from audiomos_cache.fusion.rank import RankFusion, mean_ranks
+from audiomos_cache.fusion.recipe import Recipe
 from audiomos_cache.fusion.record import RECORD_NAME, FusionRecord, load_fusion, read_record
 from audiomos_cache.fusion.ridge import RidgeFusion, ridge_coefficients
 from audiomos_cache.fusion.seen import CHOSEN_BY, EarlyStopping, Leads, lead_over_neighbours, selection_excess
@@ -40,6 +41,7 @@ __all__ = [
     "MeanFusion",
     "OutOfFold",
     "RankFusion",
+    "Recipe",
     "RidgeFusion",
     "WeightedFusion",
     "align",

@@ -2,14 +2,12 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from audiomos_cache.dataset import check_split
-from audiomos_cache.errors import ConfigError, DataError, first_five
+from audiomos_cache.errors import DataError, first_five
 from audiomos_cache.fusion.base import Fusion
-from audiomos_cache.fusion.folds import DEFAULT_FOLDS
 from audiomos_cache.fusion.inputs import SplitPredictions, read_split
 from audiomos_cache.fusion.learning import OutOfFold, learn, read_lesson
 from audiomos_cache.fusion.matching import match_files, match_runs
@@ -20,7 +18,7 @@ from audiomos_cache.fusion.members import (
     members_of_runs,
     require_one_fingerprint,
 )
-from audiomos_cache.fusion.methods import FIXED, LEARNED, METHODS
+from audiomos_cache.fusion.methods import FIXED
 from audiomos_cache.fusion.output import (
     FUSED,
     OUT_OF_FOLD,
@@ -29,6 +27,7 @@ from audiomos_cache.fusion.output import (
     refuse_occupied,
     write_fusion,
 )
+from audiomos_cache.fusion.recipe import RIDGE, Recipe
 from audiomos_cache.fusion.record import RecordedMember, identity, read_record
 from audiomos_cache.fusion.seen import EarlyStopping, clips_seen, early_stopping, refuse_trained_on
 from audiomos_cache.predictions import Predictions
@@ -55,86 +54,59 @@ class Fused:
     dropped: Mapping[str, int]
 
 
-def fuse(
-    sources: Sequence[Path],
-    out: Path,
-    *,
-    method: str = "ridge",
-    labels: Path | None = None,
-    fit_split: str | None = None,
-    apply_split: str | None = None,
-    apply: Sequence[Path] = (),
-    best: str = "loss",
-    folds: int = DEFAULT_FOLDS,
-    cv_group: str = "prompt",
-    seed: int = 0,
-    allow_missing: bool = False,
-    overwrite: bool = False,
-) -> Fused:
+def fuse(sources: Sequence[Path], out: Path, recipe: Recipe = RIDGE, *, overwrite: bool = False) -> Fused:
     """Fit a fusion on one split, apply it to another, and write the result, the answer and a record to `out`.
 
     Args:
         sources: run folders or folders of runs, or the fit split's predictions files.
         out: a folder to make; it appears complete or not at all.
-        method: a key of `METHODS`.
-        labels: the fit split's list or manifest, for a method that learns; the others do not read it.
-        fit_split: the split to learn on; None: dev of runs, for files not known (a manifest's rows are all read).
-        apply_split: the split to blend; None: eval of runs, for files not known (the output names none).
-        apply: with files, the apply split's, in the order of `sources`.
-        best: with runs, which of their best checkpoints: loss (its distributions fit best), srcc or combined.
-        folds: of the cross-validation that tells how well a method that learns does; 0: none.
-        cv_group: what is held out together: prompt, system or none.
-        seed: of the folds.
-        allow_missing: leave out the clips that not all members have, instead of refusing them.
+        recipe: how.
         overwrite: replace the fusion that `out` holds.
     Raises:
-        ConfigError: unknown method, or folds it cannot have. DataError: inputs that do not belong together, are not
+        ConfigError: folds that the method cannot have. DataError: inputs that do not belong together, are not
         predictions of the same clips, or of clips that a member was trained on; bad labels. CacheError: runs of
         several fingerprints. OutputExistsError: `out` holds something, and `overwrite` is False or it is not a
         fusion's.
     """
-    if method not in METHODS:
-        raise ConfigError(f"fusion method {method!r} is not one of {', '.join(sorted(METHODS))}")
-    for split in (fit_split, apply_split):
-        if split is not None:
-            check_split(split)  # it becomes part of a file's name
     refuse_occupied(out, overwrite=overwrite)
-    sources = expand_runs(sources)
-    learns = method in LEARNED
-    if _are_runs(sources, apply):
-        fit_split, apply_split = fit_split or "dev", apply_split or "eval"
-        members = members_of_runs(sources, fit_split if learns else None, apply_split, best)
-    else:
-        members = members_of_files(sources, apply, learns=learns)
-    names = [member.name for member in members]
+    recipe, members = _members_for(recipe, expand_runs(sources))
     fingerprint = require_one_fingerprint(members)
-    lesson = read_lesson(method, members, labels, fit_split, allow_missing=allow_missing) if learns else None
-    applied = read_split(members, "apply", allow_missing=allow_missing)
+    lesson = read_lesson(recipe, members) if recipe.learns else None
+    applied = read_split(members, "apply", allow_missing=recipe.allow_missing)
     splits = [lesson.predictions, applied] if lesson else [applied]
     stopping = _check_seen(members, splits)
-    if lesson:
-        fusion, tested = learn(method, names, lesson, folds=folds, cv_group=cv_group, seed=seed)
-        honest = out / predictions_name(OUT_OF_FOLD, fit_split) if tested else None
-        _warn_of_fitted(applied.ids, frozenset(lesson.labels.ids), honest)
-    else:
-        fusion, tested = FIXED[method](names), None
+    names = [member.name for member in members]
+    fusion, tested = learn(recipe, names, lesson) if lesson else (FIXED[recipe.method](names), None)
+    fit_clips = sorted(lesson.labels.ids) if lesson else []
+    fit_split = recipe.fit_split if lesson else None
+    held_out = predictions_name(OUT_OF_FOLD, fit_split)
+    _warn_of_fitted(applied.ids, frozenset(fit_clips), out / held_out if tested else None)
     dropped = {each.split: len(each.dropped) for each in splits}
     fused = Fused(fusion, fusion.apply(applied.members), tested, stopping, dropped)
     about = {
         "fingerprint": fingerprint.digest if fingerprint else None,
-        "fit_split": fit_split if lesson else None,
-        "apply_split": apply_split,
-        "labels": identity(labels) if lesson and labels else None,
-        "out_of_fold": _described(tested) if tested else None,
+        "fit_split": fit_split,
+        "apply_split": recipe.apply_split,
+        "labels": identity(recipe.labels) if lesson and recipe.labels else None,
+        "out_of_fold": tested.to_json() if tested else None,
         "early_stopping": {each.split: each.to_json() for each in stopping},
         "dropped": dropped,
-        "fit_clips": sorted(lesson.labels.ids) if lesson else [],
+        "fit_clips": fit_clips,
     }
-    files = {predictions_name(FUSED, apply_split): fused.predictions}
+    files = {predictions_name(FUSED, recipe.apply_split): fused.predictions}
     if tested:
-        files[predictions_name(OUT_OF_FOLD, fit_split)] = tested.predictions
+        files[held_out] = tested.predictions
     write_fusion(out, files, fused.predictions, fusion, [RecordedMember.of(member) for member in members], about)
     return fused
+
+
+def _members_for(recipe: Recipe, sources: Sequence[Path]) -> tuple[Recipe, list[Member]]:
+    """Find the members; of runs, the splits are known."""
+    if not _are_runs(sources, recipe.apply):
+        return recipe, members_of_files(sources, recipe.apply, learns=recipe.learns)
+    fit_split, apply_split = recipe.fit_split or "dev", recipe.apply_split or "eval"
+    members = members_of_runs(sources, fit_split if recipe.learns else None, apply_split, recipe.best)
+    return replace(recipe, fit_split=fit_split, apply_split=apply_split), members
 
 
 def apply_fusion(
@@ -218,8 +190,3 @@ def _warn_of_fitted(ids: Sequence[str], fit_clips: frozenset[str], honest: Path 
             first_five(both),
             advice,
         )
-
-
-def _described(tested: OutOfFold) -> dict[str, Any]:
-    folds = tested.folds
-    return {"folds": folds.count, "group": folds.group, "seed": folds.seed, "scores": tested.scores.to_json()}

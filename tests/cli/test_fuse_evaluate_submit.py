@@ -46,12 +46,15 @@ def test_fuse_files_by_ridge(tmp_path):
     )
     scores = json.loads(run("evaluate", out / "out-of-fold.jsonl", "--labels", golden("dev_mos_list.txt"), "--json"))
     rows = [line.replace("│", " ").split() for line in lines if "│" in line]
-    assert [row[:3] for row in rows] == [
+    assert [row[:3] for row in rows[::2]] == [
         ["utt", "MI", f"{scores['utt_mi']['mse']:.4f}"],
         ["utt", "TA", f"{scores['utt_ta']['mse']:.4f}"],
         ["sys", "MI", f"{scores['sys_mi']['mse']:.4f}"],
         ["sys", "TA", f"{scores['sys_ta']['mse']:.4f}"],
     ]
+    views = ("utt_mi", "utt_ta", "sys_mi", "sys_ta")
+    expected = [[f"({low:.3f},", f"{high:.3f})"] for low, high in (scores[view]["mse_ci"] for view in views)]
+    assert [row[:2] for row in rows[1::2]] == expected
     lines, expected = (
         [line.split(",") for line in path.read_text().splitlines()]
         for path in (out / "answer.txt", GOLDEN / "expected_answer_ridge.txt")
@@ -133,7 +136,7 @@ def test_early_stopping_is_told_under_the_scores(tmp_path, best, told):
     (tmp_path / "list.txt").write_text("a,3,1\nb,4,2\n")
     labels = ("--labels", tmp_path / "list.txt", "--best", best)
     note = "members chose their checkpoints on clips of the fit split, so these scores may be optimistic"
-    printed = run("fuse", long, short, *labels, "--out", tmp_path / "out").splitlines()
+    printed = run("fuse", long, short, *labels, "--out", tmp_path / "out", "--n-boot", 0).splitlines()
     assert printed[-1] == (
         f"2 of 2 {note}. How far the members' chosen epochs lead those around them, on the mean of 1: in what they "
         f"were chosen by, {told}. This is of the members, not of the fusion. All measures are in fusion.json."

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import yaml
 
+from audiomos_cache import fusion
 from audiomos_cache.cache import Fingerprint
 from audiomos_cache.dataset import Labels, read_labels
-from audiomos_cache.fusion import LEARNED, Folds
+from audiomos_cache.fusion import LEARNED, Folds, Recipe
 from audiomos_cache.predictions import Predictions, read_predictions, write_predictions
 from audiomos_cache.targets import gaussian_distribution
 
@@ -66,6 +67,11 @@ def read_answer(path):
 def dev():
     """The golden members on the dev split, and its labels."""
     return [read_predictions(path) for path in DEV], read_labels(LABELS)
+
+
+def fuse(sources, out, *, overwrite=False, n_boot=0, **options):
+    """Fuse, without intervals unless they are asked for."""
+    return fusion.fuse(sources, out, Recipe(n_boot=n_boot, **options), overwrite=overwrite)
 
 
 def fit(method, names, members, labels):

@@ -12,8 +12,9 @@ import yaml
 from audiomos_cache.cache import Fingerprint
 from audiomos_cache.dataset import read_labels
 from audiomos_cache.errors import CacheError, ConfigError, DataError, OutputError, OutputExistsError
-from audiomos_cache.fusion import METHODS, apply_fusion, fuse, load_fusion, read_record
-from audiomos_cache.metrics import evaluate
+from audiomos_cache.evaluation import bootstrap_intervals
+from audiomos_cache.fusion import METHODS, apply_fusion, load_fusion, read_record
+from audiomos_cache.metrics import evaluate, points_of
 from audiomos_cache.predictions import Predictions, read_predictions, write_answer, write_predictions
 from tests.fusion.conftest import (
     DEV,
@@ -23,6 +24,7 @@ from tests.fusion.conftest import (
     LABELS,
     clip_ids,
     distribution,
+    fuse,
     make_run,
     read_answer,
     scalar,
@@ -489,6 +491,41 @@ def test_without_folds_there_are_no_scores(tmp_path):
     assert json.loads((tmp_path / "out" / "fusion.json").read_text())["out_of_fold"] is None
     with pytest.raises(ConfigError, match="greedy chooses its number of steps by cross-validation; give 2 folds or"):
         fuse(DEV, tmp_path / "greedy", labels=LABELS, apply=EVAL, folds=0, method="greedy")
+
+
+def test_the_scores_of_the_fit_split_come_with_their_intervals(tmp_path):
+    """Those that `evaluate` gives for the out-of-fold predictions with the same seed."""
+    fused = fuse(DEV, tmp_path / "out", labels=LABELS, apply=EVAL, seed=3, n_boot=300)
+    points = points_of(read_predictions(tmp_path / "out" / "out-of-fold.jsonl"), read_labels(LABELS))
+    expected = bootstrap_intervals(points, 300, 3)
+    assert fused.out_of_fold.uncertainty == expected
+    assert len(expected.intervals) == 16
+    told = json.loads((tmp_path / "out" / "fusion.json").read_text())["out_of_fold"]["scores"]
+    assert told["sys_mi"]["srcc_ci"] == list(expected.intervals["sys_mi", "srcc"])
+    assert told["intervals"]["n_boot"] == 300
+
+
+def test_prompts_of_one_text_are_held_out_together(tmp_path):
+    """Eight systems speak 20 prompts; two ids each have one text, but for the list alone they are two prompts."""
+    ids = clip_ids(160)
+    random = np.random.default_rng(0)
+    (tmp_path / "data" / "sets").mkdir(parents=True)
+    labels = tmp_path / "data" / "sets" / "dev_mos_list.txt"
+    labels.write_text(
+        "".join(f"{clip}.wav,{mi},{mi}\n" for clip, mi in zip(ids, random.uniform(1, 5, 160), strict=True))
+    )
+    write_predictions(tmp_path / "x.jsonl", Predictions.build(ids, random.uniform(1, 5, 160), np.full(160, 3.0)))
+
+    def pairs_apart(out):
+        tested = fuse([tmp_path / "x.jsonl"], out, labels=labels, apply=[tmp_path / "x.jsonl"]).out_of_fold
+        fold = {clip[-4:]: number for clip, number in zip(ids, tested.folds.assign(ids).tolist(), strict=True)}
+        assert len(fold) == 20 and len(set(fold.values())) == 5
+        return sum(fold[f"P{number:03d}"] != fold[f"P{number + 10:03d}"] for number in range(10))
+
+    assert pairs_apart(tmp_path / "ids") > 5
+    texts = "".join(f"P{number:03d}\ttext {number % 10}\n" for number in range(20))
+    (tmp_path / "data" / "prompt_info.txt").write_text("id\ttext\n" + texts)
+    assert pairs_apart(tmp_path / "texts") == 0
 
 
 # Applying later

@@ -120,7 +120,7 @@ def test_the_number_of_steps_is_chosen_with_groups_kept_whole():
 
 
 @pytest.mark.parametrize("around_the_mean", [False, True])
-@pytest.mark.parametrize(("slope", "noise"), [(0.95, 0.2), (1, 0.3), (1, 0.5), (1.2, 0.5), (0.6, 0.3)])
+@pytest.mark.parametrize(("slope", "noise"), [(0.95, 0.2), (1, 0.5), (1.2, 0.5)])
 def test_no_random_member_has_more_weight_than_a_good_one(slope, noise, around_the_mean):
     """50 studies each. Measured, the weight of the 40 random members together: 0.018 at most, on the mean of the 50."""
     together = []
