@@ -1,5 +1,7 @@
 """The zip that is handed in to the challenge, and what is wrong with it, before it is uploaded."""
 
+import json
+import logging
 import zipfile
 from io import BytesIO
 from pathlib import Path
@@ -7,7 +9,10 @@ from pathlib import Path
 from audiomos_cache.dataset import read_id_list
 from audiomos_cache.errors import DataError, OutputExistsError, first_five
 from audiomos_cache.files import write_whole
+from audiomos_cache.fusion import RECORD_NAME, RankFusion
 from audiomos_cache.predictions import ANSWER_NAME, Predictions, answer_bytes, read_predictions
+
+log = logging.getLogger(__name__)
 
 
 def submit(file: Path, list_path: Path, out: Path, *, overwrite: bool = False) -> int:
@@ -15,7 +20,7 @@ def submit(file: Path, list_path: Path, out: Path, *, overwrite: bool = False) -
 
     Args:
         file: the predictions, which `read_predictions` checks: each clip once, every score a finite number. Scores
-            outside 1..5 are clipped, with a warning that counts them.
+            outside 1..5 are clipped, with a warning that counts them; ranks, with a warning that says so.
         list_path: the clips that the challenge asks for, an id a line.
         out: the zip. It holds `answer.txt` alone, and the same answer gives the same bytes.
         overwrite: whether a zip of that name is replaced.
@@ -37,8 +42,24 @@ def submit(file: Path, list_path: Path, out: Path, *, overwrite: bool = False) -
             f"{file}: {len(predictions.ids)} clips, expected the {len(wanted)} of {list_path}: {'; '.join(found)}; "
             "predict the split that the list names"
         )
+    if _is_rank(file):
+        log.warning(
+            "%s: ranks spread over 1..5, not opinion scores, says the %s beside it: MSE says nothing of them, LCC "
+            "little; fuse by another method where these count",
+            file,
+            RECORD_NAME,
+        )
     write_whole(out, _packed(predictions))
     return len(wanted)
+
+
+def _is_rank(file: Path) -> bool:
+    """Tell whether predictions are a rank fusion's, by the record beside them; one that cannot be read says nothing."""
+    try:
+        record = json.loads((file.resolve().parent / RECORD_NAME).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(record, dict) and record.get("method") == RankFusion.method
 
 
 def _packed(predictions: Predictions) -> bytes:

@@ -7,6 +7,7 @@ import zipfile
 import pytest
 
 from audiomos_cache.errors import DataError, OutputExistsError
+from audiomos_cache.fusion import Recipe, fuse
 from audiomos_cache.submission import submit
 
 CLIPS = {"b": (2.0, 4.0), "a": (1.5, 3.5)}
@@ -48,6 +49,28 @@ def test_scores_out_of_range_are_clipped_and_counted(files, caplog):
     submit(*files)
     assert zipfile.ZipFile(files[2]).read("answer.txt") == b"a,1.00000000,3.00000000\nb,5.00000000,1.00000000\n"
     assert caplog.messages == ["2 of 4 scores lay outside 1..5 and were clipped"]
+
+
+@pytest.mark.parametrize("name", ["fused.jsonl", "answer.txt"])
+def test_ranks_are_packed_with_a_word(files, tmp_path, caplog, name):
+    for method in ("mean", "rank"):
+        fuse([files[0]], tmp_path / method, Recipe(method=method))
+    caplog.clear()
+    submit(tmp_path / "mean" / name, files[1], tmp_path / "mean.zip")
+    assert not caplog.messages
+    submit(tmp_path / "rank" / name, files[1], files[2])
+    (message,) = caplog.messages
+    assert message.startswith(
+        f"{tmp_path}/rank/{name}: ranks spread over 1..5, not opinion scores, says the fusion.json"
+    )
+    assert zipfile.ZipFile(files[2]).read("answer.txt") == b"a,1.00000000,1.00000000\nb,5.00000000,5.00000000\n"
+
+
+@pytest.mark.parametrize("record", ["{", "[]", "[" * 100_000, '{"method": ["rank"]}'])
+def test_another_record_beside_the_predictions_is_none_of_ours(files, record, caplog):
+    (files[0].parent / "fusion.json").write_text(record)
+    assert submit(*files) == 2
+    assert not caplog.messages
 
 
 def test_other_clips_are_refused_with_the_first_five_and_the_count(files):
