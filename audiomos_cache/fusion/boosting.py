@@ -1,6 +1,5 @@
 """Gradient-boosted trees on the members' distributions."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, ClassVar, Self
@@ -8,14 +7,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import xxhash
 
-from audiomos_cache.dataset import Labels
 from audiomos_cache.errors import ConfigError, DataError
-from audiomos_cache.fusion.align import align, align_labels
-from audiomos_cache.fusion.base import TARGETS, Floats
-from audiomos_cache.fusion.features import SCORE_SIGMA, Layout
-from audiomos_cache.fusion.folds import Folds
-from audiomos_cache.predictions import Predictions
-from audiomos_cache.targets import HIGHEST, LOWEST
+from audiomos_cache.fusion.base import Floats
+from audiomos_cache.fusion.features import Layout
+from audiomos_cache.fusion.stacking import Stacking
 
 ROUNDS = 100
 # LightGBM's own defaults, as published; one thread and rows first, so that the same clips give the same trees.
@@ -41,6 +36,15 @@ class Trees:
     layout: Layout
     text: str
 
+    @classmethod
+    def fit(cls, layout: Layout, features: Floats, truth: Floats) -> Self:
+        """Fit it on (N, M * bins) features and (N,) scores.
+
+        Raises:
+            ConfigError: LightGBM is not installed.
+        """
+        return cls(layout, grow_trees(features, truth))
+
     def to_json(self) -> dict[str, Any]:
         """Return plain values, and the hash of the text: LightGBM ends the process when it reads a damaged one."""
         return self.layout.to_json() | {"trees": self.text.splitlines(), "trees_xxh3_128": _hash(self.text)}
@@ -54,7 +58,7 @@ class Trees:
         return cls(Layout.from_json(content, members), text)
 
     def predict(self, features: Floats) -> Floats:
-        """Return the trees' score of each row of (N, M * bins) features, clipped to 1..5: (N,).
+        """Return the trees' score of each row of (N, M * bins) features: (N,).
 
         Raises:
             ConfigError: LightGBM is not installed. DataError: the text is not trees on such features.
@@ -62,56 +66,19 @@ class Trees:
         lightgbm = load_lightgbm()
         try:
             booster = lightgbm.Booster(model_str=self.text)
-            scores = np.asarray(booster.predict(features, num_threads=1), dtype=np.float64)
+            return np.asarray(booster.predict(features, num_threads=1), dtype=np.float64)
         except (lightgbm.basic.LightGBMError, ValueError) as error:
             raise DataError(f"LightGBM cannot use the fusion's trees ({error}); fuse again") from error
-        return scores.clip(LOWEST, HIGHEST)
 
 
-class LightGBMFusion:
+class LightGBMFusion(Stacking):
     """Trees from the members' distributions to the listeners' scores, a target at a time. Needs the extra `lightgbm`.
 
     Source: Ritter-Gutierrez et al. 2025 (stacking), published code (its second method, with LightGBM's defaults).
     """
 
     method: ClassVar[str] = "lightgbm"
-
-    def __init__(self, names: Sequence[str], trees: dict[str, Trees]) -> None:
-        self.names, self.trees = tuple(names), trees
-
-    @classmethod
-    def fit(cls, names: Sequence[str], members: Sequence[Predictions], labels: Labels, folds: Folds) -> Self:
-        """Fit both targets on all clips of `labels`.
-
-        Raises:
-            ConfigError: LightGBM is not installed.
-        """
-        del folds
-        truth = align_labels(labels, align(members, names), names[0])
-        trees = {}
-        for target in TARGETS:
-            layout = Layout.of(members, target)
-            features = layout.features(members, target, names)
-            trees[target] = Trees(layout, grow_trees(features, getattr(truth, target)))
-        return cls(names, trees)
-
-    def apply(self, members: Sequence[Predictions]) -> Predictions:
-        """Predict N clips' scores, clipped to 1..5; trees give no distributions."""
-        ids = align(members, self.names)
-        scores = {
-            target: trees.predict(trees.layout.features(members, target, self.names))
-            for target, trees in self.trees.items()
-        }
-        return Predictions.build(ids, scores["mi"], scores["ta"])
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the trees as LightGBM writes them, by target."""
-        return {"score_sigma": SCORE_SIGMA, **{target: trees.to_json() for target, trees in self.trees.items()}}
-
-    @classmethod
-    def from_json(cls, names: Sequence[str], content: dict[str, Any]) -> Self:
-        """Make it of what `to_json` returned."""
-        return cls(names, {target: Trees.from_json(len(names), content[target]) for target in TARGETS})
+    model = Trees
 
 
 def grow_trees(features: Floats, truth: Floats) -> str:

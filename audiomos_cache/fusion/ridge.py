@@ -1,16 +1,13 @@
 """Ridge regression on the members' distributions."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from audiomos_cache.dataset import Labels
-from audiomos_cache.fusion.align import align, align_labels
-from audiomos_cache.fusion.base import TARGETS, Floats, finite_array
-from audiomos_cache.fusion.features import SCORE_SIGMA, Layout
-from audiomos_cache.fusion.folds import Folds
-from audiomos_cache.predictions import Predictions
-from audiomos_cache.targets import HIGHEST, LOWEST
+import numpy as np
+
+from audiomos_cache.fusion.base import Floats, finite_array
+from audiomos_cache.fusion.features import Layout
+from audiomos_cache.fusion.stacking import Stacking
 
 ALPHA = 1.0
 
@@ -29,6 +26,16 @@ class RidgeWeights:
     coefficients: Floats
     intercept: float
 
+    @classmethod
+    def fit(cls, layout: Layout, features: Floats, truth: Floats) -> Self:
+        """Fit it on (N, M * bins) features and (N,) scores."""
+        coefficients, intercept = ridge_coefficients(features, truth, ALPHA)
+        return cls(layout, coefficients.reshape(len(layout.kinds), layout.bins), intercept)
+
+    def predict(self, features: Floats) -> Floats:
+        """Return the score of each row of (N, M * bins) features: (N,)."""
+        return np.asarray(features @ self.coefficients.ravel() + self.intercept)
+
     def to_json(self) -> dict[str, Any]:
         """Return plain values, coefficients member by member."""
         described = self.layout.to_json()
@@ -42,49 +49,15 @@ class RidgeWeights:
         return cls(layout, coefficients, float(finite_array(content["intercept"], ())))
 
 
-class RidgeFusion:
+class RidgeFusion(Stacking):
     """Ridge regression from the members' distributions to the listeners' scores, a target at a time.
 
     Source: Ritter-Gutierrez et al. 2025 (stacking), published code.
     """
 
     method: ClassVar[str] = "ridge"
-
-    def __init__(self, names: Sequence[str], weights: dict[str, RidgeWeights]) -> None:
-        self.names, self.weights = tuple(names), weights
-
-    @classmethod
-    def fit(cls, names: Sequence[str], members: Sequence[Predictions], labels: Labels, folds: Folds) -> Self:
-        """Fit both targets on all clips of `labels`."""
-        del folds
-        truth = align_labels(labels, align(members, names), names[0])
-        weights = {}
-        for target in TARGETS:
-            layout = Layout.of(members, target)
-            features = layout.features(members, target, names)
-            coefficients, intercept = ridge_coefficients(features, getattr(truth, target), ALPHA)
-            weights[target] = RidgeWeights(layout, coefficients.reshape(len(names), layout.bins), intercept)
-        return cls(names, weights)
-
-    def apply(self, members: Sequence[Predictions]) -> Predictions:
-        """Predict N clips' scores, clipped to 1..5; a ridge gives no distributions."""
-        ids = align(members, self.names)
-        return Predictions.build(ids, self._scores(members, "mi"), self._scores(members, "ta"))
-
-    def _scores(self, members: Sequence[Predictions], target: str) -> Floats:
-        fitted = self.weights[target]
-        features = fitted.layout.features(members, target, self.names)
-        return (features @ fitted.coefficients.ravel() + fitted.intercept).clip(LOWEST, HIGHEST)
-
-    def to_json(self) -> dict[str, Any]:
-        """Describe the fit: intercept + the sum of features * coefficients, clipped to 1..5, is the score."""
-        described = {target: weights.to_json() for target, weights in self.weights.items()}
-        return {"alpha": ALPHA, "score_sigma": SCORE_SIGMA, **described}
-
-    @classmethod
-    def from_json(cls, names: Sequence[str], content: dict[str, Any]) -> Self:
-        """Make it of what `to_json` returned."""
-        return cls(names, {target: RidgeWeights.from_json(len(names), content[target]) for target in TARGETS})
+    model = RidgeWeights
+    settings: ClassVar[dict[str, Any]] = {"alpha": ALPHA}
 
 
 def ridge_coefficients(features: Floats, truth: Floats, alpha: float) -> tuple[Floats, float]:
