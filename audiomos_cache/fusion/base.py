@@ -4,15 +4,11 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from audiomos_cache.dataset import Labels
 from audiomos_cache.fusion.folds import Folds
+from audiomos_cache.metrics import Floats
 from audiomos_cache.predictions import Predictions
-
-Floats = NDArray[np.float64]
-
-TARGETS = ("mi", "ta")
 
 
 class Fusion(Protocol):

@@ -8,9 +8,9 @@ import numpy as np
 import xxhash
 
 from audiomos_cache.errors import ConfigError, DataError
-from audiomos_cache.fusion.base import Floats
 from audiomos_cache.fusion.features import Layout
 from audiomos_cache.fusion.stacking import Stacking
+from audiomos_cache.metrics import Floats
 
 ROUNDS = 100
 # LightGBM's own defaults, as published; one thread and rows first, so that the same clips give the same trees.

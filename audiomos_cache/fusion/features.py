@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 
 from audiomos_cache.errors import DataError
-from audiomos_cache.fusion.base import Floats
+from audiomos_cache.metrics import Floats
 from audiomos_cache.predictions import Predictions
 from audiomos_cache.targets import gaussian_distribution
 

@@ -6,7 +6,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from audiomos_cache.fusion.align import align
-from audiomos_cache.fusion.base import TARGETS, Floats, finite_array, stacked_scores
+from audiomos_cache.fusion.base import finite_array, stacked_scores
+from audiomos_cache.metrics import TARGETS, Floats
 from audiomos_cache.predictions import Predictions
 
 

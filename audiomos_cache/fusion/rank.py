@@ -8,7 +8,8 @@ import numpy as np
 from scipy.stats import rankdata
 
 from audiomos_cache.fusion.align import align
-from audiomos_cache.fusion.base import Floats, stacked_scores
+from audiomos_cache.fusion.base import stacked_scores
+from audiomos_cache.metrics import Floats
 from audiomos_cache.predictions import Predictions
 from audiomos_cache.targets import HIGHEST, LOWEST
 

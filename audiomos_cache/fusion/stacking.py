@@ -5,9 +5,9 @@ from typing import Any, ClassVar, Protocol, Self
 
 from audiomos_cache.dataset import Labels
 from audiomos_cache.fusion.align import align, align_labels
-from audiomos_cache.fusion.base import TARGETS, Floats
 from audiomos_cache.fusion.features import SCORE_SIGMA, Layout
 from audiomos_cache.fusion.folds import Folds
+from audiomos_cache.metrics import TARGETS, Floats
 from audiomos_cache.predictions import Predictions
 from audiomos_cache.targets import HIGHEST, LOWEST
 

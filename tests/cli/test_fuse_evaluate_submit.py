@@ -53,7 +53,7 @@ def test_fuse_files_by_ridge(tmp_path):
         ["sys", "TA", f"{scores['sys_ta']['mse']:.4f}"],
     ]
     views = ("utt_mi", "utt_ta", "sys_mi", "sys_ta")
-    expected = [[f"({low:.3f},", f"{high:.3f})"] for low, high in (scores[view]["mse_ci"] for view in views)]
+    expected = [[f"{low:.3f},", f"{high:.3f}"] for low, high in (scores[view]["mse_ci"] for view in views)]
     assert [row[:2] for row in rows[1::2]] == expected
     lines, expected = (
         [line.split(",") for line in path.read_text().splitlines()]
