@@ -92,8 +92,9 @@ def runs_table(results: Sequence["HeadResult"], mean: "Scores | None" = None) ->
     seconds.
     """
     table = Table(title="Dev SRCC of each run's best-loss checkpoint, chosen on these clips")
-    for column in ("run", "epochs", "MI utt", "TA utt", "MI sys", "TA sys", "seconds"):
-        table.add_column(column, justify="left" if column == "run" else "right")
+    table.add_column("run", overflow="fold")  # a name is never cut
+    for column in ("epochs", "MI utt", "TA utt", "MI sys", "TA sys", "seconds"):
+        table.add_column(column, justify="right")
     for result in results:
         seconds = "" if result.seconds is None else f"{result.seconds:.1f}"
         table.add_row(Text(result.folder.name), str(result.epochs), *_srccs(result.dev["loss"]), seconds)

@@ -48,6 +48,13 @@ def test_runs_have_four_decimals_of_the_loss_checkpoint():
     ]
 
 
+def test_no_name_of_a_run_is_cut_on_a_narrow_terminal():
+    name = "decoupled-lstm-dist-of-another-study-seed1984"
+    found = printed(runs_table([HeadResult(Path(name), 1, {"loss": SCORES}, seconds=1.0)]))
+    parts = [line.split("│")[1].strip() for line in found.splitlines() if line.startswith("│")]
+    assert "".join(parts) == name
+
+
 def test_scores_and_runs_are_written_alike():
     rows = cells(printed(scores_table(SCORES, "title")))
     [run] = cells(printed(runs_table([HeadResult(Path("r"), 1, {"loss": SCORES})])))
