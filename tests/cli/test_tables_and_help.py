@@ -30,9 +30,9 @@ SCORES = Scores(
 MARKUP = ["a[b]c", "x[/b]", "[bold red]y", "[link=z]"]
 
 
-def printed(table):
+def printed(table, width=120):
     file = io.StringIO()
-    Console(file=file, width=120).print(table)
+    Console(file=file, width=width).print(table)
     return file.getvalue()
 
 
@@ -50,7 +50,7 @@ def test_runs_have_four_decimals_of_the_loss_checkpoint():
 
 def test_no_name_of_a_run_is_cut_on_a_narrow_terminal():
     name = "decoupled-lstm-dist-of-another-study-seed1984"
-    found = printed(runs_table([HeadResult(Path(name), 1, {"loss": SCORES}, seconds=1.0)]))
+    found = printed(runs_table([HeadResult(Path(name), 1, {"loss": SCORES}, seconds=1.0)]), width=80)
     parts = [line.split("│")[1].strip() for line in found.splitlines() if line.startswith("│")]
     assert "".join(parts) == name
 
