@@ -139,20 +139,9 @@ def train_heads(
         require_writable(out)  # before the features are read
         if compiling == "auto" and _compiling_pays(left, clips, on):
             options = replace(options, computing=replace(computing, compiled=True))
-        if on.type == "cuda":
-            how = "compiled" if options.computing.compiled else "not compiled"
-            log.info("heads are computed in %s, %s", computing.precision, how)
         with profile.stage("load"):
             data = _open_data(left, clips, on, preload)
-        for job in left:
-            try:
-                results[job.name] = _train_one(job, data, options)
-            except DivergedError as error:
-                diverged[job.name] = error
-            except BusyError as error:
-                if not skip_finished:
-                    raise
-                log.warning("%s; left to it", str(error).partition(";")[0])
+        diverged = _train_all(left, data, options, results)
     if profile.on:
         profile.stop()
         note_limits(profile, on, computing)
@@ -182,6 +171,26 @@ def _open_data(jobs: Sequence[HeadJob], clips: TrainingClips, device: torch.devi
     readers = [split.first_reader for split in clips.splits]
     padding = any(job.config.compat == "upstream" for job in jobs)
     return TrainingData(clips, open_frames(readers, sorted(layers), device, preload, padding=padding))
+
+
+def _train_all(
+    jobs: Sequence[HeadJob], data: TrainingData, options: _Options, results: dict[str, HeadResult]
+) -> dict[str, DivergedError]:
+    """Train each job, and add what came of it to the results. Returns the errors of those that diverged."""
+    if options.device.type == "cuda":
+        how = "compiled" if options.computing.compiled else "not compiled"
+        log.info("heads are computed in %s, %s", options.computing.precision, how)
+    diverged = {}
+    for job in jobs:
+        try:
+            results[job.name] = _train_one(job, data, options)
+        except DivergedError as error:
+            diverged[job.name] = error
+        except BusyError as error:
+            if not options.skip_finished:
+                raise
+            log.warning("%s; left to it", str(error).partition(";")[0])
+    return diverged
 
 
 def _train_one(job: HeadJob, data: TrainingData, options: _Options) -> HeadResult:
