@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from click.testing import CliRunner
 from scipy.stats import rankdata
 
 from audiomos_cache.cli import main
+from tests import commands
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "fusion"
 LABELS = ("--labels", GOLDEN / "eval_labels.txt")
@@ -29,19 +31,7 @@ def invoke(*arguments):
     return CliRunner().invoke(main, ["evaluate", *map(str, arguments)], catch_exceptions=False)
 
 
-def run(*arguments):
-    """Run a command that must succeed, and give its stdout."""
-    result = invoke(*arguments)
-    assert result.exit_code == 0, result.output
-    return result.stdout
-
-
-def fail(*arguments):
-    """Run a command that must end with our error, and give its one line."""
-    result = invoke(*arguments)
-    assert (result.exit_code, result.stdout) == (1, ""), result.output
-    (line,) = result.stderr.splitlines()
-    return line
+run, fail = partial(commands.run, "evaluate"), partial(commands.fail, "evaluate")
 
 
 def cells(printed):

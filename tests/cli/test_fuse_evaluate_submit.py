@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 import audiomos_cache
 from audiomos_cache.cli import main
+from tests.commands import fail, run
 
 COMMANDS = Path(audiomos_cache.__file__).parent / "cli"
 GOLDEN = Path(__file__).parents[1] / "golden" / "fusion"
@@ -16,21 +17,6 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "fusion"
 
 def golden(name):
     return str(GOLDEN / name)
-
-
-def run(*arguments):
-    """Run a command that must succeed, and give its stdout."""
-    result = CliRunner().invoke(main, list(map(str, arguments)), catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.stdout
-
-
-def fail(*arguments):
-    """Run a command that must end with our error, and give its one line."""
-    result = CliRunner().invoke(main, list(map(str, arguments)), catch_exceptions=False)
-    assert (result.exit_code, result.stdout) == (1, ""), result.output
-    (line,) = result.stderr.splitlines()
-    return line
 
 
 def test_fuse_files_by_ridge(tmp_path):

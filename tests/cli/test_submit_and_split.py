@@ -8,24 +8,10 @@ from click.testing import CliRunner
 import audiomos_cache
 from audiomos_cache.cli import main
 from audiomos_cache.dataset.inner_split import split_list
+from tests.commands import fail, run
 
 COMMANDS = Path(audiomos_cache.__file__).parent / "cli"
 GOLDEN = Path(__file__).parents[1] / "golden" / "fusion"
-
-
-def run(*arguments):
-    """Run a command that must succeed, and give its stdout."""
-    result = CliRunner().invoke(main, list(map(str, arguments)), catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.stdout
-
-
-def fail(*arguments):
-    """Run a command that must end with our error, and give its one line."""
-    result = CliRunner().invoke(main, list(map(str, arguments)), catch_exceptions=False)
-    assert (result.exit_code, result.stdout) == (1, ""), result.output
-    (line,) = result.stderr.splitlines()
-    return line
 
 
 def test_submit_refuses_the_wrong_clips_and_an_existing_zip(tmp_path):
