@@ -23,6 +23,7 @@ import numpy as np
 import soundfile
 import torch
 from figures import machine
+from full_size import FULL_MUQ_CONFIG, random_roberta
 from limits import write_plainly
 from rich.console import Console
 from rich.table import Table
@@ -35,8 +36,6 @@ from audiomos_cache.dataset import Clip
 from audiomos_cache.encoders import AudioEncoder, Precision, TextEncoder, load_audio_encoder, load_text_encoder
 from audiomos_cache.encoders.base import DTYPES
 from audiomos_cache.encoders.muq import MuQEncoder, build_muq
-from audiomos_cache.encoders.text import HuggingFaceTextEncoder
-from audiomos_cache.encoders.tiny import TINY_MUQ_CONFIG, _byte_tokenizer
 from audiomos_cache.extraction import ExtractionOptions, batch_size_for, extract_split, free_gpu_bytes, note_limits
 from audiomos_cache.extraction.limits import copy_bytes_per_s
 from audiomos_cache.limits import matmul_flops
@@ -49,14 +48,6 @@ MOST_ERROR = 1.5e-3  # of a clip's features, beside float32
 CHECKED_CLIPS = 16
 STRAIGHTFORWARD_BATCHES = 2
 DISK_BYTES = 1 << 30
-# The released MuQ's config.
-FULL_MUQ_CONFIG: dict[str, Any] = {
-    "encoder_dim": 1024,
-    "encoder_depth": 12,
-    "conv_dim": 512,
-    "stat": TINY_MUQ_CONFIG["stat"],
-    "w2v2_config": {**TINY_MUQ_CONFIG["w2v2_config"], "num_attention_heads": 16, "intermediate_size": 4096},  # type: ignore[dict-item]
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +71,10 @@ class Run:
 
 def full_encoders(device: str, precision: Precision) -> tuple[MuQEncoder, TextEncoder]:
     """Build random encoders of the size of the released ones; the prompts' tokens are bytes."""
-    from transformers import RobertaConfig, RobertaModel
-
     torch.manual_seed(0)
     facts = {"source": "random", "revision": "none", "device": device, "untrained": True}
     audio = MuQEncoder(build_muq(FULL_MUQ_CONFIG), name="muq-random", precision=precision, **facts)  # type: ignore[arg-type]
-    model = RobertaModel(RobertaConfig(max_position_embeddings=514, type_vocab_size=1), add_pooling_layer=False)
-    return audio, HuggingFaceTextEncoder(model, _byte_tokenizer(), name="roberta-random", **facts)  # type: ignore[arg-type]
+    return audio, random_roberta(device)
 
 
 def write_clips(folder: Path, count: int, seconds: float) -> list[Clip]:
