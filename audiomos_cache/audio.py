@@ -2,8 +2,6 @@
 
 import math
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
@@ -13,19 +11,16 @@ import soundfile
 import xxhash
 
 from audiomos_cache.errors import DataError
-
-LOWPASS_FILTER_WIDTH = 6  # zero crossings of the filter on each side
-ROLLOFF = 0.99  # its cutoff, as a fraction of the lower Nyquist frequency
-METHOD = "sinc_interp_hann"
+from audiomos_cache.resampling import resample, samples_needed
 
 SILENT_PEAK = 1e-4
 SHORT_S = 0.1
+MOST_SAMPLES = 1 << 30  # 4 GiB of memory, three hours of stereo; a damaged header may promise any number
 
 _FORMATS = ("WAV", "WAVEX", "FLAC", "OGG", "MP3")
 _STREAMED_SIZE = 0x7FFFF000  # what writers to a pipe promise, who cannot know: this or more
-_UNKNOWN_FRAMES = 1 << 62  # libsndfile's count for a header without a length is above this
+_MOST_FRAMES = _UNKNOWN_FRAMES = 1 << 62  # libsndfile's count for a header without a length is above this
 _TAG_BYTES = 4096  # what may follow the last frame of an MP3
-_KERNEL_ENTRIES = 1 << 22  # 16 MiB; torchaudio's kernel grows with rate x rate / gcd^2
 
 
 @dataclass(frozen=True)
@@ -48,6 +43,28 @@ class Audio:
     warnings: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Channels:
+    """What a file holds, or begins with.
+
+    Attributes:
+        samples: (n, channels) float32, finite, n > 0.
+        sample_rate_hz: the file's own.
+        frames: samples of each channel in the whole file (an estimate for a cut MP3 that does not tell).
+        file_hash: xxh3_128 of the file's bytes, 16 bytes.
+    """
+
+    samples: np.ndarray
+    sample_rate_hz: int
+    frames: int
+    file_hash: bytes
+
+    @property
+    def duration_s(self) -> float:
+        """Of the whole file."""
+        return self.frames / self.sample_rate_hz
+
+
 def decode(path: Path, sample_rate_hz: int, max_seconds: float) -> Audio:
     """Read a wav, flac, ogg or mp3 file, of any rate and channel count; its content decides, not its name.
 
@@ -64,21 +81,39 @@ def decode(path: Path, sample_rate_hz: int, max_seconds: float) -> Audio:
 
 def read_audio(path: Path, sample_rate_hz: int, max_seconds: float) -> Audio:
     """Do all that `decode` does but resample: the samples that decide those asked for, at the file's own rate."""
-    content = _read_bytes(path)
     wanted = round(max_seconds * sample_rate_hz)
-    decoded, rate, frames = _read_frames(path, content, wanted, sample_rate_hz)
-    one = decoded.shape[1] == 1
-    mono = decoded[:, 0] if one else decoded.mean(axis=1, dtype=np.float64).astype(np.float32)  # (n,)
-    length = min(math.ceil(len(mono) * sample_rate_hz / rate), wanted)
-    duration_s = frames / rate
+    decoded = read_channels(path, wanted, sample_rate_hz)
+    mono, duration_s = mixed_down(decoded.samples), decoded.duration_s
     warnings = []
     if (peak := float(max(mono.max(), -mono.min()))) < SILENT_PEAK:
         warnings.append(f"{path}: silent, peak {peak:.1g}, expected music; check the file")
     if duration_s < SHORT_S:
         warnings.append(f"{path}: {duration_s:.3f} s long, expected {SHORT_S} s or more; check the file")
-    if math.ceil(frames * sample_rate_hz / rate) > wanted:
+    if math.ceil(decoded.frames * sample_rate_hz / decoded.sample_rate_hz) > wanted:
         warnings.append(f"{path}: {duration_s:.2f} s long, expected {max_seconds:g} s or less; the rest is cut")
-    return Audio(mono, rate, length, duration_s, xxhash.xxh3_128_digest(content), tuple(warnings))
+    length = min(math.ceil(len(mono) * sample_rate_hz / decoded.sample_rate_hz), wanted)
+    return Audio(mono, decoded.sample_rate_hz, length, duration_s, decoded.file_hash, tuple(warnings))
+
+
+def read_channels(path: Path, wanted: int | None, new_rate_hz: int) -> Channels:
+    """Decode a file, or of a long one only what the first `wanted` samples at the new rate need.
+
+    Args:
+        path: the file, read once.
+        wanted: None: the whole file, of at most `MOST_SAMPLES`.
+        new_rate_hz: the rate that it will be resampled to.
+    Raises:
+        DataError: see `decode`; or it is too long to be read whole.
+    """
+    content = _read_bytes(path)
+    samples, rate, frames = _read_frames(path, content, wanted, new_rate_hz)
+    return Channels(samples, rate, frames, xxhash.xxh3_128_digest(content))
+
+
+def mixed_down(samples: np.ndarray) -> np.ndarray:
+    """Turn (n, channels) into the mean of its channels, (n,) float32."""
+    one = samples.shape[1] == 1
+    return samples[:, 0] if one else samples.mean(axis=1, dtype=np.float64).astype(np.float32)
 
 
 def resampled(sound: Audio, sample_rate_hz: int) -> Audio:
@@ -95,39 +130,6 @@ def decoded_length(path: Path, sample_rate_hz: int, max_seconds: float) -> int:
         return 0
     whole: int = math.ceil(info.frames * sample_rate_hz / info.samplerate)
     return min(whole, round(max_seconds * sample_rate_hz))
-
-
-def resample(samples: np.ndarray, rate_hz: int, new_rate_hz: int) -> np.ndarray:
-    """Resample (n,) float32 to (ceil(n * new / old),) float32; safe to call from several threads."""
-    if rate_hz == new_rate_hz:
-        return samples
-    old, new, reach = _ratio(rate_hz, new_rate_hz)
-    if new * (old + 2 * reach) > _KERNEL_ENTRIES:
-        return _resample_by_taps(samples, old, new, reach)
-    import torch
-
-    new_samples: np.ndarray = _resampler(old, new)(torch.from_numpy(samples)).numpy()
-    return new_samples
-
-
-def resampler_on(device: Any, rate_hz: int, new_rate_hz: int) -> Any:
-    """Return the module with which `resample` resamples, for (B, n) on a device of torch.
-
-    Its result is as long as `resample` makes it. None: it would need a kernel too large; `resample` has another way.
-    """
-    old, new, reach = _ratio(rate_hz, new_rate_hz)
-    return None if new * (old + 2 * reach) > _KERNEL_ENTRIES else _resampler(old, new, str(device))
-
-
-def resampler_identity() -> dict[str, str | int | float]:
-    """All that decides what `decode` makes of other rates, for a fingerprint."""
-    return {
-        "name": "torchaudio.functional.resample",
-        "version": version("torchaudio").split("+")[0],
-        "lowpass_filter_width": LOWPASS_FILTER_WIDTH,
-        "rolloff": ROLLOFF,
-        "method": METHOD,
-    }
 
 
 def fit_length(samples: np.ndarray, length: int) -> np.ndarray:
@@ -149,8 +151,8 @@ def _read_bytes(path: Path) -> bytes:
     return content
 
 
-def _read_frames(path: Path, content: bytes, wanted: int, new_rate_hz: int) -> tuple[np.ndarray, int, int]:
-    """Decode what the first `wanted` samples at the new rate need.
+def _read_frames(path: Path, content: bytes, wanted: int | None, new_rate_hz: int) -> tuple[np.ndarray, int, int]:
+    """Decode what the first `wanted` samples at the new rate need; None: all.
 
     Returns:
         (n, channels) float32, all finite, n > 0; the file's rate in Hz; the frames in the whole file.
@@ -161,7 +163,8 @@ def _read_frames(path: Path, content: bytes, wanted: int, new_rate_hz: int) -> t
         with soundfile.SoundFile(stream) as sound:
             _check_header(path, sound)
             rate, frames, is_mp3 = sound.samplerate, sound.frames, sound.format == "MP3"
-            needed = _needed(wanted, rate, new_rate_hz)
+            needed = _MOST_FRAMES if wanted is None else samples_needed(wanted, rate, new_rate_hz)
+            _check_size(path, min(needed, frames) * sound.channels)
             decoded = _plain_samples(content, sound, min(needed, frames))
             if decoded is None:
                 decoded = sound.read(min(needed, frames), dtype="float32", always_2d=True)
@@ -190,6 +193,11 @@ def _check_header(path: Path, sound: Any) -> None:
         raise DataError(f"{path}: {sound.format} audio, expected wav, flac, ogg or mp3; convert it")
     if sound.frames >= _UNKNOWN_FRAMES:
         raise DataError(f"{path}: a streamed {sound.format}, no length in its header, expected one; convert it")
+
+
+def _check_size(path: Path, samples: int) -> None:
+    if samples > MOST_SAMPLES:
+        raise DataError(f"{path}: {samples} samples to read, expected at most {MOST_SAMPLES}; cut it into pieces")
 
 
 def _whole_wav(path: Path, content: bytes) -> bytes:
@@ -237,44 +245,3 @@ def _plain_samples(content: bytes, sound: Any, frames: int) -> np.ndarray | None
     samples = np.frombuffer(content, "<i2", count, start)
     scaled: np.ndarray = np.multiply(samples, np.float32(2**-15), dtype=np.float32)
     return scaled.reshape(frames, sound.channels)
-
-
-def _ratio(rate_hz: int, new_rate_hz: int) -> tuple[int, int, int]:
-    """The two rates over their greatest common divisor, and the filter's reach in old samples each side."""
-    gcd = math.gcd(rate_hz, new_rate_hz)
-    old, new = rate_hz // gcd, new_rate_hz // gcd
-    return old, new, math.ceil(LOWPASS_FILTER_WIDTH * old / (min(old, new) * ROLLOFF))
-
-
-def _needed(wanted: int, rate_hz: int, new_rate_hz: int) -> int:
-    """How many old samples decide the first `wanted` new ones."""
-    old, new, reach = _ratio(rate_hz, new_rate_hz)
-    return math.ceil(wanted / new) * old + reach  # the kernel goes in steps of `old` samples
-
-
-@lru_cache(maxsize=8)
-def _resampler(old: int, new: int, device: str = "cpu") -> Any:
-    """torchaudio's `functional.resample` with its kernel kept: bit for bit, as the dtype is given."""
-    import torch
-    from torchaudio.transforms import Resample
-
-    return Resample(old, new, METHOD, LOWPASS_FILTER_WIDTH, ROLLOFF, dtype=torch.float32).to(device)
-
-
-def _resample_by_taps(samples: np.ndarray, old: int, new: int, reach: int) -> np.ndarray:
-    """torchaudio's filter at the few places where it is not zero, for rates with hardly a common divisor.
-
-    44,099 -> 24,000 Hz would make torchaudio build a kernel of 4 GB.
-    """
-    taps = np.arange(-reach, reach + 2)
-    padded = np.pad(samples, (reach, reach + 2))
-    resampled = np.empty(-(-len(samples) * new // old), np.float32)
-    cutoff = min(old, new) * ROLLOFF / old
-    step = max(1, (1 << 20) // len(taps))
-    for start in range(0, len(resampled), step):
-        centre, rest = np.divmod(np.arange(start, min(start + step, len(resampled))) * old, new)
-        t = (taps - (rest / new)[:, None]) * cutoff  # (step, taps), in zero crossings
-        t = t.clip(-LOWPASS_FILTER_WIDTH, LOWPASS_FILTER_WIDTH)
-        kernel = np.sinc(t) * np.cos(t * math.pi / LOWPASS_FILTER_WIDTH / 2) ** 2 * cutoff
-        resampled[start : start + step] = (kernel * padded[centre[:, None] + reach + taps]).sum(axis=1)
-    return resampled

@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from audiomos_cache.audio import decode, fit_length, resample
+from audiomos_cache.audio import decode, fit_length
 from audiomos_cache.cache import CacheReader
 from audiomos_cache.cache.verify import verify_split
 from audiomos_cache.dataset import Clip
@@ -40,6 +40,7 @@ from audiomos_cache.extraction import ExtractionOptions, batch_size_for, extract
 from audiomos_cache.extraction.limits import copy_bytes_per_s
 from audiomos_cache.limits import matmul_flops
 from audiomos_cache.profiling import Profile
+from audiomos_cache.resampling import resample
 
 WAV_RATE_HZ = 16_000
 PROMPTS = 384  # as many as MusicEval has

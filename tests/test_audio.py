@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import torch
-import torchaudio
 import xxhash
 
-from audiomos_cache import audio
-from audiomos_cache.audio import decode, fit_length, resample, resampler_identity
+from audiomos_cache import audio, resampling
+from audiomos_cache.audio import decode, fit_length
 from audiomos_cache.errors import DataError
+from audiomos_cache.resampling import resample
 
 RATE = 24000
 
@@ -122,40 +121,13 @@ def test_only_what_is_needed_is_resampled(tmp_path: Path, monkeypatch: pytest.Mo
     assert 16000 < lengths[0] < 16100
 
 
-@pytest.mark.parametrize("rate", [11025, 16000, 22050, 44100, 48000])
-def test_resample_is_torchaudios_bit_for_bit(rate: int) -> None:
-    samples = noise(rate // 3)[:, 0]
-    expected = torchaudio.functional.resample(torch.from_numpy(samples), rate, RATE).numpy()
-    np.testing.assert_array_equal(resample(samples, rate, RATE), expected)
-
-
-@pytest.mark.parametrize(("rate", "new"), [(16000, RATE), (44100, RATE), (1013, 1009), (1009, 1013)])
-def test_the_filter_tap_by_tap_is_torchaudios(monkeypatch: pytest.MonkeyPatch, rate: int, new: int) -> None:
-    samples = noise(rate)[:, 0]
-    expected = torchaudio.functional.resample(torch.from_numpy(samples).double(), rate, new).numpy()
-    monkeypatch.setattr(audio, "_KERNEL_ENTRIES", 0)
-    resampled = resample(samples, rate, new)
-    assert resampled.dtype == np.float32
-    np.testing.assert_allclose(resampled, expected, atol=1e-6)
-
-
-def test_identity_names_what_resample_uses() -> None:
-    assert resampler_identity() == {
-        "name": "torchaudio.functional.resample",
-        "version": torchaudio.__version__.split("+")[0],
-        "lowpass_filter_width": 6,
-        "rolloff": 0.99,
-        "method": "sinc_interp_hann",
-    }
-
-
 def test_threads_give_what_one_thread_gives(tmp_path: Path) -> None:
     paths = [
         float_wav(tmp_path / f"{rate}-{n}.wav", noise(rate // 4), rate)
         for rate in (8000, 16000, 22050, 44100)
         for n in range(3)
     ]
-    audio._resampler.cache_clear()
+    resampling._resampler.cache_clear()
     with ThreadPoolExecutor(6) as pool:
         together = list(pool.map(lambda path: decode(path, RATE, 0.2).samples, paths))
     assert len(together) == 12

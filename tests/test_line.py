@@ -75,7 +75,8 @@ def test_the_cache_holds_what_the_encoder_says(line: Path) -> None:
     import soundfile
     import torch
 
-    from audiomos_cache.audio import fit_length, resample
+    from audiomos_cache.audio import fit_length
+    from audiomos_cache.resampling import resample
 
     reader = CacheReader(line / "cache", "dev")
     samples, rate = soundfile.read(line / "data" / "wav" / f"{reader.ids[0]}.wav", dtype="float32")

@@ -63,20 +63,16 @@ class BatchEncoder:
         self.notes: list[str] = []
         self._audio, self._options, self._profile = audio, options, profile
         self._staging = staging or staging_for(audio, profile)
-        self._encode, self._encode_fp32 = InPieces(audio.encode), InPieces(audio.encode_fp32)
-        self._dtype: torch.dtype = getattr(torch, options.dtype)
+        self._encoder = WaveformEncoder(audio, options, self._staging, profile)
 
-    @torch.inference_mode()
     def start(self, decoded: Sequence[tuple[Clip, Audio]]) -> list[Started]:
         """Begin to encode clips, those of one length together."""
         started = []
         for length, same in group_by_length(decoded, self._audio, self._options).items():
             self._profile.count("clips", len(same))
-            waveforms = self._staging.upload([sound for _, sound in same], length)
-            with self._profile.stage("encode", self._audio.device):
-                frames = self._encode(waveforms).to(self._dtype)
-            finite = torch.isfinite(frames).all(dim=3).all(dim=2).all(dim=0)  # (B,)
-            started.append(Started(same, waveforms, self._staging.download(frames, finite)))
+            encoded = self._encoder.encode([sound for _, sound in same], length)
+            download = self._staging.download(encoded.frames, encoded.finite)
+            started.append(Started(same, encoded.waveforms, download))
         return started
 
     def finish(self, started: Started) -> list[tuple[Clip, Encoded | EncoderError]]:
@@ -101,20 +97,62 @@ class BatchEncoder:
         name, dtype = self._audio.name, self._options.dtype
         return EncoderError(f"{clip.id}: {name} gives NaN or Inf as {dtype}; check {clip.path}")
 
-    @torch.inference_mode()
     def _again_in_fp32(
         self, started: Started, frames: NDArray[Any], finite: list[bool]
     ) -> tuple[NDArray[Any], list[bool]]:
         """Encode the clips that overflowed once more, and note it."""
         bad = [place for place, fine in enumerate(finite) if not fine]
-        again = self._encode_fp32(started.waveforms[bad]).to(self._dtype).cpu()
+        again = self._encoder.encode_fp32(started.waveforms[bad])
         frames, finite = frames.copy(), list(finite)
-        for place, features in zip(bad, again.unbind(1), strict=True):
-            frames[:, place] = features.numpy()
-            finite[place] = bool(torch.isfinite(features).all())
+        frames[:, bad] = again.frames.cpu().numpy()
+        for place, fine in zip(bad, again.finite.tolist(), strict=True):
+            finite[place] = fine
             precision = self._audio.precision
             self.notes.append(f"{started.clips[place][0].id}: NaN or Inf in {precision}, encoded in fp32")
         return frames, finite
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedWaveforms:
+    """Features of B clips of one length, on the encoder's device, where they may not be finished yet.
+
+    Attributes:
+        waveforms: (B, samples) what was encoded.
+        frames: (layers, B, T, dim) in the dtype that features are stored in.
+        finite: (B,) bool, whether a clip's are.
+    """
+
+    waveforms: Tensor
+    frames: Tensor
+    finite: Tensor
+
+
+class WaveformEncoder:
+    """From decoded clips of one length to their features, on the encoder's device."""
+
+    def __init__(
+        self, audio: AudioEncoder, options: ExtractionOptions, staging: Staging, profile: Profile = OFF
+    ) -> None:
+        self._device, self._staging, self._profile = audio.device, staging, profile
+        self._encode, self._encode_fp32 = InPieces(audio.encode), InPieces(audio.encode_fp32)
+        self._dtype: torch.dtype = getattr(torch, options.dtype)
+
+    @torch.inference_mode()
+    def encode(self, sounds: Sequence[Audio], length: int) -> EncodedWaveforms:
+        """Encode clips that `Staging.prepare` gave, each padded with zeros or cut to `length` samples."""
+        waveforms = self._staging.upload(sounds, length)
+        with self._profile.stage("encode", self._device):
+            frames = self._encode(waveforms).to(self._dtype)
+        return _with_flags(waveforms, frames)
+
+    @torch.inference_mode()
+    def encode_fp32(self, waveforms: Tensor) -> EncodedWaveforms:
+        """Encode waveforms once more, in float32: those that overflowed in less."""
+        return _with_flags(waveforms, self._encode_fp32(waveforms).to(self._dtype))
+
+
+def _with_flags(waveforms: Tensor, frames: Tensor) -> EncodedWaveforms:
+    return EncodedWaveforms(waveforms, frames, torch.isfinite(frames).all(dim=3).all(dim=2).all(dim=0))
 
 
 class InPieces:

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from audiomos_cache.audio import resampler_identity
 from audiomos_cache.cache import Fingerprint, Shard
 from audiomos_cache.encoders import AudioEncoder, TextEncoder
+from audiomos_cache.resampling import resampler_identity
 
 MAX_SECONDS = 30.0
 

@@ -4,6 +4,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 import torch
 
@@ -14,6 +15,9 @@ from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.sequences import chunks
 
 BATCHES_AHEAD = 2
+
+T = TypeVar("T")
+U = TypeVar("U")
 
 
 def decode_threads(device: torch.device) -> int:
@@ -52,14 +56,14 @@ def group_by_length(
 
 
 def decode_ahead(
-    batches: Sequence[Sequence[Clip]], decode_clip: Callable[[Clip], Audio], threads: int
-) -> Iterator[list[tuple[Clip, "Future[Audio]"]]]:
+    batches: Iterable[Sequence[T]], decode_one: Callable[[T], U], threads: int
+) -> Iterator[list[tuple[T, "Future[U]"]]]:
     """Yield the batches in order, with the decoding of the next ones under way in threads."""
-    waiting: deque[list[tuple[Clip, Future[Audio]]]] = deque()
+    waiting: deque[list[tuple[T, Future[U]]]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
         try:
             for batch in batches:
-                waiting.append([(clip, pool.submit(decode_clip, clip)) for clip in batch])
+                waiting.append([(each, pool.submit(decode_one, each)) for each in batch])
                 if len(waiting) > BATCHES_AHEAD:
                     yield waiting.popleft()
             while waiting:

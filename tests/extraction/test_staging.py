@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from audiomos_cache.audio import resample, resampler_on
 from audiomos_cache.cache import CacheReader
 from audiomos_cache.cache.file import CacheFile
 from audiomos_cache.cache.store import part_files
@@ -16,6 +15,7 @@ from audiomos_cache.errors import EncoderError
 from audiomos_cache.extraction import encoding, loop
 from audiomos_cache.extraction.staging import CpuStaging, resample_rows
 from audiomos_cache.extraction.waveforms import decode_threads
+from audiomos_cache.resampling import resample, resampler_on
 from audiomos_cache.testing import FakeTextEncoder
 from tests.test_extraction import PAD, LoggingEncoder, clean_bytes, extract, make_clips
 

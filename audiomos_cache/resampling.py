@@ -1,0 +1,88 @@
+"""Resampling with torchaudio's windowed sinc filter, whichever rates are asked for."""
+
+import math
+from functools import lru_cache
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+LOWPASS_FILTER_WIDTH = 6  # zero crossings of the filter on each side
+ROLLOFF = 0.99  # its cutoff, as a fraction of the lower Nyquist frequency
+METHOD = "sinc_interp_hann"
+
+_KERNEL_ENTRIES = 1 << 22  # 16 MiB; torchaudio's kernel grows with rate x rate / gcd^2
+
+
+def resample(samples: np.ndarray, rate_hz: int, new_rate_hz: int) -> np.ndarray:
+    """Resample (n,) float32 to (ceil(n * new / old),) float32; safe to call from several threads."""
+    if rate_hz == new_rate_hz:
+        return samples
+    old, new, reach = _ratio(rate_hz, new_rate_hz)
+    if new * (old + 2 * reach) > _KERNEL_ENTRIES:
+        return _resample_by_taps(samples, old, new, reach)
+    import torch
+
+    new_samples: np.ndarray = _resampler(old, new)(torch.from_numpy(samples)).numpy()
+    return new_samples
+
+
+def resampler_on(device: Any, rate_hz: int, new_rate_hz: int) -> Any:
+    """Return the module with which `resample` resamples, for (B, n) on a device of torch.
+
+    Its result is as long as `resample` makes it. None: it would need a kernel too large; `resample` has another way.
+    """
+    old, new, reach = _ratio(rate_hz, new_rate_hz)
+    return None if new * (old + 2 * reach) > _KERNEL_ENTRIES else _resampler(old, new, str(device))
+
+
+def resampler_identity() -> dict[str, str | int | float]:
+    """All that decides what `decode` makes of other rates, for a fingerprint."""
+    return {
+        "name": "torchaudio.functional.resample",
+        "version": version("torchaudio").split("+")[0],
+        "lowpass_filter_width": LOWPASS_FILTER_WIDTH,
+        "rolloff": ROLLOFF,
+        "method": METHOD,
+    }
+
+
+def _ratio(rate_hz: int, new_rate_hz: int) -> tuple[int, int, int]:
+    """The two rates over their greatest common divisor, and the filter's reach in old samples each side."""
+    gcd = math.gcd(rate_hz, new_rate_hz)
+    old, new = rate_hz // gcd, new_rate_hz // gcd
+    return old, new, math.ceil(LOWPASS_FILTER_WIDTH * old / (min(old, new) * ROLLOFF))
+
+
+def samples_needed(wanted: int, rate_hz: int, new_rate_hz: int) -> int:
+    """How many old samples decide the first `wanted` new ones."""
+    old, new, reach = _ratio(rate_hz, new_rate_hz)
+    return math.ceil(wanted / new) * old + reach  # the kernel goes in steps of `old` samples
+
+
+@lru_cache(maxsize=8)
+def _resampler(old: int, new: int, device: str = "cpu") -> Any:
+    """torchaudio's `functional.resample` with its kernel kept: bit for bit, as the dtype is given."""
+    import torch
+    from torchaudio.transforms import Resample
+
+    return Resample(old, new, METHOD, LOWPASS_FILTER_WIDTH, ROLLOFF, dtype=torch.float32).to(device)
+
+
+def _resample_by_taps(samples: np.ndarray, old: int, new: int, reach: int) -> np.ndarray:
+    """torchaudio's filter at the few places where it is not zero, for rates with hardly a common divisor.
+
+    44,099 -> 24,000 Hz would make torchaudio build a kernel of 4 GB.
+    """
+    taps = np.arange(-reach, reach + 2)
+    padded = np.pad(samples, (reach, reach + 2))
+    resampled = np.empty(-(-len(samples) * new // old), np.float32)
+    cutoff = min(old, new) * ROLLOFF / old
+    step = max(1, (1 << 20) // len(taps))
+    for start in range(0, len(resampled), step):
+        centre, rest = np.divmod(np.arange(start, min(start + step, len(resampled))) * old, new)
+        t = (taps - (rest / new)[:, None]) * cutoff  # (step, taps), in zero crossings
+        t = t.clip(-LOWPASS_FILTER_WIDTH, LOWPASS_FILTER_WIDTH)
+        kernel = np.sinc(t) * np.cos(t * math.pi / LOWPASS_FILTER_WIDTH / 2) ** 2 * cutoff
+        resampled[start : start + step] = (kernel * padded[centre[:, None] + reach + taps]).sum(axis=1)
+    return resampled
