@@ -20,8 +20,9 @@ from torch.nn import functional
 from audiomos_cache.encoders.base import DTYPES, Identity, Precision
 from audiomos_cache.encoders.fast_muq import FastMuQ
 from audiomos_cache.encoders.layers import resolve_layers
-from audiomos_cache.encoders.weights import hash_tensors, resolve_folder
+from audiomos_cache.encoders.weights import hash_tensors
 from audiomos_cache.errors import EncoderError
+from audiomos_cache.hub import resolve_folder
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +126,7 @@ class MuQEncoder:
             ConfigError: a layer it does not have; found out before its weights are read.
             EncoderError: not to be had, not in that format, or weights missing or of another shape.
         """
-        folder, resolved = resolve_folder(source, revision, _FILES, "--audio-encoder")
+        folder, resolved = resolve_folder(source, revision, _FILES, "--audio-encoder", EncoderError)
         for file in _FILES:
             if not (folder / file).is_file():
                 raise EncoderError(

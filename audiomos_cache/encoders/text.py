@@ -8,8 +8,9 @@ import torch
 import xxhash
 
 from audiomos_cache.encoders.base import Identity, TextFeatures
-from audiomos_cache.encoders.weights import hash_tensors, resolve_folder
+from audiomos_cache.encoders.weights import hash_tensors
 from audiomos_cache.errors import EncoderError
+from audiomos_cache.hub import resolve_folder
 
 ROBERTA_HUB_ID = "FacebookAI/roberta-base"
 _FILES = ("config.json", "model*.safetensors", "model.safetensors.index.json", "tokenizer*", "vocab*", "merges.txt",
@@ -73,7 +74,7 @@ class HuggingFaceTextEncoder:
         """
         from transformers import AutoModel, AutoTokenizer
 
-        folder, resolved = resolve_folder(source, revision, _FILES, "--text-encoder")
+        folder, resolved = resolve_folder(source, revision, _FILES, "--text-encoder", EncoderError)
         try:
             # Left unset, transformers asks on the terminal whether to run code that comes with the weights.
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)

@@ -1,15 +1,12 @@
-"""Where an encoder's weights come from, what they hash to, and random ones that are the same on every machine."""
+"""What an encoder's weights hash to, and random ones that are the same on every machine."""
 
 import zlib
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 
 import numpy as np
 import torch
 import xxhash
 from torch import Tensor, nn
-
-from audiomos_cache.errors import EncoderError
 
 
 def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
@@ -43,36 +40,3 @@ def seed_weights(model: nn.Module, seed: int) -> None:
             generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
             values = 2 * generator.random(tuple(parameter.shape), dtype=np.float32) - 1
             parameter.copy_(torch.from_numpy(values / np.sqrt(weight[0].numel(), dtype=np.float32)))
-
-
-def resolve_folder(source: str, revision: str | None, patterns: Sequence[str], option: str) -> tuple[Path, str]:
-    """Find the folder with an encoder's files: a local one, or a snapshot of a hub repository.
-
-    Args:
-        source: a folder, or a hub repository id such as `FacebookAI/roberta-base`.
-        revision: branch, tag or commit of a hub repository.
-        patterns: file names to fetch.
-        option: the command-line option to name in messages.
-    Returns:
-        The folder, and the resolved commit (`local` for a folder).
-    Raises:
-        EncoderError: no such folder or repository, no network, or a revision asked of a folder.
-    """
-    if Path(source).is_dir():
-        if revision is not None:
-            raise EncoderError(f"{option} {source}: is a folder, and a folder has no revision {revision!r} to pin")
-        return Path(source), "local"
-    if source.startswith((".", "/", "~")) or source.count("/") != 1:
-        raise EncoderError(f"{option} {source}: no such folder, and not a hub id of the form owner/name")
-    from huggingface_hub import snapshot_download
-
-    try:
-        folder = snapshot_download(source, revision=revision, allow_patterns=list(patterns))
-    except Exception as error:  # the hub's network errors differ between its versions and share no base
-        reason = " ".join(str(error).split())[:200]
-        raise EncoderError(
-            f"{option} {source}: no such folder, and cannot be fetched from the Hugging Face hub "
-            f"({type(error).__name__}: {reason}). "
-            f"On a machine with a network run `hf download {source}`, copy the folder here, and give {option} its path"
-        ) from error
-    return Path(folder), Path(folder).name

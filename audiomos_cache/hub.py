@@ -1,0 +1,42 @@
+"""Folders that a user names: on this machine, or a repository of the Hugging Face hub."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from audiomos_cache.errors import AudiomosError
+
+
+def resolve_folder(
+    source: str, revision: str | None, patterns: Sequence[str], option: str, error: type[AudiomosError]
+) -> tuple[Path, str]:
+    """Find a folder of files: a local one, or a snapshot of a hub repository.
+
+    Args:
+        source: a folder, or a hub repository id such as `FacebookAI/roberta-base`.
+        revision: branch, tag or commit of a hub repository.
+        patterns: file names to fetch.
+        option: the command-line option to name in messages.
+        error: what to raise.
+    Returns:
+        The folder, and the resolved commit (`local` for a folder).
+    Raises:
+        AudiomosError: as `error` says: no such folder or repository, no network, or a revision asked of a folder.
+    """
+    if Path(source).is_dir():
+        if revision is not None:
+            raise error(f"{option} {source}: is a folder, and a folder has no revision {revision!r} to pin")
+        return Path(source), "local"
+    if source.startswith((".", "/", "~")) or source.count("/") != 1:
+        raise error(f"{option} {source}: no such folder, and not a hub id of the form owner/name")
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = snapshot_download(source, revision=revision, allow_patterns=list(patterns))
+    except Exception as failure:  # the hub's network errors differ between its versions and share no base
+        reason = " ".join(str(failure).split())[:200]
+        raise error(
+            f"{option} {source}: no such folder, and cannot be fetched from the Hugging Face hub "
+            f"({type(failure).__name__}: {reason}). "
+            f"On a machine with a network run `hf download {source}`, copy the folder here, and give {option} its path"
+        ) from failure
+    return Path(folder), Path(folder).name
