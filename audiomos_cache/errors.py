@@ -32,6 +32,10 @@ class EncoderError(AudiomosError):
     """An encoder cannot be loaded, or gives features that cannot be stored."""
 
 
+class BundleError(AudiomosError):
+    """A bundle is not to be had, damaged, or of a newer format; or one cannot be made of what was given."""
+
+
 class OutputExistsError(AudiomosError):
     """The place to write to holds something already, and `--overwrite` was not given."""
 

@@ -10,6 +10,7 @@ import sys
 import click
 
 from audiomos_cache import __version__
+from audiomos_cache.cli.bundle import bundle
 from audiomos_cache.cli.demo import demo
 from audiomos_cache.cli.evaluate import evaluate
 from audiomos_cache.cli.extract import extract
@@ -71,5 +72,6 @@ def main(debug: bool) -> None:
 _FEATURES = (extract, inspect, verify, merge)
 _HEADS = (split, train_head, import_upstream, predict)
 _NUMBERS = (fuse, evaluate, submit)
-for _command in (*_FEATURES, *_HEADS, *_NUMBERS, demo):
+_MUSIC = (bundle,)
+for _command in (*_FEATURES, *_HEADS, *_NUMBERS, *_MUSIC, demo):
     main.add_command(_command)

@@ -27,11 +27,26 @@ def match_runs(recorded: Sequence[RecordedMember], runs: Sequence[Path], split: 
         raise DataError(
             f"members that were given as files of no run: {first_five(bare)}; give a file for each, in their order"
         )
+    found = find_runs(recorded, runs)
+    return [member for run, best in found for member in members_of_runs([run], None, split, best)]
+
+
+def find_runs(recorded: Sequence[RecordedMember], runs: Sequence[Path]) -> list[tuple[Path, str]]:
+    """Find each member's run among `runs`, which may be in any order and have other names.
+
+    Args:
+        recorded: the members of a fusion, in order, which all are runs.
+        runs: run folders.
+    Returns:
+        The run of each member in their order, and which of its checkpoints.
+    Raises:
+        DataError: a run that is missing or is no member's.
+    """
     given = {(run_hash(run, best), best): run for run in runs for best in {str(member.best) for member in recorded}}
     wanted = _keys(recorded)
     used = {given[key] for key in wanted if key in given}
     _refuse_others(recorded, given, extra=[str(run) for run in runs if run not in used])
-    return [member for key in wanted for member in members_of_runs([given[key]], None, split, key[1])]
+    return [(given[key], key[1]) for key in wanted]
 
 
 def match_files(recorded: Sequence[RecordedMember], files: Sequence[Path]) -> list[Member]:

@@ -115,8 +115,7 @@ class RunWriter:
 
     def write_checkpoint(self, best: str, weights: Mapping[str, Tensor]) -> None:
         """Write the weights of a head; the same weights give the same bytes."""
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
-        write_whole(checkpoint_path(self.folder, best), save(tensors))
+        write_whole(checkpoint_path(self.folder, best), weights_bytes(weights))
 
     def write_history(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Write a line for each epoch."""
@@ -129,6 +128,11 @@ class RunWriter:
     def write_predictions(self, split: str, best: str, predictions: Predictions) -> None:
         """Write the predictions of a split."""
         write_predictions(predictions_path(self.folder, split, best), predictions)
+
+
+def weights_bytes(weights: Mapping[str, Tensor]) -> bytes:
+    """Return the weights of a head as safetensors; the same weights give the same bytes."""
+    return save({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()})
 
 
 def refuse_existing(folders: list[Path], *, overwrite: bool) -> None:

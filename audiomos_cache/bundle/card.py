@@ -1,0 +1,171 @@
+"""`README.md`: a bundle's model card, for people and for the Hugging Face hub."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from audiomos_cache.bundle.evidence import Calibrated, Evidence
+from audiomos_cache.bundle.format import Manifest
+from audiomos_cache.metrics import MEASURES, TARGETS, VIEWS
+
+_VIEW_NAMES = {
+    "utt_mi": "clips, MI",
+    "utt_ta": "clips, TA",
+    "sys_mi": "systems, MI",
+    "sys_ta": "systems, TA",
+}
+
+_INTRODUCTION = """\
+# A predictor of listeners' opinions of generated music
+
+Predicts two mean opinion scores, 1 to 5, of a music clip and the text prompt that it was made from: **MI**, music
+impression, and **TA**, text alignment. Made by `audiomos-cache`: frozen encoders, small heads trained on their
+features, and a fusion of the heads' predictions.
+
+## What it is for
+
+To compare text-to-music systems, or versions of one, by clips like those that it was trained on. Not to replace a
+listening test, to judge a single clip in earnest, or to rate music that people made; nor as a reward without checks:
+what is optimised against a predictor learns its mistakes.
+
+## How to use it
+
+    audiomos-cache score song.wav --prompt "a calm piano piece" --bundle model/
+
+```python
+from audiomos_cache import Scorer
+
+Scorer.from_bundle("model/").score(["song.wav"], ["a calm piano piece"])
+```
+
+`model/` is this folder, or the id of the hub repository that holds it."""
+
+_HONEST = """\
+The factor of the intervals comes from all of these clips; coverage and width are of each fold's clips, by the factor of
+the other folds, so of clips it did not know. An interval holds the mean opinion of listeners for about that share of
+clips like these; of other music, it may hold fewer."""
+
+
+def model_card(manifest: Manifest, evidence: Evidence) -> str:
+    """Write the card of a bundle, in Markdown; the same bundle gives the same text."""
+    sections = [
+        _front_matter(manifest),
+        _INTRODUCTION,
+        _members(manifest),
+        _evaluation(evidence, len(manifest.members)),
+        _intervals(evidence.calibrated),
+        _encoders(manifest),
+        _data(manifest),
+        f"## Licence\n\n{manifest.licence.notice}",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _front_matter(manifest: Manifest) -> str:
+    content = {
+        "license": manifest.licence.id,
+        "library_name": "audiomos-cache",
+        "tags": ["audio", "music", "mean-opinion-score"],
+    }
+    return f"---\n{yaml.safe_dump(content, sort_keys=False)}---"
+
+
+def _members(manifest: Manifest) -> str:
+    rows = [
+        (
+            each.name,
+            f"{each.head.temporal.kind}, {each.head.pooling}, {each.head.fusion.kind}, {each.head.downstream}",
+            each.head.output.kind + (f" on {each.bins} bins" if each.bins else ""),
+            ", ".join(map(str, each.layers_read)),
+            each.seed,
+            each.best,
+        )
+        for each in manifest.members
+    ]
+    table = _table(("member", "head", "output", "layers", "seed", "checkpoint, best by"), rows)
+    blended = f"Their predictions are blended by `{manifest.fusion.method}`." if len(rows) > 1 else ""
+    return f"## Members\n\n{table}\n\n{blended}".rstrip()
+
+
+def _evaluation(evidence: Evidence, members: int) -> str:
+    scores = evidence.scores
+    if scores is None:
+        return "## Evaluation\n\nNone was recorded when this bundle was made."
+    how = (
+        f"Out-of-fold, {evidence.out_of_fold}: each clip by a fusion that was fitted without it."
+        if evidence.out_of_fold
+        else "Of clips that no member was trained on."
+    )
+    rows = [(_VIEW_NAMES[view], *(_number(scores[view], measure) for measure in MEASURES)) for view in VIEWS]
+    parts = [
+        f"{how} {scores['n_clips']} clips of {scores['n_systems']} systems.",
+        _table(("level and score", *(measure.upper() for measure in MEASURES)), rows),
+    ]
+    if intervals := scores.get("intervals"):
+        parts.append(
+            f"In brackets: {intervals['level']:.0%} intervals ({intervals['method']}; {intervals['n_boot']} resamples "
+            f"of {intervals['resampled']})."
+        )
+        parts += intervals["notes"]
+    if evidence.chosen_on:
+        parts.append(
+            f"{evidence.chosen_on} of the {members} members chose their checkpoints on these clips, so these numbers "
+            "may be optimistic."
+        )
+    return "\n\n".join(["## Evaluation", *parts])
+
+
+def _number(agreement: Mapping[str, Any], measure: str) -> str:
+    value, ends = agreement[measure], agreement.get(f"{measure}_ci")
+    shown = "n/a" if value is None else f"{value:.4f}"
+    return f"{shown} ({ends[0]:.3f}, {ends[1]:.3f})" if ends else shown
+
+
+def _intervals(calibrated: Calibrated | None) -> str:
+    if calibrated is None:
+        return "## Intervals\n\nNone: this bundle was not calibrated, and its scores come without intervals."
+    rows = [
+        (target.upper(), f"{each.factor:.4f}", each.clips, f"{each.coverage:.3f}", f"{each.mean_width:.3f}")
+        for target, each in ((target, calibrated.targets[target]) for target in TARGETS)
+    ]
+    table = _table(("score", "factor", "clips", "coverage", "mean width"), rows)
+    told = f"80 % intervals, score ± factor x spread of the opinions, calibrated with {calibrated.folds}."
+    return f"## Intervals\n\n{told}\n\n{table}\n\n{_HONEST}"
+
+
+def _encoders(manifest: Manifest) -> str:
+    encoders = manifest.encoders
+    both = (("audio", encoders.audio), ("text", encoders.text))
+    rows = [(kind, each.source, each.revision, each.weights_xxh3_128) for kind, each in both]
+    table = _table(("encoder", "source", "revision", "weights, xxh3_128"), rows)
+    notes = [_elsewhere(kind) for kind, each in both if each.revision == "local"]
+    notes += sorted({f"**{each.name}: {each.notice}.**" for _, each in both if each.notice})
+    fingerprint = f"Fingerprint of the features: `{manifest.fingerprint.xxh3_128}`."
+    return "\n\n".join(["## Encoders", table, *notes, fingerprint])
+
+
+def _elsewhere(kind: str) -> str:
+    return (
+        f"The {kind} encoder was a folder of the machine that made this bundle. Elsewhere give "
+        f"`--{kind}-encoder FOLDER` with weights of that hash."
+    )
+
+
+def _data(manifest: Manifest) -> str:
+    trained = sorted({("training", each.train.clips, each.train.labels_xxh3_128) for each in manifest.members})
+    chosen = sorted({("choice of checkpoints", each.dev.clips, each.dev.labels_xxh3_128) for each in manifest.members})
+    parts = ["## Data", _table(("labels for", "clips", "hash of the labels, xxh3_128"), trained + chosen)]
+    if manifest.intervals:
+        labels = manifest.intervals.labels
+        parts.append(f"Intervals: the list {labels.name}, xxh3_128 `{labels.xxh3_128}`.")
+    return "\n\n".join(parts)
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines)
+
+
+def _cell(content: object) -> str:
+    return str(content).replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")

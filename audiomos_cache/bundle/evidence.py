@@ -1,0 +1,222 @@
+"""How well a fusion does on labelled clips: what a bundle's card tells, and its intervals are calibrated on."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from audiomos_cache.bundle.calibration import Calibration, calibrate, spreads
+from audiomos_cache.bundle.sources import Source, Sources
+from audiomos_cache.dataset import Labels, read_labels
+from audiomos_cache.dataset.musiceval import read_prompts_of
+from audiomos_cache.errors import BundleError
+from audiomos_cache.evaluation import bootstrap_intervals
+from audiomos_cache.evaluation.records import scores_json
+from audiomos_cache.fusion import LEARNED, RECORD_NAME, Folds, FusionRecord
+from audiomos_cache.fusion.align import align, align_labels, take_labels
+from audiomos_cache.fusion.members import Member, members_of_runs
+from audiomos_cache.fusion.output import out_of_fold_file
+from audiomos_cache.fusion.record import identity
+from audiomos_cache.fusion.seen import clips_seen, early_stopping, refuse_trained_on
+from audiomos_cache.metrics import TARGETS, points_of, scores_of
+from audiomos_cache.predictions import Predictions, read_predictions
+
+log = logging.getLogger(__name__)
+
+SEED = 0  # of folds and resamples where no fusion has chosen them
+
+_OUT_OF_FOLD = ("folds", "group", "seed", "scores")
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """Intervals of both targets, and what they were calibrated on.
+
+    Attributes:
+        targets: by `mi` and `ta`.
+        labels: name and hash of their list.
+        split: its split, where that has a name.
+        folds: which clips were held out together.
+    """
+
+    targets: Mapping[str, Calibration]
+    labels: Mapping[str, str]
+    split: str | None
+    folds: Folds
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of a fusion's scores.
+
+    Attributes:
+        scores: the sixteen numbers with their intervals, as `scores_json` has them; None where there are none.
+        out_of_fold: how the clips were held out, where the fusion was fitted on others of the same list.
+        chosen_on: how many members chose their checkpoints on these clips.
+        calibrated: None where there are no intervals.
+    """
+
+    scores: Mapping[str, Any] | None = None
+    out_of_fold: str | None = None
+    chosen_on: int = 0
+    calibrated: Calibrated | None = None
+
+
+def _folds_in_words(count: int, group: str) -> str:
+    return f"{count} folds" if group == "none" else f"{count} folds by {group}"
+
+
+def find_evidence(sources: Sources, labels: Path | None, split: str | None, n_boot: int) -> Evidence:
+    """Calibrate a fusion's intervals, where there is something to calibrate them on; says so on stderr where not.
+
+    Args:
+        sources: the members and their fusion.
+        labels: the list that the fusion was fitted on, where it no longer lies there; of a fusion that is not fitted,
+            a list of clips that no member was trained on.
+        split: of the list, for a fusion that is not fitted; None: dev.
+        n_boot: resamples of the scores' intervals, where the scores are not known yet.
+    Raises:
+        BundleError: a list that is gone or was changed, or is another than that of the fusion. DataError: labels or
+        predictions that are missing or not valid, or clips that a member was trained on.
+    """
+    record = sources.record
+    if record and sources.folder and sources.fusion.method in LEARNED:
+        return _of_learned(sources, record, sources.folder, labels, split)
+    if labels is None:
+        log.warning("no intervals and no table of scores: the fusion was fitted on no labels; give some with --labels")
+        return Evidence()
+    return _of_fixed(sources, labels, split or "dev", n_boot)
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """What a fusion's record says of what it was fitted on; see `Evidence`."""
+
+    split: str | None
+    labels: Mapping[str, str]
+    folds: Mapping[str, Any] | None
+    files: tuple[Mapping[str, str], ...]
+    chosen_on: int
+
+    @classmethod
+    def of(cls, record: FusionRecord, folder: Path) -> "_Lesson":
+        """Read it.
+
+        Raises:
+            BundleError: the record is damaged.
+        """
+        content = record.content
+        try:
+            return cls(
+                split=content["fit_split"],
+                labels={key: str(content["labels"][key]) for key in ("path", "xxh3_128")},
+                folds=content["out_of_fold"] and {key: content["out_of_fold"][key] for key in _OUT_OF_FOLD},
+                files=tuple(member.files["fit"] for member in record.members),
+                chosen_on=len(content["early_stopping"].get("fit", {"clips": ()})["clips"]),
+            )
+        except (LookupError, TypeError, AttributeError) as error:
+            raise BundleError(
+                f"{folder / RECORD_NAME}: not of a fusion that was fitted ({error!r}); fuse again"
+            ) from error
+
+
+def _of_learned(
+    sources: Sources, record: FusionRecord, folder: Path, labels: Path | None, split: str | None
+) -> Evidence:
+    lesson = _Lesson.of(record, folder)
+    if split not in (None, lesson.split):
+        raise BundleError(f"--fit-split {split}: {folder} was fitted on {lesson.split or 'files'}; leave it out")
+    if lesson.folds is None:
+        log.warning("no intervals: %s was made without folds; fuse again with --folds 5 to have some", folder)
+        return Evidence()
+    count, group = lesson.folds["folds"], lesson.folds["group"]
+    told = Evidence(lesson.folds["scores"], _folds_in_words(count, group), lesson.chosen_on)
+    file = out_of_fold_file(folder)
+    if file is None:
+        log.warning(
+            "no intervals: %s has no out-of-fold predictions; bundle the folder that learned the fusion", folder
+        )
+        return told
+    fused = read_predictions(file)
+    if set(fused.ids) != record.fit_clips:
+        raise BundleError(f"{file}: is not of the clips that the fusion was fitted on; fuse again")
+    listed = _fitted_labels(lesson.labels, folder, labels)
+    truth = _labels_of(listed, lesson.split, fused, str(file))
+    members = [_fitted_on(*pair, fused) for pair in zip(sources.members, lesson.files, strict=True)]
+    prompts = read_prompts_of(listed, fused.ids)
+    folds = Folds.by(group, truth, prompts=prompts, count=count, seed=lesson.folds["seed"])
+    return replace(told, calibrated=_calibrate(members, fused, truth, folds, listed, lesson.split))
+
+
+def _of_fixed(sources: Sources, labels: Path, split: str, n_boot: int) -> Evidence:
+    """Judge a fusion that is not fitted by what it says of the labelled clips."""
+    found = [
+        member
+        for source in sources.members
+        for member in members_of_runs([source.run.folder], None, split, source.best)
+    ]
+    members = [read_predictions(member.apply) for member in found]
+    align(members, [str(member.apply) for member in found])
+    fused = sources.fusion.apply(members)
+    truth = align_labels(read_labels(labels, split), fused.ids, str(found[0].apply))
+    chosen_on = _count_chosen_on(found, fused, split)
+    points = points_of(fused, truth)
+    scores = scores_json(scores_of(points), bootstrap_intervals(points, n_boot, SEED) if n_boot else None)
+    folds = Folds.by("prompt", truth, prompts=read_prompts_of(labels, fused.ids), seed=SEED)
+    return Evidence(scores, None, chosen_on, _calibrate(members, fused, truth, folds, labels, split))
+
+
+def _count_chosen_on(members: list[Member], fused: Predictions, split: str) -> int:
+    seen = clips_seen(members)
+    refuse_trained_on(seen, fused.ids, split)
+    stopping = early_stopping(members, seen, fused.ids, split)
+    return len(stopping.clips) if stopping else 0
+
+
+def _fitted_labels(recorded: Mapping[str, str], folder: Path, given: Path | None) -> Path:
+    """Return the list that a fusion was fitted on, where it lies now."""
+    path = given or Path(recorded["path"])
+    advice = "give the list that the fusion was fitted on with --labels, or fuse again"
+    if not path.is_file():
+        raise BundleError(f"{path}: no such file, expected the labels of {folder}; {advice}")
+    if (found := identity(path)["xxh3_128"]) != recorded["xxh3_128"]:
+        raise BundleError(f"{path}: hash {found}, expected {recorded['xxh3_128']} as of {folder}; {advice}")
+    return path
+
+
+def _labels_of(path: Path, split: str | None, fused: Predictions, name: str) -> Labels:
+    """Read the labels of the clips that a fusion was fitted on, which may be some of the list's."""
+    listed = read_labels(path, split)
+    kept = set(fused.ids)
+    return align_labels(take_labels(listed, [clip for clip in listed.ids if clip in kept]), fused.ids, name)
+
+
+def _fitted_on(source: Source, recorded: Mapping[str, str], fused: Predictions) -> Predictions:
+    """Read what a member said of the clips that the fusion was fitted on."""
+    path = source.run.folder / "predictions" / Path(recorded["path"]).name
+    if not path.is_file() or identity(path)["xxh3_128"] != recorded["xxh3_128"]:
+        found = "is not what it was when the fusion was fitted on it" if path.is_file() else "no such file"
+        raise BundleError(f"{path}: {found}, expected hash {recorded['xxh3_128']}; fuse again")
+    return read_predictions(path).take(fused.ids)
+
+
+def _calibrate(
+    members: list[Predictions], fused: Predictions, truth: Labels, folds: Folds, labels: Path, split: str | None
+) -> Calibrated | None:
+    if len(set(folds.group_of.values())) < 2:
+        log.warning("no intervals: the labelled clips are all of one %s, so none can be held out", folds.group)
+        return None
+    fold = folds.assign(fused.ids)
+    targets = {}
+    for target in TARGETS:
+        spread = spreads(members, fused, target)
+        found = calibrate(getattr(fused, target), spread, np.asarray(getattr(truth, target)), fold)
+        if found is None:
+            log.warning("no intervals: %d labelled clips are too few, or too hard, to tell any", len(fused.ids))
+            return None
+        targets[target] = found
+    known = identity(labels)["xxh3_128"]
+    return Calibrated(targets, {"name": labels.name, "xxh3_128": known}, split, folds)

@@ -1,0 +1,229 @@
+"""`bundle.yaml`: what a bundle is made of, and the hash of each part."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import xxhash
+import yaml
+from pydantic import AfterValidator, Field, JsonValue, ValidationError
+from pydantic_core import PydanticCustomError
+
+from audiomos_cache.config import Group, HeadConfig
+from audiomos_cache.errors import BundleError, ConfigError
+from audiomos_cache.files import write_whole
+from audiomos_cache.yaml_files import read_mapping, readable
+
+MANIFEST = "bundle.yaml"
+FUSION = "fusion.json"
+CARD = "README.md"
+HEADS = "heads"
+FORMAT = "audiomos-cache bundle"
+FORMAT_VERSION = 1
+
+_MOST_BYTES = 2**22  # of bundle.yaml: hundreds of members
+_WIDEST = 2**16  # frames and tokens: many times as wide as any encoder's
+_HEAD_FILE = re.compile(rf"{HEADS}/[\w+-][\w.+-]*\.safetensors")
+
+
+def _refuse_place(name: str) -> str:
+    """Refuse a name that could lead out of the bundle."""
+    if not _HEAD_FILE.fullmatch(name):
+        raise PydanticCustomError("file_name", "expected a plain name of the form heads/NAME.safetensors")
+    return name
+
+
+Hash = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+HeadFile = Annotated[str, AfterValidator(_refuse_place)]
+Width = Annotated[int, Field(ge=1, le=_WIDEST)]
+Layers = Annotated[list[int], Field(min_length=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Licence(Group):
+    """What may be done with a bundle; `id` is as the Hugging Face hub has it."""
+
+    id: str
+    notice: str
+
+
+class FeaturesEntry(Group):
+    """The fingerprint of the features that the heads take, and its readable form."""
+
+    xxh3_128: Hash
+    fields: dict[str, JsonValue]
+
+
+class EncoderEntry(Group):
+    """Where an encoder's weights are to be had, and what they hash to. `precision` is that of the training features."""
+
+    name: str
+    source: str
+    revision: str
+    weights_xxh3_128: Hash | Literal["none"]
+    precision: str
+    notice: str | None
+
+
+class EncodersEntry(Group):
+    """Both encoders."""
+
+    audio: EncoderEntry
+    text: EncoderEntry
+
+
+class ClipsEntry(Group):
+    """Which labels a head was trained on, or its checkpoint was chosen by."""
+
+    clips: Count
+    labels_xxh3_128: Hash
+    ratings_xxh3_128: Hash | None
+
+
+class MemberEntry(Group):
+    """A head: which run it is of, what it was made for, trained on and with."""
+
+    name: Annotated[str, Field(min_length=1)]
+    run_xxh3_128: Hash
+    best: Literal["loss", "srcc", "combined"]
+    seed: int
+    fingerprint: Hash
+    head: HeadConfig
+    audio_dim: Width
+    text_dim: Width
+    audio_layers: Layers
+    layers_read: Layers
+    bins: int | None
+    train: ClipsEntry
+    dev: ClipsEntry
+    versions: dict[str, str]
+    file: HeadFile
+    xxh3_128: Hash
+
+
+class FusionEntry(Group):
+    """How the heads' predictions are blended."""
+
+    method: str
+    file: Literal["fusion.json"]
+    xxh3_128: Hash
+
+
+class IntervalEntry(Group):
+    """A target's `Calibration`."""
+
+    factor: Annotated[float, Field(ge=0)]
+    clips: Count
+    coverage: Annotated[float, Field(ge=0, le=1)]
+    mean_width: Annotated[float, Field(ge=0)]
+
+
+class LabelsFile(Group):
+    """A list of labels: its name, without the folder, and its hash."""
+
+    name: str
+    xxh3_128: Hash
+
+
+class IntervalsEntry(Group):
+    """What the intervals were calibrated on, and what came of it."""
+
+    level: Annotated[float, Field(gt=0, lt=1)]
+    labels: LabelsFile
+    split: str | None
+    folds: Count
+    group: str
+    seed: int
+    mi: IntervalEntry
+    ta: IntervalEntry
+
+
+class Manifest(Group):
+    """What `bundle.yaml` says beside its format and digest. `intervals` is None of a bundle without a calibration."""
+
+    licence: Licence
+    fingerprint: FeaturesEntry
+    encoders: EncodersEntry
+    members: Annotated[list[MemberEntry], Field(min_length=1)]
+    fusion: FusionEntry
+    intervals: IntervalsEntry | None
+    versions: dict[str, str]
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> str:
+    """Write `bundle.yaml`, and return its digest: 32 hex digits of xxh3_128 of all that it says."""
+    content = json.loads(manifest.model_dump_json())
+    about = {"format": FORMAT, "format_version": FORMAT_VERSION}
+    digest = _digest(about | content)
+    text = yaml.safe_dump(about | {"digest": digest} | content, sort_keys=False, allow_unicode=True, width=120)
+    write_whole(folder / MANIFEST, text.encode())
+    return digest
+
+
+def read_manifest(folder: Path) -> tuple[Manifest, str]:
+    """Read `bundle.yaml`, and its digest.
+
+    Raises:
+        BundleError: there is none, it is of a newer format, damaged or edited; all unknown keys and wrong values in
+        one message.
+    """
+    path = folder / MANIFEST
+    content = _read_yaml(path)
+    if content.get("format") != FORMAT:
+        raise BundleError(
+            f"{path}: format is {content.get('format')!r:.40}, expected {FORMAT!r}; give a bundle's folder"
+        )
+    version = content.get("format_version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise BundleError(
+            f"{path}: is of format version {version}, and this program reads {FORMAT_VERSION}; update audiomos-cache"
+        )
+    if version != FORMAT_VERSION:
+        raise BundleError(
+            f"{path}: format_version is {version!r:.40}, expected {FORMAT_VERSION}; make the bundle again"
+        )
+    about = {key: value for key, value in content.items() if key not in ("format", "format_version", "digest")}
+    try:
+        manifest = Manifest.model_validate_json(_canonical(about), strict=True)
+    except ValidationError as error:
+        problems = "; ".join(_short(readable(each, ())) for each in error.errors())
+        raise BundleError(f"{path}: {problems}; copy, download or make the bundle again") from error
+    except (TypeError, ValueError, RecursionError) as error:  # YAML has sets, bytes and numbers that are none
+        raise BundleError(f"{path}: holds what no bundle does ({error}); make the bundle again") from error
+    found, expected = _digest(content), content.get("digest")
+    if found != expected:
+        raise BundleError(
+            f"{path}: its content hashes to {found}, and its digest is {expected!r:.40}, so it was changed; copy, "
+            "download or make the bundle again"
+        )
+    return manifest, found
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    """Read the keys of a file that anybody may have written."""
+    if not path.is_file():
+        raise BundleError(f"{path.parent}: no {MANIFEST} in it, so not a bundle; audiomos-cache bundle makes bundles")
+    if (size := path.stat().st_size) > _MOST_BYTES:
+        raise BundleError(f"{path}: {size} bytes, expected at most {_MOST_BYTES}; give a bundle's folder")
+    try:
+        content = read_mapping(path, "keys such as members, fusion, encoders")
+        # A few aliases of aliases can stand for more than any memory holds; bundles have none.
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(path.read_bytes(), yaml.SafeLoader)):
+            raise BundleError(f"{path}: holds an alias, expected none as no bundle does; make the bundle again")
+    except ConfigError as error:
+        raise BundleError(f"{error}; copy, download or make the bundle again") from error
+    return content
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 120 else f"{text[:80]}...{text[-40:]}"
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return xxhash.xxh3_128_hexdigest(_canonical({k: v for k, v in content.items() if k != "digest"}).encode())
+
+
+def _canonical(content: Mapping[str, Any]) -> str:
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -1,0 +1,137 @@
+"""Loading a bundle: every part is there, is what it was when the bundle was made, and fits the others."""
+
+import json
+from pathlib import Path
+
+import torch
+import xxhash
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor
+
+from audiomos_cache.bundle.bundle import Bundle, BundledHead, EncoderSource
+from audiomos_cache.bundle.calibration import Calibration
+from audiomos_cache.bundle.format import FUSION, HEADS, MANIFEST, EncoderEntry, Manifest, MemberEntry, read_manifest
+from audiomos_cache.cache import Fingerprint
+from audiomos_cache.errors import AudiomosError, BundleError, first_five
+from audiomos_cache.fusion import METHODS, Fusion
+from audiomos_cache.heads import Head, build_head
+from audiomos_cache.heads.layers import layers_to_read
+from audiomos_cache.hub import resolve_folder
+from audiomos_cache.metrics import TARGETS
+
+_PATTERNS = (MANIFEST, FUSION, f"{HEADS}/*.safetensors")
+_MOST_BYTES = 2**31  # of a part: a head has some 100 MB
+_AGAIN = "copy, download or make the bundle again"
+
+
+def load_bundle(source: str, revision: str | None = None) -> Bundle:
+    """Load a bundle from a folder or a repository of the Hugging Face hub. Nothing in it is executed.
+
+    Args:
+        source: the folder, or the hub id, such as `owner/name`.
+        revision: branch, tag or commit of a hub repository.
+    Raises:
+        BundleError: no such folder or repository; a part that is missing or was changed, a newer format, or parts that
+        do not belong together.
+    """
+    folder, _ = resolve_folder(source, revision, _PATTERNS, "--bundle", BundleError)
+    manifest, digest = read_manifest(folder)
+    fingerprint = _fingerprint(manifest, folder)
+    files = [manifest.fusion.file, *(member.file for member in manifest.members)]
+    if missing := [file for file in files if not (folder / file).is_file()]:
+        raise BundleError(f"{folder}: missing {first_five(missing)}, which {MANIFEST} lists; {_AGAIN}")
+    intervals = manifest.intervals
+    return Bundle(
+        name=source,
+        digest=digest,
+        fingerprint=fingerprint,
+        audio_encoder=_source(manifest.encoders.audio),
+        text_encoder=_source(manifest.encoders.text),
+        members=tuple(_member(folder, entry) for entry in manifest.members),
+        fusion=_fusion(folder, manifest),
+        calibrations={t: Calibration(**getattr(intervals, t).model_dump()) for t in TARGETS} if intervals else {},
+    )
+
+
+def _fingerprint(manifest: Manifest, folder: Path) -> Fingerprint:
+    """Return the fingerprint of the features, after checking that it is every member's."""
+    fingerprint = Fingerprint.of(manifest.fingerprint.fields)
+    stated = {"fingerprint": manifest.fingerprint.xxh3_128} | {
+        f"member {member.name}": member.fingerprint for member in manifest.members
+    }
+    if other := [f"{name} has {digest}" for name, digest in stated.items() if digest != fingerprint.digest]:
+        raise BundleError(
+            f"{folder / MANIFEST}: {first_five(other)}, expected {fingerprint.digest} of the fields that stand there; "
+            "bundle heads of one cache"
+        )
+    return fingerprint
+
+
+def _source(entry: EncoderEntry) -> EncoderSource:
+    return EncoderSource(entry.name, entry.source, entry.revision, entry.weights_xxh3_128)
+
+
+def _read_part(path: Path, expected: str) -> bytes:
+    """Read a file of a bundle, and compare it with its hash."""
+    if (size := path.stat().st_size) > _MOST_BYTES:
+        raise BundleError(f"{path}: {size} bytes, expected at most {_MOST_BYTES}; {_AGAIN}")
+    content = path.read_bytes()
+    if (found := xxhash.xxh3_128_hexdigest(content)) != expected:
+        raise BundleError(f"{path}: hash {found}, expected {expected}, so it was changed or is damaged; {_AGAIN}")
+    return content
+
+
+def _fusion(folder: Path, manifest: Manifest) -> Fusion:
+    path = folder / manifest.fusion.file
+    content = _read_part(path, manifest.fusion.xxh3_128)
+    try:
+        told = json.loads(content)
+        if told["method"] != manifest.fusion.method:
+            raise ValueError(f"method {told['method']!r}, expected {manifest.fusion.method!r}")
+        return METHODS[told["method"]].from_json([member.name for member in manifest.members], told["fusion"])
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        count = len(manifest.members)
+        raise BundleError(f"{path}: not a fusion of the {count} members ({error!r}); {_AGAIN}") from error
+
+
+def _member(folder: Path, entry: MemberEntry) -> BundledHead:
+    path = folder / entry.file
+    content = _read_part(path, entry.xxh3_128)
+    try:
+        layers = layers_to_read(entry.head.layers, entry.audio_layers)
+        if layers != tuple(entry.layers_read):
+            raise ValueError(f"reads layers {entry.layers_read}, and its config says {entry.head.layers!r}")
+        head = _head(entry, load(content))
+    except (AudiomosError, SafetensorError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise BundleError(f"{path}: not the weights of the head {entry.name}: {reason}; {_AGAIN}") from error
+    return BundledHead(entry.name, head, layers)
+
+
+def _head(entry: MemberEntry, weights: dict[str, Tensor]) -> Head:
+    """Build a head that computes as it did when it was trained.
+
+    Raises:
+        ConfigError: no head can be of these widths. ValueError: its tensors are others than those in `weights`.
+    """
+    if entry.head.temporal.layers > len(weights):
+        raise ValueError(f"{len(weights)} tensors, and {entry.head.temporal.layers} layers")
+
+    def build() -> Head:
+        return build_head(entry.head, entry.audio_dim, entry.text_dim, layers=len(entry.audio_layers))
+
+    with torch.device("meta"):  # takes no memory, however large it says it is
+        expected = _described(build().state_dict())
+    found = _described(weights)
+    if other := sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)):
+        told = [f"{name} is {found.get(name, 'missing')}, expected {expected.get(name, 'none')}" for name in other]
+        raise ValueError(first_five(told))
+    with torch.random.fork_rng(devices=[]):
+        head = build()
+    head.load_state_dict(weights)
+    return head.eval().requires_grad_(False)
+
+
+def _described(tensors: dict[str, Tensor]) -> dict[str, str]:
+    return {name: f"{tuple(tensor.shape)} {tensor.dtype}" for name, tensor in tensors.items()}

@@ -1,0 +1,221 @@
+"""Making a bundle: heads of runs and their fusion as one folder, which holds nothing of the machine it was made on."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from audiomos_cache.bundle.calibration import LEVEL
+from audiomos_cache.bundle.card import model_card
+from audiomos_cache.bundle.evidence import Calibrated, Evidence, find_evidence
+from audiomos_cache.bundle.format import CARD, FUSION, HEADS, MANIFEST, Manifest, write_manifest
+from audiomos_cache.bundle.sources import Source, Sources, find_sources
+from audiomos_cache.cache import Fingerprint
+from audiomos_cache.encoders.muq import HUB_ID
+from audiomos_cache.errors import BundleError, OutputExistsError, first_five
+from audiomos_cache.files import whole_folder, write_whole
+from audiomos_cache.runs import CONFIG
+from audiomos_cache.training.run import versions, weights_bytes
+
+log = logging.getLogger(__name__)
+
+_NON_COMMERCIAL = (
+    "cc-by-nc-4.0",
+    "The weights of MuQ (CC-BY-NC-4.0) and the MusicEval dataset (CC-BY-NC-4.0) are non-commercial, and so is what is "
+    "trained on them.",
+)
+_OTHER = (
+    "other",
+    "See the licences of the encoders and of the training data; those of the published weights of MuQ and of the "
+    "MusicEval dataset are CC-BY-NC-4.0, non-commercial.",
+)
+
+
+@dataclass(frozen=True)
+class MadeBundle:
+    """A bundle that was written.
+
+    Attributes:
+        folder: where.
+        manifest: what its `bundle.yaml` says.
+        digest: tells it from all others.
+        size_bytes: of all its files.
+    """
+
+    folder: Path
+    manifest: Manifest
+    digest: str
+    size_bytes: int
+
+
+def make_bundle(
+    runs: Sequence[Path],
+    fusion: Path | None,
+    out: Path,
+    *,
+    labels: Path | None = None,
+    fit_split: str | None = None,
+    best: str = "loss",
+    overwrite: bool = False,
+    n_boot: int = 10_000,
+) -> MadeBundle:
+    """Make one folder of trained heads and their fusion, with all that is needed to score music with them.
+
+    The same runs and fusion give the same bytes.
+
+    Args:
+        runs: run folders, or folders of runs, in any order.
+        fusion: what `fuse` wrote of them; None: the one run as it is.
+        out: the folder to make; it appears complete or not at all.
+        labels, fit_split: see `find_evidence`.
+        best: of a single run, which checkpoint; a fusion knows its own.
+        overwrite: replace the bundle that `out` holds.
+        n_boot: resamples of the intervals in the card's table, of a fusion that is not fitted; 0: none.
+    Raises:
+        BundleError, DataError: see `find_sources` and `find_evidence`. CacheError: runs of several fingerprints.
+        OutputExistsError: `out` holds something, and `overwrite` is False or it is not a bundle.
+    """
+    _refuse_occupied(out, overwrite=overwrite)
+    sources = find_sources(runs, fusion, best)
+    evidence = find_evidence(sources, labels, fit_split, n_boot)
+    parts = {_file(member): weights_bytes(member.run.load_head(member.best).state_dict()) for member in sources.members}
+    told = {"method": sources.fusion.method, "fusion": sources.fusion.to_json()}
+    parts[FUSION] = f"{json.dumps(told, indent=1, allow_nan=False)}\n".encode()
+    manifest = _manifest(sources, evidence, {name: xxhash.xxh3_128_hexdigest(part) for name, part in parts.items()})
+    parts[CARD] = model_card(manifest, evidence).encode()
+    with whole_folder(out, replace=True) as folder:
+        for name, part in parts.items():
+            write_whole(folder / name, part)
+        digest = write_manifest(folder, manifest)
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    _tell_of_local_encoders(manifest)
+    return MadeBundle(out, manifest, digest, size)
+
+
+def _manifest(sources: Sources, evidence: Evidence, hashes: Mapping[str, str]) -> Manifest:
+    fingerprint = sources.fingerprint
+    encoders = _encoders(sources.members, fingerprint)
+    licence_id, notice = _NON_COMMERCIAL if encoders["audio"]["source"] == HUB_ID else _OTHER
+    return Manifest.model_validate(
+        {
+            "licence": {"id": licence_id, "notice": notice},
+            "fingerprint": {"xxh3_128": fingerprint.digest, "fields": fingerprint.fields},
+            "encoders": encoders,
+            "members": [_member(each, fingerprint, hashes[_file(each)]) for each in sources.members],
+            "fusion": {"method": sources.fusion.method, "file": FUSION, "xxh3_128": hashes[FUSION]},
+            "intervals": evidence.calibrated and _intervals(evidence.calibrated),
+            "versions": versions(),
+        }
+    )
+
+
+def _member(source: Source, fingerprint: Fingerprint, file_hash: str) -> dict[str, Any]:
+    run = source.run
+    try:
+        data = {role: _clips(source.config["data"][role]) for role in ("train", "dev")}
+        made_with = dict(source.config["versions"])
+    except (LookupError, TypeError, ValueError) as error:
+        raise BundleError(
+            f"{run.folder / CONFIG}: does not say what it was trained on and with ({error!r}); train the head again"
+        ) from error
+    output = run.config.output
+    return {
+        "name": source.name,
+        "run_xxh3_128": source.hash,
+        "best": source.best,
+        "seed": run.seed,
+        "fingerprint": fingerprint.digest,
+        "head": run.config,
+        "audio_dim": run.audio_dim,
+        "text_dim": run.text_dim,
+        "audio_layers": list(run.audio_layers),
+        "layers_read": list(run.layers_read),
+        "bins": output.bins if output.kind == "distribution" else None,
+        **data,
+        "versions": made_with,
+        "file": _file(source),
+        "xxh3_128": file_hash,
+    }
+
+
+def _clips(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep of the labels of a run what tells them from others, not where they lay."""
+    return {
+        "clips": told["clips"],
+        "labels_xxh3_128": told["labels_xxh3_128"],
+        "ratings_xxh3_128": told.get("ratings_xxh3_128"),
+    }
+
+
+def _encoders(members: Sequence[Source], fingerprint: Fingerprint) -> dict[str, dict[str, Any]]:
+    """Say where the encoders' weights are to be had: on the hub, if a member has them from there."""
+    found = {}
+    for kind in ("audio", "text"):
+        key = f"{kind}_encoder"
+        try:
+            told = [dict(member.config["encoders"][key]) for member in members]
+            chosen = min(told, key=lambda encoder: encoder["revision"] == "local")
+            found[kind] = {
+                **{name: str(chosen[name]) for name in ("name", "source", "revision")},
+                "weights_xxh3_128": fingerprint.fields[key].get("weights_xxh3_128", "none"),
+                "precision": chosen.get("precision", "fp32"),
+                "notice": chosen.get("notice"),
+            }
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise BundleError(
+                f"{members[0].run.folder / CONFIG}: does not say which {kind} encoder it was trained with ({error!r}); "
+                "train the head again"
+            ) from error
+    return found
+
+
+def _intervals(calibrated: Calibrated) -> dict[str, Any]:
+    folds = calibrated.folds
+    return {
+        "level": LEVEL,
+        "labels": dict(calibrated.labels),
+        "split": calibrated.split,
+        "folds": folds.count,
+        "group": folds.group,
+        "seed": folds.seed,
+        **{target: asdict(calibration) for target, calibration in calibrated.targets.items()},
+    }
+
+
+def _file(source: Source) -> str:
+    return f"{HEADS}/{source.name}.safetensors"
+
+
+def _tell_of_local_encoders(manifest: Manifest) -> None:
+    for kind, encoder in (("audio", manifest.encoders.audio), ("text", manifest.encoders.text)):
+        if encoder.revision == "local":
+            log.warning(
+                "the %s encoder was the folder %s, which others do not have: they need --%s-encoder with its weights",
+                kind,
+                encoder.source,
+                kind,
+            )
+
+
+def _refuse_occupied(out: Path, *, overwrite: bool) -> None:
+    """Let a bundle replace nothing but a bundle, and that only when asked to."""
+    if out.exists() and not out.is_dir():
+        raise OutputExistsError(f"{out}: is a file, expected a folder to make; give another --out")
+    found = sorted(str(path.relative_to(out)) for path in out.rglob("*") if not path.is_dir()) if out.exists() else []
+    if found and not overwrite:
+        raise OutputExistsError(f"{out}: holds {first_five(found)}; give another --out, or --overwrite")
+    own = (MANIFEST, FUSION, CARD)
+    foreign = [
+        name
+        for name in found
+        if name not in own and not (name.startswith(f"{HEADS}/") and name.endswith(".safetensors"))
+    ]
+    if foreign or (found and MANIFEST not in found):
+        lost = first_five(foreign or found)
+        raise OutputExistsError(
+            f"{out}: holds {lost}, which no bundle has and --overwrite would lose; give another --out"
+        )
