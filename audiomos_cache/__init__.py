@@ -1,6 +1,25 @@
 """Predict mean opinion scores of generated music from cached features of frozen encoders.
 
-The flow: dataset -> `extract` -> cache -> `train-head` -> runs -> predictions -> `fuse` -> answer.
+The flow: dataset -> `extract` -> cache -> `train-head` -> runs -> predictions -> `fuse` -> answer; or with a `bundle`,
+new music -> `score` -> MI, TA:
+
+    from audiomos_cache import Scorer
+
+    scores = Scorer.from_bundle("model/").score(["song.wav"], ["A slow piano ballad."])
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from audiomos_cache.scoring import Score, Scorer
+
 __version__ = "0.1.0"
+__all__ = ["Score", "Scorer", "__version__"]
+
+
+def __getattr__(name: str) -> object:
+    """Import what scores when it is first asked for: it needs torch, and the command line's help does not."""
+    if name in ("Score", "Scorer"):
+        return getattr(import_module("audiomos_cache.scoring"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -126,6 +126,11 @@ class EncodedWaveforms:
     frames: Tensor
     finite: Tensor
 
+    def take(self, clips: Sequence[int]) -> "EncodedWaveforms":
+        """Return the features of some of the clips."""
+        rows = list(clips)
+        return EncodedWaveforms(self.waveforms[rows], self.frames[:, rows], self.finite[rows])
+
 
 class WaveformEncoder:
     """From decoded clips of one length to their features, on the encoder's device."""
@@ -193,9 +198,14 @@ def encode_clips(
         started.release()
 
 
+def valid_frames(sound: Audio, stored: int, audio: AudioEncoder) -> int:
+    """Return how many of a clip's `stored` frames are of its own samples, the others being of padding; at least 1."""
+    return min(max(audio.frames_for(sound.length), 1), stored)
+
+
 def _record(clip: Clip, sound: Audio, frames: NDArray[Any], audio: AudioEncoder) -> CachedClip:
     stored = frames.shape[1]
-    valid = min(max(audio.frames_for(sound.length), 1), stored)
+    valid = valid_frames(sound, stored, audio)
     return CachedClip(
         id=clip.id,
         system=clip.system,

@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -45,10 +45,10 @@ def cut_batches(clips: Sequence[Clip], lengths: Sequence[int], batch_size: int) 
 
 
 def group_by_length(
-    decoded: Iterable[tuple[Clip, Audio]], audio: AudioEncoder, options: ExtractionOptions
-) -> dict[int, list[tuple[Clip, Audio]]]:
+    decoded: Iterable[tuple[T, Audio]], audio: AudioEncoder, options: ExtractionOptions
+) -> dict[int, list[tuple[T, Audio]]]:
     """Group clips by the number of samples that they are encoded at."""
-    groups: dict[int, list[tuple[Clip, Audio]]] = {}
+    groups: dict[int, list[tuple[T, Audio]]] = {}
     for clip, sound in decoded:
         own = sound.length if options.pad_to_s is None else round(options.pad_to_s * audio.sample_rate_hz)
         groups.setdefault(max(own, audio.min_samples), []).append((clip, sound))
@@ -57,7 +57,7 @@ def group_by_length(
 
 def decode_ahead(
     batches: Iterable[Sequence[T]], decode_one: Callable[[T], U], threads: int
-) -> Iterator[list[tuple[T, "Future[U]"]]]:
+) -> Generator[list[tuple[T, "Future[U]"]]]:
     """Yield the batches in order, with the decoding of the next ones under way in threads."""
     waiting: deque[list[tuple[T, Future[U]]]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:

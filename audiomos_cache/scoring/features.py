@@ -1,0 +1,80 @@
+"""The encoders that a bundle's heads were trained on the features of, and how they were used."""
+
+import logging
+from typing import Any
+
+from audiomos_cache.bundle import Bundle, EncoderSource
+from audiomos_cache.cache import Fingerprint
+from audiomos_cache.encoders import AudioEncoder, Precision, TextEncoder, load_audio_encoder, load_text_encoder
+from audiomos_cache.extraction import ExtractionOptions, fingerprint_of, precision_for
+
+log = logging.getLogger(__name__)
+
+
+def load_encoders(
+    bundle: Bundle,
+    audio_encoder: str | None = None,
+    text_encoder: str | None = None,
+    device: str = "cpu",
+    precision: Precision | None = None,
+) -> tuple[AudioEncoder, TextEncoder]:
+    """Load the encoders that a bundle names, at the revisions that it names.
+
+    Args:
+        bundle: whose encoders.
+        audio_encoder, text_encoder: where they are, if they are not to be had where the bundle says.
+        device: where they run.
+        precision: of the audio encoder; None: the one the features were made in, where it shows in them; else float16
+            on a GPU and float32 on a CPU.
+    Raises:
+        EncoderError: one cannot be loaded; says what to download, and where to put it.
+    """
+    fields = bundle.fingerprint.fields
+    layers = tuple(int(number) for number in str(fields["audio_encoder"].get("layers", "-1")).split(","))
+    chosen = precision_for(device, fields["dtype"], precision or fields["audio_encoder"].get("precision"))
+    name, revision = _where(bundle.audio_encoder, audio_encoder)
+    audio = load_audio_encoder(name, revision, device, layers=layers, precision=chosen)
+    name, revision = _where(bundle.text_encoder, text_encoder)
+    return audio, load_text_encoder(name, revision, device)
+
+
+def options_of(fingerprint: Fingerprint, batch_size: int) -> ExtractionOptions:
+    """Return how the clips of a bundle's caches were encoded."""
+    fields = fingerprint.fields
+    return ExtractionOptions(pad_to_s=fields["pad_to_s"], dtype=fields["dtype"], batch_size=batch_size)
+
+
+def require_same_features(bundle: Bundle, audio: AudioEncoder, text: TextEncoder, options: ExtractionOptions) -> None:
+    """Refuse encoders whose features are not those that a bundle's heads were trained on.
+
+    Another version of the resampler is no other features, as long as its filter is the same: there is a warning.
+
+    Raises:
+        CacheError: naming both fingerprints and the first difference.
+    """
+    found, expected = fingerprint_of(audio, text, options), bundle.fingerprint
+    if _without_version(found) == _without_version(expected):
+        versions = [each.fields["resampler"]["version"] for each in (found, expected)]
+        if versions[0] != versions[1]:
+            log.warning("torchaudio %s resamples here, and %s did for what %s was trained on", *versions, bundle.name)
+        return
+    weights = f"audio {bundle.audio_encoder.weights_hash}, text {bundle.text_encoder.weights_hash}"
+    advice = (
+        f"{bundle.name} scores with features of weights with these hashes alone: {weights}; give --audio-encoder and "
+        "--text-encoder that have them"
+    )
+    found.require(expected, f"{audio.name} and {text.name}", advice)
+
+
+def _where(recorded: EncoderSource, given: str | None) -> tuple[str, str | None]:
+    """Return the name and the revision to load an encoder by."""
+    if given is not None:
+        return given, None
+    if recorded.revision == "none":  # made by code
+        return recorded.name, None
+    return recorded.source, None if recorded.revision == "local" else recorded.revision
+
+
+def _without_version(fingerprint: Fingerprint) -> dict[str, Any]:
+    fields = fingerprint.fields
+    return fields | {"resampler": {key: value for key, value in fields["resampler"].items() if key != "version"}}

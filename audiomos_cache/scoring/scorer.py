@@ -1,0 +1,287 @@
+"""The scorer: encoders and a bundle loaded once, then MI and TA of any number of clips."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import closing
+from dataclasses import dataclass, replace
+from itertools import islice
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from audiomos_cache.bundle import Bundle, load_bundle
+from audiomos_cache.dataset.clip import clip_id_of
+from audiomos_cache.encoders import AudioEncoder, Precision, TextEncoder
+from audiomos_cache.errors import AudiomosError, DataError, EncoderError
+from audiomos_cache.extraction import batch_size_for, free_gpu_bytes
+from audiomos_cache.extraction.waveforms import decode_ahead, decode_threads
+from audiomos_cache.metrics import TARGETS
+from audiomos_cache.scoring.assembling import NO_SCORE, clip_score
+from audiomos_cache.scoring.computing import BundleOnDevice, Piece, WindowScores
+from audiomos_cache.scoring.features import load_encoders, options_of, require_same_features
+from audiomos_cache.scoring.prompts import Prompts, PromptTokens
+from audiomos_cache.scoring.score import Item, Score
+from audiomos_cache.scoring.sounds import Sound, read_sound, sound_of_array
+
+SoundLike = str | PathLike[str] | NDArray[Any] | Tensor
+OnError = Literal["raise", "return"]
+
+UNPADDED_BATCHES = 8  # whose clips are sorted by length, where they are encoded at their own
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A clip to score: a file, or an array with its rate."""
+
+    id: str
+    sound: Path | NDArray[Any] | Tensor
+    prompt: str | None
+    rate_hz: float | None = None
+
+    @property
+    def path(self) -> str | None:
+        return str(self.sound) if isinstance(self.sound, Path) else None
+
+    @property
+    def text(self) -> str | None:
+        """What is encoded of the prompt: without outer blanks, as in every list of prompts; None: nothing."""
+        return (self.prompt or "").strip() or None
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    """Clips on their way together: each with its sound, or with what is wrong with it."""
+
+    clips: list[tuple[_Wanted, Sound | AudiomosError]]
+    prompts: dict[str, PromptTokens]
+    pieces: list[Piece]
+
+
+class Scorer:
+    """Scores clips with the heads and the fusion of a bundle.
+
+    A clip's score depends on the clip and its prompt alone: not on the batch, the order, or its neighbours.
+
+    Args:
+        bundle: heads, fusion and calibration.
+        audio, text: the encoders that it names; see `from_bundle`.
+        batch_size: windows encoded at once; None: 4 on a CPU, what the memory allows on a GPU.
+    Attributes:
+        digest: tells the bundle from all others.
+        untrained: names of encoders whose weights are random.
+    Raises:
+        CacheError: encoders with other features than the bundle's heads were trained on.
+    """
+
+    def __init__(self, bundle: Bundle, audio: AudioEncoder, text: TextEncoder, batch_size: int | None = None) -> None:
+        pad_to_s = bundle.fingerprint.fields["pad_to_s"]
+        options = options_of(bundle.fingerprint, batch_size or batch_size_for(audio, pad_to_s, free_gpu_bytes))
+        require_same_features(bundle, audio, text, options)
+        self.digest = bundle.digest
+        self.untrained = tuple(encoder.name for encoder in (audio, text) if encoder.untrained)
+        self._bundle, self._audio, self._text, self._options = bundle, audio, text, options
+        dtype: torch.dtype = getattr(torch, options.dtype)
+        self._prompts = Prompts(text, dtype, options.batch_size)
+        self._no_prompt = torch.zeros(1, text.dim, dtype=dtype)  # MI does not look at it
+        self._on_device = BundleOnDevice(bundle, audio, options)
+
+    @classmethod
+    def from_bundle(
+        cls,
+        source: str | PathLike[str],
+        *,
+        revision: str | None = None,
+        audio_encoder: str | None = None,
+        text_encoder: str | None = None,
+        device: Literal["auto", "cpu", "cuda"] | str = "auto",
+        precision: Precision | None = None,
+        batch_size: int | None = None,
+    ) -> "Scorer":
+        """Load a bundle and its encoders.
+
+        Args:
+            source: a folder, or a hub repository id.
+            revision: branch, tag or commit of a hub repository.
+            audio_encoder, text_encoder: folders or hub repositories with the encoders' weights, where they are not to
+                be had where the bundle says.
+            device: "auto": a GPU where there is one.
+            precision: of the audio encoder: fp32 on a CPU and fp16 on a GPU, unless given.
+            batch_size: windows encoded at once.
+        Raises:
+            DataError: no bundle, or a damaged one. EncoderError: encoders that are not to be had. CacheError: encoders
+            with other features than its heads were trained on.
+        """
+        bundle = load_bundle(fspath(source), revision)
+        where = device if device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
+        audio, text = load_encoders(bundle, audio_encoder, text_encoder, where, precision)
+        return cls(bundle, audio, text, batch_size)
+
+    def score(
+        self,
+        sounds: Sequence[SoundLike],
+        prompts: str | Sequence[str | None] | None = None,
+        *,
+        sample_rate: int | None = None,
+        ids: Sequence[str] | None = None,
+        on_error: OnError = "raise",
+    ) -> list[Score]:
+        """Score clips.
+
+        Args:
+            sounds: N paths of audio files, or arrays or tensors of samples, (n,) or (channels, n) floats from -1 to 1.
+            prompts: the text of each clip; one for all; None: MI alone, which of a sequence may be said of some.
+            sample_rate: of the arrays, in Hz.
+            ids: of the clips; None: the files' names without `.wav`, or an array's place in the sequence.
+            on_error: what to do about a clip that cannot be scored: raise, or say so in its score's `error`.
+        Returns:
+            N scores, in order.
+        Raises:
+            DataError: not as many prompts or ids as clips; with "raise", a clip that cannot be read. EncoderError: with
+            "raise", one that the encoder gives NaN or Inf for.
+        """
+        if isinstance(sounds, str | PathLike):
+            raise DataError(f"{fspath(sounds)!r}: a single path, expected a sequence of clips; put it in a list")
+        texts = [prompts] * len(sounds) if prompts is None or isinstance(prompts, str) else list(prompts)
+        names = [None] * len(sounds) if ids is None else list(ids)
+        for what, given in (("prompts", texts), ("ids", names)):
+            if len(given) != len(sounds):
+                raise DataError(f"{len(given)} {what} for {len(sounds)} clips, expected one for each")
+        wanted = (
+            _wanted(place, *each, sample_rate) for place, each in enumerate(zip(sounds, texts, names, strict=True))
+        )
+        return list(self._run(wanted, on_error))
+
+    def score_iter(
+        self,
+        clips: Iterable[tuple[SoundLike, str | None]],
+        *,
+        sample_rate: int | None = None,
+        on_error: OnError = "raise",
+    ) -> Iterator[Score]:
+        """Score a stream of clips with their prompts, in order; see `score`.
+
+        A few batches are taken from the stream ahead of the one that is scored, to be decoded meanwhile.
+        """
+        wanted = (_wanted(place, sound, prompt, None, sample_rate) for place, (sound, prompt) in enumerate(clips))
+        return self._run(wanted, on_error)
+
+    def score_items(self, items: Iterable[Item]) -> Iterator[Score]:
+        """Score files, in order; those that cannot be scored say so in their score's `error`."""
+        return self._run((_Wanted(item.id, item.path, item.prompt) for item in items), "return")
+
+    def _run(self, wanted: Iterable[_Wanted], on_error: OnError) -> Iterator[Score]:
+        """Decode ahead, and on a GPU begin with the next clips before waiting for those begun."""
+        size = self._options.batch_size * (1 if self._options.pad_to_s is not None else UNPADDED_BATCHES)
+        on_gpu = self._audio.device.type == "cuda"
+        under_way: deque[_Started] = deque()
+        ahead = decode_ahead(_batched(wanted, size), self._read, decode_threads(self._audio.device))
+        with closing(ahead):
+            for batch in ahead:
+                under_way.append(self._start(batch))
+                while len(under_way) > on_gpu:
+                    yield from self._finish(under_way.popleft(), on_error)
+            while under_way:
+                yield from self._finish(under_way.popleft(), on_error)
+
+    def _read(self, wanted: _Wanted) -> Sound:
+        """Read a clip, on one of the threads that decode."""
+        rate_hz, window_s = self._audio.sample_rate_hz, self._options.max_seconds
+        if isinstance(wanted.sound, Path):
+            sound = read_sound(wanted.sound, rate_hz, window_s)
+        else:
+            sound = sound_of_array(wanted.id, wanted.sound, wanted.rate_hz, rate_hz, window_s)
+        return replace(sound, windows=tuple(map(self._on_device.prepare, sound.windows)))
+
+    def _start(self, batch: Sequence[tuple[_Wanted, "Future[Sound]"]]) -> _Started:
+        """Begin to encode and to score clips."""
+        clips = [(wanted, _result(future)) for wanted, future in batch]
+        heard = [(wanted, sound) for wanted, sound in clips if isinstance(sound, Sound)]
+        prompts = self._prompts.encode(wanted.text for wanted, _ in heard if wanted.text)
+        tokens = {text: prompt.tokens for text, prompt in prompts.items() if prompt.finite}
+        windows = [window for _, sound in heard for window in sound.windows]
+        of_windows = [tokens.get(wanted.text or "", self._no_prompt) for wanted, sound in heard for _ in sound.windows]
+        return _Started(clips, prompts, self._on_device.start(windows, of_windows))
+
+    def _finish(self, started: _Started, on_error: OnError) -> Iterator[Score]:
+        """Wait for clips that were begun, and tell their scores."""
+        found = self._on_device.finish(started.pieces)
+        first = 0
+        for wanted, sound in started.clips:
+            scored: Score | AudiomosError
+            if isinstance(sound, Sound):
+                rows = slice(first, first + len(sound.windows))
+                first = rows.stop
+                scored = self._score(wanted, sound, found.rows(rows), started.prompts)
+            else:
+                scored = sound
+            if isinstance(scored, Score):
+                yield scored
+            elif on_error == "raise":
+                raise scored
+            else:
+                yield Score(wanted.id, wanted.path, wanted.prompt, error=str(scored))
+
+    def _score(
+        self, wanted: _Wanted, sound: Sound, windows: WindowScores, prompts: Mapping[str, PromptTokens]
+    ) -> Score | EncoderError:
+        """Put the scores of a clip's windows together."""
+        if not windows.finite:
+            return EncoderError(f"{wanted.path or wanted.id}: {self._audio.name} gives NaN or Inf; check the clip")
+        prompt = prompts.get(wanted.text or "")
+        if prompt and not prompt.finite:
+            return EncoderError(f"{wanted.path or wanted.id}: {self._text.name} gives NaN or Inf for {wanted.text!r}")
+        lengths = [window.length for window in sound.windows]
+        mi, ta = (
+            clip_score(windows.scores[target], windows.spreads[target], lengths, self._bundle.calibrations.get(target))
+            for target in TARGETS
+        )
+        if prompt is None:
+            ta = NO_SCORE
+        return Score(
+            id=wanted.id,
+            path=wanted.path,
+            prompt=wanted.prompt,
+            mi=mi.score,
+            ta=ta.score,
+            mi_interval=mi.interval,
+            ta_interval=ta.interval,
+            duration_s=sound.duration_s,
+            windows=len(lengths),
+            mi_spread=mi.over_windows,
+            ta_spread=ta.over_windows,
+            warnings=(*sound.warnings, *self._prompt_warnings(wanted, prompt)),
+        )
+
+    def _prompt_warnings(self, wanted: _Wanted, prompt: PromptTokens | None) -> Iterator[str]:
+        if wanted.prompt is not None and prompt is None:
+            yield "prompt empty: MI alone"
+        if prompt and prompt.cut:
+            yield f"prompt cut at {self._text.max_tokens} tokens"
+
+
+def _wanted(place: int, sound: SoundLike, prompt: str | None, name: str | None, sample_rate: int | None) -> _Wanted:
+    """Take what a user gave for a clip."""
+    if prompt is not None and not isinstance(prompt, str):
+        raise DataError(f"clip {place}: its prompt is {prompt!r}, expected a text or None")
+    if isinstance(sound, str | PathLike):
+        path = Path(sound)
+        return _Wanted(clip_id_of(path.name) if name is None else name, path, prompt)
+    return _Wanted(str(place) if name is None else name, sound, prompt, sample_rate)
+
+
+def _result(future: "Future[Sound]") -> Sound | AudiomosError:
+    try:
+        return future.result()
+    except AudiomosError as error:
+        return error
+
+
+def _batched(items: Iterable[_Wanted], size: int) -> Iterator[list[_Wanted]]:
+    remaining = iter(items)
+    while batch := list(islice(remaining, size)):
+        yield batch

@@ -1,0 +1,130 @@
+"""What is heard: a file or an array, in windows as long as the encoder was used with, and what is odd about it."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from audiomos_cache.audio import SILENT_PEAK, Audio, Channels, mixed_down, read_channels
+from audiomos_cache.errors import DataError
+from audiomos_cache.resampling import resample
+
+SHORTEST_S = 3.0  # below, a clip is hardly music
+SHORTEST_REST_S = 1.0  # of a long clip, what is left after its last whole window
+FULL_SCALE = 0.999
+CLIPPED_SHARE = 1e-4  # of the samples; a peak that touches full scale is no clipping
+_NO_HASH = bytes(16)
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """A clip that is ready to be encoded.
+
+    Attributes:
+        windows: one, or of a clip that is longer than a window several, in order, at the encoder's rate.
+        duration_s: of the whole clip.
+        warnings: what is odd about it, a text each.
+    """
+
+    windows: tuple[Audio, ...]
+    duration_s: float
+    warnings: tuple[str, ...]
+
+
+def read_sound(path: Path, sample_rate_hz: int, window_s: float) -> Sound:
+    """Read a wav, flac, ogg or mp3 file, whole.
+
+    Args:
+        path: the file.
+        sample_rate_hz: what the encoder expects.
+        window_s: the longest that is encoded at once.
+    Raises:
+        DataError: see `audiomos_cache.audio.decode`.
+    """
+    return _sound(read_channels(path, None, sample_rate_hz), sample_rate_hz, window_s)
+
+
+def sound_of_array(name: str, samples: Any, rate_hz: float | None, sample_rate_hz: int, window_s: float) -> Sound:
+    """Take samples that are in memory.
+
+    Args:
+        name: of the clip, for messages.
+        samples: (n,) or (channels, n) of floats, a NumPy array or a tensor, full scale being -1 to 1.
+        rate_hz: their sample rate.
+        sample_rate_hz, window_s: see `read_sound`.
+    Raises:
+        DataError: they are no such samples, none, or not finite; or there is no rate.
+    """
+    if rate_hz is None or rate_hz != int(rate_hz) or rate_hz < 1:
+        raise DataError(f"{name}: an array at a sample rate of {rate_hz!r}; give sample_rate, a whole number of Hz")
+    held = samples.detach().cpu().numpy() if hasattr(samples, "detach") else np.asarray(samples)
+    if held.dtype.kind != "f":
+        raise DataError(f"{name}: samples of {held.dtype}, expected floats from -1 to 1; divide int16 by 32768")
+    if held.ndim not in (1, 2) or (held.ndim == 2 and held.shape[0] > held.shape[1]):
+        raise DataError(f"{name}: an array of shape {held.shape}, expected (samples,) or (channels, samples)")
+    if not held.size:
+        raise DataError(f"{name}: no samples, expected one or more")
+    if bad := int(np.count_nonzero(~np.isfinite(held))):
+        raise DataError(f"{name}: {bad} NaN or infinite samples, expected finite ones")
+    columns = np.atleast_2d(held).T.astype(np.float32)  # (n, channels)
+    return _sound(Channels(columns, int(rate_hz), len(columns), _NO_HASH), sample_rate_hz, window_s)
+
+
+def _sound(decoded: Channels, sample_rate_hz: int, window_s: float) -> Sound:
+    """Cut what was decoded into windows, and look at it."""
+    mono = mixed_down(decoded.samples)
+    whole = math.ceil(len(mono) * sample_rate_hz / decoded.sample_rate_hz)
+    windows = _windows(mono, decoded, whole, sample_rate_hz, round(window_s * sample_rate_hz))
+    scored_s = sum(window.length for window in windows) / sample_rate_hz
+    warnings = tuple(_oddities(decoded, mono, len(windows), scored_s, window_s))
+    return Sound(windows, decoded.duration_s, warnings)
+
+
+def _windows(mono: NDArray[np.float32], decoded: Channels, whole: int, rate_hz: int, size: int) -> tuple[Audio, ...]:
+    """Cut (n,) samples, `whole` at the encoder's rate, into windows of `size`.
+
+    A rest too short to be worth a window is left out, as an extraction leaves out all after the first window.
+    """
+
+    def audio(samples: NDArray[np.float32], own_rate_hz: int, length: int) -> Audio:
+        return Audio(samples, own_rate_hz, length, length / rate_hz, decoded.file_hash, ())
+
+    if whole <= size:  # resampled where that is done for an extraction, on a GPU if there is one
+        return (audio(mono, decoded.sample_rate_hz, whole),)
+    resampled = resample(mono, decoded.sample_rate_hz, rate_hz)
+    rest = whole % size
+    end = whole - (rest if rest < SHORTEST_REST_S * rate_hz else 0)
+    pieces = (resampled[start : min(start + size, end)] for start in range(0, end, size))
+    return tuple(audio(piece, rate_hz, len(piece)) for piece in pieces)
+
+
+def _oddities(
+    decoded: Channels, mono: NDArray[np.float32], windows: int, scored_s: float, window_s: float
+) -> Iterator[str]:
+    duration_s = decoded.duration_s
+    if (share := clipped_share(decoded.samples)) > CLIPPED_SHARE:
+        yield f"clipped: {share:.1%} of the samples are cut off at full scale"
+    if (peak := float(max(mono.max(), -mono.min()))) < SILENT_PEAK:
+        yield f"silent: peak {peak:.1g}"
+    if duration_s < SHORTEST_S:
+        yield f"shorter than {SHORTEST_S:g} s: {duration_s:.2f} s"
+    if windows > 1:
+        yield f"longer than {window_s:g} s: {duration_s:.2f} s, scored in {windows} windows"
+    elif duration_s > scored_s + 0.5 / decoded.sample_rate_hz and duration_s > window_s:
+        yield f"longer than {window_s:g} s: {duration_s:.2f} s, and the rest is left out"
+
+
+def clipped_share(samples: NDArray[np.float32]) -> float:
+    """Return the share of (n, channels) samples that lie in a row of three or more at full scale."""
+    loud = np.abs(samples) >= FULL_SCALE
+    if len(loud) < 3 or not loud.any():
+        return 0.0
+    middle = loud[:-2] & loud[1:-1] & loud[2:]
+    flat = np.zeros_like(loud)
+    for shift in range(3):
+        flat[shift : len(loud) - 2 + shift] |= middle
+    return float(flat.mean())

@@ -1,0 +1,325 @@
+"""A clip's score: the same as through a cache, whatever it is scored with, and honest about what is odd."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from numpy.typing import NDArray
+
+from audiomos_cache.dataset import Clip
+from audiomos_cache.encoders import AudioEncoder, TextEncoder
+from audiomos_cache.errors import CacheError, DataError, EncoderError
+from audiomos_cache.extraction import ExtractionOptions, extract_split
+from audiomos_cache.heads import Head
+from audiomos_cache.predictions import Predictions
+from audiomos_cache.scoring import Item, Score, Scorer
+from audiomos_cache.training.batches import FeatureBatches
+from audiomos_cache.training.clips import ClipSet
+from audiomos_cache.training.frames import FramesOnDisk
+from audiomos_cache.training.inference import predictions_of, run_head
+from tests.scoring.conftest import PROMPTS, MakeScorer, make_bundle, music, wav
+
+
+def through_a_cache(
+    clips: list[Path], folder: Path, audio: AudioEncoder, text: TextEncoder, heads: list[Head], **options: Any
+) -> list[Predictions]:
+    """What extract and predict say, member by member, in the order of the clips' names."""
+    listed = [
+        Clip(path.stem, path, "S1", path.stem, prompt, "new", None, None)
+        for path, prompt in zip(clips, PROMPTS, strict=True)
+    ]
+    extract_split(listed, folder, audio, text, ExtractionOptions(batch_size=3, **options))
+    batches = FeatureBatches(ClipSet.of_split(folder, "new"), audio.layers, FramesOnDisk(torch.device("cpu")))
+    return [predictions_of(run_head(head, batches), batches) for head in heads]
+
+
+def values(scores: list[Score], target: str) -> NDArray[np.float64]:
+    return np.array([getattr(score, target) for score in scores], np.float64)
+
+
+@pytest.mark.parametrize("options", [{"pad_to_s": 5.0}, {"pad_to_s": None}, {"pad_to_s": None, "dtype": "float32"}])
+def test_a_score_is_that_of_extract_predict_and_fuse(
+    clips: list[Path], tmp_path: Path, audio: AudioEncoder, text: TextEncoder, options: dict[str, Any]
+) -> None:
+    bundle = make_bundle(audio, text, **options)
+    members = through_a_cache(clips, tmp_path / "cache", audio, text, [m.head for m in bundle.members], **options)
+    scores = Scorer(bundle, audio, text).score(clips, PROMPTS)
+    for target in ("mi", "ta"):
+        expected = np.mean([getattr(member, target) for member in members], axis=0)
+        np.testing.assert_allclose(values(scores, target), expected, atol=1e-4)
+        assert np.ptp(expected) > 1e-3, "the clips differ"
+
+
+def test_a_score_does_not_depend_on_batch_order_or_neighbours(clips: list[Path], make_scorer: MakeScorer) -> None:
+    alone = [make_scorer(pad_to_s=None).score([clip], [prompt])[0] for clip, prompt in zip(clips, PROMPTS, strict=True)]
+    pairs = list(zip(clips, PROMPTS, strict=True)) * 2
+    random.Random(1).shuffle(pairs)
+    for batch_size in (1, 3, 64):
+        together = make_scorer(pad_to_s=None, batch_size=batch_size).score(*map(list, zip(*pairs, strict=True)))
+        expected = [alone[clips.index(clip)] for clip, _ in pairs]
+        for target in ("mi", "ta"):
+            np.testing.assert_allclose(values(together, target), values(expected, target), atol=1e-5)
+        assert [score.id for score in together] == [clip.stem for clip, _ in pairs]
+
+
+def test_without_a_prompt_there_is_mi_alone(clips: list[Path], make_scorer: MakeScorer) -> None:
+    scorer = make_scorer(pad_to_s=5.0)
+    with_prompt, without, blank = scorer.score([clips[0]] * 3, ["Fast drums", None, "  "])
+    assert with_prompt.ta is not None
+    assert without.mi == pytest.approx(with_prompt.mi, abs=1e-6)
+    assert (without.ta, without.ta_interval, without.warnings) == (None, None, ())
+    assert (blank.ta, blank.warnings) == (None, ("prompt empty: MI alone",))
+    assert without.mi_interval is not None
+    assert [score.ta for score in scorer.score(clips[:2])] == [None, None]
+
+
+def test_one_prompt_for_all_is_the_prompt_of_each(clips: list[Path], make_scorer: MakeScorer) -> None:
+    scorer = make_scorer(pad_to_s=5.0)
+    assert scorer.score(clips[:2], "Fast drums") == scorer.score(clips[:2], ["Fast drums", "Fast drums"])
+
+
+def test_outer_blanks_of_a_prompt_do_not_count(clips: list[Path], make_scorer: MakeScorer) -> None:
+    plain, blanks = make_scorer(pad_to_s=5.0).score([clips[0]] * 2, ["Fast drums", " Fast drums\n"])
+    assert plain.ta == pytest.approx(blanks.ta, abs=1e-6)
+
+
+def test_arrays_and_tensors_are_scored_as_files(clips: list[Path], make_scorer: MakeScorer) -> None:
+    scorer = make_scorer(pad_to_s=5.0)
+    samples, rate = soundfile.read(clips[1], dtype="float32", always_2d=True)
+    of_file = scorer.score([clips[1]], ["rain"])[0]
+    array, tensor = scorer.score([samples.T, torch.from_numpy(samples.T)], "rain", sample_rate=rate)
+    for target in ("mi", "ta"):
+        np.testing.assert_allclose(values([array, tensor], target), getattr(of_file, target), atol=1e-6)
+    assert (array.id, array.path, tensor.id, array.duration_s) == ("0", None, "1", of_file.duration_s)
+    mono = samples.mean(axis=1, dtype=np.float64)
+    assert scorer.score([mono], ["rain"], sample_rate=rate)[0].mi == pytest.approx(of_file.mi, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("array", "rate", "message"),
+    [
+        (music(1)[:, 0], None, "0: an array at a sample rate of None; give sample_rate"),
+        (np.zeros(16000, np.int16), 16000, r"0: samples of int16, expected floats from -1 to 1; divide int16 by 32768"),
+        (
+            music(1, channels=2),
+            16000,
+            r"an array of shape \(16000, 2\), expected \(samples,\) or \(channels, samples\)",
+        ),
+        (np.zeros(0, np.float32), 16000, "0: no samples"),
+        (np.full(16000, np.nan), 16000, "0: 16000 NaN or infinite samples"),
+        (np.zeros((1, 1, 9)), 16000, r"shape \(1, 1, 9\)"),
+    ],
+)
+def test_arrays_that_are_no_sound(array: Any, rate: int | None, message: str, make_scorer: MakeScorer) -> None:
+    with pytest.raises(DataError, match=message):
+        make_scorer(pad_to_s=5.0).score([array], sample_rate=rate)
+
+
+def test_a_long_clip_is_the_mean_of_its_windows_by_length(make_scorer: MakeScorer) -> None:
+    scorer = make_scorer(pad_to_s=5.0, factor=1.5)
+    samples = music(12.5, 24000)[:, 0]
+    parts = scorer.score(np.split(samples, [120000, 240000]), "rain", sample_rate=24000)
+    long = scorer.score([samples], "rain", sample_rate=24000)[0]
+    assert (long.windows, long.duration_s) == (3, 12.5)
+    assert long.warnings == ("longer than 5 s: 12.50 s, scored in 3 windows",)
+    shares = np.array([5, 5, 2.5]) / 12.5
+    for target in ("mi", "ta"):
+        scores = values(parts, target)
+        mean = float(shares @ scores)
+        assert getattr(long, target) == pytest.approx(mean, abs=1e-5)
+        deviation = np.sqrt(shares @ (scores - mean) ** 2)
+        assert getattr(long, f"{target}_spread") == pytest.approx(deviation, abs=1e-5)
+        assert getattr(parts[0], f"{target}_spread") is None
+
+
+@pytest.mark.parametrize("rate", [16000, 24000, 44100])
+def test_a_rest_of_less_than_a_second_is_left_out_as_by_extract(
+    tmp_path: Path, make_scorer: MakeScorer, audio: AudioEncoder, text: TextEncoder, rate: int
+) -> None:
+    clip = wav(tmp_path / "a.wav", 5.9, rate)
+    scorer = make_scorer(pad_to_s=5.0)
+    score = scorer.score([clip], [PROMPTS[0]])[0]
+    assert (score.windows, score.mi_spread) == (1, None)
+    assert score.warnings == ("longer than 5 s: 5.90 s, and the rest is left out",)
+    bundle = make_bundle(audio, text, pad_to_s=5.0)
+    others = [wav(tmp_path / f"b{i}.wav", 3.0) for i in range(4)]
+    members = through_a_cache(
+        [clip, *others], tmp_path / "cache", audio, text, [m.head for m in bundle.members], pad_to_s=5.0
+    )
+    assert score.mi == pytest.approx(np.mean([member.mi[0] for member in members]), abs=1e-4)
+
+
+def test_intervals_are_as_wide_as_the_calibration_says(clips: list[Path], make_scorer: MakeScorer) -> None:
+    narrow, wide = (make_scorer(pad_to_s=5.0, factor=f).score(clips[:1], "rain")[0] for f in (0.1, 0.2))
+    for target in ("mi", "ta"):
+        (low, high), (lower, higher) = (getattr(score, f"{target}_interval") for score in (narrow, wide))
+        middle = getattr(narrow, target)
+        assert (low + high) / 2 == pytest.approx(middle)
+        assert higher - lower == pytest.approx(2 * (high - low))
+    everything = make_scorer(pad_to_s=5.0, factor=100.0).score(clips[:1], "rain")[0]
+    assert everything.mi_interval == (1.0, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("samples", "warning"),
+    [
+        (np.zeros(64000), "silent: peak 0"),
+        (music(2.0)[:, 0], "shorter than 3 s: 2.00 s"),
+        (np.clip(music(4.0)[:, 0] * 20, -1, 1), "clipped: "),
+    ],
+)
+def test_odd_sounds_are_warned_of(samples: NDArray[Any], warning: str, make_scorer: MakeScorer) -> None:
+    score = make_scorer(pad_to_s=5.0).score([samples], sample_rate=16000)[0]
+    assert score.mi is not None
+    assert [found for found in score.warnings if found.startswith(warning)] == list(score.warnings)
+    assert len(score.warnings) == 1
+
+
+def test_a_cut_prompt_is_warned_of(clips: list[Path], make_scorer: MakeScorer) -> None:
+    longest, longer = make_scorer(pad_to_s=5.0).score([clips[0]] * 2, ["a" * 126, "a" * 127])
+    assert (longest.warnings, longer.warnings) == ((), ("prompt cut at 128 tokens",))
+    assert longest.ta == pytest.approx(longer.ta, abs=1e-6)
+
+
+def test_a_bad_file_has_an_error_and_the_others_a_score(
+    clips: list[Path], tmp_path: Path, make_scorer: MakeScorer
+) -> None:
+    (tmp_path / "text.mp3").write_text("no music\n" * 99)
+    soundfile.write(tmp_path / "empty.wav", np.zeros(0), 16000)
+    soundfile.write(tmp_path / "nan.wav", np.full(9, np.nan), 16000, subtype="FLOAT")
+    names = ["text.mp3", "empty.wav", "nan.wav", "none.wav"]
+    items = [Item("good", clips[0], "rain"), *(Item(name, tmp_path / name, "rain") for name in names)]
+    items.append(Item("last", clips[1], "rain"))
+    good, *bad, last = make_scorer(pad_to_s=5.0, batch_size=2).score_items(items)
+    assert (good.error, last.error) == (None, None)
+    assert last.mi is not None
+    expected = ("not audio, or damaged", "no samples", "9 NaN or infinite samples", "no such file")
+    for score, reason, name in zip(bad, expected, names, strict=True):
+        assert (score.id, score.path, score.mi, score.ta) == (name, str(tmp_path / name), None, None)
+        assert score.error is not None
+        assert reason in score.error
+    with pytest.raises(DataError, match="not audio"):
+        make_scorer(pad_to_s=5.0).score([clips[0], tmp_path / "text.mp3"])
+
+
+def test_a_stream_is_scored_as_it_comes(clips: list[Path], make_scorer: MakeScorer) -> None:
+    taken = []
+
+    def stream() -> Any:
+        for place in range(100):
+            taken.append(place)
+            yield clips[place % 5], "rain"
+
+    scores = make_scorer(pad_to_s=5.0, batch_size=2).score_iter(stream())
+    first = next(scores)
+    assert first.id == "clip0"
+    assert len(taken) <= 10
+    scores.close()
+
+
+def test_each_prompt_is_encoded_once(clips: list[Path], text: TextEncoder, audio: AudioEncoder) -> None:
+    asked: list[str] = []
+
+    class Counting:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(text, name)
+
+        def encode(self, prompts: list[str]) -> Any:
+            asked.extend(prompts)
+            return text.encode(prompts)
+
+    bundle = make_bundle(audio, text, pad_to_s=5.0)
+    Scorer(bundle, audio, Counting(), batch_size=2).score(clips * 3, PROMPTS * 3)
+    assert sorted(asked) == sorted(set(PROMPTS))
+
+
+def test_encoders_of_other_features_are_refused(audio: AudioEncoder, text: TextEncoder) -> None:
+    from dataclasses import replace
+
+    from audiomos_cache.cache import Fingerprint
+
+    bundle = make_bundle(audio, text, pad_to_s=5.0)
+    fields = bundle.fingerprint.fields
+    other = fields | {"text_encoder": fields["text_encoder"] | {"weights_xxh3_128": "f" * 32}}
+    with pytest.raises(CacheError, match=r"text_encoder.weights_xxh3_128.*give --audio-encoder and --text-encoder"):
+        Scorer(replace(bundle, fingerprint=Fingerprint.of(other)), audio, text)
+
+
+def test_another_version_of_the_resampler_is_told(
+    audio: AudioEncoder, text: TextEncoder, caplog: pytest.LogCaptureFixture
+) -> None:
+    from dataclasses import replace
+
+    from audiomos_cache.cache import Fingerprint
+
+    bundle = make_bundle(audio, text, pad_to_s=5.0)
+    fields = bundle.fingerprint.fields
+    older = fields | {"resampler": fields["resampler"] | {"version": "1.0"}}
+    Scorer(replace(bundle, fingerprint=Fingerprint.of(older)), audio, text)
+    assert "1.0 did for what model was trained on" in caplog.text
+
+
+class Overflowing:
+    """An encoder that gives NaN for loud clips: in half precision, or always."""
+
+    def __init__(self, audio: AudioEncoder, precision: str) -> None:
+        self._audio, self.precision = audio, precision
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._audio, name)
+
+    def encode(self, waveforms: torch.Tensor) -> torch.Tensor:
+        frames = self._audio.encode(waveforms)
+        frames[:, waveforms.abs().amax(dim=1) > 1.5] = float("nan")
+        return frames
+
+    def encode_fp32(self, waveforms: torch.Tensor) -> torch.Tensor:
+        return self._audio.encode(waveforms)
+
+
+def test_a_clip_that_overflows_is_encoded_again_in_float32(audio: AudioEncoder, text: TextEncoder) -> None:
+    bundle = make_bundle(audio, text, pad_to_s=5.0)
+    sounds = [music(4.0, seed=seed)[:, 0] for seed in range(4)]
+    sounds[2] *= 5
+    expected = Scorer(bundle, audio, text, 3).score(sounds, list(PROMPTS[:4]), sample_rate=16000)
+    half: Any = Overflowing(audio, "fp16")
+    found = Scorer(bundle, half, text, 3).score(sounds, list(PROMPTS[:4]), sample_rate=16000)
+    for target in ("mi", "ta"):
+        np.testing.assert_allclose(values(found, target), values(expected, target), atol=0.02)  # heads in half, too
+    full: Any = Overflowing(audio, "fp32")
+    lost = Scorer(bundle, full, text, 3).score(sounds, list(PROMPTS[:4]), sample_rate=16000, on_error="return")
+    assert [score.error is None for score in lost] == [True, True, False, True]
+    assert "muq-tiny gives NaN or Inf" in str(lost[2].error)
+    assert lost[3].mi == pytest.approx(expected[3].mi, abs=1e-5)
+    with pytest.raises(EncoderError, match="2: muq-tiny gives NaN or Inf"):
+        Scorer(bundle, full, text, 3).score(sounds, sample_rate=16000)
+
+
+def test_lists_that_do_not_fit(clips: list[Path], make_scorer: MakeScorer) -> None:
+    scorer = make_scorer(pad_to_s=5.0)
+    with pytest.raises(DataError, match="1 prompts for 2 clips, expected one for each"):
+        scorer.score(clips[:2], ["rain"])
+    with pytest.raises(DataError, match="1 ids for 2 clips"):
+        scorer.score(clips[:2], ids=["a"])
+    with pytest.raises(DataError, match="a single path, expected a sequence"):
+        scorer.score(str(clips[0]))
+    not_text: Any = [float("nan")]
+    with pytest.raises(DataError, match="clip 0: its prompt is nan, expected a text or None"):
+        scorer.score(clips[:1], not_text)
+    assert scorer.score([]) == []
+    assert [score.id for score in scorer.score(clips[:2], ids=["x", "y"])] == ["x", "y"]
+
+
+def test_a_score_in_plain_values(clips: list[Path], make_scorer: MakeScorer) -> None:
+    score = make_scorer(pad_to_s=5.0).score(clips[:1], "rain")[0]
+    plain = score.to_json()
+    assert list(plain) == [
+        "id", "path", "prompt", "mi", "ta", "mi_interval", "ta_interval", "duration_s", "windows", "mi_spread",
+        "ta_spread", "warnings", "error",
+    ]  # fmt: skip
+    assert plain["mi"] == round(score.mi or 0, 6)
+    assert isinstance(plain["mi_interval"], list)
