@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from audiomos_cache.bundle.calibration import Calibration
 from audiomos_cache.cache import Fingerprint
-from audiomos_cache.fusion import Fusion
+from audiomos_cache.errors import BundleError
+from audiomos_cache.fusion import Fusion, RankFusion
 from audiomos_cache.heads import Head
 
 
@@ -63,3 +64,16 @@ class Bundle:
     members: tuple[BundledHead, ...]
     fusion: Fusion
     calibrations: Mapping[str, Calibration]
+
+
+def refuse_ranks(fusion: Fusion, where: str) -> None:
+    """Refuse a fusion that does not score each clip by itself.
+
+    Raises:
+        BundleError: names `where` it comes from.
+    """
+    if isinstance(fusion, RankFusion):
+        raise BundleError(
+            f"{where}: blends by rank, where a clip's score depends on the other clips, expected a fusion that scores "
+            "each clip by itself; fuse with another --method"
+        )

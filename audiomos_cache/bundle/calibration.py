@@ -41,8 +41,8 @@ def calibrate(scores: Floats, spread: Floats, truth: Floats, fold: NDArray[np.in
 
     The factor is that quantile of |label - score| / spread which holds the next such clip's label with 80 %
     probability. It comes from all N clips; the coverage and the width are of each fold's clips, by the factor of the
-    other folds. Scores that are out-of-fold come of fusions that were fitted on fewer clips than the one whose
-    intervals these are, so those are rather too wide.
+    other folds. Out-of-fold scores are those of fusions that were fitted on fewer clips than the bundle's, which makes
+    its intervals wider than they need to be, if anything.
 
     Args:
         scores: (N,) of clips that the fusion had not seen.
@@ -50,23 +50,25 @@ def calibrate(scores: Floats, spread: Floats, truth: Floats, fold: NDArray[np.in
         truth: (N,) labels, from 1 to 5.
         fold: (N,) clips of a fold are held out together; from 0.
     Returns:
-        None where a factor cannot be told: of fewer than four clips, or of four without a fold's, or where more than
-        20 % of them have no spread and miss their label.
+        None where a factor cannot be told: of fewer than four clips, or fewer beside a fold's, or where too many of
+        them have no spread and miss their label.
     Source: Lei, G'Sell, Rinaldo, Tibshirani and Wasserman 2018, section 5.2 (locally weighted split conformal
         intervals).
     """
     factor = _factor(scores, spread, truth)
+    if factor is None:
+        return None
     held = np.zeros(len(scores), dtype=bool)
     width = np.zeros(len(scores))
     for number in np.unique(fold):
         inside, others = fold == number, fold != number
         unseen = _factor(scores[others], spread[others], truth[others])
-        if factor is None or unseen is None:
+        if unseen is None:
             return None
         low, high = _ends(scores[inside], spread[inside], unseen)
         held[inside] = (low <= truth[inside]) & (truth[inside] <= high)
         width[inside] = high - low
-    return None if factor is None else Calibration(factor, len(scores), float(held.mean()), float(width.mean()))
+    return Calibration(factor, len(scores), float(held.mean()), float(width.mean()))
 
 
 def _factor(scores: Floats, spread: Floats, truth: Floats) -> float | None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+from audiomos_cache.bundle.calibration import LEVEL
 from audiomos_cache.bundle.evidence import Calibrated, Evidence
 from audiomos_cache.bundle.format import Manifest
 from audiomos_cache.metrics import MEASURES, TARGETS, VIEWS
@@ -95,7 +96,7 @@ def _evaluation(evidence: Evidence, members: int) -> str:
     how = (
         f"Out-of-fold, {evidence.out_of_fold}: each clip by a fusion that was fitted without it."
         if evidence.out_of_fold
-        else "Of clips that no member was trained on."
+        else "Of clips that the blend was not fitted on."
     )
     rows = [(_VIEW_NAMES[view], *(_number(scores[view], measure) for measure in MEASURES)) for view in VIEWS]
     parts = [
@@ -104,14 +105,14 @@ def _evaluation(evidence: Evidence, members: int) -> str:
     ]
     if intervals := scores.get("intervals"):
         parts.append(
-            f"In brackets: {intervals['level']:.0%} intervals ({intervals['method']}; {intervals['n_boot']} resamples "
-            f"of {intervals['resampled']})."
+            f"In brackets: {100 * intervals['level']:.0f} % intervals ({intervals['method']}; {intervals['n_boot']} "
+            f"resamples of {intervals['resampled']})."
         )
-        parts += intervals["notes"]
+        parts += [f"{note[0].upper()}{note[1:]}." for note in intervals["notes"]]
     if evidence.chosen_on:
         parts.append(
             f"{evidence.chosen_on} of the {members} members chose their checkpoints on these clips, so these numbers "
-            "may be optimistic."
+            "may be optimistic, and the intervals below too narrow."
         )
     return "\n\n".join(["## Evaluation", *parts])
 
@@ -130,7 +131,9 @@ def _intervals(calibrated: Calibrated | None) -> str:
         for target, each in ((target, calibrated.targets[target]) for target in TARGETS)
     ]
     table = _table(("score", "factor", "clips", "coverage", "mean width"), rows)
-    told = f"80 % intervals, score ± factor x spread of the opinions, calibrated with {calibrated.folds}."
+    told = (
+        f"{100 * LEVEL:.0f} % intervals: score ± factor x spread of the opinions, calibrated with {calibrated.folds}."
+    )
     return f"## Intervals\n\n{told}\n\n{table}\n\n{_HONEST}"
 
 

@@ -180,7 +180,7 @@ def read_manifest(folder: Path) -> tuple[Manifest, str]:
         raise BundleError(
             f"{path}: is of format version {version}, and this program reads {FORMAT_VERSION}; update audiomos-cache"
         )
-    if version != FORMAT_VERSION:
+    if type(version) is not int or version != FORMAT_VERSION:  # True is 1 to Python
         raise BundleError(
             f"{path}: format_version is {version!r:.40}, expected {FORMAT_VERSION}; make the bundle again"
         )

@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
-from audiomos_cache.bundle.bundle import Bundle, BundledHead, EncoderSource
+from audiomos_cache.bundle.bundle import Bundle, BundledHead, EncoderSource, refuse_ranks
 from audiomos_cache.bundle.calibration import Calibration
 from audiomos_cache.bundle.format import FUSION, HEADS, MANIFEST, EncoderEntry, Manifest, MemberEntry, read_manifest
 from audiomos_cache.cache import Fingerprint
@@ -89,10 +89,13 @@ def _fusion(folder: Path, manifest: Manifest) -> Fusion:
         told = json.loads(content)
         if told["method"] != manifest.fusion.method:
             raise ValueError(f"method {told['method']!r}, expected {manifest.fusion.method!r}")
-        return METHODS[told["method"]].from_json([member.name for member in manifest.members], told["fusion"])
+        names = [member.name for member in manifest.members]
+        fusion = METHODS[told["method"]].from_json(names, told["fusion"])
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         count = len(manifest.members)
         raise BundleError(f"{path}: not a fusion of the {count} members ({error!r}); {_AGAIN}") from error
+    refuse_ranks(fusion, str(path))
+    return fusion
 
 
 def _member(folder: Path, entry: MemberEntry) -> BundledHead:
@@ -103,7 +106,7 @@ def _member(folder: Path, entry: MemberEntry) -> BundledHead:
         if layers != tuple(entry.layers_read):
             raise ValueError(f"reads layers {entry.layers_read}, and its config says {entry.head.layers!r}")
         head = _head(entry, load(content))
-    except (AudiomosError, SafetensorError, ValueError) as error:
+    except (AudiomosError, SafetensorError, ValueError, RuntimeError, TypeError, OverflowError) as error:
         reason = " ".join(str(error).split())
         raise BundleError(f"{path}: not the weights of the head {entry.name}: {reason}; {_AGAIN}") from error
     return BundledHead(entry.name, head, layers)
@@ -114,9 +117,11 @@ def _head(entry: MemberEntry, weights: dict[str, Tensor]) -> Head:
 
     Raises:
         ConfigError: no head can be of these widths. ValueError: its tensors are others than those in `weights`.
+        RuntimeError, TypeError, OverflowError: its widths are beyond all tensors.
     """
-    if entry.head.temporal.layers > len(weights):
-        raise ValueError(f"{len(weights)} tensors, and {entry.head.temporal.layers} layers")
+    temporal = entry.head.temporal
+    if temporal.kind != "none" and temporal.layers > len(weights):
+        raise ValueError(f"{len(weights)} tensors, expected some for each of {temporal.layers} layers")
 
     def build() -> Head:
         return build_head(entry.head, entry.audio_dim, entry.text_dim, layers=len(entry.audio_layers))

@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from audiomos_cache.runs import CONFIG
 from audiomos_cache.training.run import versions, weights_bytes
 
 log = logging.getLogger(__name__)
+
+_OWN = (MANIFEST, FUSION, CARD, f"{HEADS}/*.safetensors")
 
 _NON_COMMERCIAL = (
     "cc-by-nc-4.0",
@@ -82,18 +85,24 @@ def make_bundle(
     _refuse_occupied(out, overwrite=overwrite)
     sources = find_sources(runs, fusion, best)
     evidence = find_evidence(sources, labels, fit_split, n_boot)
-    parts = {_file(member): weights_bytes(member.run.load_head(member.best).state_dict()) for member in sources.members}
     told = {"method": sources.fusion.method, "fusion": sources.fusion.to_json()}
-    parts[FUSION] = f"{json.dumps(told, indent=1, allow_nan=False)}\n".encode()
-    manifest = _manifest(sources, evidence, {name: xxhash.xxh3_128_hexdigest(part) for name, part in parts.items()})
-    parts[CARD] = model_card(manifest, evidence).encode()
     with whole_folder(out, replace=True) as folder:
-        for name, part in parts.items():
-            write_whole(folder / name, part)
+        hashes = {FUSION: _write(folder / FUSION, f"{json.dumps(told, indent=1, allow_nan=False)}\n".encode())}
+        for member in sources.members:
+            weights = weights_bytes(member.run.load_head(member.best).state_dict())
+            hashes[_file(member)] = _write(folder / _file(member), weights)
+        manifest = _manifest(sources, evidence, hashes)
         digest = write_manifest(folder, manifest)
+        write_whole(folder / CARD, model_card(manifest, evidence).encode())
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     _tell_of_local_encoders(manifest)
     return MadeBundle(out, manifest, digest, size)
+
+
+def _write(path: Path, content: bytes) -> str:
+    """Write a part, and return its hash."""
+    write_whole(path, content)
+    return xxhash.xxh3_128_hexdigest(content)
 
 
 def _manifest(sources: Sources, evidence: Evidence, hashes: Mapping[str, str]) -> Manifest:
@@ -205,15 +214,11 @@ def _refuse_occupied(out: Path, *, overwrite: bool) -> None:
     """Let a bundle replace nothing but a bundle, and that only when asked to."""
     if out.exists() and not out.is_dir():
         raise OutputExistsError(f"{out}: is a file, expected a folder to make; give another --out")
-    found = sorted(str(path.relative_to(out)) for path in out.rglob("*") if not path.is_dir()) if out.exists() else []
+    inside = out.rglob("*") if out.exists() else ()
+    found = sorted(str(path.relative_to(out)) for path in inside if path.is_symlink() or not path.is_dir())
     if found and not overwrite:
         raise OutputExistsError(f"{out}: holds {first_five(found)}; give another --out, or --overwrite")
-    own = (MANIFEST, FUSION, CARD)
-    foreign = [
-        name
-        for name in found
-        if name not in own and not (name.startswith(f"{HEADS}/") and name.endswith(".safetensors"))
-    ]
+    foreign = [name for name in found if not any(fnmatch(name, pattern) for pattern in _OWN)]
     if foreign or (found and MANIFEST not in found):
         lost = first_five(foreign or found)
         raise OutputExistsError(

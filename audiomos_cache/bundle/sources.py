@@ -7,9 +7,10 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
+from audiomos_cache.bundle.bundle import refuse_ranks
 from audiomos_cache.cache import Fingerprint
 from audiomos_cache.errors import BundleError, first_five
-from audiomos_cache.fusion import METHODS, Fusion, FusionRecord, MeanFusion, RankFusion, read_record
+from audiomos_cache.fusion import METHODS, Fusion, FusionRecord, MeanFusion, read_record
 from audiomos_cache.fusion.matching import find_runs
 from audiomos_cache.fusion.members import expand_runs, run_hash
 from audiomos_cache.runs import read_run_config
@@ -75,6 +76,8 @@ def find_sources(runs: Sequence[Path], folder: Path | None, best: str) -> Source
     if record:
         _refuse_unfit(record, str(folder))
     found = expand_runs(runs)
+    for run in found:
+        read_run_config(run)  # refuses what is none
     if record:
         chosen = find_runs(record.members, found)
     elif len(found) == 1:
@@ -89,11 +92,7 @@ def find_sources(runs: Sequence[Path], folder: Path | None, best: str) -> Source
 
 
 def _refuse_unfit(record: FusionRecord, folder: str) -> None:
-    if record.fusion.method == RankFusion.method:
-        raise BundleError(
-            f"{folder}: blends by rank, where a clip's score depends on the other clips, expected a fusion that scores "
-            "each clip by itself; fuse with another --method"
-        )
+    refuse_ranks(record.fusion, folder)
     if bare := [member.name for member in record.members if not member.run]:
         raise BundleError(
             f"{folder}: of files that no run made: {first_five(bare)}, expected members that have a head; fuse runs"

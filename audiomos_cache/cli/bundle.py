@@ -54,9 +54,7 @@ def bundle(
         raise click.UsageError("--best: the fusion says which checkpoints it is of; leave it out")
     from audiomos_cache.bundle import make_bundle
 
-    _show(
-        make_bundle(runs, fusion, out, labels=labels, fit_split=fit_split, best=best, overwrite=overwrite),
-    )
+    _show(make_bundle(runs, fusion, out, labels=labels, fit_split=fit_split, best=best, overwrite=overwrite))
 
 
 def _show(made: "MadeBundle") -> None:
@@ -69,6 +67,6 @@ def _show(made: "MadeBundle") -> None:
     if intervals := made.manifest.intervals:
         for target, each in (("MI", intervals.mi), ("TA", intervals.ta)):
             click.echo(
-                f"{intervals.level:.0%} intervals of {target}: held {each.coverage:.1%} of {each.clips} labels that "
-                f"they were calibrated without, mean width {each.mean_width:.3f}"
+                f"{100 * intervals.level:.0f} % intervals of {target}: coverage {each.coverage:.3f} on {each.clips} "
+                f"clips that they were calibrated without, mean width {each.mean_width:.3f}"
             )

@@ -1,0 +1,273 @@
+"""A bundle that is not what it was when it was made is refused, in one line that says why."""
+
+import json
+import shutil
+
+import pytest
+import torch
+import xxhash
+import yaml
+from safetensors.torch import load_file, save_file
+
+from audiomos_cache.bundle import load_bundle, make_bundle
+from audiomos_cache.errors import BundleError
+
+AGAIN = "copy, download or make the bundle again"
+HEAD = "heads/pooling-dist-seed1.safetensors"
+
+
+def refusal(bundle):
+    """The one line that a bundle is refused with."""
+    with pytest.raises(BundleError) as caught:
+        load_bundle(str(bundle))
+    [line] = str(caught.value).splitlines()
+    return line
+
+
+def hash_of(path):
+    return xxhash.xxh3_128_hexdigest(path.read_bytes())
+
+
+def edit(bundle, change):
+    """Change bundle.yaml as somebody would who also makes its digest and the files' hashes right again."""
+    path = bundle / "bundle.yaml"
+    content = yaml.safe_load(path.read_text())
+    for part in (content["fusion"], *content["members"]):
+        if (bundle / part["file"]).is_file():
+            part["xxh3_128"] = hash_of(bundle / part["file"])
+    change(content)
+    del content["digest"]
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    path.write_text(yaml.safe_dump(content | {"digest": xxhash.xxh3_128_hexdigest(canonical.encode())}))
+
+
+def nothing(_content):
+    """Change nothing but the hashes."""
+
+
+def test_an_edit_that_changes_nothing_is_none(bundle):
+    digest = load_bundle(str(bundle)).digest
+    edit(bundle, nothing)
+    assert load_bundle(str(bundle)).digest == digest
+
+
+def test_the_card_may_be_edited(bundle):
+    (bundle / "README.md").write_text("Ours.")
+    load_bundle(str(bundle))
+
+
+@pytest.mark.parametrize("missing", [HEAD, "fusion.json"])
+def test_a_missing_part(bundle, missing):
+    (bundle / missing).unlink()
+    assert refusal(bundle) == f"{bundle}: missing {missing}, which bundle.yaml lists; {AGAIN}"
+
+
+def test_no_bundle(tmp_path):
+    assert refusal(tmp_path) == (
+        f"{tmp_path}: no bundle.yaml in it, so not a bundle; audiomos-cache bundle makes bundles"
+    )
+
+
+@pytest.mark.parametrize("changed", [HEAD, "fusion.json"])
+def test_a_changed_part(bundle, changed):
+    path = bundle / changed
+    expected = hash_of(path)
+    content = bytearray(path.read_bytes())
+    content[-10] ^= 1
+    path.write_bytes(content)
+    assert refusal(bundle) == (
+        f"{path}: hash {hash_of(path)}, expected {expected}, so it was changed or is damaged; {AGAIN}"
+    )
+
+
+def test_a_bundle_yaml_edited_by_hand(bundle):
+    path = bundle / "bundle.yaml"
+    digest = load_bundle(str(bundle)).digest
+    text = path.read_text()
+    assert "method: ridge" in text
+    path.write_text(text.replace("level: 0.8", "level: 0.9"))
+    line = refusal(bundle)
+    assert line.startswith(f"{path}: its content hashes to ")
+    assert line.endswith(f", and its digest is '{digest}', so it was changed; {AGAIN}")
+
+
+def test_a_newer_format(bundle):
+    edit(bundle, lambda content: content.update(format_version=2, tomorrow="unknown"))
+    assert refusal(bundle) == (
+        f"{bundle / 'bundle.yaml'}: is of format version 2, and this program reads 1; update audiomos-cache"
+    )
+
+
+@pytest.mark.parametrize("version", [0, "1", None, True, 1.5])
+def test_a_format_that_never_was(bundle, version):
+    edit(bundle, lambda content: content.update(format_version=version))
+    assert f"format_version is {version!r}, expected 1; make the bundle again" in refusal(bundle)
+
+
+def test_another_format(bundle):
+    edit(bundle, lambda content: content.update(format="another"))
+    assert "format is 'another', expected 'audiomos-cache bundle'; give a bundle's folder" in refusal(bundle)
+
+
+def test_all_problems_are_told_at_once(bundle):
+    def change(content):
+        content["fusion"]["tomorrow"] = 1
+        del content["versions"]
+        content["members"][0]["best"] = "latest"
+        content["members"][0]["head"]["pooling"] = "atention"
+        content["members"][1]["seed"] = "one"
+        content["members"][1]["audio_dim"] = 10**9
+
+    edit(bundle, change)
+    assert refusal(bundle) == (
+        f"{bundle / 'bundle.yaml'}: members.0.best: 'latest' is not one of loss, srcc, combined; "
+        "members.0.head.pooling: 'atention' is not one of attentive, mean, mean_std; "
+        "members.1.seed: 'one': input should be a valid integer; "
+        "members.1.audio_dim: 1000000000: input should be less than or equal to 65536; "
+        f"fusion.tomorrow: unknown key; versions: missing; {AGAIN}"
+    )
+
+
+def test_another_fingerprint_of_the_features(bundle):
+    edit(bundle, lambda content: content["fingerprint"]["fields"].update(pad_to_s=30.0))
+    assert "expected" in refusal(bundle)
+    assert "of the fields that stand there; bundle heads of one cache" in refusal(bundle)
+
+
+def test_another_fingerprint_of_a_member(bundle):
+    fingerprint = load_bundle(str(bundle)).fingerprint.digest
+    edit(bundle, lambda content: content["members"][1].update(fingerprint="f" * 32))
+    assert refusal(bundle) == (
+        f"{bundle / 'bundle.yaml'}: member cross-attention-dist-seed2 has {'f' * 32}, expected {fingerprint} of the "
+        "fields that stand there; bundle heads of one cache"
+    )
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["../secret.safetensors", "/etc/passwd", "heads/../../x.safetensors", "heads\\x.safetensors", "heads/.safetensors",
+     "heads/a/b.safetensors", "heads/x.pt", "x.safetensors", "heads/x\n.safetensors", "~/x.safetensors"],
+)  # fmt: skip
+def test_a_file_outside_the_bundle(bundle, file):
+    edit(bundle, lambda content: content["members"][0].update(file=file))
+    assert refusal(bundle) == (
+        f"{bundle / 'bundle.yaml'}: members.0.file: {file!r}: expected a plain name of the form "
+        f"heads/NAME.safetensors; {AGAIN}"
+    )
+
+
+def test_a_fusion_in_another_file(bundle):
+    edit(bundle, lambda content: content["fusion"].update(file="../fusion.json"))
+    assert f"fusion.file: '../fusion.json' is not one of fusion.json; {AGAIN}" in refusal(bundle)
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda told: told["fusion"].clear(), "KeyError"),
+        (lambda told: told.update(method="rank"), "method 'rank', expected 'ridge'"),
+        (lambda told: told["fusion"]["mi"].update(features=["distribution"]), "1 features, expected 2"),
+    ],
+    ids=["empty", "another", "of one member"],
+)
+def test_a_fusion_of_other_members(bundle, change, found):
+    path = bundle / "fusion.json"
+    told = json.loads(path.read_text())
+    change(told)
+    path.write_text(json.dumps(told))
+    edit(bundle, nothing)
+    line = refusal(bundle)
+    assert line.startswith(f"{path}: not a fusion of the 2 members (")
+    assert found in line
+
+
+def test_a_fusion_by_rank(bundle):
+    (bundle / "fusion.json").write_text('{"method": "rank", "fusion": {}}')
+    edit(bundle, lambda content: content["fusion"].update(method="rank"))
+    assert "by rank, where a clip's score depends on the other clips" in refusal(bundle)
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda weights: weights.pop("mi.1.linear.bias"), "mi.1.linear.bias is missing, expected (20,) torch.float32"),
+        (lambda weights: weights.update(more=torch.ones(1)), "more is (1,) torch.float32, expected none"),
+        (
+            lambda weights: weights.update({"mi.1.linear.bias": torch.ones(5)}),
+            "mi.1.linear.bias is (5,) torch.float32, expected (20,) torch.float32",
+        ),
+        (
+            lambda weights: weights.update({"mi.1.linear.bias": torch.ones(20).half()}),
+            "mi.1.linear.bias is (20,) torch.float16, expected (20,) torch.float32",
+        ),
+    ],
+    ids=["fewer", "more", "another shape", "another dtype"],
+)
+def test_weights_of_another_head(bundle, change, found):
+    path = bundle / HEAD
+    weights = load_file(path)
+    change(weights)
+    save_file(weights, path)
+    edit(bundle, nothing)
+    assert refusal(bundle) == f"{path}: not the weights of the head pooling-dist-seed1: {found}; {AGAIN}"
+
+
+def test_weights_that_are_a_pickle(bundle):
+    torch.save({"weight": torch.ones(1)}, bundle / HEAD)
+    edit(bundle, nothing)
+    assert refusal(bundle).startswith(f"{bundle / HEAD}: not the weights of the head pooling-dist-seed1: ")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda head: head["fusion"].update(common_dim=10**12),
+        lambda head: head["fusion"].update(common_dim=10**30),
+        lambda head: head["temporal"].update(kind="bilstm", layers=10**9),
+        lambda head: head["temporal"].update(kind="transformer", feedforward=10**11),
+        lambda head: head.update(layers=7),
+        lambda head: head.update(layers="weighted"),
+    ],
+    ids=["wide", "beyond all tensors", "deep", "wide inside", "another layer", "a mixture of one layer"],
+)
+def test_a_head_that_the_weights_are_not_of_takes_no_memory(bundle, change):
+    edit(bundle, lambda content: change(content["members"][0]["head"]))
+    assert refusal(bundle).startswith(f"{bundle / HEAD}: not the weights of the head pooling-dist-seed1: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("format: [", "cannot be read as YAML"),
+        ("- 1", "found list, expected keys such as members, fusion, encoders"),
+        ("format: !!python/object/apply:os.system ['true']", "cannot be read as YAML"),
+        ("a: &a [1]\nb: *a", "holds an alias, expected none as no bundle does"),
+        ("format: audiomos-cache bundle\nformat_version: 1\nversions: {a: .nan}", "holds what no bundle does"),
+        ("format: audiomos-cache bundle\nformat_version: 1\nversions: !!binary aGk=", "holds what no bundle does"),
+        ("format: audiomos-cache bundle\nformat_version: 1\n1: x\nb: y", "holds what no bundle does"),
+    ],
+    ids=["not YAML", "no keys", "an object", "an alias", "no number", "bytes", "a key that is no text"],
+)
+def test_what_no_bundle_holds(tmp_path, text, found):
+    (tmp_path / "bundle.yaml").write_text(text)
+    assert found in refusal(tmp_path)
+
+
+def test_a_bundle_yaml_of_many_bytes(tmp_path):
+    (tmp_path / "bundle.yaml").write_text("#" * (2**22 + 1))
+    assert refusal(tmp_path) == (
+        f"{tmp_path / 'bundle.yaml'}: 4194305 bytes, expected at most 4194304; give a bundle's folder"
+    )
+
+
+def test_a_revision_of_a_folder(bundle):
+    with pytest.raises(BundleError) as caught:
+        load_bundle(str(bundle), revision="main")
+    assert str(caught.value) == f"--bundle {bundle}: is a folder, and a folder has no revision 'main' to pin"
+
+
+def test_a_replaced_member_is_not_the_bundle_that_was_made(made, bundle, tmp_path):
+    """Weights of the same head, trained otherwise, do not slip in."""
+    make_bundle(made.runs[:1], None, tmp_path / "other", best="combined")
+    shutil.copy(tmp_path / "other" / HEAD, bundle / HEAD)
+    assert "so it was changed or is damaged" in refusal(bundle)

@@ -1,0 +1,268 @@
+"""What a bundle cannot be made of, what is not replaced, and which members it has."""
+
+import logging
+import shutil
+
+import pytest
+import yaml
+
+from audiomos_cache.bundle import load_bundle, make_bundle
+from audiomos_cache.errors import AudiomosError, BundleError, CacheError, DataError, OutputExistsError
+from audiomos_cache.extraction import ExtractionOptions, extract_split
+from audiomos_cache.fusion import Recipe, apply_fusion, fuse, load_fusion
+from audiomos_cache.fusion.members import run_hash
+from audiomos_cache.runs import read_run_config
+from audiomos_cache.testing import FakeAudioEncoder, FakeTextEncoder
+from audiomos_cache.training.train_head import train_heads
+from tests.training.conftest import job, make_clips
+
+
+def refusal(runs, fusion, out, error=BundleError, **options):
+    """What the message of a bundle that cannot be made says; nothing is written."""
+    before = sorted(out.parent.rglob("*"))
+    with pytest.raises(AudiomosError) as caught:
+        make_bundle(runs, fusion, out, **options)
+    assert type(caught.value) is error
+    assert sorted(out.parent.rglob("*")) == before
+    return str(caught.value)
+
+
+def changed_run(run, folder, change):
+    """A copy of a run that says otherwise of itself."""
+    copy = shutil.copytree(run, folder / run.name)
+    config = read_run_config(copy)
+    change(config)
+    (copy / "config.yaml").write_text(yaml.safe_dump(config))
+    return copy
+
+
+def test_runs_may_lie_elsewhere_in_any_order_under_any_name(made, ridge_bundle, tmp_path):
+    for name, run in zip("ba", made.runs, strict=True):
+        shutil.copytree(run, tmp_path / "moved" / name)
+    make_bundle([tmp_path / "moved"], made.fused("ridge"), tmp_path / "model")
+    moved, expected = load_bundle(str(tmp_path / "model")), load_bundle(str(ridge_bundle))
+    assert [member.name for member in moved.members] == ["b", "a"], "in the fusion's order, under their folders' names"
+    assert moved.fusion.to_json() == expected.fusion.to_json()
+
+
+def test_names_that_are_alike_or_odd_still_name_files(made, tmp_path):
+    runs = [tmp_path / "x" / "My run", tmp_path / "y" / "my run", tmp_path / "z" / "My_run"]
+    jobs = [job("pooling-dist", seed, "training.max_epochs=1") for seed in (1, 2, 3)]
+    results = train_heads(jobs, made.cache, tmp_path / "runs")
+    for run, result in zip(runs, results, strict=True):
+        shutil.copytree(result.folder, run)
+    fuse(runs, tmp_path / "fused", Recipe("mean"))
+    found = make_bundle(runs, tmp_path / "fused", tmp_path / "model")
+    assert [member.file for member in found.manifest.members] == [
+        "heads/My_run.safetensors",
+        "heads/my_run-loss.safetensors",
+        "heads/My_run-2.safetensors",
+    ]
+
+
+def test_a_head_that_mixes_layers(tmp_path):
+    audio, text = FakeAudioEncoder(layers=(0, 1)), FakeTextEncoder()
+    for seed, split in enumerate(("train", "dev", "eval")):
+        extract_split(make_clips(tmp_path, split, 8, seed), tmp_path / "cache", audio, text, ExtractionOptions(1.5))
+    mixing = job("pooling-dist", 1, "layers=weighted", "training.max_epochs=1")
+    [result] = train_heads([mixing], tmp_path / "cache", tmp_path / "runs")
+    make_bundle([result.folder], None, tmp_path / "model")
+    [member] = load_bundle(str(tmp_path / "model")).members
+    assert member.layers == (0, 1)
+    assert member.head.layers.weight.shape == (2,)
+
+
+def test_a_rank_fusion(made, tmp_path):
+    assert refusal(made.runs, made.fused("rank"), tmp_path / "model") == (
+        f"{made.fused('rank')}: blends by rank, where a clip's score depends on the other clips, expected a fusion that "
+        "scores each clip by itself; fuse with another --method"
+    )
+
+
+def test_several_runs_and_no_fusion(made, tmp_path):
+    assert refusal(made.runs, None, tmp_path / "model") == (
+        "2 runs and no fusion of them, expected one; fuse them, and give --fusion"
+    )
+
+
+def test_files_instead_of_runs(made, tmp_path):
+    file = made.runs[0] / "predictions" / "dev.loss.jsonl"
+    assert refusal([file], None, tmp_path / "model") == (
+        f"files, which have no head to bundle: {file}; give the runs that made them"
+    )
+
+
+def test_a_fusion_of_files_that_no_run_made(made, tmp_path):
+    files = [shutil.copy(run / "predictions" / "eval.loss.jsonl", tmp_path / f"{run.name}.jsonl") for run in made.runs]
+    fuse(files, tmp_path / "fused", Recipe("mean"))
+    assert refusal(made.runs, tmp_path / "fused", tmp_path / "model") == (
+        f"{tmp_path / 'fused'}: of files that no run made: {files[0]}, {files[1]}, expected members that have a head; "
+        "fuse runs"
+    )
+
+
+def test_a_missing_run(made, tmp_path):
+    assert refusal(made.runs[:1], made.fused("mean"), tmp_path / "model", DataError) == (
+        f"not the members that were fused: missing: {made.runs[1]}; give those that the fusion was made of"
+    )
+
+
+def test_no_run(made, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for run in (tmp_path / "nowhere", tmp_path / "empty"):
+        assert "no config.yaml in it" in refusal([*made.runs, run], made.fused("mean"), tmp_path / "model", DataError)
+
+
+def test_no_fusion_in_the_folder(made, tmp_path):
+    found = refusal(made.runs, made.runs[0], tmp_path / "model", DataError)
+    assert found == f"{made.runs[0]}: no fusion.json in it, so not a fusion; fuse makes fusions"
+
+
+def test_a_run_that_computes_as_the_published_code(made, tmp_path):
+    run = changed_run(
+        made.runs[1],
+        tmp_path,
+        lambda config: config["head"].update(
+            compat="upstream", temporal=config["head"]["temporal"] | {"kind": "transformer"}
+        ),
+    )
+    assert refusal([run], None, tmp_path / "model") == (
+        f"{run}: computes as the published code does (compat: upstream), where a clip's score depends on its batch, "
+        "expected compat: none; train the head again without it"
+    )
+
+
+def test_a_run_that_does_not_know_its_features(made, tmp_path):
+    run = changed_run(made.runs[0], tmp_path, lambda config: config.update(fingerprint_fields=None))
+    assert refusal([run], None, tmp_path / "model") == (
+        f"{run}: does not say which features it was trained on, expected their fingerprint and layers; train the head "
+        "again"
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "found"),
+    [
+        ("encoders", "does not say which audio encoder it was trained with (KeyError('encoders'))"),
+        ("data", "does not say what it was trained on and with (KeyError('data'))"),
+        ("versions", "does not say what it was trained on and with (KeyError('versions'))"),
+    ],
+)
+def test_a_run_that_does_not_say_enough(made, tmp_path, key, found):
+    run = changed_run(made.runs[0], tmp_path, lambda config: config.pop(key))
+    assert refusal([run], None, tmp_path / "model") == f"{run / 'config.yaml'}: {found}; train the head again"
+
+
+def test_runs_of_different_fingerprints(made, tmp_path):
+    def change(config):
+        config["fingerprint_fields"]["pad_to_s"] = 30.0
+
+    other = changed_run(made.runs[1], tmp_path, change)
+    files = [run / "predictions" / "eval.loss.jsonl" for run in (made.runs[0], other)]
+    with pytest.raises(CacheError):  # fuse refuses them too
+        fuse(files, tmp_path / "fused", Recipe("mean"))
+    fused = shutil.copytree(made.fused("mean"), tmp_path / "fused")
+    record = (fused / "fusion.json").read_text()
+    (fused / "fusion.json").write_text(record.replace(run_hash(made.runs[1], "loss"), run_hash(other, "loss")))
+    found = refusal([made.runs[0], other], fused, tmp_path / "model", CacheError).splitlines()[0]
+    assert found.startswith(f"{other}: fingerprint ")
+    assert found.endswith(
+        f"first difference: pad_to_s is 30.0, expected 1.5; bundle runs of one cache only, as {made.runs[0]}"
+    )
+
+
+def test_weights_that_are_not_the_runs(made, tmp_path):
+    run = shutil.copytree(made.runs[0], tmp_path / "run")
+    shutil.copy(made.runs[1] / "best-loss.safetensors", run / "best-loss.safetensors")
+    found = refusal([run], None, tmp_path / "model", DataError)
+    assert found.startswith(f"{run / 'best-loss.safetensors'}: not the weights of this run's head: ")
+
+
+def test_nothing_is_replaced_unasked(made, bundle):
+    before = (bundle / "bundle.yaml").read_bytes()
+    assert refusal(made.runs, made.fused("mean"), bundle, OutputExistsError).startswith(
+        f"{bundle}: holds README.md, bundle.yaml, fusion.json, heads/cross-attention-dist-seed2.safetensors, "
+    )
+    assert (bundle / "bundle.yaml").read_bytes() == before
+
+
+def test_a_bundle_replaces_a_bundle_when_asked_to(made, bundle):
+    made_now = make_bundle(made.runs[:1], None, bundle, overwrite=True)
+    assert load_bundle(str(bundle)).digest == made_now.digest
+    assert [path.name for path in (bundle / "heads").iterdir()] == ["pooling-dist-seed1.safetensors"]
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "heads/notes.txt", "heads/x.pt", ".git/config"])
+def test_what_no_bundle_has_is_not_replaced(made, bundle, name):
+    (bundle / name).parent.mkdir(exist_ok=True)
+    (bundle / name).write_text("ours")
+    assert refusal(made.runs[:1], None, bundle, OutputExistsError, overwrite=True) == (
+        f"{bundle}: holds {name}, which no bundle has and --overwrite would lose; give another --out"
+    )
+
+
+def test_a_folder_without_a_bundle_is_not_replaced(made, tmp_path):
+    out = tmp_path / "project"
+    out.mkdir()
+    (out / "README.md").write_text("ours")
+    assert "holds README.md, which no bundle has" in refusal(
+        made.runs[:1], None, out, OutputExistsError, overwrite=True
+    )
+    assert refusal(made.runs[:1], None, out, OutputExistsError) == (
+        f"{out}: holds README.md; give another --out, or --overwrite"
+    )
+
+
+def test_a_link_in_the_folder_is_not_lost(made, tmp_path):
+    out = tmp_path / "model"
+    out.mkdir()
+    (out / "data").symlink_to(made.folder)
+    assert "holds data" in refusal(made.runs[:1], None, out, OutputExistsError)
+
+
+def test_a_file_in_the_place_of_the_folder(made, tmp_path):
+    (tmp_path / "model").write_text("ours")
+    assert refusal(made.runs[:1], None, tmp_path / "model", OutputExistsError, overwrite=True) == (
+        f"{tmp_path / 'model'}: is a file, expected a folder to make; give another --out"
+    )
+
+
+def test_an_encoder_of_a_folder_is_told_to_be_one(made, tmp_path, caplog):
+    def change(config):
+        config["encoders"]["audio_encoder"] = {"name": "/models/muq", "source": "/models/muq", "revision": "local"}
+
+    run = changed_run(made.runs[0], tmp_path, change)
+    with caplog.at_level(logging.WARNING):
+        make_bundle([run], None, tmp_path / "model")
+    assert (
+        "the audio encoder was the folder /models/muq, which others do not have: they need --audio-encoder with its "
+        "weights"
+    ) in caplog.messages
+    encoder = load_bundle(str(tmp_path / "model")).audio_encoder
+    assert (encoder.name, encoder.source, encoder.revision) == ("/models/muq", "/models/muq", "local")
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "Elsewhere give `--audio-encoder FOLDER` with weights of that hash." in card
+
+
+def test_the_hubs_encoder_is_preferred_to_a_folder(made, tmp_path):
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    places = [("/models/muq", "local"), ("OpenMuQ/MuQ-large-msd-iter", commit)]
+    runs = []
+    for run, (source, revision) in zip(made.runs, places, strict=True):
+        told = {"audio_encoder": {"name": source, "source": source, "revision": revision, "precision": "fp16"}}
+        runs.append(changed_run(run, tmp_path, lambda config, told=told: config["encoders"].update(told)))
+    fuse(runs, tmp_path / "fused", Recipe("mean"))
+    found = make_bundle(runs, tmp_path / "fused", tmp_path / "model").manifest
+    assert (found.encoders.audio.source, found.encoders.audio.revision) == ("OpenMuQ/MuQ-large-msd-iter", commit)
+    assert found.encoders.audio.precision == "fp16"
+    assert found.licence.id == "cc-by-nc-4.0"
+    assert "so is what is trained on them" in found.licence.notice
+
+
+def test_a_fusion_that_was_applied_later_is_bundled_too(made, tmp_path):
+    apply_fusion(made.fused("ridge"), made.runs, tmp_path / "later", apply_split="dev")
+    make_bundle(made.runs, tmp_path / "later", tmp_path / "model")
+    bundle = load_bundle(str(tmp_path / "model"))
+    assert bundle.fusion.to_json() == load_fusion(made.fused("ridge")).to_json()
+    assert bundle.calibrations == {}, "the out-of-fold predictions are in the other folder"
+    assert "| clips, MI |" in (tmp_path / "model" / "README.md").read_text(), "and their scores in the record"
