@@ -74,8 +74,8 @@ def test_a_head_that_mixes_layers(tmp_path):
 
 def test_a_rank_fusion(made, tmp_path):
     assert refusal(made.runs, made.fused("rank"), tmp_path / "model") == (
-        f"{made.fused('rank')}: blends by rank, where a clip's score depends on the other clips, expected a fusion that "
-        "scores each clip by itself; fuse with another --method"
+        f"{made.fused('rank')}: blends by rank, where a clip's score depends on the other clips, expected a fusion "
+        "that scores each clip by itself; fuse with another --method"
     )
 
 

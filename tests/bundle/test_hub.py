@@ -1,0 +1,95 @@
+"""A bundle from the Hugging Face hub: what is asked for, how its cache lays it out, and without a network."""
+
+import shutil
+
+import huggingface_hub
+import pytest
+from huggingface_hub.utils import filter_repo_objects
+
+from audiomos_cache.bundle import load_bundle
+from audiomos_cache.errors import BundleError
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def fill_cache(bundle, cache):
+    """Lay a bundle out as the hub's own client does: names are links to files that are named by their hash."""
+    repository = cache / "models--someone--model"
+    snapshot, blobs = repository / "snapshots" / COMMIT, repository / "blobs"
+    blobs.mkdir(parents=True)
+    for number, path in enumerate(sorted(path for path in bundle.rglob("*") if path.is_file())):
+        blob = shutil.copy(path, blobs / f"{number:040x}")
+        link = snapshot / path.relative_to(bundle)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        up = "../" * (len(link.relative_to(repository).parts) - 1)
+        link.symlink_to(f"{up}blobs/{blob.name}")
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(COMMIT)
+    return snapshot
+
+
+@pytest.fixture
+def offline(monkeypatch, tmp_path):
+    """The hub's own client, with HF_HUB_OFFLINE=1 and an empty cache."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub"
+
+
+def test_what_was_fetched_before_is_loaded_without_a_network(ridge_bundle, offline):
+    fill_cache(ridge_bundle, offline)
+    found, expected = load_bundle("someone/model"), load_bundle(str(ridge_bundle))
+    assert found.digest == expected.digest
+    assert found.name == "someone/model"
+    assert load_bundle("someone/model", revision=COMMIT).digest == expected.digest
+
+
+def test_without_a_network_the_message_says_what_to_do(offline):
+    with pytest.raises(BundleError) as caught:
+        load_bundle("someone/model")
+    [line] = str(caught.value).splitlines()
+    assert line.startswith(
+        "--bundle someone/model: no such folder, and cannot be fetched from the Hugging Face hub "
+        "(LocalEntryNotFoundError: "
+    )
+    assert line.endswith(
+        "On a machine with a network run `hf download someone/model`, copy the folder here, and give --bundle its path"
+    )
+    assert not offline.exists()
+
+
+def test_only_a_bundles_files_are_fetched(ridge_bundle, monkeypatch, tmp_path):
+    asked = []
+
+    def snapshot_download(repo_id, *, revision=None, allow_patterns=None):
+        asked.append((repo_id, revision))
+        there = [str(path.relative_to(ridge_bundle)) for path in ridge_bundle.rglob("*") if path.is_file()]
+        others = ["model.pt", "heads/x.pkl", "data.csv", "code.py", ".gitattributes"]
+        fetched = set(filter_repo_objects([*there, *others], allow_patterns=allow_patterns))
+        assert fetched == set(there) - {"README.md"}
+        for name in fetched:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ridge_bundle / name, tmp_path / name)
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    assert load_bundle("someone/model", "v1").digest == load_bundle(str(ridge_bundle)).digest
+    assert asked == [("someone/model", "v1")]
+
+
+@pytest.mark.parametrize("source", ["./nowhere", "/no/where", "~/model", "one/two/three", "nowhere"])
+def test_a_folder_that_is_not_there(source):
+    with pytest.raises(BundleError) as caught:
+        load_bundle(source)
+    assert str(caught.value) == f"--bundle {source}: no such folder, and not a hub id of the form owner/name"
+
+
+def test_a_repository_of_something_else(offline, tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.json").write_text("{}")
+    snapshot = fill_cache(tmp_path / "other", offline)
+    with pytest.raises(BundleError) as caught:
+        load_bundle("someone/model")
+    assert str(caught.value) == (
+        f"{snapshot}: no bundle.yaml in it, so not a bundle; audiomos-cache bundle makes bundles"
+    )

@@ -1,0 +1,78 @@
+"""`bundle` as a user runs it: what it prints, what it refuses, and how soon it says what it does."""
+
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from audiomos_cache.bundle import load_bundle
+from audiomos_cache.cli import main
+from audiomos_cache.fusion import Recipe, fuse
+from audiomos_cache.training.train_head import train_heads
+from tests.commands import fail, run
+from tests.training.conftest import extract, job, make_clips
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Two runs in `runs`, the fusion `fused` of them, and the labels `dev.txt`."""
+    folder = tmp_path_factory.mktemp("cli")
+    for seed, split in enumerate(("train", "dev", "eval")):
+        clips = make_clips(folder, split, 16, seed)
+        extract(clips, folder / "cache", pad_to_s=1.5)
+        (folder / f"{split}.txt").write_text("".join(f"{clip.id},{clip.mi},{clip.ta}\n" for clip in clips))
+    jobs = [job("pooling-dist", seed, "training.max_epochs=1") for seed in (1, 2)]
+    train_heads(jobs, folder / "cache", folder / "runs")
+    fuse([folder / "runs"], folder / "fused", Recipe("ridge", folder / "dev.txt", n_boot=0))
+    return folder
+
+
+def test_it_tells_what_it_made(made, tmp_path):
+    out = tmp_path / "model"
+    lines = run("bundle", made / "runs", "--fusion", made / "fused", "--out", out).splitlines()
+    bundle = load_bundle(str(out))
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    mi, ta = bundle.calibrations["mi"], bundle.calibrations["ta"]
+    assert lines == [
+        f"{out}: ridge of 2 heads, {size / 1e6:.1f} MB",
+        "heads: pooling-dist-seed1, pooling-dist-seed2",
+        f"digest: {bundle.digest}",
+        f"80 % intervals of MI: coverage {mi.coverage:.3f} on 16 clips that they were calibrated without, mean width "
+        f"{mi.mean_width:.3f}",
+        f"80 % intervals of TA: coverage {ta.coverage:.3f} on 16 clips that they were calibrated without, mean width "
+        f"{ta.mean_width:.3f}",
+    ]
+
+
+def test_one_run_by_another_checkpoint(made, tmp_path):
+    out = tmp_path / "model"
+    single = made / "runs" / "pooling-dist-seed1"
+    lines = run("bundle", single, "--best", "combined", "--out", out).splitlines()
+    assert lines[1:] == ["heads: pooling-dist-seed1", f"digest: {load_bundle(str(out)).digest}"]
+    lines = run("bundle", single, "--labels", made / "eval.txt", "--fit-split", "eval", "--out", out, "--overwrite")
+    assert "80 % intervals of TA: coverage " in lines
+
+
+def test_what_cannot_be_bundled_is_refused_in_one_line(made, tmp_path):
+    assert fail("bundle", made / "runs", "--out", tmp_path / "model") == (
+        "Error: 2 runs and no fusion of them, expected one; fuse them, and give --fusion"
+    )
+    assert not (tmp_path / "model").exists()
+
+
+def test_the_checkpoint_of_a_fusion_is_not_said_again(made, tmp_path):
+    arguments = ["bundle", made / "runs", "--fusion", made / "fused", "--best", "srcc", "--out", tmp_path / "model"]
+    result = CliRunner().invoke(main, list(map(str, arguments)))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "Error: --best: the fusion says which checkpoints it is of; leave it out" in result.stderr
+
+
+def test_its_help_has_an_example_and_imports_nothing_heavy():
+    code = (
+        "import sys; from audiomos_cache.cli import main; main(['bundle', '--help'], standalone_mode=False);"
+        "print(sorted({m.split('.')[0] for m in sys.modules} & {'torch', 'h5py', 'transformers', 'numpy', 'scipy'}))"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "audiomos-cache bundle runs --fusion fused --out model" in answer
+    assert answer.splitlines()[-1] == "[]"
