@@ -2,12 +2,12 @@
 
 import csv
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from io import StringIO
 from pathlib import Path
 
 from audiomos_cache.dataset.clip import Clip, check_id, check_score, check_split, inside, system_of
-from audiomos_cache.dataset.lines import collect, read_lines, read_text
+from audiomos_cache.dataset.lines import Value, collect, read_lines, read_text
 from audiomos_cache.errors import DataError
 
 NO_SPLIT = "all"  # of a row that names none
@@ -24,8 +24,20 @@ def read_manifest(path: Path) -> dict[str, Clip]:
     Raises:
         DataError: a row is not what it should be, or an id comes twice (in two splits, too).
     """
+    return read_rows(path, lambda row: _parse_clip(path.parent, row))
+
+
+def read_rows(path: Path, parse: Callable[[Mapping[str, object]], tuple[str, Value]]) -> dict[str, Value]:
+    """Parse every row of a manifest into a key and a value, in its order.
+
+    Args:
+        path: JSONL by its name, else CSV with a header that holds `path` and `prompt`.
+        parse: gets the fields by column, texts from CSV; raises a DataError for a row that is not what it should be.
+    Raises:
+        DataError: the first five problems and their count; a key that comes twice is one.
+    """
     if path.suffix.lower() == ".jsonl":
-        return collect(path, read_lines(path), lambda line: _parse_clip(path.parent, _parse_json(line)))
+        return collect(path, read_lines(path), lambda line: parse(_parse_json(line)))
     reader = csv.reader(StringIO(read_text(path)), strict=True)
     rows = ((reader.line_num, fields) for fields in reader if any(map(str.strip, fields)))
     try:
@@ -33,14 +45,32 @@ def read_manifest(path: Path) -> dict[str, Clip]:
         if not {"path", "prompt"} <= set(columns) or len(columns) != len(set(columns)):
             raise DataError(f"{path}: found the columns {columns}, expected path and prompt, and none twice")
 
-        def parse_row(fields: list[str]) -> tuple[str, Clip]:
+        def parse_fields(fields: list[str]) -> tuple[str, Value]:
             if len(fields) != len(columns):
                 raise DataError(f"found {len(fields)} fields, expected {len(columns)} as in the header")
-            return _parse_clip(path.parent, dict(zip(columns, fields, strict=True)))
+            return parse(dict(zip(columns, fields, strict=True)))
 
-        return collect(path, rows, parse_row)
+        return collect(path, rows, parse_fields)
     except csv.Error as error:
         raise DataError(f"{path}:{reader.line_num}: not CSV ({error}); check its quotes") from None
+
+
+def text_of(row: Mapping[str, object], column: str) -> str | None:
+    """Return a field's text without outer blanks; None where it is missing or null.
+
+    Raises:
+        DataError: it holds something else.
+    """
+    value = row.get(column)
+    if value is None:
+        return None
+    try:
+        if isinstance(value, str):
+            value.encode()  # JSON can hold half a surrogate pair, UTF-8 cannot
+            return value.strip()
+    except UnicodeEncodeError:
+        pass
+    raise DataError(f"{column} is {value!r:.50}, expected text")
 
 
 def _columns(header: Iterable[str]) -> list[str]:
@@ -58,28 +88,14 @@ def _parse_json(line: str) -> dict[str, object]:
 
 
 def _parse_clip(folder: Path, row: Mapping[str, object]) -> tuple[str, Clip]:
-    name = _text(row, "path")
-    if name is None:
+    name = text_of(row, "path")
+    if not name:
         raise DataError("found no path, expected one relative to the manifest's folder")
     path = inside(folder, name)
-    clip_id = check_id(_text(row, "id") or path.stem)
-    system = _text(row, "system") or system_of(clip_id)
-    split = check_split(_text(row, "split") or NO_SPLIT)
+    clip_id = check_id(text_of(row, "id") or path.stem)
+    system = text_of(row, "system") or system_of(clip_id)
+    split = check_split(text_of(row, "split") or NO_SPLIT)
     mi, ta = (check_score(kind, row[kind]) if row.get(kind) not in (None, "") else None for kind in ("mi", "ta"))
     if (mi is None) != (ta is None):
         raise DataError(f"found {'ta' if mi is None else 'mi'} alone, expected both mi and ta, or neither")
-    return clip_id, Clip(clip_id, path, system, clip_id, _text(row, "prompt"), split, mi, ta)
-
-
-def _text(row: Mapping[str, object], column: str) -> str | None:
-    """Return a field's text without outer blanks; None where it is missing, null or empty."""
-    value = row.get(column)
-    if value is None:
-        return None
-    try:
-        if isinstance(value, str):
-            value.encode()  # JSON can hold half a surrogate pair, UTF-8 cannot
-            return value.strip() or None
-    except UnicodeEncodeError:
-        pass
-    raise DataError(f"{column} is {value!r:.50}, expected text")
+    return clip_id, Clip(clip_id, path, system, clip_id, text_of(row, "prompt") or None, split, mi, ta)
