@@ -1,0 +1,130 @@
+"""What is to be scored: files and folders as they are given, or the rows of a manifest."""
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from audiomos_cache.dataset.clip import clip_id_of, inside
+from audiomos_cache.dataset.manifest import read_rows, text_of
+from audiomos_cache.errors import DataError, first_five
+from audiomos_cache.scoring.score import Item
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")  # of what is taken from a folder, in any letter case
+
+
+def items_of_paths(paths: Iterable[Path], prompt: str | None) -> list[Item]:
+    """List files to score with one prompt, in the order given, those of a folder sorted by name.
+
+    Args:
+        paths: files, which need not exist (scoring says so of each), and folders, of which every audio file is taken
+            at any depth, but hidden ones, and what lies behind a link to another folder. A file's id is its name, in a
+            folder its path there; without a trailing `.wav`.
+        prompt: of all of them, taken without outer blanks; None: MI alone is asked for.
+    Raises:
+        DataError: a folder without audio, a file or an id twice, an id with control characters, a prompt that is not
+            UTF-8. The first five problems are named.
+        OSError: a folder cannot be read.
+    """
+    prompt = text_of({"prompt": prompt}, "prompt")
+    items: dict[str, Item] = {}
+    places: set[Path] = set()
+    problems = []
+    for given in paths:
+        for name, path, place in _files(given):
+            try:
+                item = Item(_check_id(name), path, prompt)
+                if place in places:
+                    raise DataError("given twice")
+                if item.id in items:
+                    raise DataError(f"found the id {item.id!r} again, expected it only of {items[item.id].path}")
+                items[item.id] = item
+                places.add(place)
+            except DataError as problem:
+                problems.append(f"{str(path)!r}: {problem}")
+    if problems:
+        raise DataError(f"{first_five(problems)}; give each file once, or ids of their own in a --manifest")
+    return list(items.values())
+
+
+def items_of_manifest(path: Path, roots: Sequence[Path] = ()) -> list[Item]:
+    """Read what to score from a manifest, in its order: CSV or JSONL with `path,prompt` and optionally `id`.
+
+    A blank prompt is "", JSON's null None. Without an id it is the file's name; a trailing `.wav` is left out of both.
+    Other columns are ignored.
+
+    Args:
+        path: the manifest, `.csv` or `.jsonl`.
+        roots: files, and folders of files, that rows may name by absolute paths, beside those in its own folder.
+    Raises:
+        DataError: it is no manifest, or a row is not what it should be: no path, no prompt, an id twice, a file that is
+            neither in the manifest's folder nor in a root. The first five problems are named.
+    """
+    if path.suffix.lower() not in (".csv", ".jsonl"):
+        raise DataError(f"{path}: a file of another kind, expected a .csv or .jsonl manifest")
+    return list(read_rows(path, partial(_parse_item, path.parent, roots)).values())
+
+
+def _parse_item(folder: Path, roots: Sequence[Path], row: Mapping[str, object]) -> tuple[str, Item]:
+    name = text_of(row, "path")
+    if not name:
+        raise DataError("found no path, expected one relative to the manifest's folder")
+    if "prompt" not in row:
+        raise DataError("found no prompt, expected text, or null for MI alone")
+    path = _place(folder, roots, name)
+    clip_id = _check_id(text_of(row, "id") or path.name)
+    return clip_id, Item(clip_id, path, text_of(row, "prompt"))
+
+
+def _place(folder: Path, roots: Sequence[Path], name: str) -> Path:
+    """Return the file that a manifest in `folder` names; a list must not have files read that nobody gave."""
+    path = Path(name)
+    if path.is_absolute():
+        if any(_lies_in(path, root) for root in (folder, *roots)):
+            return path
+        raise DataError(f"{name!r} leaves {folder}; to allow it, give {str(path.parent)!r} beside --manifest")
+    try:
+        return inside(folder, name)
+    except DataError as error:
+        raise DataError(f"{error}, or an absolute path in a folder given beside --manifest") from None
+
+
+def _lies_in(path: Path, root: Path) -> bool:
+    try:
+        return path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError, ValueError):  # a loop of symlinks, a NUL
+        return False
+
+
+def _files(given: Path) -> Iterator[tuple[str, Path, Path]]:
+    """Give the name, the path and the place of each file that is asked for by one path."""
+    try:
+        folder = given.is_dir()
+        home = (given if folder else given.parent).resolve()  # a link beside its file is another one
+    except (OSError, RuntimeError):  # a name that is too long, a loop of symlinks: scoring says so
+        folder, home = False, given.parent.absolute()
+    for name in _audio_in(given) if folder else [given.name]:
+        yield name, given / name if folder else given, home / name
+
+
+def _audio_in(folder: Path) -> list[str]:
+    def stop(error: OSError) -> None:
+        raise error
+
+    found = []
+    for root, folders, names in os.walk(folder, onerror=stop):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        here = Path(root).relative_to(folder)
+        audio = (name for name in names if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."))
+        found += [(here / name).as_posix() for name in audio]
+    if not found:
+        raise DataError(f"{folder}: no audio in it, expected files named {', '.join(SUFFIXES)}, not hidden ones")
+    return sorted(found)
+
+
+def _check_id(name: str) -> str:
+    clip_id = clip_id_of(name)
+    if not clip_id or re.search(r"[\x00-\x1f\x7f]", clip_id):
+        raise DataError(f"found the id {clip_id!r}, expected a name without control characters")
+    return clip_id
