@@ -18,8 +18,12 @@ _PROBE = bytes(4096)  # a block: less may fit where nothing else does
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Say of what fails in the block what was to be written, and what to do."""
+def writing(path: Path) -> Iterator[None]:
+    """Say of what fails in the block what was to be written, and what to do.
+
+    Raises:
+        OutputError: instead of an OSError.
+    """
     try:
         yield
     except OSError as error:
@@ -37,7 +41,7 @@ def write_whole(path: Path, content: bytes) -> None:
         OutputError: it cannot be written; `path` is as it was.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with _writing(path):
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with part.open("wb") as file:
@@ -57,7 +61,7 @@ def require_writable(folder: Path) -> None:
     Raises:
         OutputError: naming the folder.
     """
-    with _writing(folder):
+    with writing(folder):
         existing = next(each for each in (folder, *folder.absolute().parents) if os.path.lexists(each))
         with tempfile.TemporaryFile(dir=existing) as file:
             file.write(_PROBE)
@@ -70,7 +74,7 @@ def sync_folder(folder: Path) -> None:
     Raises:
         OutputError: the disk refuses.
     """
-    with _writing(folder):
+    with writing(folder):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -93,7 +97,7 @@ def whole_folder(out: Path, *, replace: bool) -> Iterator[Path]:
     """
     out = out.resolve()
     new, old = (out.with_name(f".{out.name}.{os.getpid()}.{age}") for age in ("new", "old"))
-    with _writing(out):
+    with writing(out):
         new.mkdir(parents=True)
     try:
         yield new
@@ -118,7 +122,7 @@ def put_in_place(new: Path, out: Path, old: Path, *, replace: bool) -> None:
     """
     for folder in (new, *(path for path in new.rglob("*") if path.is_dir())):
         sync_folder(folder)
-    with _writing(out):
+    with writing(out):
         try:
             if out.exists():
                 if not replace:
@@ -138,18 +142,24 @@ def bring_back(old: Path, out: Path) -> None:
 
 @contextmanager
 def locked_folder(folder: Path, what: str) -> Iterator[None]:
-    """Hold the right to write in a folder, which is made for it and may be removed under it.
+    """Hold the right to write in a folder, which is made for it and may be removed under it; see `locked`."""
+    with locked(folder / "lock", what):
+        yield
+
+
+@contextmanager
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Hold a lock file, which is made for it, with its folder, and may be removed by whoever holds it.
 
     Args:
-        folder: the folder.
+        path: the lock file.
         what: what another process is doing where it holds it, for the message.
     Raises:
         BusyError: another process holds it; names the process. OutputError: it cannot be made.
     """
-    path = folder / "lock"
     while True:
-        with _writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+        with writing(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
             try:
                 file = path.open("a+", encoding="utf-8")
             except FileNotFoundError:

@@ -1,0 +1,164 @@
+"""Scores as JSON Lines, in a file that grows as they come and can be gone on with after an interruption."""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+from audiomos_cache.errors import DataError, OutputError
+from audiomos_cache.files import locked, sync_folder, write_whole, writing
+from audiomos_cache.scoring.score import Item, Score
+
+_START = b'{"id": '  # of every line of ours
+_NEEDED = {"id", "path", "prompt", "mi", "ta", "warnings", "error", "bundle"}
+_BREAKS = str.maketrans({char: f"\\u{ord(char):04x}" for char in "\x85\u2028\u2029"})  # end lines for some readers
+
+Row = dict[str, Any]
+
+
+def to_line(score: Score, digest: str) -> bytes:
+    r"""Return a score, and the digest of the bundle it is from, as one line of JSON in UTF-8 with its `\n`.
+
+    Bytes of a file name that are not UTF-8 are written as the JSON escapes of what Python stands in for them (`\udce9`
+    for 0xe9), so that `os.fsencode` gives the name back.
+    """
+    text = json.dumps({**score.to_json(), "bundle": digest}, ensure_ascii=False, allow_nan=False)
+    return f"{text.translate(_BREAKS)}\n".encode(errors="backslashreplace")
+
+
+@contextmanager
+def score_file(path: Path, *, overwrite: bool) -> Iterator["ScoreFile"]:
+    """Hold the right to write scores to a file, which need not exist. What was written is on the disk at the end.
+
+    Args:
+        path: the file; of a link, where it leads.
+        overwrite: whether the first line that is written replaces what the file holds.
+    Raises:
+        BusyError: another process writes there; names it.
+        OutputError: nothing can be written there.
+    """
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        raise OutputError(f"{path}: not a file, expected one for the scores; give another --out")
+    lock = path.with_name(f".{path.name}.lock")
+    with locked(lock, f"{path}: is being written"):
+        try:
+            with closing(ScoreFile(path, overwrite=overwrite)) as file:
+                yield file
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+class ScoreFile:
+    """A file of score lines that no other process writes meanwhile. Made by `score_file`.
+
+    Lines are in the order in which they were written: what is written after `resume` stands behind what was there.
+    """
+
+    def __init__(self, path: Path, *, overwrite: bool) -> None:
+        self._path = path
+        self._file: FileIO | None = None
+        self._overwrite = overwrite
+        if path.exists():
+            with writing(path), path.open("ab"):  # before the work whose results go there
+                pass
+
+    def holds_lines(self) -> bool:
+        """Tell whether there is anything to go on with."""
+        return not self._overwrite and self._path.exists() and self._path.stat().st_size > 0
+
+    def resume(self, items: Sequence[Item], digest: str) -> dict[str, Row]:
+        """Read what the file holds, and drop from it what is to be done again.
+
+        Dropped are a last line that was not finished, and those of wanted items that could not be scored. Nothing else
+        is: lines of items that are not wanted now stay.
+
+        Args:
+            items: what is wanted now.
+            digest: of the bundle that is to score it.
+        Returns:
+            The lines of the items that are done, by id.
+        Raises:
+            DataError: a line is not of this bundle, or of its item's file and prompt, or no such line; the first is
+            named, and the file left as it is.
+            OutputError: it cannot be written.
+        """
+        wanted = {item.id: item for item in items}
+        content = self._path.read_bytes()
+        lines = content.split(b"\n")
+        kept: list[bytes] = []
+        rows: dict[str, Row] = {}
+        for number, line in enumerate(lines, 1):
+            if not line.strip() or (number == len(lines) and _is_unfinished(line)):
+                continue
+            try:
+                row = _read(line, digest)
+                if row["id"] in rows:
+                    raise DataError(f"found {row['id']!r} again")
+                if item := wanted.get(row["id"]):
+                    if row["error"] is not None:
+                        continue
+                    _check_fits(row, item)
+            except DataError as problem:
+                advice = "give another --out, or --overwrite to start anew"
+                raise DataError(f"{self._path}:{number}: {problem}; {advice}") from None
+            kept.append(line + b"\n")
+            rows[row["id"]] = row
+        if (whole := b"".join(kept)) != content:
+            write_whole(self._path, whole)
+        return {clip_id: row for clip_id, row in rows.items() if clip_id in wanted}
+
+    def write(self, line: bytes) -> None:
+        """Append a line, which other processes see at once, and whole.
+
+        Raises:
+            OutputError: it cannot be written; what was before is kept.
+        """
+        with writing(self._path):
+            if self._file is None:
+                self._file = self._path.open("ab", buffering=0)
+                if self._overwrite:
+                    self._file.truncate(0)
+            while line:
+                line = line[self._file.write(line) :]
+
+    def close(self) -> None:
+        """Force what was written to the disk."""
+        if self._file is not None:
+            with self._file, writing(self._path):
+                os.fsync(self._file.fileno())
+            sync_folder(self._path.parent)
+
+
+def _is_unfinished(line: bytes) -> bool:
+    r"""Tell whether a line without `\n` is what a kill left of one of ours."""
+    return _START.startswith(line[: len(_START)]) and _parse(line) is None
+
+
+def _parse(line: bytes) -> object:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _read(line: bytes, digest: str) -> Row:
+    row = _parse(line)
+    if not isinstance(row, dict) or not set(row) >= _NEEDED or not isinstance(row["id"], str):
+        raise DataError(f"found {line[:40].decode(errors='replace')!r}, expected a score")
+    if not isinstance(row["mi"], float | int) and not isinstance(row["error"], str):
+        raise DataError(f"{row['id']!r} has neither mi nor error, expected one of them")
+    if not isinstance(row["ta"], float | int | None):
+        raise DataError(f"{row['id']!r} has the ta {row['ta']!r:.50}, expected a number or null")
+    if row["bundle"] != digest:
+        raise DataError(f"{row['id']!r} was scored by the bundle {row['bundle']!r:.50}, expected {digest}")
+    return row
+
+
+def _check_fits(row: Row, item: Item) -> None:
+    for key, value in {"path": str(item.path), "prompt": item.prompt}.items():
+        if row[key] != value:
+            raise DataError(f"{item.id!r} was scored with the {key} {row[key]!r:.200}, expected {value!r:.200}")

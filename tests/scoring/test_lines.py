@@ -1,0 +1,280 @@
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from audiomos_cache.errors import BusyError, DataError, OutputError
+from audiomos_cache.scoring import Item, Score
+from audiomos_cache.scoring.lines import score_file, to_line
+from tests.test_files import full_disk
+
+BUNDLE, OTHER = "ab" * 16, "cd" * 16
+ITEMS = [Item(name, Path(f"m/{name}.wav"), f"prompt of {name}, é") for name in "abcdef"]
+
+
+def score(item, **values):
+    return Score(item.id, str(item.path), item.prompt, **({"mi": 3.25, "ta": 2.5, "windows": 1} | values))
+
+
+def line(item, digest=BUNDLE, **values):
+    return to_line(score(item, **values), digest)
+
+
+def read(path):
+    """What any reader of JSON Lines finds."""
+    return [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()]
+
+
+def resume(path, items=ITEMS, digest=BUNDLE):
+    with score_file(path, overwrite=False) as file:
+        return file.resume(items, digest)
+
+
+# A line
+
+
+def test_a_line_holds_the_score_and_the_bundle():
+    item = Item("a, b", Path("m/a.mp3"), 'sad "blues"')
+    made = Score(item.id, str(item.path), item.prompt, 3.25, 2.5, (3.0, 3.5), (2.0, 3.0), 40.5, 2, 0.1, 0.2, ("odd",))
+    content = to_line(made, BUNDLE)
+    assert content.endswith(b"}\n")
+    assert content.count(b"\n") == 1
+    assert json.loads(content) == {
+        "id": "a, b", "path": "m/a.mp3", "prompt": 'sad "blues"', "mi": 3.25, "ta": 2.5, "mi_interval": [3.0, 3.5],
+        "ta_interval": [2.0, 3.0], "duration_s": 40.5, "windows": 2, "mi_spread": 0.1, "ta_spread": 0.2,
+        "warnings": ["odd"], "error": None, "bundle": BUNDLE,
+    }  # fmt: skip
+
+
+def test_text_is_written_as_it_is_but_for_what_ends_a_line_somewhere():
+    prompt = "夜曲 🎵 a\u2028b\x85c\u2029d\x0ce\r\n\\u2028"
+    content = line(Item("é", Path("é.wav"), prompt))
+    assert "夜曲 🎵".encode() in content
+    assert len(content.decode().splitlines()) == 1
+    assert json.loads(content)["prompt"] == prompt
+
+
+def test_a_file_name_that_is_not_utf8_is_written_and_found_again(tmp_path):
+    name = os.fsdecode(b"\\caf\xe9\xff.wav")
+    item = Item(name, Path(name), None)
+    content = line(item, ta=None)
+    row = json.loads(content.decode("utf-8"))
+    assert os.fsencode(row["path"]) == os.fsencode(row["id"]) == b"\\caf\xe9\xff.wav"
+    (tmp_path / "s.jsonl").write_bytes(content)
+    assert list(resume(tmp_path / "s.jsonl", [item])) == [name]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_what_is_no_number_is_never_written(value):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        line(ITEMS[0], mi=value)
+
+
+# A file
+
+
+def test_each_line_is_there_at_once_and_in_order(tmp_path):
+    path = tmp_path / "new/s.jsonl"
+    with score_file(path, overwrite=False) as file:
+        assert not file.holds_lines()
+        assert not path.exists()
+        for number, item in enumerate(ITEMS, 1):
+            file.write(line(item))
+            assert [row["id"] for row in read(path)] == list("abcdef")[:number]
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_what_was_written_is_forced_to_the_disk_at_the_end(tmp_path, monkeypatch):
+    path, synced, sync = tmp_path / "s.jsonl", [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: (synced.append(os.fstat(file).st_ino), sync(file)))
+    with pytest.raises(KeyboardInterrupt), score_file(path, overwrite=False) as file:
+        file.write(line(ITEMS[0]))
+        assert synced == []
+        raise KeyboardInterrupt
+    assert synced == [path.stat().st_ino, tmp_path.stat().st_ino]
+
+
+def test_a_resume_keeps_what_is_done_and_appends_the_rest(tmp_path):
+    path = tmp_path / "s.jsonl"
+    with score_file(path, overwrite=False) as file:
+        file.write(line(ITEMS[4], mi=4.5))
+        file.write(line(ITEMS[1], ta=None))
+    inode = path.stat().st_ino
+    with score_file(path, overwrite=False) as file:
+        assert file.holds_lines()
+        done = file.resume(ITEMS, BUNDLE)
+        assert {clip_id: (row["mi"], row["ta"]) for clip_id, row in done.items()} == {
+            "e": (4.5, 2.5),
+            "b": (3.25, None),
+        }
+        file.write(line(ITEMS[0]))
+    assert [row["id"] for row in read(path)] == ["e", "b", "a"]
+    assert path.stat().st_ino == inode, "nothing was to be dropped"
+
+
+def test_lines_of_what_is_not_wanted_now_are_kept_to_the_byte(tmp_path):
+    path = tmp_path / "s.jsonl"
+    spaced = json.dumps(json.loads(line(ITEMS[0])), indent=None, separators=(" , ", " : ")).encode() + b"\n"
+    failed = line(ITEMS[1], mi=None, ta=None, error="not audio")
+    path.write_bytes(spaced + failed + line(ITEMS[2], mi=None, ta=None, error="not audio"))
+    assert resume(path, ITEMS[2:]) == {}
+    assert path.read_bytes() == spaced + failed
+
+
+def test_failed_ones_are_dropped_even_where_their_path_was_mended(tmp_path):
+    path = tmp_path / "s.jsonl"
+    path.write_bytes(line(ITEMS[0]) + line(ITEMS[1], mi=None, ta=None, error="no such file") + line(ITEMS[2]))
+    mended = [ITEMS[0], Item("b", Path("elsewhere/b.wav"), "x"), ITEMS[2]]
+    assert list(resume(path, mended)) == ["a", "c"]
+    assert path.read_bytes() == line(ITEMS[0]) + line(ITEMS[2])
+
+
+def test_an_unfinished_last_line_is_dropped_wherever_it_was_cut(tmp_path):
+    path, whole, last = tmp_path / "s.jsonl", line(ITEMS[0]), line(ITEMS[1])
+    for cut in (*range(0, len(last) - 1, 7), len(last) - 2, len(last) - 1):
+        path.write_bytes(whole + last[:cut])
+        finished = cut == len(last) - 1  # it lacks its line break alone
+        assert list(resume(path)) == ["a", "b"][: 1 + finished]
+        assert path.read_bytes() == whole + last * finished
+
+
+@pytest.mark.parametrize(
+    "content", [b"hello", b"hello\n", b'{"id": "a"}\n', b'{"id": 7}\n', b"[1]\n", b"\xff\xfe", b"["]
+)
+def test_a_file_of_another_kind_is_left_as_it_is(tmp_path, content):
+    path = tmp_path / "s.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"s\.jsonl:1: found .*, expected a score; give another --out, or --overwrite"):
+        resume(path)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (line(ITEMS[1], OTHER), f"'b' was scored by the bundle '{OTHER}', expected {BUNDLE}"),
+        (line(ITEMS[1], OTHER, mi=None, error="x"), f"'b' was scored by the bundle '{OTHER}', expected {BUNDLE}"),
+        (line(Item("z", Path("z"), None), OTHER), f"'z' was scored by the bundle '{OTHER}', expected {BUNDLE}"),
+        (line(Item("b", Path("b.wav"), ITEMS[1].prompt)), "'b' was scored with the path 'b.wav', expected 'm/b.wav'"),
+        (line(Item("b", ITEMS[1].path, None)), "'b' was scored with the prompt None, expected 'prompt of b, é'"),
+        (line(Item("b", ITEMS[1].path, "")), "'b' was scored with the prompt '', expected 'prompt of b, é'"),
+        (line(ITEMS[0]), "found 'a' again"),
+        (line(ITEMS[1], mi=None), "'b' has neither mi nor error, expected one of them"),
+        (line(ITEMS[1], ta="high"), "'b' has the ta 'high', expected a number or null"),
+        (line(ITEMS[1])[:50] + b"\n", "found '{\"id\": \"b\", \"path\": \"m/b.wav\", \"prompt\":', expected a score"),
+        (b"[" * 100_000 + b"\n", f"found '{'[' * 40}', expected a score"),
+    ],
+)  # fmt: skip
+def test_the_first_line_that_does_not_fit_is_named_and_the_file_left_as_it_is(tmp_path, bad, message):
+    path = tmp_path / "s.jsonl"
+    content = line(ITEMS[0]) + bad + b"another\n" + line(ITEMS[2])[:-9]
+    path.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        resume(path)
+    assert str(caught.value) == f"{path}:2: {message}; give another --out, or --overwrite to start anew"
+    assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_overwriting_replaces_the_file_by_the_first_line(tmp_path):
+    path = tmp_path / "s.jsonl"
+    path.write_bytes(b"mine")
+    with pytest.raises(RuntimeError), score_file(path, overwrite=True) as file:
+        assert not file.holds_lines()
+        raise RuntimeError("before the first")
+    assert path.read_bytes() == b"mine"
+    with score_file(path, overwrite=True) as file:
+        for item in ITEMS[:2]:
+            file.write(line(item))
+    assert path.read_bytes() == line(ITEMS[0]) + line(ITEMS[1])
+
+
+def test_a_second_process_is_refused(tmp_path):
+    path = tmp_path / "s.jsonl"
+    (tmp_path / "link.jsonl").symlink_to("s.jsonl")
+    with score_file(path, overwrite=False) as file:
+        file.write(line(ITEMS[0]))
+        for name in ("s.jsonl", "link.jsonl"):
+            second = score_file(tmp_path / name, overwrite=True)
+            with (
+                pytest.raises(BusyError, match=rf"^{path}: is being written by process {os.getpid()} on .*; wait "),
+                second,
+            ):
+                pytest.fail("written")
+        file.write(line(ITEMS[1]))
+    assert [row["id"] for row in read(path)] == ["a", "b"]
+    assert list(resume(path)) == ["a", "b"]
+
+
+def test_of_a_link_the_file_is_written(tmp_path):
+    (tmp_path / "link.jsonl").symlink_to("s.jsonl")
+    (tmp_path / "s.jsonl").write_bytes(line(ITEMS[0]) + line(ITEMS[1], mi=None, error="x"))
+    resume(tmp_path / "link.jsonl")
+    assert (tmp_path / "link.jsonl").is_symlink()
+    assert (tmp_path / "s.jsonl").read_bytes() == line(ITEMS[0])
+
+
+@pytest.mark.parametrize("name", ["/dev/null", "folder"])
+def test_what_is_no_file_is_refused(tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    making = score_file(tmp_path / name, overwrite=True)
+    with pytest.raises(OutputError, match=r": not a file, expected one for the scores; give another --out$"), making:
+        pytest.fail("written")
+
+
+def test_a_full_disk_keeps_what_was_written(tmp_path):
+    path = tmp_path / "s.jsonl"
+    with pytest.raises(OutputError) as caught, score_file(path, overwrite=False) as file:
+        file.write(line(ITEMS[0]))
+        with full_disk(len(line(ITEMS[0])) + 30):
+            file.write(line(ITEMS[1]))
+    assert str(caught.value) == f"{path}: cannot be written: File too large; make room there, or give another --out"
+    assert list(resume(path)) == ["a"]
+    assert path.read_bytes() == line(ITEMS[0])
+
+
+# Kills
+
+# The scorer is left out: torch takes seconds to load.
+WRITER = """
+import sys, time
+from pathlib import Path
+from types import SimpleNamespace
+sys.modules["audiomos_cache.scoring.scorer"] = SimpleNamespace(Scorer=None)
+from audiomos_cache.scoring import Item, Score
+from audiomos_cache.scoring.lines import score_file, to_line
+
+items = [Item(f"{number}", Path(f"{number}.wav"), "slow piano " * 500) for number in range(200)]
+with score_file(Path(sys.argv[1]), overwrite=False) as file:
+    done = file.resume(items, "digest") if file.holds_lines() else {}
+    print(len(done), flush=True)
+    for item in items:
+        if item.id not in done:
+            file.write(to_line(Score(item.id, str(item.path), item.prompt, 3.0, 2.0), "digest"))
+            time.sleep(0.001)
+"""
+
+
+def test_killed_again_and_again_nothing_that_was_written_is_lost(tmp_path):
+    path, moments, kills, done = tmp_path / "s.jsonl", random.Random(3), 0, []
+    while len(done) < 200:
+        with subprocess.Popen([sys.executable, "-c", WRITER, path], stdout=subprocess.PIPE, text=True) as process:
+            assert int(process.stdout.readline()) == len(done)
+            ends = (signal.SIGKILL, signal.SIGINT)[kills % 2] if kills < 4 else 0
+            if ends:
+                time.sleep(moments.uniform(0.01, 0.06))
+                process.send_signal(ends)
+                kills += 1
+            assert process.wait() == -ends
+        before, done = done, [row["id"] for row in read(path)]
+        assert done[: len(before)] == before
+        assert len(done) > len(before)
+    assert kills == 4
+    assert done == [str(number) for number in range(200)]
+    assert list(tmp_path.iterdir()) == [path]
