@@ -37,7 +37,7 @@ from audiomos_cache.testing import FakeAudioEncoder, FakeTextEncoder
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.clips import ClipSet
 from audiomos_cache.training.epoch import Trainer
-from audiomos_cache.training.frames import open_frames
+from audiomos_cache.training.preload import open_frames
 from audiomos_cache.training.targeted import TargetedBatches, objective_of
 
 AUDIO_DIM, TEXT_DIM, TOKENS = 1024, 768, 30

@@ -34,9 +34,9 @@ from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.clips import ClipSet
 from audiomos_cache.training.computing import Computing, Precision, choose_precision
 from audiomos_cache.training.epoch import Trainer
-from audiomos_cache.training.frames import open_frames
 from audiomos_cache.training.job import HeadJob
 from audiomos_cache.training.limits import copy_bytes_per_s
+from audiomos_cache.training.preload import open_frames
 from audiomos_cache.training.targeted import TargetedBatches, objective_of
 from audiomos_cache.training.train_head import train_heads
 

@@ -1,6 +1,7 @@
 """Batches of cached features: frames and tokens, padded and masked, in float32."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -12,6 +13,7 @@ from audiomos_cache.errors import CacheError, ConfigError
 from audiomos_cache.sequences import chunks
 from audiomos_cache.training.clips import ClipSet
 from audiomos_cache.training.frames import FramesInMemory, FrameSource
+from audiomos_cache.training.pooled import PooledFrames, stand_ins
 from audiomos_cache.training.prefetch import features_ahead
 from audiomos_cache.training.resident import Features, ResidentClips
 
@@ -97,7 +99,7 @@ class FeatureBatches:
                 row[length:] = prompt.pad_vector
         return Features(
             frames=frames.squeeze(1) if len(self.layers) == 1 else frames,
-            frame_mask=_mask([int((r.frames if self._upstream else r.valid_frames)[i]) for r, i in places]).to(
+            frame_mask=_mask([int(self._frames.counts(r, padding=self._upstream)[i]) for r, i in places]).to(
                 self.device
             ),
             tokens=torch.from_numpy(tokens).to(self.device).float(),
@@ -119,6 +121,8 @@ class FeatureBatches:
             prompt = self._prompts[text] = reader.read_prompt(index)
             if not len(prompt.tokens):
                 raise CacheError(f"{reader.cache}: the prompt {text!r} has no tokens, expected at least one")
+            if isinstance(self._frames, PooledFrames):  # a head has one pooling for both
+                self._prompts[text] = replace(prompt, tokens=stand_ins(prompt.tokens))
         return self._prompts[text]
 
 

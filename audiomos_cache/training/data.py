@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audiomos_cache.cache import CacheReader, open_cache
+from audiomos_cache.config import HeadConfig
 from audiomos_cache.dataset import read_ratings
 from audiomos_cache.errors import DataError, first_five
 from audiomos_cache.training.clips import ClipSet
 from audiomos_cache.training.frames import FrameSource
+from audiomos_cache.training.pooled import PooledFrames, pools_first
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +46,22 @@ class TrainingClips:
 
 @dataclass(frozen=True, slots=True)
 class TrainingData:
-    """The clips, and their frames, which are there once for all heads of a command."""
+    """The clips, and their frames, which are there once for all heads of a command.
+
+    Attributes:
+        frames, pooled: all frames, and what stands for them where a head pools them first; None where no head reads
+            them.
+    """
 
     clips: TrainingClips
-    frames: FrameSource
+    frames: FrameSource | None
+    pooled: PooledFrames | None
+
+    def frames_for(self, config: HeadConfig) -> FrameSource:
+        """Return where a head's frames come from."""
+        found = self.pooled if pools_first(config) else self.frames
+        assert found is not None, "opened for other heads"
+        return found
 
 
 def open_clips(cache: Path, lists: Lists) -> TrainingClips:

@@ -3,13 +3,12 @@
 That decides how long training takes and nothing else: a batch is the same, to the last bit.
 """
 
-import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,14 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from audiomos_cache.cache import CacheReader
-from audiomos_cache.errors import ConfigError
-from audiomos_cache.training.memory import available_ram
 
-Preload = Literal["auto", "ram", "cuda", "none"]
 READ_THREADS = 4
 AT_ONCE = 8  # clips of a batch on a CPU; of 30 s and 1024 dimensions, 12 MB
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +44,14 @@ class FrameSource(ABC):
         self._buffer_device = buffer_device
         self._room = torch.empty(0)
 
+    def counts(self, reader: CacheReader, *, padding: bool = False) -> NDArray[np.integer[Any]]:
+        """Return how many frames each clip of a reader has in a batch, (clips,)."""
+        return reader.frames if padding else reader.valid_frames
+
+    def stored_dtype(self, reader: CacheReader) -> torch.dtype:
+        """Return the type that frames have before they are widened to float32."""
+        return torch.from_numpy(np.empty(0, reader.dtype)).dtype
+
     def gather(
         self,
         places: Sequence[tuple[CacheReader, int]],
@@ -71,12 +73,12 @@ class FrameSource(ABC):
         Raises:
             CacheError: a clip's features are damaged; names the clip.
         """
-        lengths = [int((reader.frames if padding else reader.valid_frames)[index]) for reader, index in places]
+        lengths = [int(self.counts(reader, padding=padding)[index]) for reader, index in places]
         first = places[0][0]
         shape = (len(places), len(layers), max(lengths), first.audio_dim)
         if self.device.type == "cpu":
             return self._gather_on_cpu(shape, places, layers, lengths, reuse=reuse)
-        batch = self._take(shape, _torch_dtype(first))
+        batch = self._take(shape, self.stored_dtype(first))
         self._fill(batch, places, layers, lengths)
         # In this order: what crosses to a GPU is as narrow as it is stored.
         return batch.to(self.device).to(torch.float32, copy=True)
@@ -96,7 +98,7 @@ class FrameSource(ABC):
         room = self._room[: math.prod(shape)].view(shape) if reuse else torch.empty(shape)
         for start in range(0, len(places), AT_ONCE):
             some = slice(start, start + AT_ONCE)
-            part = self._take((len(places[some]), *shape[1:]), _torch_dtype(places[0][0]))
+            part = self._take((len(places[some]), *shape[1:]), self.stored_dtype(places[0][0]))
             self._fill(part, places[some], layers, lengths[some])
             room[some].copy_(part)
         return room
@@ -151,7 +153,7 @@ class FramesInMemory(FrameSource):
         device: where the batches are made for.
         padding: keep the frames from the padding of the audio too.
     Attributes:
-        held: (rows, audio_dim) in the dtype of the cache, the frames of all clips end to end.
+        held: (rows, audio_dim) as they are stored, the frames of all clips end to end.
         nothing: the row of zeros in it, for what follows a clip's last frame.
     Raises:
         CacheError: a clip's features are damaged; names the clip.
@@ -170,12 +172,12 @@ class FramesInMemory(FrameSource):
         self._starts: dict[tuple[CacheReader, int], NDArray[np.int64]] = {}
         self.nothing = 0
         for reader in readers:
-            ends = np.cumsum(reader.frames if padding else reader.valid_frames, dtype=np.int64)
+            ends = np.cumsum(self.counts(reader, padding=padding), dtype=np.int64)
             for layer in layers:
                 self._starts[reader, layer] = self.nothing + np.concatenate(([0], ends))
                 self.nothing += int(ends[-1])
         shape = (self.nothing + 1, readers[0].audio_dim)
-        self.held = torch.empty(shape, dtype=_torch_dtype(readers[0]), device=held_on)
+        self.held = torch.empty(shape, dtype=self.stored_dtype(readers[0]), device=held_on)
         self.held[self.nothing] = 0
         wanted = (
             ClipFrames(reader, index, layer, self.held[starts[index] : starts[index + 1]])
@@ -183,7 +185,12 @@ class FramesInMemory(FrameSource):
             for index in range(len(reader))
         )
         with ThreadPoolExecutor(READ_THREADS) as pool:
-            _do_all(pool, _read, wanted)
+            _do_all(pool, self._read, wanted)
+
+    def _read(self, wanted: ClipFrames) -> None:
+        """Read to wherever the frames belong, a GPU too."""
+        frames = wanted.reader.read_frames(wanted.index, layer=wanted.layer, padding=_padded(wanted))
+        wanted.out.copy_(torch.from_numpy(frames))
 
     @property
     def on_gpu(self) -> bool:
@@ -217,56 +224,8 @@ def rows_to_take(first: Tensor, lengths: Tensor, longest: int, nothing: int) -> 
     return torch.where((place < lengths[:, None])[:, None], first[:, :, None] + place, nothing)
 
 
-def open_frames(
-    readers: Sequence[CacheReader],
-    layers: Sequence[int],
-    device: torch.device,
-    preload: Preload,
-    *,
-    padding: bool = False,
-) -> FrameSource:
-    """Open the frames of some splits of a cache, in RAM, on the GPU or on disk, and log which it is.
-
-    Args:
-        readers: of all clips that will be asked for.
-        layers: all layers that will be asked for.
-        device: where the heads are computed.
-        preload: where the frames are held. "auto": on the GPU, or else in RAM, where they take less than half of what
-            is free; "none": they are not.
-        padding: whether the frames from the padding of the audio will be asked for too.
-    Raises:
-        ConfigError: "cuda", and the heads are computed elsewhere. CacheError: a clip's features are damaged.
-    """
-    if preload == "cuda" and device.type != "cuda":
-        raise ConfigError(f"--preload cuda: heads are computed on {device.type} here; use ram, none or auto")
-    counts = [(reader.frames if padding else reader.valid_frames).sum() for reader in readers]
-    row_bytes = readers[0].audio_dim * readers[0].dtype.itemsize * len(layers)
-    size = int(sum(counts)) * row_bytes
-    where = _choose(size, device) if preload == "auto" else preload
-    shown = f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
-    if where == "none":
-        log.info("features: %s, read from disk for each batch", shown)
-        return FramesOnDisk(device)
-    log.info("features: %s %s", shown, {"cuda": "on the GPU", "ram": "in RAM"}[where])
-    held_on = device if where == "cuda" else torch.device("cpu")
-    return FramesInMemory(readers, layers, held_on, device, padding=padding)
-
-
-def _choose(size: int, device: torch.device) -> Preload:
-    """Choose where `size` bytes of features are held."""
-    if device.type == "cuda" and size < torch.cuda.mem_get_info(device)[0] / 2:
-        return "cuda"
-    return "ram" if size < available_ram() / 2 else "none"
-
-
 def _read_in_place(wanted: ClipFrames) -> None:
     wanted.reader.read_frames(wanted.index, wanted.out.numpy(), layer=wanted.layer, padding=_padded(wanted))
-
-
-def _read(wanted: ClipFrames) -> None:
-    """Read to wherever the frames belong, a GPU too."""
-    frames = wanted.reader.read_frames(wanted.index, layer=wanted.layer, padding=_padded(wanted))
-    wanted.out.copy_(torch.from_numpy(frames))
 
 
 def _padded(wanted: ClipFrames) -> bool:
@@ -289,7 +248,3 @@ def _do_all(pool: ThreadPoolExecutor, work: Callable[[ClipFrames], object], item
         for future in futures:
             future.cancel()
         wait(futures)
-
-
-def _torch_dtype(reader: CacheReader) -> torch.dtype:
-    return torch.from_numpy(np.empty(0, reader.dtype)).dtype

@@ -49,7 +49,7 @@ class ResidentClips:
     ) -> None:
         device = frames.device
         self._frames, self._several = frames, len(layers) > 1
-        lengths = torch.tensor([int(reader.valid_frames[index]) for reader, index in places])
+        lengths = torch.tensor([int(frames.counts(reader)[index]) for reader, index in places])
         self._longest = int(lengths.max())
         self._lengths = lengths.to(device)
         self._first = frames.first_rows(places, layers).to(device)
@@ -66,7 +66,7 @@ class ResidentClips:
         Args:
             clips: (B,) int64 on the device.
         Returns:
-            Frames (B, T, D) in the dtype of the cache, T that of the longest clip of all, and tokens (B, L, text_dim),
+            Frames (B, T, D) as they are stored, T that of the longest clip of all, and tokens (B, L, text_dim),
             L likewise; zero beyond each clip's own.
         """
         lengths, prompts = self._lengths[clips], self._prompt[clips]

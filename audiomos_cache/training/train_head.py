@@ -26,10 +26,11 @@ from audiomos_cache.training.computing import (
 )
 from audiomos_cache.training.data import NO_LISTS, Lists, TrainingClips, TrainingData, open_clips
 from audiomos_cache.training.epoch import DivergedError
-from audiomos_cache.training.frames import Preload, open_frames
 from audiomos_cache.training.job import HeadJob, run_config
 from audiomos_cache.training.limits import note_limits
 from audiomos_cache.training.loop import train
+from audiomos_cache.training.pooled import pools_first
+from audiomos_cache.training.preload import Preload, open_frames, open_pooled, refuse_preload
 from audiomos_cache.training.results import HeadResult, finished_result, write_run
 from audiomos_cache.training.run import RunWriter, refuse_existing
 from audiomos_cache.training.state import TrainingState
@@ -167,10 +168,20 @@ def _finished(jobs: Sequence[HeadJob], clips: TrainingClips, options: _Options) 
 
 def _open_data(jobs: Sequence[HeadJob], clips: TrainingClips, device: torch.device, preload: Preload) -> TrainingData:
     """Open the frames of all clips, as far as any job reads them."""
-    layers = {layer for job in jobs for layer in layers_to_read(job.config.layers, clips.reader.layers)}
+    refuse_preload(preload, device)
     readers = [split.first_reader for split in clips.splits]
-    padding = any(job.config.compat == "upstream" for job in jobs)
-    return TrainingData(clips, open_frames(readers, sorted(layers), device, preload, padding=padding))
+    frames = pooled = None
+    if once := [job for job in jobs if pools_first(job.config)]:
+        pooled = open_pooled(readers, _layers_of(once, clips), device)
+    if others := [job for job in jobs if not pools_first(job.config)]:
+        padding = any(job.config.compat == "upstream" for job in others)
+        frames = open_frames(readers, _layers_of(others, clips), device, preload, padding=padding)
+    return TrainingData(clips, frames, pooled)
+
+
+def _layers_of(jobs: Sequence[HeadJob], clips: TrainingClips) -> list[int]:
+    """Return the layers that any of the jobs reads."""
+    return sorted({layer for job in jobs for layer in layers_to_read(job.config.layers, clips.reader.layers)})
 
 
 def _train_all(
@@ -211,9 +222,9 @@ def _train_and_write(
     job: HeadJob, data: TrainingData, options: _Options, training: Unfinished, begun: TrainingState | None
 ) -> HeadResult:
     start, profile, computing = time.monotonic(), options.profile, options.computing
-    layers = layers_to_read(job.config.layers, data.clips.reader.layers)
+    layers, frames = layers_to_read(job.config.layers, data.clips.reader.layers), data.frames_for(job.config)
     train_set, dev_set, *splits = (
-        FeatureBatches(each, layers, data.frames, upstream=job.config.compat == "upstream")
+        FeatureBatches(each, layers, frames, upstream=job.config.compat == "upstream")
         for each in (data.clips.train, data.clips.dev, *data.clips.splits)
     )
     with tensorboard_log(training.tensorboard if options.tensorboard else None) as write_line:

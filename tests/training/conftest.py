@@ -1,6 +1,6 @@
 """A small cache whose frames carry the labels: the louder a clip, the higher its MI; longer prompts, higher TA."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ from audiomos_cache.dataset import Clip
 from audiomos_cache.extraction import ExtractionOptions, extract_split
 from audiomos_cache.presets import load_head_config
 from audiomos_cache.testing import FakeAudioEncoder, FakeTextEncoder
+from audiomos_cache.training import recorded as recorded_module
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.clips import ClipSet
-from audiomos_cache.training.frames import FramesOnDisk
+from audiomos_cache.training.frames import FramesInMemory, FramesOnDisk
 from audiomos_cache.training.job import HeadJob
 
 LAYER_FACTORS = {6: 4.0, 9: 1.0, 12: -2.0}
@@ -87,6 +88,20 @@ def pretend_layers(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         monkeypatch.setattr(CacheReader, "read_frames", read_layer)
 
     return pretend
+
+
+@pytest.fixture
+def on_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Pretend that what is held is held on a GPU; gives how many steps were recorded."""
+    recorded: list[int] = []
+
+    def record(action: Callable[[], None]) -> Callable[[], None]:
+        recorded.append(1)
+        return action
+
+    monkeypatch.setattr(FramesInMemory, "on_gpu", True)
+    monkeypatch.setattr(recorded_module, "record_graph", record)
+    yield recorded
 
 
 def batches_of(cache: Path, split: str) -> FeatureBatches:

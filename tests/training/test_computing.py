@@ -7,7 +7,7 @@ step, which nothing but a GPU can, is replaced by its repetition.
 import json
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,20 +45,6 @@ def held(cache: Path, split: str, layers: tuple[int, ...] | None = None) -> Feat
     reader = CacheReader(cache, split)
     chosen = layers or reader.layers
     return FeatureBatches(ClipSet.of_reader(reader), chosen, FramesInMemory([reader], chosen, held_on=CPU, device=CPU))
-
-
-@pytest.fixture
-def on_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Pretend that what is held is held on a GPU; gives how many steps were recorded."""
-    recorded: list[int] = []
-
-    def record(action: Callable[[], None]) -> Callable[[], None]:
-        recorded.append(1)
-        return action
-
-    monkeypatch.setattr(FramesInMemory, "on_gpu", True)
-    monkeypatch.setattr(recorded_module, "record_graph", record)
-    yield recorded
 
 
 @pytest.mark.parametrize("layers", [(9,), (6, 12)])

@@ -20,11 +20,12 @@ from audiomos_cache.cache import CacheReader, open_cache
 from audiomos_cache.cli import main
 from audiomos_cache.errors import CacheError, ConfigError
 from audiomos_cache.runs import BESTS
-from audiomos_cache.training import frames as frames_module
+from audiomos_cache.training import preload as preload_module
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.clips import ClipSet
 from audiomos_cache.training.data import Lists
-from audiomos_cache.training.frames import FramesInMemory, FramesOnDisk, FrameSource, open_frames
+from audiomos_cache.training.frames import FramesInMemory, FramesOnDisk, FrameSource
+from audiomos_cache.training.preload import open_frames
 from audiomos_cache.training.train_head import train_heads
 from tests.training.conftest import LAYER_FACTORS, extract, job, make_clips
 from tests.training.test_layers import PretendLayers, results_of
@@ -229,11 +230,11 @@ def test_auto_takes_what_needs_less_than_half_of_what_is_free(
     size = sum(int(reader.valid_frames.sum()) for reader in readers) * 64 * 2 * 3
     held: list[str] = []
     monkeypatch.setattr(
-        frames_module,
+        preload_module,
         "FramesInMemory",
         lambda *arguments, padding: held.append(arguments[2].type) or padding,
     )
-    monkeypatch.setattr(frames_module, "available_ram", lambda: free_ram * size)
+    monkeypatch.setattr(preload_module, "available_ram", lambda: free_ram * size)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _device: (free_gpu * size, 0))
     with caplog.at_level(logging.INFO):
         source = open_frames(readers, (6, 9, 12), torch.device(device), "auto")
@@ -248,7 +249,7 @@ def test_auto_takes_what_needs_less_than_half_of_what_is_free(
 def test_what_is_asked_for_is_done_however_much_is_free(
     cache: Path, monkeypatch: pytest.MonkeyPatch, preload: Any, expected: type[FrameSource]
 ) -> None:
-    monkeypatch.setattr(frames_module, "available_ram", lambda: 0 if preload == "ram" else 1 << 40)
+    monkeypatch.setattr(preload_module, "available_ram", lambda: 0 if preload == "ram" else 1 << 40)
     reader = CacheReader(cache, "dev")
     assert type(open_frames([reader], reader.layers, CPU, preload)) is expected
 
@@ -276,7 +277,7 @@ def test_a_gpu_holds_nothing_for_heads_on_the_cpu(cache: Path, tmp_path: Path) -
 
 def test_the_command_takes_what_the_library_takes() -> None:
     [option] = [each for each in main.commands["train-head"].params if each.name == "preload"]
-    assert option.type.choices == frames_module.Preload.__args__
+    assert option.type.choices == preload_module.Preload.__args__
     assert option.default == "auto"
 
 
