@@ -28,7 +28,7 @@ from audiomos_cache.training.train_head import train_heads
 from tests.training.conftest import LAYER_FACTORS, extract, job, make_clips
 from tests.training.test_frames import write_over_the_frames_of
 from tests.training.test_layers import PretendLayers, results_of
-from tests.training.test_resume import files_in, interrupt_after
+from tests.training.test_resume import Killed, files_in, interrupt_after
 
 CPU = torch.device("cpu")
 FIRST = ("temporal.kind=none", "fusion.kind=concat", "pooling=mean_std")
@@ -252,12 +252,14 @@ def test_training_on_statistics_is_training_on_all_frames(
         assert wanted[-1] < wanted[0]
 
 
-@pytest.mark.parametrize("epoch", [1, 3])
-def test_interrupted_it_ends_with_the_same_bytes(cache: Path, tmp_path: Path, epoch: int) -> None:
+@pytest.mark.parametrize(("epoch", "error"), [(1, KeyboardInterrupt), (3, KeyboardInterrupt), (2, Killed)])
+def test_interrupted_or_killed_it_ends_with_the_same_bytes(
+    cache: Path, tmp_path: Path, epoch: int, error: type[BaseException]
+) -> None:
     which = pooled_job(1, "training.schedule=cosine")
     [whole] = train_heads([which], cache, tmp_path / "whole")
-    with pytest.raises(KeyboardInterrupt):
-        train_heads([which], cache, tmp_path / "runs", on_epoch=interrupt_after(epoch))
+    with pytest.raises(error):
+        train_heads([which], cache, tmp_path / "runs", on_epoch=interrupt_after(epoch, error))
     [result] = train_heads([which], cache, tmp_path / "runs", preload="none")
     assert files_in(result.folder) == files_in(whole.folder)
 
