@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ from audiomos_cache.cache import CacheReader
 
 READ_THREADS = 4
 AT_ONCE = 8  # clips of a batch on a CPU; of 30 s and 1024 dimensions, 12 MB
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +186,8 @@ class FramesInMemory(FrameSource):
             for (reader, layer), starts in self._starts.items()
             for index in range(len(reader))
         )
-        with ThreadPoolExecutor(READ_THREADS) as pool:
-            _do_all(pool, self._read, wanted)
+        self._pool = ThreadPoolExecutor(READ_THREADS)
+        _do_all(self._pool, self._read, wanted)
 
     def _read(self, wanted: ClipFrames) -> None:
         """Read to wherever the frames belong, a GPU too."""
@@ -204,9 +206,21 @@ class FramesInMemory(FrameSource):
     def _fill(
         self, batch: Tensor, places: Sequence[tuple[CacheReader, int]], layers: Sequence[int], lengths: Sequence[int]
     ) -> None:
-        rows = rows_to_take(self.first_rows(places, layers), torch.tensor(lengths), batch.shape[2], self.nothing)
-        # In one call: on few cores a copy for each clip takes many times as long.
-        torch.index_select(self.held, 0, rows.flatten().to(self.held.device), out=batch.view(-1, batch.shape[-1]))
+        first = self.first_rows(places, layers)
+        if self.device.type == "cuda":
+            rows = rows_to_take(first, torch.tensor(lengths), batch.shape[2], self.nothing).to(self.held.device)
+            torch.index_select(self.held, 0, rows.flatten(), out=batch.view(-1, batch.shape[-1]))
+            return
+        held, out, starts = self.held.numpy(), batch.numpy(), first.tolist()
+
+        def copy(some: slice) -> None:
+            for layered, places_of, length in zip(out[some], starts[some], lengths[some], strict=True):
+                for rows, start in zip(layered, places_of, strict=True):
+                    rows[:length] = held[start : start + length]
+                    rows[length:] = 0
+
+        # Not by torch, whose threads all wait for each other at every call: long, where others use the cores too.
+        _do_all(self._pool, copy, [slice(k, None, READ_THREADS) for k in range(READ_THREADS)])
 
 
 def rows_to_take(first: Tensor, lengths: Tensor, longest: int, nothing: int) -> Tensor:
@@ -233,7 +247,7 @@ def _padded(wanted: ClipFrames) -> bool:
     return len(wanted.out) > int(wanted.reader.valid_frames[wanted.index])
 
 
-def _do_all(pool: ThreadPoolExecutor, work: Callable[[ClipFrames], object], items: Iterable[ClipFrames]) -> None:
+def _do_all(pool: ThreadPoolExecutor, work: Callable[[T], object], items: Iterable[T]) -> None:
     """Do some work on each item in the pool's threads, which are at rest again when this returns or raises.
 
     The first item's error, or an interrupt, is raised here; what has not begun by then is left.
