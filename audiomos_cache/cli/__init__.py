@@ -19,6 +19,7 @@ from audiomos_cache.cli.import_upstream import import_upstream
 from audiomos_cache.cli.inspect import inspect
 from audiomos_cache.cli.merge import merge
 from audiomos_cache.cli.predict import predict
+from audiomos_cache.cli.score import score
 from audiomos_cache.cli.split import split
 from audiomos_cache.cli.submit import submit
 from audiomos_cache.cli.train_head import train_head
@@ -72,6 +73,6 @@ def main(debug: bool) -> None:
 _FEATURES = (extract, inspect, verify, merge)
 _HEADS = (split, train_head, import_upstream, predict)
 _NUMBERS = (fuse, evaluate, submit)
-_MUSIC = (bundle,)
+_MUSIC = (bundle, score)
 for _command in (*_FEATURES, *_HEADS, *_NUMBERS, *_MUSIC, demo):
     main.add_command(_command)

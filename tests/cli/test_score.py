@@ -1,0 +1,426 @@
+"""The command with a scorer that is made up: what goes in, what comes out, and what an interruption leaves."""
+
+import csv
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from click.testing import CliRunner
+
+import audiomos_cache
+from audiomos_cache.cli import main
+from audiomos_cache.scoring import Score
+from tests.commands import fail, run
+
+DIGEST = "ab" * 16
+CHECKOUT = Path(audiomos_cache.__file__).parents[1]
+
+
+class FakeScorer:
+    """MI is 1 and a tenth of the length of the id's, TA 2; of a file that is not there, an error."""
+
+    digest, untrained = DIGEST, ()
+    asked = None  # what the last one was made with
+    scored = ()  # ids
+
+    @classmethod
+    def from_bundle(cls, source, **options):
+        cls.asked = {"source": source, **options}
+        return cls()
+
+    def score_items(self, items):
+        for item in items:
+            FakeScorer.scored = (*FakeScorer.scored, item.id)
+            if not item.path.exists():
+                yield Score(item.id, str(item.path), item.prompt, error=f"{item.path}: no such file,\nexpected audio")
+                continue
+            warnings = ("prompt empty",) if item.prompt == "" else ()
+            ta = 2.0 if item.prompt else None
+            yield Score(item.id, str(item.path), item.prompt, 1 + len(item.id) / 10, ta, windows=1, warnings=warnings)
+
+
+@pytest.fixture(autouse=True)
+def music(tmp_path, monkeypatch):
+    """Where the user is: three clips in a folder, and a scorer."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("m/a.wav", "m/bb.mp3", "m/sub/ccc.wav"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+    FakeScorer.asked, FakeScorer.scored = None, ()
+    monkeypatch.setitem(sys.modules, "audiomos_cache.scoring.scorer", SimpleNamespace(Scorer=FakeScorer))
+    monkeypatch.setattr("audiomos_cache.bundle.load_bundle", lambda *_: SimpleNamespace(digest=FakeScorer.digest))
+    return tmp_path
+
+
+def score(*arguments):
+    return CliRunner().invoke(main, ["score", "--bundle", "model", *map(str, arguments)], catch_exceptions=False)
+
+
+def rows(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def manifest(path, **prompts):
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows(
+            [("path", "prompt", "id"), *((f"m/{name}", *rest) for name, *rest in prompts.values())]
+        )
+    return path
+
+
+# What goes in
+
+
+def test_files_and_folders_with_one_prompt(music):
+    (music / "song.wav").touch()
+    result = score("song.wav", "m", "--prompt", "slow piano")
+    assert (result.exit_code, result.stderr.splitlines()) == (
+        0,
+        ["score: 4 of 4 clips, 0 s", "4 of 4 clips scored, 0 failed; mean MI 1.450, TA 2.000"],
+    )
+    assert rows(result.stdout) == [
+        Score(clip_id, path, "slow piano", mi, 2.0, windows=1).to_json() | {"warnings": [], "bundle": DIGEST}
+        for clip_id, path, mi in (
+            ("song", "song.wav", 1.4),
+            ("a", "m/a.wav", 1.1),
+            ("bb.mp3", "m/bb.mp3", 1.6),
+            ("sub/ccc", "m/sub/ccc.wav", 1.7),
+        )
+    ]
+
+
+def test_a_manifest_with_a_prompt_for_each(music):
+    manifest(music / "m.csv", a=("a.wav", "slow piano", ""), b=("bb.mp3", "", "second"))
+    result = score("--manifest", "m.csv")
+    found = [(row["id"], row["path"], row["prompt"], row["ta"], row["warnings"]) for row in rows(result.stdout)]
+    assert found == [("a", "m/a.wav", "slow piano", 2.0, []), ("second", "m/bb.mp3", "", None, ["prompt empty"])]
+    assert result.stderr.splitlines()[-1] == (
+        "2 of 2 clips scored, 0 failed, 1 with warnings; mean MI 1.350, TA 2.000 (of 1)"
+    )
+
+
+@pytest.mark.parametrize(("options", "prompt", "warnings"), [([], None, []), (["--prompt", ""], "", ["prompt empty"])])
+def test_without_a_prompt_mi_alone(options, prompt, warnings):
+    result = score("m/a.wav", *options)
+    [row] = rows(result.stdout)
+    assert (row["prompt"], row["mi"], row["ta"], row["warnings"]) == (prompt, 1.1, None, warnings)
+    assert result.stderr.endswith("; mean MI 1.100, TA n/a\n")
+
+
+def test_audio_beside_a_manifest_allows_its_absolute_paths(music, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("lists") / "m.jsonl"
+    elsewhere.write_text(json.dumps({"path": str(music / "m/a.wav"), "prompt": "x"}))
+    assert [row["id"] for row in rows(score(music / "m", "--manifest", elsewhere).stdout)] == ["a"], "and no other clip"
+    line = fail("score", "--bundle", "model", "--manifest", elsewhere)
+    assert f"to allow it, give '{music}/m' beside --manifest" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "nothing to score; give AUDIO files or folders, or --manifest"),
+        (["--prompt", "x"], "nothing to score; give AUDIO files or folders, or --manifest"),
+        (["--manifest", "m.csv", "--prompt", ""], "--prompt goes without --manifest, whose rows have their own"),
+        (["m", "--manifest", "m.csv"], "'m': beside --manifest, AUDIO says which absolute paths"),
+        (["--manifest", "m.csv", "--out", "m/../m.csv", "--overwrite"], "--out is the manifest; give another one"),
+        (["m", "--overwrite"], "--overwrite goes with --out"),
+        (["m", "--out", "m"], "File 'm' is a directory."),
+        (["m", "--precision", "int8"], "'int8' is not one of"),
+        (["m", "--batch-size", "0"], "0 is not in the range x>=1"),
+    ],
+)
+def test_wrong_usage(music, arguments, message):
+    manifest(music / "m.csv", a=("a.wav", "slow piano", ""))
+    before = (music / "m.csv").read_bytes()
+    result = score(*arguments)
+    assert (result.exit_code, result.stdout, FakeScorer.asked) == (2, "", None)
+    assert message in result.stderr.splitlines()[-1]
+    assert (music / "m.csv").read_bytes() == before
+
+
+def test_a_bundle_is_wanted():
+    result = CliRunner().invoke(main, ["score", "m"])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "Missing option '--bundle'" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["m", "m/a.wav"], "'m/a.wav': given twice; give each file once, or ids of their own in a --manifest"),
+        (["--manifest", "bad.csv"], "bad.csv: found the columns ['path'], expected path and prompt, and none twice"),
+        (["--manifest", "twice.csv"], "twice.csv:3: found 'a' again, expected it only in line 2; mend twice.csv"),
+        (["empty"], "empty: no audio in it, expected files named .wav, .flac, .ogg, .mp3, not hidden ones"),
+    ],
+)
+def test_bad_input_is_told_before_anything_is_loaded(music, arguments, message):
+    (music / "bad.csv").write_text("path\nm/a.wav\n")
+    manifest(music / "twice.csv", a=("a.wav", "x", ""), b=("bb.mp3", "y", "a"))
+    (music / "empty").mkdir()
+    assert fail("score", "--bundle", "model", *arguments) == f"Error: {message}"
+    assert FakeScorer.asked is None
+
+
+def test_the_scorer_gets_what_was_asked_for():
+    asked = {"revision": "v1", "audio_encoder": "muq", "text_encoder": "bert", "device": "cpu", "precision": "bf16"}
+    options = [word for name, value in asked.items() for word in (f"--{name.replace('_', '-')}", value)]
+    run("score", "m", "--bundle", "owner/name", *options, "--batch-size", "3")
+    assert FakeScorer.asked == {"source": "owner/name", "batch_size": 3, **asked}
+    run("score", "m", "--bundle", "model", "--device", "cpu")
+    given = {name: value for name, value in FakeScorer.asked.items() if value is not None}
+    assert given == {"source": "model", "device": "cpu"}
+
+
+def test_untrained_encoders_are_told(monkeypatch):
+    monkeypatch.setattr(FakeScorer, "untrained", ("muq-tiny", "roberta-tiny"))
+    notice = "untrained: shows that the pipeline works, not how good MuQ is"
+    assert score("m").stderr.splitlines()[:2] == [f"muq-tiny is {notice}", f"roberta-tiny is {notice}"]
+
+
+# What comes out
+
+
+def test_a_bad_file_is_a_line_and_the_run_goes_on():
+    names = [f"m/gone-{number}.wav" for number in range(6)]
+    result = score("m/a.wav", *names, "m/bb.mp3", "--prompt", "x")
+    assert result.exit_code == 1
+    found = rows(result.stdout)
+    assert [row["id"] for row in found] == ["a", *(f"gone-{number}" for number in range(6)), "bb.mp3"]
+    assert [row["error"] for row in found if row["error"]] == [
+        f"{name}: no such file,\nexpected audio" for name in names
+    ]
+    told = ", ".join(f"gone-{number}: m/gone-{number}.wav: no such file, expected audio" for number in range(5))
+    assert result.stderr.splitlines()[-2:] == [
+        "2 of 8 clips scored, 6 failed; mean MI 1.350, TA 2.000",
+        f"Error: 6 of 8 clips could not be scored: {told}, ... (6 in all); mend them and score them again",
+    ]
+
+
+def test_a_name_that_is_not_utf8(music):
+    name = os.fsdecode(b"m/caf\xe9.wav")
+    (music / name).touch()
+    result = score("m", "gone-" + os.fsdecode(b"\xe9"))
+    assert result.exit_code == 1
+    assert [os.fsencode(row["path"]) for row in map(json.loads, result.stdout_bytes.splitlines())] == [
+        b"m/a.wav", b"m/bb.mp3", b"m/caf\xe9.wav", b"m/sub/ccc.wav", b"gone-\xe9"
+    ]  # fmt: skip
+    result.stdout_bytes.decode("utf-8")
+
+
+def test_out_holds_the_lines_and_stdout_nothing(music):
+    printed = score("m", "--prompt", "夜曲").stdout_bytes
+    result = score("m", "--prompt", "夜曲", "--out", "new/s.jsonl")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert (music / "new/s.jsonl").read_bytes() == printed
+    assert [path.name for path in Path("new").iterdir()] == ["s.jsonl"]
+
+
+# Going on
+
+
+def test_what_is_done_is_not_scored_again_and_the_rest_is_appended(music):
+    score("m/sub", "m/a.wav", "--prompt", "x", "--out", "s.jsonl")
+    assert [row["id"] for row in rows((music / "s.jsonl").read_text())] == ["ccc", "a"]
+    before = (music / "s.jsonl").read_bytes()
+    FakeScorer.scored = ()
+    result = score("m/a.wav", "m/bb.mp3", "m/sub/ccc.wav", "gone.wav", "--prompt", "x", "--out", "s.jsonl")
+    assert FakeScorer.scored == ("bb.mp3", "gone")
+    assert (music / "s.jsonl").read_bytes().startswith(before)
+    assert [row["id"] for row in rows((music / "s.jsonl").read_text())] == ["ccc", "a", "bb.mp3", "gone"]
+    assert result.stderr.splitlines() == [
+        "2 of 4 done before",
+        "score: 2 of 2 clips, 0 s 1 failed",
+        "3 of 4 clips scored, 1 failed; mean MI 1.333, TA 2.000",
+        "Error: 1 of 4 clips could not be scored: gone: gone.wav: no such file, expected audio; mend them and run it "
+        "again, which tries them alone",
+    ]
+
+
+def test_a_failed_one_is_tried_again(music):
+    assert score("m", "late.wav", "--out", "s.jsonl").exit_code == 1
+    (music / "late.wav").touch()
+    FakeScorer.scored = ()
+    assert score("m", "late.wav", "--out", "s.jsonl").exit_code == 0
+    assert FakeScorer.scored == ("late",)
+    found = rows((music / "s.jsonl").read_text())
+    assert [(row["id"], row["error"]) for row in found] == [(i, None) for i in ("a", "bb.mp3", "sub/ccc", "late")]
+
+
+def test_where_all_is_done_no_encoder_is_loaded(music):
+    score("m", "--out", "s.jsonl")
+    FakeScorer.asked, before = None, (music / "s.jsonl").read_bytes()
+    result = score("m", "--out", "s.jsonl")
+    assert (result.exit_code, FakeScorer.asked) == (0, None)
+    assert result.stderr.splitlines() == [
+        "3 of 3 done before",
+        "3 of 3 clips scored, 0 failed; mean MI 1.467, TA n/a",
+    ]
+    assert (music / "s.jsonl").read_bytes() == before
+
+
+def test_another_bundle_prompt_or_path_is_refused_and_the_file_kept(music, monkeypatch):
+    score("m/a.wav", "--prompt", "x", "--out", "s.jsonl")
+    before = (music / "s.jsonl").read_bytes()
+    advice = "give another --out, or --overwrite to start anew"
+    arguments = ("score", "--bundle", "model", "--out", "s.jsonl")
+    line = fail(*arguments, "m/a.wav", "--prompt", "y")
+    assert line == f"Error: {music}/s.jsonl:1: 'a' was scored with the prompt 'x', expected 'y'; {advice}"
+    line = fail(*arguments, music / "m/a.wav", "--prompt", "x")
+    assert f"'a' was scored with the path 'm/a.wav', expected '{music}/m/a.wav'; {advice}" in line
+    monkeypatch.setattr(FakeScorer, "digest", "cd" * 16)
+    line = fail(*arguments, "m/bb.mp3", "--prompt", "x")
+    assert line.endswith(f"s.jsonl:1: 'a' was scored by the bundle '{DIGEST}', expected {'cd' * 16}; {advice}")
+    assert (music / "s.jsonl").read_bytes() == before
+    run(*arguments, "m/bb.mp3", "--prompt", "x", "--overwrite")
+    assert [row["id"] for row in rows((music / "s.jsonl").read_text())] == ["bb.mp3"]
+
+
+def test_what_cannot_be_loaded_replaces_nothing(music, monkeypatch):
+    (music / "s.jsonl").write_bytes(b"mine")
+
+    def broken(*_, **__):
+        raise OSError("no such bundle")
+
+    monkeypatch.setattr(FakeScorer, "from_bundle", broken)
+    assert fail("score", "m", "--bundle", "model", "--out", "s.jsonl", "--overwrite") == "Error: no such bundle"
+    assert (music / "s.jsonl").read_bytes() == b"mine"
+
+
+# Processes
+
+# Runs the command line with a slow scorer, without torch, which takes seconds to load.
+PROCESS = """
+import sys, time
+from types import SimpleNamespace
+class Slow:
+    digest, untrained = "digest", ()
+    from_bundle = classmethod(lambda cls, *_, **__: cls())
+    def score_items(self, items):
+        from audiomos_cache.scoring.score import Score
+        for item in items:
+            time.sleep(float(sys.argv[1]))
+            yield Score(item.id, str(item.path), item.prompt, 3.0)
+sys.modules["audiomos_cache.scoring.scorer"] = SimpleNamespace(Scorer=Slow)
+sys.modules["audiomos_cache.bundle"] = SimpleNamespace(load_bundle=lambda *_: Slow)
+sys.modules["torch"] = SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: False))
+from audiomos_cache.cli import main
+main(["score", "--bundle", "model", *sys.argv[2:]])
+"""
+
+
+def start(seconds, *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE):
+    """Start the command with a scorer that takes so long for each clip."""
+    command = [sys.executable, "-c", PROCESS, str(seconds), *map(str, arguments)]
+    return subprocess.Popen(command, stdout=stdout, stderr=stderr, cwd=CHECKOUT)
+
+
+def shown_on(terminal):
+    """All that was written to a terminal whose other end is closed, without what moves its cursor."""
+    shown = b""
+    try:
+        while chunk := os.read(terminal, 65536):
+            shown += chunk
+    except OSError:  # how Linux says that it is closed
+        pass
+    os.close(terminal)
+    return re.sub(r"\x1b\[[^a-zA-Z]*[a-zA-Z]", "", shown.decode())
+
+
+def wait_for(path, lines):
+    end = time.monotonic() + 20
+    while not (path.exists() and path.read_bytes().count(b"\n") >= lines):
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def many(music):
+    """A manifest of 300 clips."""
+    path = music / "many.jsonl"
+    path.write_text("".join(json.dumps({"path": f"{n}.wav", "prompt": "x" * 100}) + "\n" for n in range(300)))
+    return path
+
+
+def test_interrupted_it_keeps_what_is_finished_and_goes_on(music, many):
+    out, done = music / "s.jsonl", 0
+    for end, code in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)):
+        with start(0.005, "--manifest", many, "--out", out) as process:
+            wait_for(out, done + 10)
+            process.send_signal(end)
+            stdout, stderr = process.communicate()
+        assert (process.returncode, stdout) == (code, b"")
+        if end == signal.SIGINT:
+            assert stderr.splitlines()[-1] == b"Interrupted. What was finished is kept."
+        assert done < len(rows(out.read_text())) < 300
+        done = len(rows(out.read_text()))
+    with start(0, "--manifest", many, "--out", out) as process:
+        stderr = process.communicate()[1].decode().splitlines()
+    assert (process.returncode, stderr[0]) == (0, f"{done} of 300 done before")
+    assert [row["id"] for row in rows(out.read_text())] == [str(number) for number in range(300)]
+    assert sorted(path.name for path in music.iterdir()) == ["m", "many.jsonl", "s.jsonl"]
+
+
+def test_a_second_process_is_refused(music, many):
+    out = music / "s.jsonl"
+    with start(0.01, "--manifest", many, "--out", out) as process:
+        wait_for(out, 1)
+        line = fail("score", "--bundle", "model", "--manifest", many, "--out", out, "--overwrite")
+        assert line.startswith(f"Error: {out}: is being written by process {process.pid} on ")
+        process.kill()
+    assert len(rows(out.read_text())) > 0
+
+
+def test_a_reader_that_has_gone_ends_it_quietly(many):
+    with start(0, "--manifest", many) as process:
+        assert json.loads(process.stdout.readline())["id"] == "0"
+        process.stdout.close()
+        stderr = process.stderr.read()
+    assert (process.returncode, stderr) == (1, b"")
+
+
+def test_interrupted_on_stdout_the_lines_are_whole(many):
+    with start(0.01, "--manifest", many) as process:
+        first = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        rest, stderr = process.communicate()
+    assert (process.returncode, stderr) == (130, b"Interrupted. What was finished is kept.\n")
+    found = rows((first + rest).decode())
+    assert [row["id"] for row in found] == [str(number) for number in range(len(found))]
+
+
+def test_with_a_bar_on_the_terminal_the_lines_still_go_to_stdout(music, many):
+    terminal, other_end = pty.openpty()
+    with (music / "lines").open("wb") as file, start(0, "--manifest", many, stdout=file, stderr=other_end):
+        os.close(other_end)
+        text = shown_on(terminal)
+    assert [row["id"] for row in rows((music / "lines").read_text())] == [str(number) for number in range(300)]
+    assert "300/300" in text
+    assert "{" not in text
+
+
+def test_lines_on_a_terminal_have_no_bar_between_them(many):
+    terminal, other_end = pty.openpty()
+    with start(0, "--manifest", many, stdout=other_end, stderr=other_end):
+        os.close(other_end)
+        *lines, summary = shown_on(terminal).splitlines()
+    assert [json.loads(line)["id"] for line in lines] == [str(number) for number in range(300)]
+    assert summary == "300 of 300 clips scored, 0 failed; mean MI 3.000, TA n/a"
+
+
+def test_help_has_examples_and_loads_nothing_heavy():
+    code = (
+        "import sys; from audiomos_cache.cli import main; main(['score', '--help'], standalone_mode=False);"
+        "print(sorted({m.split('.')[0] for m in sys.modules} & {'torch', 'h5py', 'transformers', 'numpy', 'rich'}))"
+    )
+    command = [sys.executable, "-c", code]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True, cwd=CHECKOUT).stdout.splitlines()
+    assert lines[-1] == "[]"
+    assert sum(line.startswith("    audiomos-cache score ") for line in lines) == 2
