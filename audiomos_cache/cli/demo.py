@@ -9,7 +9,8 @@ import click
 from audiomos_cache.errors import OutputExistsError, first_five
 
 PROMPTS, SECONDS = 48, (3.0, 5.0)
-_MADE = ("data", "cache", "runs", "fused")
+NEW_WORDS, NEW_SEED = ("slow", "happy", "low", "guitar", "without"), 2025
+_MADE = ("data", "cache", "runs", "fused", "model", "new")
 _MARKER = ".audiomos-demo"
 
 _NEXT = """
@@ -18,11 +19,15 @@ Files
   {out}/cache             the features, a file per split: audiomos-cache inspect {out}/cache
   {out}/runs              a folder per trained head: config, checkpoints, history, predictions
   {out}/fused/answer.txt  the fused MI and TA of every clip of the eval list
+  {out}/model             the heads and their fusion as one folder, with a card: README.md
+  {out}/new               two new clips of one prompt, clean and damaged, that were scored with it
 
 Next, on real data (MusicEval-phase1, and weights of MuQ and RoBERTa from the Hugging Face hub)
   audiomos-cache extract --data MusicEval-phase1 --cache cache/musiceval
   audiomos-cache train-head --cache cache/musiceval --head transformer-dist --seed 1984 --seed 1990
   audiomos-cache fuse runs/* --labels MusicEval-phase1/sets/dev_mos_list.txt --apply-split eval --out fused
+  audiomos-cache bundle runs/* --fusion fused --out model
+  audiomos-cache score song.wav --prompt "what the song was made from" --bundle model
 """
 
 
@@ -31,7 +36,7 @@ Next, on real data (MusicEval-phase1, and weights of MuQ and RoBERTa from the Hu
 @click.option("--overwrite", is_flag=True, help="Delete the earlier demo in the folder first.")
 @click.pass_context
 def demo(context: click.Context, out: Path, overwrite: bool) -> None:
-    """Make music by code, then extract, train heads, fuse and evaluate on it: the whole line in minutes.
+    """Make music by code, then extract, train heads, fuse, evaluate, bundle, score: the whole line in minutes.
 
     The labels are made by the same code, and the encoders are untrained: it shows that everything works, not
     how good it is.
@@ -58,7 +63,24 @@ def demo(context: click.Context, out: Path, overwrite: bool) -> None:
     _run(context, "evaluate", out / "fused" / "fused.eval.jsonl", "--labels", sets / "test_mos_list.txt")
     click.echo("\nThe labels above were made by the code that made the music, and the encoders are untrained:")
     click.echo("the table shows that the pipeline works, not how good MuQ is.")
+    _run(context, "bundle", *runs, "--fusion", out / "fused", "--out", out / "model")
+    prompt = _make_new_clips(out / "new")
+    _run(context, "score", out / "new", "--prompt", prompt, "--bundle", out / "model")
     click.echo(_NEXT.format(out=out))
+
+
+def _make_new_clips(folder: Path) -> str:
+    """Play one prompt anew, and damage what was played; returns the prompt."""
+    import soundfile
+
+    from audiomos_cache.testing import SAMPLE_RATE_HZ, PromptWords, damage, render_prompt
+
+    words = PromptWords(*NEW_WORDS)
+    clean = render_prompt(words, SECONDS[1], NEW_SEED)
+    folder.mkdir()
+    for name, samples in (("clean", clean), ("damaged", damage(clean, 1.0, NEW_SEED))):
+        soundfile.write(folder / f"{name}.wav", samples, SAMPLE_RATE_HZ, subtype="PCM_16")
+    return words.text
 
 
 def _make_room(out: Path, overwrite: bool) -> None:

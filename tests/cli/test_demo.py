@@ -31,8 +31,9 @@ def demo(*arguments):
 def test_it_runs_the_commands_of_the_line(commands, tmp_path):
     result = demo("--out", tmp_path / "new")
     assert result.exit_code == 0, result.output
-    assert [command[0] for command in commands] == ["extract", "train-head", "fuse", "evaluate"]
+    assert [command[0] for command in commands] == ["extract", "train-head", "fuse", "evaluate", "bundle", "score"]
     assert commands[0][1:3] == ["--data", str(tmp_path / "new" / "data")]
+    assert sorted(path.name for path in (tmp_path / "new" / "new").iterdir()) == ["clean.wav", "damaged.wav"]
     assert "not how good MuQ is" in result.stdout
     assert "audiomos-cache extract --data MusicEval-phase1" in result.stdout
 
@@ -45,7 +46,7 @@ def test_twice_needs_overwrite(commands, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     assert demo("--out", tmp_path, "--overwrite").exit_code == 0
     assert (tmp_path / "notes.txt").read_text() == "mine"
-    assert len(commands) == 8
+    assert len(commands) == 12
 
 
 @pytest.mark.parametrize("overwrite", [[], ["--overwrite"]])
