@@ -23,7 +23,8 @@ from figures import machine
 from full_size import write_muq, write_noise, write_roberta
 from rich.console import Console
 from rich.table import Table
-from training import seconds, torch_here, with_encoders
+from steps import seconds
+from training import torch_here, with_encoders
 
 from audiomos_cache.cache import CacheReader
 from audiomos_cache.training.clips import ClipSet

@@ -9,10 +9,7 @@ ways are compared first: gradients in bf16 with those in fp32, recorded steps wi
 
 import dataclasses
 import json
-import statistics
 import tempfile
-import time
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,189 +17,20 @@ import click
 import torch
 from figures import machine
 from noise_cache import write_noise_cache
-from plain import encoding_step, plain_step
+from plain import encoding_step
 from rich.console import Console
-from rich.table import Table
-from torch.utils.flop_counter import FlopCounterMode
+from steps import as_table, limits, measure, ms, seconds
 
 from audiomos_cache.cache import CacheReader
-from audiomos_cache.config import HeadConfig
-from audiomos_cache.heads import build_head
-from audiomos_cache.limits import matmul_flops
 from audiomos_cache.presets import load_head_config, preset_names
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.clips import ClipSet
-from audiomos_cache.training.computing import Computing, Precision, choose_precision
-from audiomos_cache.training.epoch import Trainer
+from audiomos_cache.training.computing import Precision, choose_precision
 from audiomos_cache.training.job import HeadJob
-from audiomos_cache.training.limits import copy_bytes_per_s
 from audiomos_cache.training.preload import open_frames
-from audiomos_cache.training.targeted import TargetedBatches, objective_of
 from audiomos_cache.training.train_head import train_heads
 
 ON_CPU = ("pooling-dist",)
-SURE = 0.99  # cosine of the gradients in two precisions, at least
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-NEAR = 0.01  # relative difference of losses, at most
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Steps:
-    """Seconds of one training step of a preset.
-
-    Attributes:
-        plain: as one would write it down first, in fp32.
-        ours: a step of an epoch, gathered and all, in `precision`, not compiled.
-        compiled: the same, compiled; `compiling` are the seconds that this took.
-        limit: what its arithmetic, `flops`, takes at the speed of the largest matrix product in that precision.
-        gather: what putting its features together takes; `copy` is what copying as many bytes takes.
-        cosine: of the gradients of one batch in `precision` and in fp32; `loss_gap`: relative, likewise.
-        recorded_gap: relative, of the losses of steps that are recorded and steps that are not.
-    """
-
-    preset: str
-    precision: str
-    plain: float
-    ours: float
-    compiled: float | None
-    compiling: float | None
-    flops: float
-    limit: float
-    gather: float
-    copy: float
-    cosine: float
-    loss_gap: float
-    recorded_gap: float | None
-
-    @property
-    def best(self) -> float:
-        return min(self.ours, self.compiled or self.ours)
-
-    @property
-    def right(self) -> bool:
-        return self.cosine > SURE and self.loss_gap < NEAR and (self.recorded_gap or 0.0) < NEAR
-
-
-def synchronized(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
-
-
-def seconds(action: Callable[[], object], device: torch.device, runs: int = 1) -> float:
-    """Return the median of what an action takes."""
-    taken = []
-    for _ in range(runs):
-        start = synchronized(device)
-        action()
-        taken.append(synchronized(device) - start)
-    return statistics.median(taken)
-
-
-def limits(device: torch.device) -> dict[str, float]:
-    """Measure floating-point operations a second of a large matrix product, and bytes a second of a copy."""
-    speeds = {name: matmul_flops(device, DTYPES[name]) for name in DTYPES}
-    return speeds | {"copy": copy_bytes_per_s(device)}
-
-
-def step_flops(config: HeadConfig, targeted: TargetedBatches) -> float:
-    """Count the arithmetic of a step on the first batch: matrix products and attention, forward and backward."""
-    reader = targeted.clips.first_reader
-    device = targeted.features.device
-    head = build_head(config, reader.audio_dim, reader.text_dim).to(device)
-    indices = list(range(config.training.batch_size))
-    features = targeted.features.gather(indices)
-    precise = Computing("bf16" if device.type == "cuda" else "fp32")
-    with FlopCounterMode(display=False) as counter, precise.autocast(device):
-        output = head.compute(features.frames, features.frame_mask, features.tokens, features.token_mask)
-        targeted.loss(output, indices).backward()  # type: ignore[no-untyped-call]
-    return float(counter.get_total_flops())
-
-
-def compare_precisions(config: HeadConfig, targeted: TargetedBatches, precision: Precision) -> tuple[float, float]:
-    """Return the cosine of a batch's gradients in two precisions, and the relative difference of the losses."""
-    reader = targeted.clips.first_reader
-    device = targeted.features.device
-    indices = list(range(config.training.batch_size))
-    features = targeted.features.gather(indices)
-    found = []
-    for each in ("fp32", precision):
-        torch.manual_seed(0)
-        head = build_head(still(config), reader.audio_dim, reader.text_dim).to(device).train()
-        with Computing(each).autocast(device):
-            loss = targeted.loss(head.compute(features.frames, features.frame_mask, features.tokens,
-                                              features.token_mask), indices)  # fmt: skip
-        loss.backward()  # type: ignore[no-untyped-call]
-        gradients = [p.grad.flatten() for p in head.parameters() if p.grad is not None]
-        found.append((torch.cat(gradients), loss.item()))
-    (a, loss_a), (b, loss_b) = found
-    return torch.cosine_similarity(a, b, dim=0).item(), abs(loss_a - loss_b) / loss_a
-
-
-def still(config: HeadConfig) -> HeadConfig:
-    """Return a head without dropout."""
-    return config.model_copy(update={"dropout": 0.0})
-
-
-def trainer_of(config: HeadConfig, targeted: TargetedBatches, computing: Computing) -> Trainer:
-    torch.manual_seed(0)
-    reader = targeted.clips.first_reader
-    head = build_head(config, reader.audio_dim, reader.text_dim).to(targeted.features.device)
-    return Trainer(config, 0, head, targeted, computing)
-
-
-def compare_recorded(config: HeadConfig, targeted: TargetedBatches, precision: Precision) -> float:
-    """Return the relative difference of an epoch's loss with steps recorded and not, without dropout."""
-    losses = [
-        trainer_of(still(config), targeted, Computing(precision, recorded=recorded)).train_epoch(1)[1]
-        for recorded in (True, False)
-    ]
-    return abs(losses[0] - losses[1]) / losses[1]
-
-
-def measure(
-    preset: str,
-    clips: ClipSet,
-    features: FeatureBatches,
-    precision: Precision,
-    best: dict[str, float],
-    *,
-    compiled: bool,
-) -> Steps:
-    """Measure a preset."""
-    config = load_head_config(preset)[1]
-    device, size = features.device, config.training.batch_size
-    targeted = TargetedBatches(features, objective_of(config))
-    steps = -(-len(clips) // size)
-    flops = step_flops(config, targeted)
-    cosine, loss_gap = compare_precisions(config, targeted, precision)
-    plain = plain_step(config, clips, device)
-    batches = [list(range(start, start + size)) for start in range(0, min(len(clips), 6 * size), size)]
-    for batch in batches[:2]:
-        plain(batch)
-    plain_s = statistics.median(seconds(lambda: plain(batch), device) for batch in batches[1:])  # noqa: B023
-    trainer = trainer_of(config, targeted, Computing(precision))
-    trainer.train_epoch(1)
-    ours = min(seconds(lambda: trainer.train_epoch(epoch), device) for epoch in (2, 3)) / steps  # noqa: B023
-    compiled_s = compiling = None
-    if compiled:
-        trainer = trainer_of(config, targeted, Computing(precision, compiled=True))
-        first = seconds(lambda: trainer.train_epoch(1), device)
-        compiled_s = min(seconds(lambda: trainer.train_epoch(epoch), device) for epoch in (2, 3)) / steps  # noqa: B023
-        compiling = first - compiled_s * steps
-    row_bytes = clips.first_reader.audio_dim * 2
-    moved = size * int(clips.first_reader.valid_frames.max()) * row_bytes
-    gather = min(seconds(lambda: _gather_all(features, batches), device) for _ in range(3)) / len(batches)
-    return Steps(
-        preset, precision, plain_s, ours, compiled_s, compiling, flops, flops / best[precision], gather,
-        moved / best["copy"],
-        cosine, loss_gap, compare_recorded(config, targeted, precision) if features.resident else None,
-    )  # fmt: skip
-
-
-def _gather_all(features: FeatureBatches, batches: list[list[int]]) -> None:
-    for _ in features.stream(batches):
-        pass
 
 
 def whole_runs(cache: Path, preset: str, epochs: int, device: str, precision: Precision) -> list[float]:
@@ -225,37 +53,6 @@ def with_encoders(preset: str, clips: ClipSet, device: torch.device, *, steps: i
     indices = list(range(size))
     step(indices)
     return seconds(lambda: step(indices), device, steps), size
-
-
-def as_table(found: Sequence[Steps], title: str) -> Table:
-    """Lay out a line for each preset; "reading" is the speed of putting batches together as a share of copying."""
-    table = Table(title=title, title_justify="left")
-    for name in (
-        "preset",
-        "in",
-        "plain",
-        "ours",
-        "compiled",
-        "x plain",
-        "limit",
-        "of limit",
-        "reading",
-        "compile",
-        "right",
-    ):
-        table.add_column(name, justify="left" if name in ("preset", "in") else "right", no_wrap=True)
-    for each in found:
-        table.add_row(
-            each.preset, each.precision, _ms(each.plain), _ms(each.ours), _ms(each.compiled),
-            f"{each.plain / each.best:.1f}", _ms(each.limit), f"{each.limit / each.best:.2f}",
-            f"{each.copy / each.gather:.2f}",
-            "" if each.compiling is None else f"{each.compiling:.1f} s", "yes" if each.right else "NO",
-        )  # fmt: skip
-    return table
-
-
-def _ms(value: float | None) -> str:
-    return "" if value is None else f"{1000 * value:.1f} ms"
 
 
 @click.command()
@@ -291,7 +88,7 @@ def main(
             found.append(
                 measure(preset, clips, features, precision, best, compiled=gpu if compiled is None else compiled)
             )
-            click.echo(f"{preset}: {_ms(found[-1].best)}", err=True)
+            click.echo(f"{preset}: {ms(found[-1].best)}", err=True)
         del features
         if encoders:
             spent, size = with_encoders(chosen[0], clips, on, steps=3)
@@ -310,9 +107,7 @@ def main(
         as_table(found, f"One training step, 32 clips of {frames} frames, in an epoch of {train_clips} clips")
     )
     if encoders:
-        console.print(
-            f"a step with the encoders inside, {result['encoders_inside']['batch']} clips, fp32: {_ms(spent)}"
-        )
+        console.print(f"a step with the encoders inside, {result['encoders_inside']['batch']} clips, fp32: {ms(spent)}")
     if epochs:
         first, second = result["whole_run_s"]
         console.print(f"{chosen[0]}, {epochs} epochs with validation and all files: {first:.1f} s, compiling included; "
