@@ -30,7 +30,7 @@ class FeatureBatches:
     Args:
         clips: whose features.
         layers: which of the stored layers.
-        frames: where the frames come from.
+        frames: where the frames come from. Where they are `PooledFrames`, the tokens are pooled once, too.
         upstream: make batches as the published code does, for heads with `compat: upstream`: clips with the frames
             from their padding, tokens padded with what the text encoder gives at padding, 16 of them at once where
             nothing is learned.

@@ -107,7 +107,8 @@ def train_heads(
         skip_finished: leave runs that are finished, and equal, as they are, and leave those that another process is
             training to it; `overwrite` replaces finished ones that differ.
         device: `cpu` or `cuda`.
-        preload: where the features are held meanwhile; see `open_frames`. On a CPU no number depends on it.
+        preload: where the features are held meanwhile; see `open_frames`. On a CPU no number depends on it. Heads that
+            pool first need none of them; see `open_pooled`.
         precision: of matrix products; None: bf16 on a GPU that has it, fp32 elsewhere.
         compiling: whether heads are compiled; "auto": on a GPU, where that saves more time than it takes.
         tensorboard: write the history for TensorBoard too, into the runs.

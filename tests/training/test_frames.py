@@ -75,6 +75,18 @@ def test_batches_hold_the_frames_that_were_asked_for_and_zeros(
                 assert not row[len(frames) :].any()
 
 
+def test_frames_in_ram_are_put_together_alike_for_a_gpu(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up to the point where they would cross to it."""
+    reader = CacheReader(cache, "train")
+    source = FramesInMemory([reader], reader.layers, held_on=CPU, device=CPU)
+    places = [(reader, index) for index in (5, 0, 41)]
+    wanted = source.gather(places, reader.layers)
+    monkeypatch.setattr(source, "device", torch.device("cuda"))
+    found = torch.full(wanted.shape, 7.0, dtype=torch.float16)
+    source._fill(found, places, reader.layers, [int(reader.valid_frames[index]) for _, index in places])
+    assert torch.equal(found.float(), wanted)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_a_later_batch_does_not_write_into_an_earlier_one(
     tmp_path: Path, make_source: Callable[..., FrameSource], dtype: str
