@@ -23,6 +23,7 @@ from audiomos_cache.fusion.record import identity
 from audiomos_cache.fusion.seen import clips_seen, early_stopping, refuse_trained_on
 from audiomos_cache.metrics import TARGETS, points_of, scores_of
 from audiomos_cache.predictions import Predictions, read_predictions
+from audiomos_cache.runs import predictions_path
 
 log = logging.getLogger(__name__)
 
@@ -65,10 +66,6 @@ class Evidence:
     calibrated: Calibrated | None = None
 
 
-def _folds_in_words(count: int, group: str) -> str:
-    return f"{count} folds" if group == "none" else f"{count} folds by {group}"
-
-
 def find_evidence(sources: Sources, labels: Path | None, split: str | None, n_boot: int) -> Evidence:
     """Calibrate a fusion's intervals, where there is something to calibrate them on; says so on stderr where not.
 
@@ -86,7 +83,7 @@ def find_evidence(sources: Sources, labels: Path | None, split: str | None, n_bo
     if record and sources.folder and sources.fusion.method in LEARNED:
         return _of_learned(sources, record, sources.folder, labels, split)
     if labels is None:
-        log.warning("no intervals and no table of scores: the fusion was fitted on no labels; give some with --labels")
+        log.warning("no intervals and no table of scores: nothing was fitted on labels; give some with --labels")
         return Evidence()
     return _of_fixed(sources, labels, split or "dev", n_boot)
 
@@ -133,7 +130,7 @@ def _of_learned(
         log.warning("no intervals: %s was made without folds; fuse again with --folds 5 to have some", folder)
         return Evidence()
     count, group = lesson.folds["folds"], lesson.folds["group"]
-    told = Evidence(lesson.folds["scores"], _folds_in_words(count, group), lesson.chosen_on)
+    told = Evidence(lesson.folds["scores"], str(Folds(group, {}, count)), lesson.chosen_on)
     file = out_of_fold_file(folder)
     if file is None:
         log.warning(
@@ -196,11 +193,14 @@ def _labels_of(path: Path, split: str | None, fused: Predictions, name: str) -> 
 
 def _fitted_on(source: Source, recorded: Mapping[str, str], fused: Predictions) -> Predictions:
     """Read what a member said of the clips that the fusion was fitted on."""
-    path = source.run.folder / "predictions" / Path(recorded["path"]).name
-    if not path.is_file() or identity(path)["xxh3_128"] != recorded["xxh3_128"]:
-        found = "is not what it was when the fusion was fitted on it" if path.is_file() else "no such file"
-        raise BundleError(f"{path}: {found}, expected hash {recorded['xxh3_128']}; fuse again")
-    return read_predictions(path).take(fused.ids)
+    pattern = predictions_path(source.run.folder, "*", source.best)
+    for path in sorted(pattern.parent.glob(pattern.name)):
+        if identity(path)["xxh3_128"] == recorded["xxh3_128"]:
+            return read_predictions(path).take(fused.ids)
+    raise BundleError(
+        f"{pattern}: none has the hash {recorded['xxh3_128']} of {Path(recorded['path']).name} that the fusion was "
+        "fitted on, so it was changed since; fuse again"
+    )
 
 
 def _calibrate(

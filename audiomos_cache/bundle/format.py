@@ -28,9 +28,14 @@ _WIDEST = 2**16  # frames and tokens: many times as wide as any encoder's
 _HEAD_FILE = re.compile(rf"{HEADS}/[\w+-][\w.+-]*\.safetensors")
 
 
+def is_head_file(name: str) -> bool:
+    """Tell whether a file's name inside a bundle is that of a head."""
+    return _HEAD_FILE.fullmatch(name) is not None
+
+
 def _refuse_place(name: str) -> str:
     """Refuse a name that could lead out of the bundle."""
-    if not _HEAD_FILE.fullmatch(name):
+    if not is_head_file(name):
         raise PydanticCustomError("file_name", "expected a plain name of the form heads/NAME.safetensors")
     return name
 
@@ -188,8 +193,7 @@ def read_manifest(folder: Path) -> tuple[Manifest, str]:
     try:
         manifest = Manifest.model_validate_json(_canonical(about), strict=True)
     except ValidationError as error:
-        problems = "; ".join(_short(readable(each, ())) for each in error.errors())
-        raise BundleError(f"{path}: {problems}; copy, download or make the bundle again") from error
+        raise BundleError(f"{path}: {problems_in(error)}; copy, download or make the bundle again") from error
     except (TypeError, ValueError, RecursionError) as error:  # YAML has sets, bytes and numbers that are none
         raise BundleError(f"{path}: holds what no bundle does ({error}); make the bundle again") from error
     found, expected = _digest(content), content.get("digest")
@@ -215,6 +219,11 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except ConfigError as error:
         raise BundleError(f"{error}; copy, download or make the bundle again") from error
     return content
+
+
+def problems_in(error: ValidationError) -> str:
+    """Say all that is wrong with what should be a `Manifest`."""
+    return "; ".join(_short(readable(each, ())) for each in error.errors())
 
 
 def _short(text: str) -> str:

@@ -235,6 +235,18 @@ def test_a_head_that_the_weights_are_not_of_takes_no_memory(bundle, change):
     assert refusal(bundle).startswith(f"{bundle / HEAD}: not the weights of the head pooling-dist-seed1: ")
 
 
+def test_layers_that_the_head_does_not_read(bundle):
+    def change(content):
+        content["members"][0]["head"]["layers"] = 0
+        content["members"][0].update(audio_layers=[0, 1], layers_read=[1])
+
+    edit(bundle, change)
+    assert refusal(bundle) == (
+        f"{bundle / HEAD}: not the weights of the head pooling-dist-seed1: reads layers [1], and its config says 0; "
+        f"{AGAIN}"
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [

@@ -19,7 +19,7 @@ from tests.bundle.test_calibration import brute_force
 from tests.bundle.test_making import refusal
 from tests.commands import run as command
 
-NO_LABELS = "no intervals and no table of scores: the fusion was fitted on no labels; give some with --labels"
+NO_LABELS = "no intervals and no table of scores: nothing was fitted on labels; give some with --labels"
 
 
 @pytest.fixture
@@ -195,8 +195,19 @@ def test_predictions_that_changed_since_the_fusion_are_refused(made, tmp_path, c
     if change == "other":
         write_predictions(file, predictions.take(predictions.ids[1:]))
     found = refusal(runs, made.fused("ridge"), tmp_path / "model")
-    told = {"other": "is not what it was when the fusion was fitted on it", "none": "no such file"}[change]
-    assert found.startswith(f"{file}: {told}, expected hash ")
+    assert found.startswith(f"{file.with_name('*.loss.jsonl')}: none has the hash ")
+    assert found.endswith(" of dev.loss.jsonl that the fusion was fitted on, so it was changed since; fuse again")
+
+
+def test_predictions_that_were_fused_under_another_name_are_found(made, ridge_bundle, tmp_path):
+    links = {}
+    for split in ("dev", "eval"):
+        links[split] = [tmp_path / f"{split}-{number}.jsonl" for number in range(2)]
+        for link, run in zip(links[split], made.runs, strict=True):
+            link.symlink_to(run / "predictions" / f"{split}.loss.jsonl")
+    fuse(links["dev"], tmp_path / "fused", Recipe("ridge", made.labels, apply=links["eval"], n_boot=0))
+    make_bundle(made.runs, tmp_path / "fused", tmp_path / "model")
+    assert found_intervals(tmp_path / "model") == found_intervals(ridge_bundle)
 
 
 def test_out_of_fold_predictions_of_other_clips_are_refused(made, tmp_path):

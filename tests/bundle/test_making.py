@@ -153,6 +153,18 @@ def test_a_run_that_does_not_say_enough(made, tmp_path, key, found):
     assert refusal([run], None, tmp_path / "model") == f"{run / 'config.yaml'}: {found}; train the head again"
 
 
+def test_a_run_with_values_that_no_run_has(made, tmp_path):
+    def change(config):
+        config["data"]["dev"]["labels_xxh3_128"] = "none"
+        config["versions"]["torch"] = 2.1
+
+    run = changed_run(made.runs[0], tmp_path, change)
+    assert refusal([run], None, tmp_path / "model") == (
+        f"{run}: members.0.dev.labels_xxh3_128: 'none': string should match pattern '^[0-9a-f]{{32}}$'; "
+        "members.0.versions.torch: 2.1: input should be a valid string; train the heads again"
+    )
+
+
 def test_runs_of_different_fingerprints(made, tmp_path):
     def change(config):
         config["fingerprint_fields"]["pad_to_s"] = 30.0
@@ -192,9 +204,12 @@ def test_a_bundle_replaces_a_bundle_when_asked_to(made, bundle):
     assert [path.name for path in (bundle / "heads").iterdir()] == ["pooling-dist-seed1.safetensors"]
 
 
-@pytest.mark.parametrize("name", ["notes.txt", "heads/notes.txt", "heads/x.pt", ".git/config"])
+@pytest.mark.parametrize(
+    "name",
+    ["notes.txt", "heads/notes.txt", "heads/x.pt", "heads/old/x.safetensors", "old/heads/x.safetensors", ".git/config"],
+)
 def test_what_no_bundle_has_is_not_replaced(made, bundle, name):
-    (bundle / name).parent.mkdir(exist_ok=True)
+    (bundle / name).parent.mkdir(parents=True, exist_ok=True)
     (bundle / name).write_text("ours")
     assert refusal(made.runs[:1], None, bundle, OutputExistsError, overwrite=True) == (
         f"{bundle}: holds {name}, which no bundle has and --overwrite would lose; give another --out"
