@@ -11,6 +11,7 @@ import yaml
 from pydantic import AfterValidator, Field, JsonValue, ValidationError
 from pydantic_core import PydanticCustomError
 
+from audiomos_cache.bundle.calibration import LEVEL
 from audiomos_cache.config import Group, HeadConfig
 from audiomos_cache.errors import BundleError, ConfigError
 from audiomos_cache.files import write_whole
@@ -135,7 +136,7 @@ class LabelsFile(Group):
 class IntervalsEntry(Group):
     """What the intervals were calibrated on, and what came of it."""
 
-    level: Annotated[float, Field(gt=0, lt=1)]
+    level: Annotated[float, Field(ge=LEVEL, le=LEVEL)]  # the only one there is
     labels: LabelsFile
     split: str | None
     folds: Count

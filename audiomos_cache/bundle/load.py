@@ -102,13 +102,15 @@ def _member(folder: Path, entry: MemberEntry) -> BundledHead:
     path = folder / entry.file
     content = _read_part(path, entry.xxh3_128)
     try:
+        if entry.head.compat == "upstream":
+            raise ValueError("it computes as the published code does, where a clip's score depends on its batch")
         layers = layers_to_read(entry.head.layers, entry.audio_layers)
         if layers != tuple(entry.layers_read):
             raise ValueError(f"reads layers {entry.layers_read}, and its config says {entry.head.layers!r}")
         head = _head(entry, load(content))
     except (AudiomosError, SafetensorError, ValueError, RuntimeError, TypeError, OverflowError) as error:
         reason = " ".join(str(error).split())
-        raise BundleError(f"{path}: not the weights of the head {entry.name}: {reason}; {_AGAIN}") from error
+        raise BundleError(f"{path}: not a head that can be used, {entry.name}: {reason}; {_AGAIN}") from error
     return BundledHead(entry.name, head, layers)
 
 

@@ -1,4 +1,4 @@
-"""Making a bundle: heads of runs and their fusion as one folder, which holds nothing of the machine it was made on."""
+"""Making a bundle: heads of runs and their fusion as one folder, to be used elsewhere."""
 
 import json
 import logging

@@ -84,11 +84,18 @@ def test_a_bundle_yaml_edited_by_hand(bundle):
     path = bundle / "bundle.yaml"
     digest = load_bundle(str(bundle)).digest
     text = path.read_text()
-    assert "method: ridge" in text
-    path.write_text(text.replace("level: 0.8", "level: 0.9"))
+    assert text.count("split: dev") == 1
+    path.write_text(text.replace("split: dev", "split: test"))
     line = refusal(bundle)
     assert line.startswith(f"{path}: its content hashes to ")
     assert line.endswith(f", and its digest is '{digest}', so it was changed; {AGAIN}")
+
+
+@pytest.mark.parametrize("digest", [None, 7, "f" * 32])
+def test_a_bundle_yaml_without_its_digest(bundle, digest):
+    path = bundle / "bundle.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"digest": digest}))
+    assert f"and its digest is {digest!r}, so it was changed" in refusal(bundle)
 
 
 def test_a_newer_format(bundle):
@@ -209,13 +216,13 @@ def test_weights_of_another_head(bundle, change, found):
     change(weights)
     save_file(weights, path)
     edit(bundle, nothing)
-    assert refusal(bundle) == f"{path}: not the weights of the head pooling-dist-seed1: {found}; {AGAIN}"
+    assert refusal(bundle) == f"{path}: not a head that can be used, pooling-dist-seed1: {found}; {AGAIN}"
 
 
 def test_weights_that_are_a_pickle(bundle):
     torch.save({"weight": torch.ones(1)}, bundle / HEAD)
     edit(bundle, nothing)
-    assert refusal(bundle).startswith(f"{bundle / HEAD}: not the weights of the head pooling-dist-seed1: ")
+    assert refusal(bundle).startswith(f"{bundle / HEAD}: not a head that can be used, pooling-dist-seed1: ")
 
 
 @pytest.mark.parametrize(
@@ -232,7 +239,25 @@ def test_weights_that_are_a_pickle(bundle):
 )
 def test_a_head_that_the_weights_are_not_of_takes_no_memory(bundle, change):
     edit(bundle, lambda content: change(content["members"][0]["head"]))
-    assert refusal(bundle).startswith(f"{bundle / HEAD}: not the weights of the head pooling-dist-seed1: ")
+    assert refusal(bundle).startswith(f"{bundle / HEAD}: not a head that can be used, pooling-dist-seed1: ")
+
+
+def test_a_head_whose_scores_depend_on_the_batch(bundle):
+    def change(content):
+        content["members"][0]["head"]["compat"] = "upstream"
+        content["members"][0]["head"]["temporal"]["kind"] = "transformer"
+        content["members"][0]["head"]["fusion"]["kind"] = "decoupled"
+
+    edit(bundle, change)
+    assert refusal(bundle) == (
+        f"{bundle / HEAD}: not a head that can be used, pooling-dist-seed1: it computes as the published code does, "
+        f"where a clip's score depends on its batch; {AGAIN}"
+    )
+
+
+def test_intervals_of_another_level(bundle):
+    edit(bundle, lambda content: content["intervals"].update(level=0.9))
+    assert "intervals.level: 0.9: input should be less than or equal to 0.8" in refusal(bundle)
 
 
 def test_layers_that_the_head_does_not_read(bundle):
@@ -242,7 +267,7 @@ def test_layers_that_the_head_does_not_read(bundle):
 
     edit(bundle, change)
     assert refusal(bundle) == (
-        f"{bundle / HEAD}: not the weights of the head pooling-dist-seed1: reads layers [1], and its config says 0; "
+        f"{bundle / HEAD}: not a head that can be used, pooling-dist-seed1: reads layers [1], and its config says 0; "
         f"{AGAIN}"
     )
 
