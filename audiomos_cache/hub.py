@@ -34,9 +34,10 @@ def resolve_folder(
         folder = snapshot_download(source, revision=revision, allow_patterns=list(patterns))
     except Exception as failure:  # the hub's network errors differ between its versions and share no base
         reason = " ".join(str(failure).split())[:200]
+        wanted = source if revision is None else f"{source} --revision {revision}"
         raise error(
             f"{option} {source}: no such folder, and cannot be fetched from the Hugging Face hub "
             f"({type(failure).__name__}: {reason}). "
-            f"On a machine with a network run `hf download {source}`, copy the folder here, and give {option} its path"
+            f"On a machine with a network run `hf download {wanted}`, copy the folder here, and give {option} its path"
         ) from failure
     return Path(folder), Path(folder).name

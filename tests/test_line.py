@@ -108,6 +108,28 @@ def test_predict_writes_the_runs_predictions_again(line: Path, tmp_path: Path) -
     assert out.read_bytes() == (folder / "predictions" / "eval.loss.jsonl").read_bytes()
 
 
+def test_a_bundle_scores_as_the_line_does(line: Path, tmp_path: Path) -> None:
+    runs = sorted((line / "runs").iterdir())
+    printed = run("bundle", *runs, "--fusion", line / "fused", "--out", tmp_path / "model").stdout
+    assert printed.startswith(f"{tmp_path / 'model'}: ridge of 2 heads")
+    reader = CacheReader(line / "cache", "eval")
+    wav = line / "data" / "wav"
+    rows = [{"path": f"{wav / clip}.wav", "prompt": reader.prompt(i)} for i, clip in enumerate(reader.ids)]
+    manifest = tmp_path / "items.jsonl"
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    scored = run("score", wav, "--manifest", manifest, "--bundle", tmp_path / "model", "--batch-size", "3")
+    lines = [json.loads(row) for row in scored.stdout.splitlines()]
+    fused = [json.loads(row) for row in (line / "fused" / "fused.eval.jsonl").read_text().splitlines()]
+    assert [row["id"] for row in lines] == list(reader.ids)
+    by_id = {row["id"]: row for row in lines}
+    assert len(fused) == len(lines) > 0
+    for row in fused:
+        for target in ("mi", "ta"):
+            assert by_id[row["id"]][target] == pytest.approx(row[target], abs=1e-4)
+            low, high = by_id[row["id"]][f"{target}_interval"]
+            assert 1 <= low <= row[target] <= high <= 5
+
+
 def test_inspect_tells_what_was_extracted(line: Path) -> None:
     described = json.loads(run("inspect", line / "cache", "--json").stdout)
     lists = {split: f"{split}_mos_list.txt" for split in ("train", "dev", "test")} | {"eval": "eval_list.txt"}
@@ -132,6 +154,8 @@ def test_inspect_tells_what_was_extracted(line: Path) -> None:
         (["predict", "--run", "nowhere"], "nowhere: no config.yaml in it, so not a run; train-head makes runs"),
         (["evaluate", "nowhere.jsonl", "--labels", "nowhere.txt"], "nowhere"),
         (["fuse", "nowhere", "--method", "mean", "--out", "fused"], "nowhere"),
+        (["bundle", "nowhere", "--out", "model"], "nowhere"),
+        (["score", "nowhere.wav", "--bundle", "nowhere"], "nowhere"),
         (["submit", "nowhere.jsonl", "--list", "nowhere.txt", "--out", "a.zip"], "nowhere"),
     ],
 )

@@ -101,6 +101,8 @@ def test_without_a_network_the_message_says_what_to_do(option, hub):
         "(ConnectionError: Failed to resolve 'huggingface.co'). On a machine with a network run "
         f"`hf download someone/model`, copy the folder here, and give {option} its path"
     )
+    with pytest.raises(EncoderError, match="run `hf download someone/model --revision abc`, copy"):
+        LOADERS[option]("someone/model", revision="abc")
 
 
 @pytest.mark.parametrize(
