@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from threading import local
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,7 +19,6 @@ from torch import Tensor
 from audiomos_cache.cache import CacheReader
 
 READ_THREADS = 4
-AT_ONCE = 8  # clips of a batch on a CPU; of 30 s and 1024 dimensions, 12 MB
 
 T = TypeVar("T")
 
@@ -45,6 +45,7 @@ class FrameSource(ABC):
         self._buffer = torch.empty(0)
         self._buffer_device = buffer_device
         self._room = torch.empty(0)
+        self._pool = ThreadPoolExecutor(READ_THREADS)
 
     def counts(self, reader: CacheReader, *, padding: bool = False) -> NDArray[np.integer[Any]]:
         """Return how many frames each clip of a reader has in a batch, (clips,)."""
@@ -94,22 +95,36 @@ class FrameSource(ABC):
         *,
         reuse: bool,
     ) -> Tensor:
-        """Put clips together, a few at once: what was just read is widened while it is in the cache."""
+        """Put clips together, each widened by the thread that has just read it.
+
+        One call of torch's for a batch has all of its threads wait for each other: long, where others use the cores.
+        """
         if reuse and self._room.numel() < math.prod(shape):
             self._room = _empty(math.prod(shape), torch.float32, self.device)
-        room = self._room[: math.prod(shape)].view(shape) if reuse else torch.empty(shape)
-        for start in range(0, len(places), AT_ONCE):
-            some = slice(start, start + AT_ONCE)
-            part = self._take((len(places[some]), *shape[1:]), self.stored_dtype(places[0][0]))
-            self._fill(part, places[some], layers, lengths[some])
-            room[some].copy_(part)
+        held = self._room if reuse else _empty(math.prod(shape), torch.float32, self.device)
+        room = held[: math.prod(shape)].view(shape)
+
+        def put(place: int) -> None:
+            (reader, index), length = places[place], lengths[place]
+            for layer, rows in zip(layers, room[place], strict=True):
+                rows[:length].copy_(self._stored(reader, index, layer, length))
+                rows.numpy()[length:] = 0
+
+        _do_all(self._pool, put, range(len(places)))
         return room
+
+    @abstractmethod
+    def _stored(self, reader: CacheReader, index: int, layer: int, length: int) -> Tensor:
+        """Return the first frames of a clip as they are stored, (length, audio_dim), until the thread's next call."""
 
     @abstractmethod
     def _fill(
         self, batch: Tensor, places: Sequence[tuple[CacheReader, int]], layers: Sequence[int], lengths: Sequence[int]
     ) -> None:
-        """Write the first frames of each clip into its row of `batch`, (B, layers, T, audio_dim), and zeros after."""
+        """Write the first frames of each clip into its row of `batch`, (B, layers, T, audio_dim), and zeros after.
+
+        For a GPU; on a CPU `_stored` is all that is asked for.
+        """
 
     def _take(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         """Return a part of the one allocation, which grows as needed; its content is undefined."""
@@ -121,7 +136,7 @@ class FrameSource(ABC):
 
 
 def _empty(size: int, dtype: torch.dtype, device: torch.device, *, pinned: bool = False) -> Tensor:
-    """Return memory for all later batches, of whichever mode."""
+    """Return memory for all later batches, of whichever mode, and for threads, which have modes of their own."""
     with torch.inference_mode(False):
         return torch.empty(size, dtype=dtype, device=device, pin_memory=pinned)
 
@@ -131,7 +146,16 @@ class FramesOnDisk(FrameSource):
 
     def __init__(self, device: torch.device) -> None:
         super().__init__(device, buffer_device=torch.device("cpu"))
-        self._pool = ThreadPoolExecutor(READ_THREADS)
+        self._own = local()
+
+    def _stored(self, reader: CacheReader, index: int, layer: int, length: int) -> Tensor:
+        size = length * reader.audio_dim
+        held: Tensor | None = getattr(self._own, "held", None)
+        if held is None or held.numel() < size or held.dtype != self.stored_dtype(reader):
+            held = self._own.held = _empty(size, self.stored_dtype(reader), self.device)
+        rows = held[:size].view(length, reader.audio_dim)
+        _read_in_place(ClipFrames(reader, index, layer, rows))
+        return rows
 
     def _fill(
         self, batch: Tensor, places: Sequence[tuple[CacheReader, int]], layers: Sequence[int], lengths: Sequence[int]
@@ -186,7 +210,6 @@ class FramesInMemory(FrameSource):
             for (reader, layer), starts in self._starts.items()
             for index in range(len(reader))
         )
-        self._pool = ThreadPoolExecutor(READ_THREADS)
         _do_all(self._pool, self._read, wanted)
 
     def _read(self, wanted: ClipFrames) -> None:
@@ -207,20 +230,12 @@ class FramesInMemory(FrameSource):
         self, batch: Tensor, places: Sequence[tuple[CacheReader, int]], layers: Sequence[int], lengths: Sequence[int]
     ) -> None:
         first = self.first_rows(places, layers)
-        if self.device.type == "cuda":
-            rows = rows_to_take(first, torch.tensor(lengths), batch.shape[2], self.nothing).to(self.held.device)
-            torch.index_select(self.held, 0, rows.flatten(), out=batch.view(-1, batch.shape[-1]))
-            return
-        held, out, starts = self.held.numpy(), batch.numpy(), first.tolist()
+        rows = rows_to_take(first, torch.tensor(lengths), batch.shape[2], self.nothing).to(self.held.device)
+        torch.index_select(self.held, 0, rows.flatten(), out=batch.view(-1, batch.shape[-1]))
 
-        def copy(some: slice) -> None:
-            for layered, places_of, length in zip(out[some], starts[some], lengths[some], strict=True):
-                for rows, start in zip(layered, places_of, strict=True):
-                    rows[:length] = held[start : start + length]
-                    rows[length:] = 0
-
-        # Not by torch, whose threads all wait for each other at every call: long, where others use the cores too.
-        _do_all(self._pool, copy, [slice(k, None, READ_THREADS) for k in range(READ_THREADS)])
+    def _stored(self, reader: CacheReader, index: int, layer: int, length: int) -> Tensor:
+        start = int(self._starts[reader, layer][index])
+        return self.held[start : start + length]
 
 
 def rows_to_take(first: Tensor, lengths: Tensor, longest: int, nothing: int) -> Tensor:
