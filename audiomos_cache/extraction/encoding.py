@@ -126,11 +126,6 @@ class EncodedWaveforms:
     frames: Tensor
     finite: Tensor
 
-    def take(self, clips: Sequence[int]) -> "EncodedWaveforms":
-        """Return the features of some of the clips."""
-        rows = list(clips)
-        return EncodedWaveforms(self.waveforms[rows], self.frames[:, rows], self.finite[rows])
-
 
 class WaveformEncoder:
     """From decoded clips of one length to their features, on the encoder's device."""

@@ -1,10 +1,12 @@
 """A bundle at work: windows of sound and prompts in, the fused scores of each window out."""
 
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -18,7 +20,7 @@ from audiomos_cache.extraction.staging import staging_for
 from audiomos_cache.extraction.waveforms import group_by_length
 from audiomos_cache.heads import HeadOutput
 from audiomos_cache.metrics import TARGETS, Floats
-from audiomos_cache.predictions import Predictions
+from audiomos_cache.predictions import MAX_SCORE, Predictions
 from audiomos_cache.sequences import chunks
 from audiomos_cache.targets import HIGHEST, LOWEST
 from audiomos_cache.training.inference import columns_of
@@ -26,7 +28,7 @@ from audiomos_cache.training.inference import columns_of
 
 @dataclass(frozen=True, slots=True)
 class WindowScores:
-    """What a bundle says about N windows, by target; NaN where the encoder gives NaN or Inf.
+    """What a bundle says about N windows, by target; NaN where the encoder or a head gives NaN or Inf.
 
     Attributes:
         scores: (N,) from 1 to 5 each.
@@ -47,7 +49,7 @@ class WindowScores:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class _Piece:
     """Windows of one length on their way: on a GPU they are being computed still.
 
     Attributes:
@@ -65,6 +67,37 @@ class Piece:
     outputs: list[HeadOutput]
 
 
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What the members say about some windows: `columns` are those of `Predictions`, member by member."""
+
+    places: list[int]
+    columns: list[dict[str, NDArray[np.float64]]]
+
+    def take(self, rows: NDArray[np.bool_]) -> "_Said":
+        """Return what is said about some of the windows."""
+        places = [place for place, wanted in zip(self.places, rows, strict=True) if wanted]
+        return _Said(places, [{name: each[rows] for name, each in columns.items()} for columns in self.columns])
+
+    def usable(self) -> NDArray[np.bool_]:
+        """Say about which windows every member says something that is a prediction, (N,)."""
+        usable = np.ones(len(self.places), dtype=bool)
+        for name, values in (item for columns in self.columns for item in columns.items()):
+            usable &= np.isfinite(values.reshape(len(values), -1)).all(axis=1)
+            if name in TARGETS:
+                usable &= abs(values) <= MAX_SCORE
+        return usable
+
+
+@dataclass(slots=True)
+class Batch:
+    """Windows that were begun together; what is said about the first of them is there already."""
+
+    windows: int
+    said: list[_Said] = field(default_factory=list)
+    pending: deque[_Piece] = field(default_factory=deque)
+
+
 class BundleOnDevice:
     """The heads of a bundle beside the encoder that makes their features.
 
@@ -77,39 +110,46 @@ class BundleOnDevice:
         staging = staging_for(audio)
         self.prepare = staging.prepare
         self._encoder = WaveformEncoder(audio, options, staging)
+        self._half = audio.precision != "fp32"
+        self._ahead = 1 if audio.device.type == "cuda" else 0  # pieces that are not waited for when the next is begun
         rows = {number: row for row, number in enumerate(audio.layers)}
         self._members = [
             (member.head.to(audio.device).eval(), [rows[number] for number in member.layers])
             for member in bundle.members
         ]
 
-    def start(self, windows: Sequence[Audio], tokens: Sequence[Tensor]) -> list[Piece]:
+    def start(self, windows: Sequence[Audio], tokens: Sequence[Tensor]) -> Batch:
         """Begin to score windows, those of one length together.
 
         Args:
             windows: N, as `prepare` gave them.
             tokens: (L, dim) of each window's prompt.
         """
-        pieces = []
+        batch = Batch(len(windows))
         for length, same in group_by_length(enumerate(windows), self._audio, self._options).items():
             for some in chunks(same, self._options.batch_size):
                 places, sounds = [place for place, _ in some], [sound for _, sound in some]
                 encoded = self._encoder.encode(sounds, length)
                 valid = [valid_frames(sound, encoded.frames.shape[2], self._audio) for sound in sounds]
-                pieces.append(self._piece(places, valid, [tokens[place] for place in places], encoded))
-        return pieces
+                own = [tokens[place] for place in places]
+                outputs = self._heads(encoded, valid, own, half=self._half)
+                batch.pending.append(_Piece(places, valid, own, encoded, outputs))
+                self._wait(batch, self._ahead)  # no more of the features of a long clip than these are held
+        return batch
 
-    def finish(self, pieces: Sequence[Piece]) -> WindowScores:
+    def finish(self, batch: Batch) -> WindowScores:
         """Wait for the windows that were begun together, and fuse what the members say of each."""
-        windows = sum(len(piece.places) for piece in pieces)
-        finished = [each for piece in pieces for each in self._finite(piece)]
-        found = WindowScores(*({target: np.full(windows, np.nan) for target in TARGETS} for _ in range(2)))
-        if not finished:
+        self._wait(batch, 0)
+        found = WindowScores(*({target: np.full(batch.windows, np.nan) for target in TARGETS} for _ in range(2)))
+        places = [place for said in batch.said for place in said.places]
+        if not places:
             return found
-        places = [place for piece in finished for place in piece.places]
         ids = [f"{place:012d}" for place in places]  # sorted as the places are
-        by_member = zip(*(piece.outputs for piece in finished), strict=True)
-        members = [Predictions.build(ids, **columns_of(outputs)) for outputs in by_member]
+        by_member = zip(*(said.columns for said in batch.said), strict=True)
+        members = [
+            Predictions.build(ids, **{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+            for parts in by_member
+        ]
         fused = self._bundle.fusion.apply(members)
         rows = sorted(places)
         for target in TARGETS:
@@ -117,44 +157,48 @@ class BundleOnDevice:
             found.spreads[target][rows] = spreads(members, fused, target)
         return found
 
-    def _piece(self, places: list[int], frames: list[int], tokens: list[Tensor], encoded: EncodedWaveforms) -> Piece:
-        outputs = self._heads(encoded.frames[:, :, : max(frames)], frames, tokens)
-        return Piece(places, frames, tokens, encoded, outputs)
+    def _wait(self, batch: Batch, pending: int) -> None:
+        """Wait until no more than so many pieces are on their way."""
+        while len(batch.pending) > pending:
+            batch.said += self._said(batch.pending.popleft())
+
+    def _said(self, piece: _Piece) -> list[_Said]:
+        """Wait for a piece; windows that are not finite get another try in float32, and are then left out."""
+        said = _Said(piece.places, [columns_of([output]) for output in piece.outputs])
+        usable = said.usable() & np.array(piece.encoded.finite.tolist(), dtype=bool)
+        found = [said.take(usable)]
+        if not usable.all() and self._half:
+            rows = np.flatnonzero(~usable).tolist()
+            encoded = self._encoder.encode_fp32(piece.encoded.waveforms[rows])
+            frames, tokens = ([column[row] for row in rows] for column in (piece.frames, piece.tokens))
+            outputs = self._heads(encoded, frames, tokens, half=False)  # type: ignore[arg-type]
+            again = _Said([piece.places[row] for row in rows], [columns_of([output]) for output in outputs])
+            found.append(again.take(again.usable() & np.array(encoded.finite.tolist(), dtype=bool)))
+        return [each for each in found if each.places]
 
     @torch.inference_mode()
-    def _heads(self, frames: Tensor, lengths: Sequence[int], tokens: Sequence[Tensor]) -> list[HeadOutput]:
-        """Run every member on (layers, B, T, dim) frames and B prompts."""
-        device = frames.device
-        by_clip = frames.float().transpose(0, 1)  # (B, layers, T, dim)
-        frame_mask = _mask(lengths, frames.shape[2], device)
-        padded = pad_sequence(list(tokens), batch_first=True).to(device).float()
-        token_mask = _mask([len(each) for each in tokens], padded.shape[1], device)
+    def _heads(
+        self, encoded: EncodedWaveforms, lengths: Sequence[int], tokens: Sequence[Tensor], *, half: bool
+    ) -> list[HeadOutput]:
+        """Run every member on the features of B windows and their prompts."""
+        device, longest = encoded.frames.device, max(lengths)
+        by_clip = encoded.frames[:, :, :longest].float().transpose(0, 1)  # (B, layers, T, dim)
+        frame_mask = _sent(_mask(lengths), device)
+        padded = _sent(pad_sequence(list(tokens), batch_first=True), device).float()
+        token_mask = _sent(_mask([len(each) for each in tokens]), device)
         outputs = []
         # Eight heads in float32 would take a GPU about as long as the encoder in half precision.
-        half = self._audio.precision != "fp32"
         with torch.autocast(device.type, DTYPES[self._audio.precision], enabled=half):
             for head, layers in self._members:
                 own = by_clip[:, layers] if len(layers) > 1 else by_clip[:, layers[0]]
                 outputs.append(head.compute(own, frame_mask, padded, token_mask))
         return outputs
 
-    def _finite(self, piece: Piece) -> list[Piece]:
-        """Leave out the windows whose features are not finite, after another try in float32."""
-        fine: list[bool] = piece.encoded.finite.tolist()
-        if all(fine):
-            return [piece]
-        good, bad = ([place for place, ok in enumerate(fine) if ok is wanted] for wanted in (True, False))
-        found = [self._part(piece, good, piece.encoded.take(good))] if good else []
-        if self._audio.precision != "fp32":
-            again = self._encoder.encode_fp32(piece.encoded.waveforms[bad])
-            if mended := [place for place, ok in enumerate(again.finite.tolist()) if ok]:
-                found.append(self._part(piece, [bad[place] for place in mended], again.take(mended)))
-        return found
 
-    def _part(self, piece: Piece, rows: Sequence[int], encoded: EncodedWaveforms) -> Piece:
-        places, frames, tokens = piece.places, piece.frames, piece.tokens
-        return self._piece([places[i] for i in rows], [frames[i] for i in rows], [tokens[i] for i in rows], encoded)
+def _mask(lengths: Sequence[int]) -> Tensor:
+    return torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
 
 
-def _mask(lengths: Sequence[int], longest: int, device: torch.device) -> Tensor:
-    return (torch.arange(longest) < torch.tensor(lengths)[:, None]).to(device)
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy to a device, without waiting for what it is doing."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

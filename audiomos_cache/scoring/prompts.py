@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from audiomos_cache.encoders import TextEncoder
+from audiomos_cache.extraction.staging import on_own_stream
 from audiomos_cache.sequences import chunks
 
 MOST_KEPT = 1024  # prompts; of 128 tokens and 768 dimensions, 200 MB
@@ -34,10 +35,11 @@ class Prompts:
         text: the encoder.
         dtype: that features are stored in.
         batch_size: prompts encoded at once.
+        device: where the encoder is.
     """
 
-    def __init__(self, text: TextEncoder, dtype: torch.dtype, batch_size: int) -> None:
-        self._text, self._dtype, self._batch_size = text, dtype, batch_size
+    def __init__(self, text: TextEncoder, dtype: torch.dtype, batch_size: int, device: torch.device) -> None:
+        self._text, self._dtype, self._batch_size, self._device = text, dtype, batch_size, device
         self._known: dict[str, PromptTokens] = {}
 
     def encode(self, prompts: Iterable[str]) -> dict[str, PromptTokens]:
@@ -47,9 +49,11 @@ class Prompts:
         for prompt in wanted:
             if prompt not in self._known:
                 by_length.setdefault(self._text.count_tokens(prompt), []).append(prompt)
-        for same in by_length.values():
-            for batch in chunks(same, self._batch_size):
-                self._encode(batch)
+        if by_length:
+            with on_own_stream(self._device):  # fetching tokens does not wait for the audio encoder
+                for same in by_length.values():
+                    for batch in chunks(same, self._batch_size):
+                        self._encode(batch)
         # Those asked for now come last, and are kept longest.
         found = {prompt: self._known.pop(prompt) for prompt in wanted}
         self._known |= found

@@ -3,10 +3,12 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from audiomos_cache.audio import SILENT_PEAK, Audio, Channels, mixed_down, read_channels
@@ -15,7 +17,9 @@ from audiomos_cache.resampling import resample
 
 SHORTEST_S = 3.0  # below, a clip is hardly music
 SHORTEST_REST_S = 1.0  # of a long clip, what is left after its last whole window
+LONGER_S = 0.1  # than a window is worth a word: mp3 files of 30 s have some more
 FULL_SCALE = 0.999
+LOUDEST = 100.0  # no sound is so far beyond full scale; numbers on another scale are
 CLIPPED_SHARE = 1e-4  # of the samples; a peak that touches full scale is no clipping
 _NO_HASH = bytes(16)
 
@@ -45,42 +49,56 @@ def read_sound(path: Path, sample_rate_hz: int, window_s: float) -> Sound:
     Raises:
         DataError: see `audiomos_cache.audio.decode`.
     """
-    return _sound(read_channels(path, None, sample_rate_hz), sample_rate_hz, window_s)
+    return sound_of(read_channels(path, None, sample_rate_hz), sample_rate_hz, window_s)
 
 
-def sound_of_array(name: str, samples: Any, rate_hz: float | None, sample_rate_hz: int, window_s: float) -> Sound:
-    """Take samples that are in memory.
+def channels_of(name: str, samples: Any, rate_hz: float | None) -> Channels:
+    """Take a copy of a user's samples: who gives a stream of them may fill the same array again.
 
     Args:
         name: of the clip, for messages.
         samples: (n,) or (channels, n) of floats, a NumPy array or a tensor, full scale being -1 to 1.
         rate_hz: their sample rate.
-        sample_rate_hz, window_s: see `read_sound`.
     Raises:
         DataError: they are no such samples, none, or not finite; or there is no rate.
     """
-    if rate_hz is None or rate_hz != int(rate_hz) or rate_hz < 1:
+    if isinstance(rate_hz, bool) or not isinstance(rate_hz, Real) or not rate_hz >= 1 or rate_hz % 1:
         raise DataError(f"{name}: an array at a sample rate of {rate_hz!r}; give sample_rate, a whole number of Hz")
-    held = samples.detach().cpu().numpy() if hasattr(samples, "detach") else np.asarray(samples)
-    if held.dtype.kind != "f":
-        raise DataError(f"{name}: samples of {held.dtype}, expected floats from -1 to 1; divide int16 by 32768")
+    held = _array(name, samples)
     if held.ndim not in (1, 2) or (held.ndim == 2 and held.shape[0] > held.shape[1]):
         raise DataError(f"{name}: an array of shape {held.shape}, expected (samples,) or (channels, samples)")
     if not held.size:
         raise DataError(f"{name}: no samples, expected one or more")
     if bad := int(np.count_nonzero(~np.isfinite(held))):
         raise DataError(f"{name}: {bad} NaN or infinite samples, expected finite ones")
-    columns = np.atleast_2d(held).T.astype(np.float32)  # (n, channels)
-    return _sound(Channels(columns, int(rate_hz), len(columns), _NO_HASH), sample_rate_hz, window_s)
+    if (peak := float(np.abs(held).max())) > LOUDEST:
+        raise DataError(f"{name}: samples of up to {peak:.5g}, expected full scale to be -1 to 1; divide them")
+    return Channels(np.atleast_2d(held).T, int(rate_hz), held.shape[-1], _NO_HASH)
 
 
-def _sound(decoded: Channels, sample_rate_hz: int, window_s: float) -> Sound:
-    """Cut what was decoded into windows, and look at it."""
+def _array(name: str, samples: Any) -> NDArray[np.float32]:
+    """Copy samples as float32."""
+    try:
+        if isinstance(samples, torch.Tensor):
+            if not samples.is_floating_point():
+                raise TypeError(f"a tensor of {samples.dtype}")
+            return samples.detach().to("cpu", torch.float32, copy=True).numpy()
+        held = np.asarray(samples)
+        if held.dtype.kind != "f":
+            raise TypeError(f"samples of {held.dtype}")
+        with np.errstate(over="ignore"):
+            return held.astype(np.float32)
+    except (TypeError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{name}: {reason}, expected floats from -1 to 1; divide int16 by 32768") from error
+
+
+def sound_of(decoded: Channels, sample_rate_hz: int, window_s: float) -> Sound:
+    """Cut what was decoded into windows, and look at it; see `read_sound`."""
     mono = mixed_down(decoded.samples)
     whole = math.ceil(len(mono) * sample_rate_hz / decoded.sample_rate_hz)
     windows = _windows(mono, decoded, whole, sample_rate_hz, round(window_s * sample_rate_hz))
-    scored_s = sum(window.length for window in windows) / sample_rate_hz
-    warnings = tuple(_oddities(decoded, mono, len(windows), scored_s, window_s))
+    warnings = tuple(_oddities(decoded, mono, len(windows), window_s))
     return Sound(windows, decoded.duration_s, warnings)
 
 
@@ -102,9 +120,7 @@ def _windows(mono: NDArray[np.float32], decoded: Channels, whole: int, rate_hz: 
     return tuple(audio(piece, rate_hz, len(piece)) for piece in pieces)
 
 
-def _oddities(
-    decoded: Channels, mono: NDArray[np.float32], windows: int, scored_s: float, window_s: float
-) -> Iterator[str]:
+def _oddities(decoded: Channels, mono: NDArray[np.float32], windows: int, window_s: float) -> Iterator[str]:
     duration_s = decoded.duration_s
     if (share := clipped_share(decoded.samples)) > CLIPPED_SHARE:
         yield f"clipped: {share:.1%} of the samples are cut off at full scale"
@@ -112,10 +128,9 @@ def _oddities(
         yield f"silent: peak {peak:.1g}"
     if duration_s < SHORTEST_S:
         yield f"shorter than {SHORTEST_S:g} s: {duration_s:.2f} s"
-    if windows > 1:
-        yield f"longer than {window_s:g} s: {duration_s:.2f} s, scored in {windows} windows"
-    elif duration_s > scored_s + 0.5 / decoded.sample_rate_hz and duration_s > window_s:
-        yield f"longer than {window_s:g} s: {duration_s:.2f} s, and the rest is left out"
+    if duration_s > window_s + LONGER_S:
+        how = f"scored in {windows} windows" if windows > 1 else f"its first {window_s:g} s are scored"
+        yield f"longer than {window_s:g} s: {duration_s:.2f} s, {how}"
 
 
 def clipped_share(samples: NDArray[np.float32]) -> float:

@@ -4,10 +4,12 @@ from audiomos_cache.encoders import TextEncoder
 from audiomos_cache.scoring import prompts
 from audiomos_cache.scoring.prompts import Prompts
 
+CPU = torch.device("cpu")
+
 
 def test_tokens_are_the_encoders(text: TextEncoder) -> None:
     wanted = ["rain", "Fast drums", "snow"]
-    found = Prompts(text, torch.float16, 8).encode(wanted)
+    found = Prompts(text, torch.float16, 8, CPU).encode(wanted)
     assert list(found) == wanted
     for prompt in wanted:
         (alone,) = text.encode([prompt])
@@ -18,7 +20,7 @@ def test_tokens_are_the_encoders(text: TextEncoder) -> None:
 
 def test_those_met_last_are_kept(text: TextEncoder, monkeypatch) -> None:
     monkeypatch.setattr(prompts, "MOST_KEPT", 2)
-    kept = Prompts(text, torch.float32, 8)
+    kept = Prompts(text, torch.float32, 8, CPU)
     asked: list[str] = []
     encode = text.encode
 
