@@ -4,16 +4,19 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from functools import partial
 from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
-from audiomos_cache.errors import DataError, OutputError
+from audiomos_cache.errors import DataError, OutputError, OutputExistsError
 from audiomos_cache.files import locked, sync_folder, write_whole, writing
 from audiomos_cache.scoring.score import Item, Score
 
 _START = b'{"id": '  # of every line of ours
 _NEEDED = {"id", "path", "prompt", "mi", "ta", "warnings", "error", "bundle"}
+_NOTHING = b" \t\r\n\0"  # a power cut may leave zeros behind what was written
+_LONGEST = 1 << 26  # bytes of a line
 _BREAKS = str.maketrans({char: f"\\u{ord(char):04x}" for char in "\x85\u2028\u2029"})  # end lines for some readers
 
 Row = dict[str, Any]
@@ -35,9 +38,10 @@ def score_file(path: Path, *, overwrite: bool) -> Iterator["ScoreFile"]:
 
     Args:
         path: the file; of a link, where it leads.
-        overwrite: whether the first line that is written replaces what the file holds.
+        overwrite: whether the first line that is written replaces the scores that the file holds.
     Raises:
         BusyError: another process writes there; names it.
+        OutputExistsError: the file begins with something else than a score, which overwriting would lose.
         OutputError: nothing can be written there.
     """
     path = path.resolve()
@@ -65,6 +69,7 @@ class ScoreFile:
         if path.exists():
             with writing(path), path.open("ab"):  # before the work whose results go there
                 pass
+            _require_scores(path)
 
     def holds_lines(self) -> bool:
         """Tell whether there is anything to go on with."""
@@ -133,8 +138,20 @@ class ScoreFile:
             sync_folder(self._path.parent)
 
 
+def _require_scores(path: Path) -> None:
+    """Refuse a file that holds something of the user's: a clip, a list, a part of a bundle."""
+    with path.open("rb") as file:
+        lines = iter(partial(file.readline, _LONGEST), b"")
+        first = next((line for line in lines if line.strip(_NOTHING)), b"")
+    cut = not first.endswith(b"\n") and len(first) < _LONGEST
+    if not (_is_score(_parse(first)) or (cut and _is_unfinished(first))):
+        found = first[:40].decode(errors="replace")
+        raise OutputExistsError(f"{path}: begins with {found!r}, expected scores or nothing; give another --out")
+
+
 def _is_unfinished(line: bytes) -> bool:
     r"""Tell whether a line without `\n` is what a kill left of one of ours."""
+    line = line.rstrip(b"\0")
     return _START.startswith(line[: len(_START)]) and _parse(line) is None
 
 
@@ -145,9 +162,13 @@ def _parse(line: bytes) -> object:
         return None
 
 
+def _is_score(row: object) -> TypeGuard[Row]:
+    return isinstance(row, dict) and set(row) >= _NEEDED and isinstance(row["id"], str)
+
+
 def _read(line: bytes, digest: str) -> Row:
     row = _parse(line)
-    if not isinstance(row, dict) or not set(row) >= _NEEDED or not isinstance(row["id"], str):
+    if not _is_score(row):
         raise DataError(f"found {line[:40].decode(errors='replace')!r}, expected a score")
     if not isinstance(row["mi"], float | int) and not isinstance(row["error"], str):
         raise DataError(f"{row['id']!r} has neither mi nor error, expected one of them")

@@ -283,15 +283,37 @@ def test_another_bundle_prompt_or_path_is_refused_and_the_file_kept(music, monke
     assert [row["id"] for row in rows((music / "s.jsonl").read_text())] == ["bb.mp3"]
 
 
+@pytest.mark.parametrize("name", ["m/a.wav", "m/link.jsonl", "model/bundle.yaml", "notes.txt", "more.jsonl"])
+@pytest.mark.parametrize("options", [[], ["--overwrite"]])
+def test_only_scores_are_replaced(music, name, options):
+    contents = {
+        "m/a.wav": b"RIFF\x24\0\0\0WAVEfmt ",
+        "model/bundle.yaml": b"format: 1\n",
+        "notes.txt": b"notes",
+        "more.jsonl": b'{"id": "a", "path": "m/a.wav", "prompt": "slow piano"}\n',
+    }
+    (music / "model").mkdir()
+    for each, content in contents.items():
+        (music / each).write_bytes(content)
+    (music / "m/link.jsonl").symlink_to("a.wav")
+    found = repr(contents.get(name, contents["m/a.wav"])[:40].decode())
+    place = (music / name).resolve()
+    told = f"Error: {place}: begins with {found}, expected scores or nothing; give another --out"
+    assert fail("score", "m", "--bundle", "model", "--out", name, *options) == told
+    assert {each: (music / each).read_bytes() for each in contents} == contents
+    assert FakeScorer.asked is None
+
+
 def test_what_cannot_be_loaded_replaces_nothing(music, monkeypatch):
-    (music / "s.jsonl").write_bytes(b"mine")
+    score("m/a.wav", "--out", "s.jsonl")
+    before = (music / "s.jsonl").read_bytes()
 
     def broken(*_, **__):
         raise OSError("no such bundle")
 
     monkeypatch.setattr(FakeScorer, "from_bundle", broken)
     assert fail("score", "m", "--bundle", "model", "--out", "s.jsonl", "--overwrite") == "Error: no such bundle"
-    assert (music / "s.jsonl").read_bytes() == b"mine"
+    assert (music / "s.jsonl").read_bytes() == before
 
 
 # Processes

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from audiomos_cache.errors import BusyError, DataError, OutputError
+from audiomos_cache.errors import BusyError, DataError, OutputError, OutputExistsError
 from audiomos_cache.scoring import Item, Score
 from audiomos_cache.scoring.lines import score_file, to_line
 from tests.test_files import full_disk
@@ -144,15 +144,39 @@ def test_an_unfinished_last_line_is_dropped_wherever_it_was_cut(tmp_path):
         assert path.read_bytes() == whole + last * finished
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize(
-    "content", [b"hello", b"hello\n", b'{"id": "a"}\n', b'{"id": 7}\n', b"[1]\n", b"\xff\xfe", b"["]
+    "content",
+    [
+        b"hello",
+        b"hello\n",
+        b"\n \nhello\n",
+        b"\0\0hello",
+        b"RIFF\x24\0\0\0WAVEfmt ",
+        b"\xff\xfe",
+        b"path,prompt\na.wav,slow piano\n",
+        b'{"id": "a"}\n',
+        b'{"id": "a", "path": "a.wav", "prompt": "slow piano"}',
+        b'{"id": 7}\n',
+        b'{"id": "a", \n"path": "m/a.wav"}',
+        b"[1]\n",
+        b"[",
+        b"hello\n" + line(ITEMS[0]),
+    ],
 )
-def test_a_file_of_another_kind_is_left_as_it_is(tmp_path, content):
+def test_a_file_of_another_kind_is_left_as_it_is(tmp_path, content, overwrite):
     path = tmp_path / "s.jsonl"
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"s\.jsonl:1: found .*, expected a score; give another --out, or --overwrite"):
-        resume(path)
+    opening = score_file(path, overwrite=overwrite)
+    with (
+        pytest.raises(
+            OutputExistsError, match=r"s\.jsonl: begins with .*, expected scores or nothing; give another --out$"
+        ),
+        opening,
+    ):
+        pytest.fail("opened")
     assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize(
@@ -182,13 +206,27 @@ def test_the_first_line_that_does_not_fit_is_named_and_the_file_left_as_it_is(tm
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_overwriting_replaces_the_file_by_the_first_line(tmp_path):
+@pytest.mark.parametrize(
+    "content",
+    [
+        line(ITEMS[2], OTHER),
+        b"\n" + line(ITEMS[2]) + b"notes",
+        json.dumps(json.loads(line(ITEMS[2])), separators=(",", ":")).encode(),
+        line(ITEMS[2], mi=None, ta=None, error="not audio"),
+        line(ITEMS[2])[:60],
+        line(ITEMS[2])[:3] + bytes(9),
+        bytes(4096),
+        b"\n",
+        b"",
+    ],
+)
+def test_overwriting_replaces_scores_by_the_first_line(tmp_path, content):
     path = tmp_path / "s.jsonl"
-    path.write_bytes(b"mine")
+    path.write_bytes(content)
     with pytest.raises(RuntimeError), score_file(path, overwrite=True) as file:
         assert not file.holds_lines()
         raise RuntimeError("before the first")
-    assert path.read_bytes() == b"mine"
+    assert path.read_bytes() == content
     with score_file(path, overwrite=True) as file:
         for item in ITEMS[:2]:
             file.write(line(item))
