@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from io import FileIO
@@ -12,6 +12,7 @@ from typing import Any, TypeGuard
 from audiomos_cache.errors import DataError, OutputError, OutputExistsError
 from audiomos_cache.files import locked, sync_folder, write_whole, writing
 from audiomos_cache.scoring.score import Item, Score
+from audiomos_cache.targets import HIGHEST, LOWEST
 
 _START = b'{"id": '  # of every line of ours
 _NEEDED = {"id", "path", "prompt", "mi", "ta", "warnings", "error", "bundle"}
@@ -78,8 +79,8 @@ class ScoreFile:
     def resume(self, items: Sequence[Item], digest: str) -> dict[str, Row]:
         """Read what the file holds, and drop from it what is to be done again.
 
-        Dropped are a last line that was not finished, and those of wanted items that could not be scored. Nothing else
-        is: lines of items that are not wanted now stay.
+        Dropped are a last line that was not finished, zeros at the end, as a power cut leaves them, and the lines of
+        wanted items that could not be scored. Nothing else is: lines of items that are not wanted now stay.
 
         Args:
             items: what is wanted now.
@@ -97,6 +98,8 @@ class ScoreFile:
         kept: list[bytes] = []
         rows: dict[str, Row] = {}
         for number, line in enumerate(lines, 1):
+            if number == len(lines):
+                line = line.rstrip(b"\0")  # of a power cut
             if not line.strip() or (number == len(lines) and _is_unfinished(line)):
                 continue
             try:
@@ -155,11 +158,16 @@ def _is_unfinished(line: bytes) -> bool:
     return _START.startswith(line[: len(_START)]) and _parse(line) is None
 
 
-def _parse(line: bytes) -> object:
+def _parse(line: bytes, constant: Callable[[str], object] = float) -> object:
+    """Return what a line holds, None if that is no JSON; `constant` is given what Python alone reads: NaN, Infinity."""
     try:
-        return json.loads(line)
+        return json.loads(line, parse_constant=constant)
     except (ValueError, RecursionError):
         return None
+
+
+def _refuse(constant: str) -> object:
+    raise DataError(f"found {constant}, expected JSON, which has no such number")
 
 
 def _is_score(row: object) -> TypeGuard[Row]:
@@ -167,16 +175,25 @@ def _is_score(row: object) -> TypeGuard[Row]:
 
 
 def _read(line: bytes, digest: str) -> Row:
-    row = _parse(line)
+    row = _parse(line, _refuse)
     if not _is_score(row):
         raise DataError(f"found {line[:40].decode(errors='replace')!r}, expected a score")
-    if not isinstance(row["mi"], float | int) and not isinstance(row["error"], str):
-        raise DataError(f"{row['id']!r} has neither mi nor error, expected one of them")
-    if not isinstance(row["ta"], float | int | None):
-        raise DataError(f"{row['id']!r} has the ta {row['ta']!r:.50}, expected a number or null")
+    for target in ("mi", "ta"):
+        if row[target] is not None and not _is_mean_opinion(row[target]):
+            found = f"{row['id']!r} has the {target} {row[target]!r:.50}"
+            raise DataError(f"{found}, expected a number from {LOWEST:g} to {HIGHEST:g}, or null")
+    if not isinstance(row["error"], str | None):
+        raise DataError(f"{row['id']!r} has the error {row['error']!r:.50}, expected text or null")
+    if (row["mi"] is None) is (row["error"] is None):
+        found = "neither mi nor error" if row["mi"] is None else "both mi and error"
+        raise DataError(f"{row['id']!r} has {found}, expected one of them")
     if row["bundle"] != digest:
         raise DataError(f"{row['id']!r} was scored by the bundle {row['bundle']!r:.50}, expected {digest}")
     return row
+
+
+def _is_mean_opinion(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and LOWEST <= value <= HIGHEST
 
 
 def _check_fits(row: Row, item: Item) -> None:

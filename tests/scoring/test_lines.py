@@ -144,6 +144,39 @@ def test_an_unfinished_last_line_is_dropped_wherever_it_was_cut(tmp_path):
         assert path.read_bytes() == whole + last * finished
 
 
+@pytest.mark.parametrize("zeros", [1, 100, 4096])
+def test_the_zeros_that_a_power_cut_leaves_are_dropped(tmp_path, zeros):
+    path, whole, last = tmp_path / "s.jsonl", line(ITEMS[0]), line(ITEMS[1])
+    for written, kept in ((b"", b""), (last[:3], b""), (last[:60], b""), (last[:-1], last)):
+        path.write_bytes(whole + written + bytes(zeros))
+        assert list(resume(path)) == ["a", "b"][: 1 + bool(kept)]
+        assert path.read_bytes() == whole + kept
+
+
+@pytest.mark.parametrize("rest", [b"\0\n", b"\0\0x", b"\0" + line(ITEMS[1])])
+def test_zeros_before_something_else_are_named(tmp_path, rest):
+    path = tmp_path / "s.jsonl"
+    path.write_bytes(line(ITEMS[0]) + rest)
+    with pytest.raises(DataError, match=r"s\.jsonl:2: found '.x00.*, expected a score; give another --out"):
+        resume(path)
+    assert path.read_bytes() == line(ITEMS[0]) + rest
+
+
+def test_a_last_line_that_nobody_writes_is_no_unfinished_one(tmp_path):
+    path = tmp_path / "s.jsonl"
+    content = line(ITEMS[0]) + line(ITEMS[1]).replace(b'"mi": 3.25', b'"mi": NaN')[:-1]
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"s\.jsonl:2: found NaN, expected JSON"):
+        resume(path)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(("mi", "ta"), [(1, 5), (1.0, 5.0), (5, None), (3.000001, 1)])
+def test_the_ends_of_the_scale_are_scores(tmp_path, mi, ta):
+    (tmp_path / "s.jsonl").write_bytes(line(ITEMS[0], mi=mi, ta=ta))
+    assert [(row["mi"], row["ta"]) for row in resume(tmp_path / "s.jsonl").values()] == [(mi, ta)]
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize(
     "content",
@@ -190,7 +223,18 @@ def test_a_file_of_another_kind_is_left_as_it_is(tmp_path, content, overwrite):
         (line(Item("b", ITEMS[1].path, "")), "'b' was scored with the prompt '', expected 'prompt of b, é'"),
         (line(ITEMS[0]), "found 'a' again"),
         (line(ITEMS[1], mi=None), "'b' has neither mi nor error, expected one of them"),
-        (line(ITEMS[1], ta="high"), "'b' has the ta 'high', expected a number or null"),
+        (line(ITEMS[1], error="x"), "'b' has both mi and error, expected one of them"),
+        (line(ITEMS[1], mi=None, error=7), "'b' has the error 7, expected text or null"),
+        (line(ITEMS[1], mi=99.0), "'b' has the mi 99.0, expected a number from 1 to 5, or null"),
+        (line(ITEMS[1], mi=0.999999), "'b' has the mi 0.999999, expected a number from 1 to 5, or null"),
+        (line(ITEMS[1], mi=True), "'b' has the mi True, expected a number from 1 to 5, or null"),
+        (line(ITEMS[1], mi="3"), "'b' has the mi '3', expected a number from 1 to 5, or null"),
+        (line(ITEMS[1], ta="high"), "'b' has the ta 'high', expected a number from 1 to 5, or null"),
+        (line(ITEMS[1], ta=5.000001), "'b' has the ta 5.000001, expected a number from 1 to 5, or null"),
+        (line(ITEMS[1], ta=False), "'b' has the ta False, expected a number from 1 to 5, or null"),
+        (line(ITEMS[1]).replace(b'"mi": 3.25', b'"mi": NaN'), "found NaN, expected JSON, which has no such number"),
+        (line(ITEMS[1]).replace(b"3.25", b"1e999"), "'b' has the mi inf, expected a number from 1 to 5, or null"),
+        (line(ITEMS[1]).replace(b"null", b"-Infinity", 1), "found -Infinity, expected JSON, which has no such number"),
         (line(ITEMS[1])[:50] + b"\n", "found '{\"id\": \"b\", \"path\": \"m/b.wav\", \"prompt\":', expected a score"),
         (b"[" * 100_000 + b"\n", f"found '{'[' * 40}', expected a score"),
     ],
