@@ -197,6 +197,15 @@ def _is_mean_opinion(value: object) -> bool:
 
 
 def _check_fits(row: Row, item: Item) -> None:
+    fits = {"path": _is_same_file(row["path"], item.path), "prompt": row["prompt"] == item.prompt}
     for key, value in {"path": str(item.path), "prompt": item.prompt}.items():
-        if row[key] != value:
+        if not fits[key]:
             raise DataError(f"{item.id!r} was scored with the {key} {row[key]!r:.200}, expected {value!r:.200}")
+
+
+def _is_same_file(found: object, path: Path) -> bool:
+    """Tell whether a line's path leads where an item's does, from here, however both are written."""
+    try:
+        return isinstance(found, str) and os.path.realpath(found) == os.path.realpath(path)
+    except ValueError:  # a NUL, half a surrogate pair
+        return False

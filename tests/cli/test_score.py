@@ -244,6 +244,14 @@ def test_what_is_done_is_not_scored_again_and_the_rest_is_appended(music):
     ]
 
 
+def test_the_same_files_by_absolute_paths_are_done(music):
+    score("m", "--prompt", "x", "--out", "s.jsonl")
+    before, FakeScorer.asked = (music / "s.jsonl").read_bytes(), None
+    result = score(music / "m", "--prompt", "x", "--out", "s.jsonl")
+    assert (result.exit_code, result.stderr.splitlines()[0], FakeScorer.asked) == (0, "3 of 3 done before", None)
+    assert (music / "s.jsonl").read_bytes() == before
+
+
 def test_a_failed_one_is_tried_again(music):
     assert score("m", "late.wav", "--out", "s.jsonl").exit_code == 1
     (music / "late.wav").touch()
@@ -273,8 +281,9 @@ def test_another_bundle_prompt_or_path_is_refused_and_the_file_kept(music, monke
     arguments = ("score", "--bundle", "model", "--out", "s.jsonl")
     line = fail(*arguments, "m/a.wav", "--prompt", "y")
     assert line == f"Error: {music}/s.jsonl:1: 'a' was scored with the prompt 'x', expected 'y'; {advice}"
-    line = fail(*arguments, music / "m/a.wav", "--prompt", "x")
-    assert f"'a' was scored with the path 'm/a.wav', expected '{music}/m/a.wav'; {advice}" in line
+    (music / "a.wav").touch()
+    line = fail(*arguments, music / "a.wav", "--prompt", "x")
+    assert f"'a' was scored with the path 'm/a.wav', expected '{music}/a.wav'; {advice}" in line
     monkeypatch.setattr(FakeScorer, "digest", "cd" * 16)
     line = fail(*arguments, "m/bb.mp3", "--prompt", "x")
     assert line.endswith(f"s.jsonl:1: 'a' was scored by the bundle '{DIGEST}', expected {'cd' * 16}; {advice}")

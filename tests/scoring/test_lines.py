@@ -118,6 +118,41 @@ def test_a_resume_keeps_what_is_done_and_appends_the_rest(tmp_path):
     assert path.stat().st_ino == inode, "nothing was to be dropped"
 
 
+@pytest.mark.parametrize(
+    ("then", "now"),
+    [
+        ("m/a.wav", "{here}/m/a.wav"),
+        ("{here}/m/a.wav", "m/a.wav"),
+        ("m/a.wav", "./m/sub/../a.wav"),
+        ("link/a.wav", "m/a.wav"),
+        ("m/a.wav", "{here}/link/linked.wav"),
+        ("gone/a.wav", "{here}/gone/a.wav"),
+        ("loop/a.wav", "{here}/loop/a.wav"),
+    ],
+)
+def test_a_file_is_the_same_however_its_path_is_written(tmp_path, monkeypatch, then, now):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m/sub").mkdir(parents=True)
+    (tmp_path / "m/a.wav").touch()
+    (tmp_path / "m/linked.wav").symlink_to("a.wav")
+    (tmp_path / "link").symlink_to("m")
+    (tmp_path / "loop").symlink_to("loop")
+    content = line(Item("a", Path(then.format(here=tmp_path)), "x"))
+    (tmp_path / "s.jsonl").write_bytes(content)
+    assert list(resume(tmp_path / "s.jsonl", [Item("a", Path(now.format(here=tmp_path)), "x")])) == ["a"]
+    assert (tmp_path / "s.jsonl").read_bytes() == content
+
+
+@pytest.mark.parametrize("then", ["n/a.wav", "a.wav", "m/b.wav", "m/a.wav\0", "\ud800", None, 7, ""])
+def test_another_file_is_not_the_same(tmp_path, monkeypatch, then):
+    monkeypatch.chdir(tmp_path)
+    row = {**json.loads(line(ITEMS[0])), "path": then}
+    (tmp_path / "s.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(DataError) as caught:
+        resume(tmp_path / "s.jsonl")
+    assert f":1: 'a' was scored with the path {then!r}, expected 'm/a.wav'; " in str(caught.value)
+
+
 def test_lines_of_what_is_not_wanted_now_are_kept_to_the_byte(tmp_path):
     path = tmp_path / "s.jsonl"
     spaced = json.dumps(json.loads(line(ITEMS[0])), indent=None, separators=(" , ", " : ")).encode() + b"\n"
