@@ -200,11 +200,11 @@ def test_a_labelled_eval_list_goes_first(with_phase: Path) -> None:
         ("a.wav,good,3", "MI is 'good', expected a number from 1 to 5"),
         (".wav,3,3", "found the id '', expected a name"),
         ("ok,3,3", "found 'ok' again, expected it only in line 1"),
-        ("/etc/a.wav,3,3", "'/etc/a.wav' leaves the dataset folder, expected a file inside"),
-        ("../a.wav,3,3", "'../a.wav' leaves the dataset folder"),
-        ("..\\a.wav,3,3", "leaves the dataset folder"),
-        ("sub\\a.wav,3,3", "leaves the dataset folder"),
-        ("C:a.wav,3,3", "leaves the dataset folder"),
+        ("/etc/a.wav,3,3", "'/etc/a.wav' leaves the folder, expected a file inside"),
+        ("../a.wav,3,3", "'../a.wav' leaves the folder"),
+        ("..\\a.wav,3,3", "leaves the folder"),
+        ("sub\\a.wav,3,3", "leaves the folder"),
+        ("C:a.wav,3,3", "leaves the folder"),
         ("sub/a.wav,3,3", "'sub/a' holds a folder, expected the name of a file in wav"),
         ("a\0b.wav,3,3", "expected a name without commas and control characters"),
     ],
@@ -231,13 +231,13 @@ def test_symlinks_stay_inside(musiceval: Path, tmp_path: Path) -> None:
     assert len(load_dataset(musiceval)["train"]) == 2
     write(tmp_path / "secret.wav", "x")
     (musiceval / "wav/b.wav").symlink_to(tmp_path / "secret.wav")
-    with pytest.raises(DataError, match=r"train_mos_list\.txt:2: 'b\.wav' leaves the dataset folder"):
+    with pytest.raises(DataError, match=r"train_mos_list\.txt:2: 'b\.wav' leaves the folder"):
         load_dataset(musiceval)
 
 
 def test_a_loop_of_symlinks(musiceval: Path) -> None:
     (musiceval / "wav").symlink_to("wav")
-    with pytest.raises(DataError, match="leaves the dataset folder"):
+    with pytest.raises(DataError, match="leaves the folder"):
         load_dataset(musiceval)
 
 
@@ -246,7 +246,7 @@ def test_the_wav_folder_may_lie_on_another_disk(musiceval: Path, tmp_path: Path)
     (musiceval / "wav").symlink_to(tmp_path / "disk2")
     assert len(load_dataset(musiceval)["train"]) == 2
     add_train(musiceval, "../secret.wav,3,3\n")
-    with pytest.raises(DataError, match="leaves the dataset folder"):
+    with pytest.raises(DataError, match="leaves the folder"):
         load_dataset(musiceval)
 
 
@@ -352,12 +352,12 @@ def test_manifest_without_the_split(tmp_path: Path) -> None:
         ({"path": "b.wav", "id": "a.wav"}, "found 'a' again, expected it only in line 1"),
         ({"path": "b.wav", "id": "b,c"}, "found the id 'b,c', expected a name without commas"),
         ({"path": "b.wav", "split": "../dev"}, "found the split '../dev', expected letters, digits"),
-        ({"path": "/etc/passwd"}, "'/etc/passwd' leaves the dataset folder, expected a file inside"),
-        ({"path": "x/../../b.wav"}, "'x/../../b.wav' leaves the dataset folder"),
-        ({"path": "x\\..\\..\\b.wav"}, "leaves the dataset folder"),
-        ({"path": "\\\\host\\b.wav"}, "leaves the dataset folder"),
-        ({"path": "C:/b.wav"}, "'C:/b.wav' leaves the dataset folder"),
-        ({"path": "b\0.wav"}, "leaves the dataset folder"),
+        ({"path": "/etc/passwd"}, "'/etc/passwd' leaves the folder, expected a file inside"),
+        ({"path": "x/../../b.wav"}, "'x/../../b.wav' leaves the folder"),
+        ({"path": "x\\..\\..\\b.wav"}, "leaves the folder"),
+        ({"path": "\\\\host\\b.wav"}, "leaves the folder"),
+        ({"path": "C:/b.wav"}, "'C:/b.wav' leaves the folder"),
+        ({"path": "b\0.wav"}, "leaves the folder"),
         ("b.wav", "expected a JSON object a line"),
     ],
 )
@@ -395,6 +395,40 @@ def test_csv_quotes(tmp_path: Path) -> None:
         load_dataset(path)
 
 
+def test_a_text_longer_than_csv_allows(tmp_path: Path) -> None:
+    long = "x" * 131_073
+    path = write(tmp_path / "m.csv", f"path,prompt\na.wav,{long}\n")
+    with pytest.raises(
+        DataError,
+        match=r"m\.csv:2: not CSV \(field larger than field limit \(131072\)\); check its quotes, or write it as JSON "
+        r"Lines \(\.jsonl\)$",
+    ):
+        load_dataset(path)
+    [clip] = load_dataset(jsonl(tmp_path / "m.jsonl", {"path": "a.wav", "prompt": long}))["all"]
+    assert clip.prompt == long
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "path,prompt,,\na.wav,x,,\nb.wav,y,,\n",
+        "path,prompt, ,\na.wav,x\nb.wav,y,\n",
+        "path,prompt\na.wav,x,,\nb.wav,y, \n,,\n",
+        ",path,,prompt\n0,a.wav,?,x\n1,b.wav,?,y\n",
+    ],
+)
+def test_csv_columns_without_a_name_are_ignored(tmp_path: Path, text: str) -> None:
+    clips = load_dataset(write(tmp_path / "m.csv", text))["all"]
+    assert [(clip.id, clip.prompt) for clip in clips] == [("a", "x"), ("b", "y")]
+
+
+@pytest.mark.parametrize("header", ["path,prompt", "path,prompt,", "path,prompt,,"])
+def test_a_prompt_with_a_comma_and_without_quotes_is_not_cut(tmp_path: Path, header: str) -> None:
+    path = write(tmp_path / "m.csv", f"{header}\na.wav,slow, sad piano\n")
+    with pytest.raises(DataError, match=r"^m\.csv:2: found 3 fields, expected 2 as in the header; mend "):
+        load_dataset(path)
+
+
 def test_csv_without_rows(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"m\.csv: no rows, expected one or more"):
         load_dataset(write(tmp_path / "m.csv", "path,prompt\n"))
@@ -404,7 +438,7 @@ def test_manifest_symlink(tmp_path: Path) -> None:
     write(tmp_path / "secret", "x")
     path = jsonl(tmp_path / "data/m.jsonl", {"path": "a.wav", "prompt": "x"})
     (tmp_path / "data/a.wav").symlink_to("../secret")
-    with pytest.raises(DataError, match=r"m\.jsonl:1: 'a\.wav' leaves the dataset folder"):
+    with pytest.raises(DataError, match=r"m\.jsonl:1: 'a\.wav' leaves the folder"):
         load_dataset(path)
 
 

@@ -6,13 +6,13 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
 from audiomos_cache.cli.devices import DEVICES, resolve_device
 from audiomos_cache.cli.progress import Update, progress
-from audiomos_cache.errors import DataError, first_five
+from audiomos_cache.errors import DataError, OutputError, first_five
 
 if TYPE_CHECKING:
     from audiomos_cache.scoring import Item
@@ -87,11 +87,23 @@ def score(
 
 
 def _print_scores(items: "Sequence[Item]", scorer: "Scorer", tally: "_Tally") -> None:
-    print_line = partial(click.echo, file=sys.stdout, nl=False)  # as it is before a progress bar takes its place
+    print_line = partial(_print_line, sys.stdout)  # as it is before a progress bar takes its place
     if sys.stdout.isatty():  # the lines show the progress, and a bar would be in their way
         _score(items, scorer, print_line, tally, nullcontext(_show_nothing))
     else:
         _score(items, scorer, print_line, tally, progress("clips"))
+
+
+def _print_line(stdout: TextIO, line: bytes) -> None:
+    try:
+        click.echo(line, file=stdout, nl=False)
+    except BrokenPipeError:
+        raise  # its reader has what it wanted
+    except OSError as error:
+        raise OutputError(
+            f"stdout: cannot be written: {error.strerror or error}; make room there, or give --out, a file that the "
+            "command can go on with"
+        ) from error
 
 
 def _score_to(

@@ -31,7 +31,8 @@ def read_rows(path: Path, parse: Callable[[Mapping[str, object]], tuple[str, Val
     """Parse every row of a manifest into a key and a value, in its order.
 
     Args:
-        path: JSONL by its name, else CSV with a header that holds `path` and `prompt`.
+        path: JSONL by its name, else CSV with a header that holds `path` and `prompt`. Columns without a name are
+            ignored, and those at the end have to be empty: what stands there belongs to a text with a comma.
         parse: gets the fields by column, texts from CSV; raises a DataError for a row that is not what it should be.
     Raises:
         DataError: the first five problems and their count; a key that comes twice is one.
@@ -41,18 +42,28 @@ def read_rows(path: Path, parse: Callable[[Mapping[str, object]], tuple[str, Val
     reader = csv.reader(StringIO(read_text(path)), strict=True)
     rows = ((reader.line_num, fields) for fields in reader if any(map(str.strip, fields)))
     try:
-        columns = _columns(next(rows, (0, []))[1])
-        if not {"path", "prompt"} <= set(columns) or len(columns) != len(set(columns)):
+        columns = _columns(_without_padding(next(rows, (0, []))[1]))
+        named = [column for column in columns if column]
+        if not {"path", "prompt"} <= set(named) or len(named) != len(set(named)):
             raise DataError(f"{path}: found the columns {columns}, expected path and prompt, and none twice")
 
         def parse_fields(fields: list[str]) -> tuple[str, Value]:
+            fields = [*fields[: len(columns)], *_without_padding(fields[len(columns) :])]
             if len(fields) != len(columns):
                 raise DataError(f"found {len(fields)} fields, expected {len(columns)} as in the header")
             return parse(dict(zip(columns, fields, strict=True)))
 
         return collect(path, rows, parse_fields)
     except csv.Error as error:
-        raise DataError(f"{path}:{reader.line_num}: not CSV ({error}); check its quotes") from None
+        raise DataError(
+            f"{path}:{reader.line_num}: not CSV ({error}); check its quotes, or write it as JSON Lines (.jsonl)"
+        ) from None
+
+
+def _without_padding(fields: list[str]) -> list[str]:
+    """Leave out the empty fields at the end, as a spreadsheet writes them."""
+    used = [number for number, field in enumerate(fields, 1) if field.strip()]
+    return fields[: max(used, default=0)]
 
 
 def text_of(row: Mapping[str, object], column: str) -> str | None:

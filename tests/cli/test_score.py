@@ -417,6 +417,16 @@ def test_a_reader_that_has_gone_ends_it_quietly(many):
     assert (process.returncode, stderr) == (1, b"")
 
 
+def test_a_full_disk_under_stdout_is_named(many):
+    with Path("/dev/full").open("wb") as full, start(0, "--manifest", many, stdout=full) as process:
+        stderr = process.stderr.read().decode()
+    assert stderr == (
+        "Error: stdout: cannot be written: No space left on device; make room there, or give --out, a file that the "
+        "command can go on with\n"
+    )
+    assert process.returncode == 1
+
+
 def test_interrupted_on_stdout_the_lines_are_whole(many):
     with start(0.01, "--manifest", many) as process:
         first = process.stdout.readline()

@@ -221,7 +221,7 @@ def test_another_kind_of_file_is_no_manifest(tmp_path):
         ({"path": "sub/a.wav", "prompt": "x"}, "found 'a' again, expected it only in line 1"),
         ({"path": "b.wav", "prompt": "x", "id": "b\0c"}, r"found the id 'b\\x00c', expected a name without control"),
         ({"path": "../b.wav", "prompt": "x"}, r"'\.\./b\.wav' leaves .*, or an absolute path in a folder given beside"),
-        ({"path": "b\0.wav", "prompt": "x"}, "leaves the dataset folder"),
+        ({"path": "b\0.wav", "prompt": "x"}, "leaves the folder"),
         ({"path": "/b\0.wav", "prompt": "x"}, r"'/b\\x00\.wav' leaves "),
         ("b.wav", "expected a JSON object a line"),
     ],
@@ -284,5 +284,5 @@ def test_a_link_out_of_the_manifests_folder_is_refused(tmp_path):
     touch(tmp_path / "secret.wav")
     path = jsonl(tmp_path / "lists/m.jsonl", {"path": "a.wav", "prompt": "x"})
     (tmp_path / "lists/a.wav").symlink_to("../secret.wav")
-    with pytest.raises(DataError, match=r"'a\.wav' leaves the dataset folder"):
+    with pytest.raises(DataError, match=r"'a\.wav' leaves the folder"):
         items_of_manifest(path)
