@@ -222,7 +222,9 @@ class _Tally:
     def raise_if_failed(self, advice: str) -> None:
         """End the command with our error where a clip could not be scored."""
         if self.failed:
+            from audiomos_cache.dataset.clip import printable
+
+            told = printable(first_five(self.failed))  # file names may hold anything
             raise DataError(
-                f"{len(self.failed)} of {self.total} clips could not be scored: {first_five(self.failed)}; "
-                f"mend them and {advice}"
+                f"{len(self.failed)} of {self.total} clips could not be scored: {told}; mend them and {advice}"
             )

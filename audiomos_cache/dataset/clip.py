@@ -44,6 +44,11 @@ def clip_id_of(name: str) -> str:
     return name.removesuffix(".wav")
 
 
+def printable(text: str) -> str:
+    r"""Return a text with its control characters as Python writes them: `\n`, `\x1b`."""
+    return re.sub(r"[\x00-\x1f\x7f]", lambda found: repr(found[0])[1:-1], text)
+
+
 def check_id(name: str) -> str:
     """Return the clip id of a name, after checking that an answer file can hold it.
 

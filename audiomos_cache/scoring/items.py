@@ -1,12 +1,11 @@
 """What is to be scored: files and folders as they are given, or the rows of a manifest."""
 
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from audiomos_cache.dataset.clip import clip_id_of, inside
+from audiomos_cache.dataset.clip import clip_id_of, inside, printable
 from audiomos_cache.dataset.manifest import read_rows, text_of
 from audiomos_cache.errors import DataError, first_five
 from audiomos_cache.scoring.score import Item
@@ -15,16 +14,16 @@ SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")  # of what is taken from a folder, 
 
 
 def items_of_paths(paths: Iterable[Path], prompt: str | None) -> list[Item]:
-    """List files to score with one prompt, in the order given, those of a folder sorted by name.
+    r"""List files to score with one prompt, in the order given, those of a folder sorted by name.
 
     Args:
         paths: files, which need not exist (scoring says so of each), and folders, of which every audio file is taken
             at any depth, but hidden ones, and what lies behind a link to another folder. A file's id is its name, in a
-            folder its path there; without a trailing `.wav`.
+            folder its path there; without a trailing `.wav`, control characters as Python writes them (`\n`).
         prompt: of all of them, taken without outer blanks; None: MI alone is asked for.
     Raises:
-        DataError: a folder without audio, a file or an id twice, an id with control characters, a prompt that is not
-            UTF-8. The first five problems are named.
+        DataError: a folder without audio, a file or an id twice, a file named `.wav` alone, a prompt that is not UTF-8.
+            The first five problems are named.
         OSError: a folder cannot be read.
     """
     prompt = text_of({"prompt": prompt}, "prompt")
@@ -34,11 +33,12 @@ def items_of_paths(paths: Iterable[Path], prompt: str | None) -> list[Item]:
     for given in paths:
         for name, path, place in _files(given):
             try:
-                item = Item(_check_id(name), path, prompt)
+                item = Item(_id_of_file(name), path, prompt)
                 if place in places:
                     raise DataError("given twice")
                 if item.id in items:
-                    raise DataError(f"found the id {item.id!r} again, expected it only of {items[item.id].path}")
+                    first = printable(str(items[item.id].path))
+                    raise DataError(f"found the id {item.id!r} again, expected it only of {first}")
                 items[item.id] = item
                 places.add(place)
             except DataError as problem:
@@ -51,8 +51,8 @@ def items_of_paths(paths: Iterable[Path], prompt: str | None) -> list[Item]:
 def items_of_manifest(path: Path, roots: Sequence[Path] = ()) -> list[Item]:
     """Read what to score from a manifest, in its order: CSV or JSONL with `path,prompt` and optionally `id`.
 
-    A blank prompt is "", JSON's null None. Without an id it is the file's name; a trailing `.wav` is left out of both.
-    Other columns are ignored.
+    A blank prompt is "", JSON's null None. Without an id it is the file's name, as if the file had been given (a
+    dataset's manifest takes it without any suffix); a trailing `.wav` is left out of both. Other columns are ignored.
 
     Args:
         path: the manifest, `.csv` or `.jsonl`.
@@ -73,7 +73,8 @@ def _parse_item(folder: Path, roots: Sequence[Path], row: Mapping[str, object]) 
     if "prompt" not in row:
         raise DataError("found no prompt, expected text, or null for MI alone")
     path = _place(folder, roots, name)
-    clip_id = _check_id(text_of(row, "id") or path.name)
+    given = text_of(row, "id")
+    clip_id = _check_id(given) if given else _id_of_file(path.name)
     return clip_id, Item(clip_id, path, text_of(row, "prompt"))
 
 
@@ -123,8 +124,13 @@ def _audio_in(folder: Path) -> list[str]:
     return sorted(found)
 
 
+def _id_of_file(name: str) -> str:
+    """Return the id of a file, whose name may hold anything: an odd one must not keep others from their scores."""
+    return _check_id(printable(name))
+
+
 def _check_id(name: str) -> str:
     clip_id = clip_id_of(name)
-    if not clip_id or re.search(r"[\x00-\x1f\x7f]", clip_id):
+    if not clip_id or clip_id != printable(clip_id):
         raise DataError(f"found the id {clip_id!r}, expected a name without control characters")
     return clip_id

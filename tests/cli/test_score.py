@@ -215,6 +215,23 @@ def test_a_name_that_is_not_utf8(music):
     result.stdout_bytes.decode("utf-8")
 
 
+def test_an_odd_name_keeps_no_other_clip_from_its_score(music):
+    (music / "m/a\n\x1b[31m.wav").touch()
+    result = score("m", "gone\x1b[31m.wav")
+    found = rows(result.stdout)
+    assert [(row["id"], row["path"], row["error"] is None) for row in found] == [
+        (r"a\n\x1b[31m", "m/a\n\x1b[31m.wav", True),
+        ("a", "m/a.wav", True),
+        ("bb.mp3", "m/bb.mp3", True),
+        ("sub/ccc", "m/sub/ccc.wav", True),
+        (r"gone\x1b[31m", "gone\x1b[31m.wav", False),
+    ]
+    told = r"gone\x1b[31m: gone\x1b[31m.wav: no such file, expected audio"
+    assert result.stderr.splitlines()[-1] == (
+        f"Error: 1 of 5 clips could not be scored: {told}; mend them and score them again"
+    )
+
+
 def test_out_holds_the_lines_and_stdout_nothing(music):
     printed = score("m", "--prompt", "夜曲").stdout_bytes
     result = score("m", "--prompt", "夜曲", "--out", "new/s.jsonl")
