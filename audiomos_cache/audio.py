@@ -20,7 +20,7 @@ MOST_SAMPLES = 1 << 30  # 4 GiB of memory, three hours of stereo; a damaged head
 _FORMATS = ("WAV", "WAVEX", "FLAC", "OGG", "MP3")
 _STREAMED_SIZE = 0x7FFFF000  # what writers to a pipe promise, who cannot know: this or more
 _MOST_FRAMES = _UNKNOWN_FRAMES = 1 << 62  # libsndfile's count for a header without a length is above this
-_TAG_BYTES = 4096  # what may follow the last frame of an MP3
+_REST_BYTES = 4096  # what may stand between the last frame of an MP3 and the tags that tell their size
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def _read_frames(path: Path, content: bytes, wanted: int | None, new_rate_hz: in
         if not is_mp3:
             raise DataError(f"{path}: truncated, {held} samples, expected {frames}; get it again")
         frames = held  # an mp3 without its length: libsndfile guesses it from the first bit rate
-    elif is_mp3 and frames < needed and stream.tell() < len(content) - _TAG_BYTES:
+    elif is_mp3 and frames < needed and stream.tell() < _end_before_tags(content) - _REST_BYTES:
         raise DataError(  # guessed too short, and libsndfile stops there
             f"{path}: an mp3 of varying bit rate without its length, expected one with it; convert it"
         )
@@ -186,6 +186,28 @@ def _read_frames(path: Path, content: bytes, wanted: int | None, new_rate_hz: in
     if bad := int(np.count_nonzero(~np.isfinite(decoded))):
         raise DataError(f"{path}: {bad} NaN or infinite samples, expected finite ones; write it again")
     return decoded, rate, frames
+
+
+def _end_before_tags(content: bytes) -> int:
+    """Return where the tags at the end of an MP3 begin: APE (with a cover, most of a megabyte), Lyrics3v2, ID3v1.
+
+    Source: the layouts that the APE tag, Lyrics3 and ID3 specifications give.
+    """
+    end = len(content)
+    if content[-128:-125] == b"TAG":
+        end -= 128
+    while True:
+        ape, lyrics = content[max(0, end - 32) : end], content[max(0, end - 15) : end]
+        if ape[:8] == b"APETAGEX" and len(ape) == 32:
+            size, flags = int.from_bytes(ape[12:16], "little"), int.from_bytes(ape[20:24], "little")
+            size += 32 * (flags >> 31)  # of the header, which need not be there
+        elif lyrics[6:] == b"LYRICS200" and lyrics[:6].isdigit():
+            size = int(lyrics[:6]) + 15
+        else:
+            return end
+        if not 0 < size <= end:
+            return end
+        end -= size
 
 
 def _check_header(path: Path, sound: Any) -> None:
