@@ -55,4 +55,5 @@ class _Lines:
         start = self.started.setdefault(what, now)
         if done >= total or now - self.last >= SECONDS_BETWEEN_LINES:
             self.last = now
-            click.echo(f"{what}: {done} of {total} {self.unit}, {now - start:.0f} s {note}".rstrip(), err=True)
+            noted = f", {note}" if note else ""
+            click.echo(f"{what}: {done} of {total} {self.unit}, {now - start:.0f} s{noted}", err=True)

@@ -32,7 +32,7 @@ _FILE = click.Path(path_type=Path)
 @click.option(
     "--out", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), help="Where to write.  [default: stdout]"
 )
-@click.option("--overwrite", is_flag=True, help="Start --out anew.")
+@click.option("--overwrite", is_flag=True, help="Start --out anew, if it holds scores.")
 @click.option("--audio-encoder", metavar="DIR|REPO", help="Where its weights are, if not where the bundle says.")
 @click.option("--text-encoder", metavar="DIR|REPO", help="Likewise.")
 @click.option("--device", type=click.Choice(DEVICES), default="auto", help="Where to compute.")
@@ -63,6 +63,9 @@ def score(
 
     Each clip gives a line of JSON with its id, path, mi and ta, and intervals that hold the listeners' mean for 80 % of
     clips. A clip that cannot be scored gives a line with an error; the others are scored, and the exit code is 1.
+
+    An id is what a manifest's row says, or else the file's name, of a folder's files the path there: song of song.wav,
+    song.mp3 of song.mp3. (extract's ids of manifests without them are song for both.)
 
     Interrupt it whenever you like: with --out, run it again, and it adds what is missing behind the lines that are
     there, by id.

@@ -254,7 +254,7 @@ def test_what_is_done_is_not_scored_again_and_the_rest_is_appended(music):
     assert [row["id"] for row in rows((music / "s.jsonl").read_text())] == ["ccc", "a", "bb.mp3", "gone"]
     assert result.stderr.splitlines() == [
         "2 of 4 done before",
-        "score: 2 of 2 clips, 0 s 1 failed",
+        "score: 2 of 2 clips, 0 s, 1 failed",
         "3 of 4 clips scored, 1 failed; mean MI 1.333, TA 2.000",
         "Error: 1 of 4 clips could not be scored: gone: gone.wav: no such file, expected audio; mend them and run it "
         "again, which tries them alone",
