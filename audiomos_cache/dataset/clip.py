@@ -123,5 +123,5 @@ def inside(folder: Path, *names: str) -> Path:
     except (OSError, RuntimeError, ValueError):  # a loop of symlinks, a NUL
         leaves = True
     if leaves or "\\" in "".join(names):
-        raise DataError(f"{names[-1]!r} leaves the folder, expected a file inside {folder}")
+        raise DataError(f"{names[-1]!r} leaves the folder, expected a file inside {folder.absolute()}")
     return path

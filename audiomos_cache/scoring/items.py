@@ -84,7 +84,9 @@ def _place(folder: Path, roots: Sequence[Path], name: str) -> Path:
     if path.is_absolute():
         if any(_lies_in(path, root) for root in (folder, *roots)):
             return path
-        raise DataError(f"{name!r} leaves {folder}; to allow it, give {str(path.parent)!r} beside --manifest")
+        raise DataError(
+            f"{name!r} leaves {folder.absolute()}; to allow it, give {str(path.parent)!r} beside --manifest"
+        )
     try:
         return inside(folder, name)
     except DataError as error:

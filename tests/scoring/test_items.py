@@ -253,6 +253,17 @@ def test_bad_rows(tmp_path, row, message):
         items_of_manifest(path)
 
 
+def test_a_row_that_leaves_a_folder_without_a_name(tmp_path):
+    outside = "an absolute path in a folder given beside --manifest"
+    jsonl(Path("m.jsonl"), {"path": "../b.wav", "prompt": "x"}, {"path": "/else/b.wav", "prompt": "x"})
+    with pytest.raises(DataError) as caught:
+        items_of_manifest(Path("m.jsonl"))
+    assert str(caught.value) == (
+        f"m.jsonl:1: '../b.wav' leaves the folder, expected a file inside {tmp_path}, or {outside}, "
+        f"m.jsonl:2: '/else/b.wav' leaves {tmp_path}; to allow it, give '/else' beside --manifest; mend m.jsonl"
+    )
+
+
 def test_bad_rows_are_told_together(tmp_path):
     path = jsonl(tmp_path / "m.jsonl", *({"path": f"{number}.wav"} for number in range(7)))
     with pytest.raises(DataError, match=r"^m\.jsonl:1: .*, m\.jsonl:5: .*, \.\.\. \(7 in all\); mend"):
