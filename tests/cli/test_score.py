@@ -346,8 +346,9 @@ def test_what_cannot_be_loaded_replaces_nothing(music, monkeypatch):
 
 # Runs the command line with a slow scorer, without torch, which takes seconds to load.
 PROCESS = """
-import sys, time
+import signal, sys, time
 from types import SimpleNamespace
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
 class Slow:
     digest, untrained = "digest", ()
     from_bundle = classmethod(lambda cls, *_, **__: cls())

@@ -360,7 +360,8 @@ def test_a_full_disk_keeps_what_was_written(tmp_path):
 
 # The scorer is left out: torch takes seconds to load.
 WRITER = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
 from pathlib import Path
 from types import SimpleNamespace
 sys.modules["audiomos_cache.scoring.scorer"] = SimpleNamespace(Scorer=None)
