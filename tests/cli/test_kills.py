@@ -206,7 +206,10 @@ def test_shards_side_by_side_killed_at_random(launcher, options, undisturbed, tm
                 os.kill(running[shard], signal.SIGKILL)
             for shard, pid in running.items():
                 code = launcher.wait(pid)
-                assert code in (0, -signal.SIGKILL), launcher.log(f"{shard}")
+                log = launcher.log(f"{shard}")
+                if code == 1 and "is being written by" in log.splitlines()[-1]:
+                    continue  # it came when the other, the last to finish, was just writing the file
+                assert code in (0, -signal.SIGKILL), log
                 killed += code != 0
                 left[shard] -= 1
                 if code == 0:
