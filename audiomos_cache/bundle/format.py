@@ -25,6 +25,7 @@ FORMAT = "audiomos-cache bundle"
 FORMAT_VERSION = 1
 
 _MOST_BYTES = 2**22  # of bundle.yaml: hundreds of members
+_DEEPEST = 50  # keys inside keys; a bundle has five
 _WIDEST = 2**16  # frames and tokens: many times as wide as any encoder's
 _HEAD_FILE = re.compile(rf"{HEADS}/[\w+-][\w.+-]*\.safetensors")
 
@@ -213,13 +214,30 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if (size := path.stat().st_size) > _MOST_BYTES:
         raise BundleError(f"{path}: {size} bytes, expected at most {_MOST_BYTES}; give a bundle's folder")
     try:
-        content = read_mapping(path, "keys such as members, fusion, encoders")
-        # A few aliases of aliases can stand for more than any memory holds; bundles have none.
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(path.read_bytes(), yaml.SafeLoader)):
-            raise BundleError(f"{path}: holds an alias, expected none as no bundle does; make the bundle again")
+        _refuse_expansion(path)
+        return read_mapping(path, "keys such as members, fusion, encoders")
     except ConfigError as error:
         raise BundleError(f"{error}; copy, download or make the bundle again") from error
-    return content
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise BundleError(
+            f"{path}: cannot be read as YAML: {reason}; copy, download or make the bundle again"
+        ) from error
+
+
+def _refuse_expansion(path: Path) -> None:
+    """Look through YAML before anything is made of it: a few aliases of aliases stand for more than any memory holds.
+
+    Raises:
+        BundleError: it holds an alias, or is nested as no bundle is.
+    """
+    depth = 0
+    for event in yaml.parse(path.read_text(encoding="utf-8"), yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise BundleError(f"{path}: holds an alias, expected none as no bundle does; make the bundle again")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            raise BundleError(f"{path}: nested more than {_DEEPEST} deep, as no bundle is; make the bundle again")
 
 
 def problems_in(error: ValidationError) -> str:

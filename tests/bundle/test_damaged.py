@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tracemalloc
 
 import pytest
 import torch
@@ -279,15 +280,48 @@ def test_layers_that_the_head_does_not_read(bundle):
         ("- 1", "found list, expected keys such as members, fusion, encoders"),
         ("format: !!python/object/apply:os.system ['true']", "cannot be read as YAML"),
         ("a: &a [1]\nb: *a", "holds an alias, expected none as no bundle does"),
+        ("a: &a {b: 1}\nc: {<<: *a}", "holds an alias, expected none as no bundle does"),
+        ("a: " + "[" * 100_000, "nested more than 50 deep, as no bundle is"),
+        ("a: \x1b[31m", "cannot be read as YAML"),
         ("format: audiomos-cache bundle\nformat_version: 1\nversions: {a: .nan}", "holds what no bundle does"),
         ("format: audiomos-cache bundle\nformat_version: 1\nversions: !!binary aGk=", "holds what no bundle does"),
         ("format: audiomos-cache bundle\nformat_version: 1\n1: x\nb: y", "holds what no bundle does"),
     ],
-    ids=["not YAML", "no keys", "an object", "an alias", "no number", "bytes", "a key that is no text"],
+    ids=[
+        "not YAML",
+        "no keys",
+        "an object",
+        "an alias",
+        "a merge",
+        "deep",
+        "a control",
+        "no number",
+        "bytes",
+        "a key that is no text",
+    ],
 )
 def test_what_no_bundle_holds(tmp_path, text, found):
     (tmp_path / "bundle.yaml").write_text(text)
     assert found in refusal(tmp_path)
+
+
+def test_merge_keys_that_stand_for_more_than_any_memory_take_none(tmp_path):
+    """Nine of nine of nine ..., eight times: 43 million keys, were they put together."""
+    lines = ["a0: &a0 {k: 1}"]
+    for level in range(1, 9):
+        lines.append(f"a{level}: &a{level}\n  <<: [{', '.join([f'*a{level - 1}'] * 9)}]")
+    (tmp_path / "bundle.yaml").write_text("\n".join(lines))
+    tracemalloc.start()
+    line = refusal(tmp_path)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert "holds an alias" in line
+    assert peak_bytes < 10_000_000
+
+
+def test_a_bundle_yaml_that_is_no_text(tmp_path):
+    (tmp_path / "bundle.yaml").write_bytes(b"format: \xff\xfe")
+    assert "bundle.yaml: cannot be read as YAML: 'utf-8' codec can't decode" in refusal(tmp_path)
 
 
 def test_a_bundle_yaml_of_many_bytes(tmp_path):
