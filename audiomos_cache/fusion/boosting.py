@@ -1,15 +1,15 @@
 """Gradient-boosted trees on the members' distributions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, ClassVar, Self
 
-import numpy as np
 import xxhash
 
-from audiomos_cache.errors import ConfigError, DataError
+from audiomos_cache.errors import ConfigError
 from audiomos_cache.fusion.features import Layout
 from audiomos_cache.fusion.stacking import Stacking
+from audiomos_cache.fusion.trees import Tree, predict, read_trees
 from audiomos_cache.metrics import Floats
 
 ROUNDS = 100
@@ -26,27 +26,45 @@ PARAMETERS = {
 
 @dataclass(frozen=True)
 class Trees:
-    """One target's trees over M members.
+    """One target's trees over M members. LightGBM grows them, and is not needed to apply them.
 
     Attributes:
         layout: what each member contributes.
         text: the trees as LightGBM writes them.
+        trees: what the text says.
     """
 
     layout: Layout
     text: str
+    trees: tuple[Tree, ...] = field(repr=False, compare=False)
+
+    @classmethod
+    def of(cls, layout: Layout, text: str) -> Self:
+        """Read the trees.
+
+        Raises:
+            LookupError, ValueError: the text is not trees on such features.
+        """
+        return cls(layout, text, read_trees(text, len(layout.kinds) * layout.bins))
 
     @classmethod
     def fit(cls, layout: Layout, features: Floats, truth: Floats) -> Self:
         """Fit it on (N, M * bins) features and (N,) scores.
 
         Raises:
-            ConfigError: LightGBM is not installed.
+            ConfigError: LightGBM is not installed, or writes other trees than it did.
         """
-        return cls(layout, grow_trees(features, truth))
+        text = grow_trees(features, truth)
+        try:
+            return cls.of(layout, text)
+        except (LookupError, ValueError) as error:
+            version = load_lightgbm().__version__
+            raise ConfigError(
+                f"--method lightgbm: the trees of LightGBM {version} cannot be read ({error}); install LightGBM 4.6"
+            ) from error
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values, and the hash of the text: LightGBM ends the process when it reads a damaged one."""
+        """Return plain values, and the hash of the text."""
         return self.layout.to_json() | {"trees": self.text.splitlines(), "trees_xxh3_128": _hash(self.text)}
 
     @classmethod
@@ -55,24 +73,17 @@ class Trees:
         text = "\n".join(content["trees"]) + "\n"
         if (found := _hash(text)) != content["trees_xxh3_128"]:
             raise ValueError(f"trees of hash {found}, expected {content['trees_xxh3_128']}")
-        return cls(Layout.from_json(content, members), text)
+        return cls.of(Layout.from_json(content, members), text)
 
     def predict(self, features: Floats) -> Floats:
-        """Return the trees' score of each row of (N, M * bins) features: (N,).
-
-        Raises:
-            ConfigError: LightGBM is not installed. DataError: the text is not trees on such features.
-        """
-        lightgbm = load_lightgbm()
-        try:
-            booster = lightgbm.Booster(model_str=self.text)
-            return np.asarray(booster.predict(features, num_threads=1), dtype=np.float64)
-        except (lightgbm.basic.LightGBMError, ValueError) as error:
-            raise DataError(f"LightGBM cannot use the fusion's trees ({error}); fuse again") from error
+        """Return the trees' score of each row of (N, M * bins) features: (N,)."""
+        return predict(self.trees, features)
 
 
 class LightGBMFusion(Stacking):
-    """Trees from the members' distributions to the listeners' scores, a target at a time. Needs the extra `lightgbm`.
+    """Trees from the members' distributions to the listeners' scores, a target at a time.
+
+    Fitting needs the extra `lightgbm`; applying does not.
 
     Source: Ritter-Gutierrez et al. 2025 (stacking), published code (its second method, with LightGBM's defaults).
     """

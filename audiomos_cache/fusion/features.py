@@ -13,6 +13,7 @@ from audiomos_cache.targets import gaussian_distribution
 
 SCORE_SIGMA = 0.35  # of the gaussian that stands for a member without distributions
 DEFAULT_BINS = 20
+MOST_BINS = 2**16  # a record says how many there are, and each takes memory
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Layout:
         kinds, bins = tuple(content["features"]), content["bins"]
         if len(kinds) != members:
             raise ValueError(f"{len(kinds)} features, expected {members}")
-        if not set(kinds) <= {"score", "distribution"} or not isinstance(bins, int) or bins < 1:
+        if not set(kinds) <= {"score", "distribution"} or type(bins) is not int or not 1 <= bins <= MOST_BINS:
             raise ValueError(f"features {kinds} on {bins!r} bins")
         return cls(kinds, bins)
 

@@ -5,14 +5,14 @@ import json
 
 import numpy as np
 import pytest
+from xxhash import xxh3_128_hexdigest
 
 from audiomos_cache.errors import ConfigError, DataError
-from audiomos_cache.fusion import LightGBMFusion, RidgeFusion
-from audiomos_cache.fusion.boosting import Trees
-from audiomos_cache.fusion.features import Layout
+from audiomos_cache.fusion import LightGBMFusion, RidgeFusion, boosting
 from audiomos_cache.predictions import Predictions, read_predictions
 from audiomos_cache.targets import gaussian_distribution
 from tests.fusion.conftest import EVAL, MODELS, distribution, fit, labels_of, scalar
+from tests.fusion.trees import forest, tree
 
 # ridge
 
@@ -103,12 +103,11 @@ def test_lightgbm_is_deterministic_and_can_be_applied_from_its_json(dev):
     assert np.array_equal(again.mi, fit("lightgbm", MODELS, *dev).apply(new).mi)
 
 
-def test_trees_that_are_not_are_refused():
+def test_trees_that_lightgbm_writes_otherwise_are_refused(monkeypatch):
     pytest.importorskip("lightgbm")
-    features = np.ones((2, 8))
-    trees = Trees(Layout(("score",), 8), "tree\nnonsense\n")
-    with pytest.raises(DataError, match="LightGBM cannot use the fusion's trees"):
-        trees.predict(features)
+    monkeypatch.setattr(boosting, "grow_trees", lambda *_: "tree\nversion=v9\n\nend of trees\n")
+    with pytest.raises(ConfigError, match=r"--method lightgbm: the trees of LightGBM [\d.]+ cannot be read"):
+        fit("lightgbm", ["x"], [scalar()], labels_of("ab", [1.0, 2.0]))
 
 
 def cut_in_half(trees):
@@ -119,13 +118,13 @@ def cut_in_half(trees):
 @pytest.mark.parametrize(
     "damage",
     [
-        cut_in_half,  # which ends the process inside LightGBM
+        cut_in_half,  # which would end the process inside LightGBM
         lambda trees: trees.__setitem__(0, "nonsense"),
         lambda trees: trees.pop(),
         lambda trees: trees.clear(),
     ],
 )
-def test_damaged_trees_never_reach_lightgbm(dev, damage):
+def test_damaged_trees_are_told_by_their_hash(dev, damage):
     pytest.importorskip("lightgbm")
     described = fit("lightgbm", MODELS, *dev).to_json()
     damage(described["ta"]["trees"])
@@ -133,7 +132,7 @@ def test_damaged_trees_never_reach_lightgbm(dev, damage):
         LightGBMFusion.from_json(MODELS, described)
 
 
-def test_lightgbm_that_is_missing_says_what_to_install(dev, monkeypatch):
+def without_lightgbm(monkeypatch):
     real = builtins.__import__
 
     def refuse(name, *rest):
@@ -142,6 +141,33 @@ def test_lightgbm_that_is_missing_says_what_to_install(dev, monkeypatch):
         return real(name, *rest)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
+
+
+def stored(text, bins):
+    """A target's trees on a member without distributions, as a record keeps them."""
+    known = xxh3_128_hexdigest(text.encode())
+    return {"features": ["score"], "bins": bins, "trees": text.splitlines(), "trees_xxh3_128": known}
+
+
+def test_lightgbm_is_not_needed_to_apply(monkeypatch):
+    """A score of 2 has most of its gaussian in the second of five bins: 0.97 of it, and of a score of 4 nearly none."""
+    without_lightgbm(monkeypatch)
+    text = forest(tree(feature="1", threshold="0.5", left="-1", right="-2", values="2.75 1.25"), features=5)
+    target = stored(text, bins=5)
+    fusion = LightGBMFusion.from_json(["x"], {"mi": target, "ta": target})
+    fused = fusion.apply([Predictions.build("ab", [2.0, 4.0], [4.0, 2.0])])
+    assert (fused.mi.tolist(), fused.ta.tolist()) == ([1.25, 2.75], [2.75, 1.25])
+
+
+@pytest.mark.parametrize("bins", [0, -1, 2**16 + 1, 10**9, True, 2.0, "5"])
+def test_bins_that_no_fusion_has_are_refused(bins):
+    target = stored(forest(tree(), features=5), bins)
+    with pytest.raises(ValueError, match=rf"on {bins!r} bins"):
+        LightGBMFusion.from_json(["x"], {"mi": target, "ta": target})
+
+
+def test_lightgbm_that_is_missing_says_what_to_install(dev, monkeypatch):
+    without_lightgbm(monkeypatch)
     with pytest.raises(ConfigError) as error:
         fit("lightgbm", MODELS, *dev)
     assert str(error.value) == (
