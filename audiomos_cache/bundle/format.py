@@ -8,12 +8,13 @@ from typing import Annotated, Any, Literal
 
 import xxhash
 import yaml
-from pydantic import AfterValidator, Field, JsonValue, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 from audiomos_cache.bundle.calibration import LEVEL
+from audiomos_cache.bundle.fields import Fields, Width
 from audiomos_cache.config import Group, HeadConfig
-from audiomos_cache.errors import BundleError, ConfigError
+from audiomos_cache.errors import BundleError, ConfigError, first_five
 from audiomos_cache.files import write_whole
 from audiomos_cache.yaml_files import read_mapping, readable
 
@@ -26,7 +27,6 @@ FORMAT_VERSION = 1
 
 _MOST_BYTES = 2**22  # of bundle.yaml: hundreds of members
 _DEEPEST = 50  # keys inside keys; a bundle has five
-_WIDEST = 2**16  # frames and tokens: many times as wide as any encoder's
 _HEAD_FILE = re.compile(rf"{HEADS}/[\w+-][\w.+-]*\.safetensors")
 
 
@@ -43,8 +43,8 @@ def _refuse_place(name: str) -> str:
 
 
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+Name = Annotated[str, Field(pattern=r"^[\w+-][\w.+-]*$")]  # as `sources` makes them of runs' folders
 HeadFile = Annotated[str, AfterValidator(_refuse_place)]
-Width = Annotated[int, Field(ge=1, le=_WIDEST)]
 Layers = Annotated[list[int], Field(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -60,7 +60,7 @@ class FeaturesEntry(Group):
     """The fingerprint of the features that the heads take, and its readable form."""
 
     xxh3_128: Hash
-    fields: dict[str, JsonValue]
+    fields: Fields
 
 
 class EncoderEntry(Group):
@@ -92,7 +92,7 @@ class ClipsEntry(Group):
 class MemberEntry(Group):
     """A head: which run it is of, what it was made for, trained on and with."""
 
-    name: Annotated[str, Field(min_length=1)]
+    name: Name
     run_xxh3_128: Hash
     best: Literal["loss", "srcc", "combined"]
     seed: int
@@ -147,13 +147,22 @@ class IntervalsEntry(Group):
     ta: IntervalEntry
 
 
+def _refuse_twins(members: list[MemberEntry]) -> list[MemberEntry]:
+    """Refuse members that cannot be told from each other; some disks know no capitals."""
+    for kind, found in (("name", [each.name for each in members]), ("file", [each.file for each in members])):
+        folded = [text.casefold() for text in found]
+        if twins := sorted({text for text in found if folded.count(text.casefold()) > 1}):
+            raise ValueError(f"members: the {kind} {first_five(twins)} is there twice")
+    return members
+
+
 class Manifest(Group):
     """What `bundle.yaml` says beside its format and digest. `intervals` is None of a bundle without a calibration."""
 
     licence: Licence
     fingerprint: FeaturesEntry
     encoders: EncodersEntry
-    members: Annotated[list[MemberEntry], Field(min_length=1)]
+    members: Annotated[list[MemberEntry], Field(min_length=1), AfterValidator(_refuse_twins)]
     fusion: FusionEntry
     intervals: IntervalsEntry | None
     versions: dict[str, str]

@@ -1,8 +1,10 @@
 """Loading a bundle: every part is there, is what it was when the bundle was made, and fits the others."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 import xxhash
 from safetensors import SafetensorError
@@ -11,17 +13,20 @@ from torch import Tensor
 
 from audiomos_cache.bundle.bundle import Bundle, BundledHead, EncoderSource, refuse_ranks
 from audiomos_cache.bundle.calibration import Calibration
+from audiomos_cache.bundle.fields import Fields, layer_numbers
 from audiomos_cache.bundle.format import FUSION, HEADS, MANIFEST, EncoderEntry, Manifest, MemberEntry, read_manifest
 from audiomos_cache.cache import Fingerprint
+from audiomos_cache.config import OutputConfig
 from audiomos_cache.errors import AudiomosError, BundleError, first_five
 from audiomos_cache.fusion import METHODS, Fusion
 from audiomos_cache.heads import Head, build_head
 from audiomos_cache.heads.layers import layers_to_read
 from audiomos_cache.hub import resolve_folder
 from audiomos_cache.metrics import TARGETS
+from audiomos_cache.predictions import Predictions
 
 _PATTERNS = (MANIFEST, FUSION, f"{HEADS}/*.safetensors")
-_MOST_BYTES = 2**31  # of a part: a head has some 100 MB
+_MOST_BYTES = {"fusion": 2**26, "head": 2**31}  # some have 1 and 100 MB
 _AGAIN = "copy, download or make the bundle again"
 
 
@@ -41,6 +46,7 @@ def load_bundle(source: str, revision: str | None = None) -> Bundle:
     files = [manifest.fusion.file, *(member.file for member in manifest.members)]
     if missing := [file for file in files if not (folder / file).is_file()]:
         raise BundleError(f"{folder}: missing {first_five(missing)}, which {MANIFEST} lists; {_AGAIN}")
+    members = tuple(_member(folder, entry, manifest.fingerprint.fields) for entry in manifest.members)
     intervals = manifest.intervals
     return Bundle(
         name=source,
@@ -48,7 +54,7 @@ def load_bundle(source: str, revision: str | None = None) -> Bundle:
         fingerprint=fingerprint,
         audio_encoder=_source(manifest.encoders.audio),
         text_encoder=_source(manifest.encoders.text),
-        members=tuple(_member(folder, entry) for entry in manifest.members),
+        members=members,
         fusion=_fusion(folder, manifest),
         calibrations={t: Calibration(**getattr(intervals, t).model_dump()) for t in TARGETS} if intervals else {},
     )
@@ -56,7 +62,7 @@ def load_bundle(source: str, revision: str | None = None) -> Bundle:
 
 def _fingerprint(manifest: Manifest, folder: Path) -> Fingerprint:
     """Return the fingerprint of the features, after checking that it is every member's."""
-    fingerprint = Fingerprint.of(manifest.fingerprint.fields)
+    fingerprint = Fingerprint.of(manifest.fingerprint.fields.model_dump())
     stated = {"fingerprint": manifest.fingerprint.xxh3_128} | {
         f"member {member.name}": member.fingerprint for member in manifest.members
     }
@@ -72,10 +78,10 @@ def _source(entry: EncoderEntry) -> EncoderSource:
     return EncoderSource(entry.name, entry.source, entry.revision, entry.weights_xxh3_128)
 
 
-def _read_part(path: Path, expected: str) -> bytes:
+def _read_part(path: Path, expected: str, kind: str) -> bytes:
     """Read a file of a bundle, and compare it with its hash."""
-    if (size := path.stat().st_size) > _MOST_BYTES:
-        raise BundleError(f"{path}: {size} bytes, expected at most {_MOST_BYTES}; {_AGAIN}")
+    if (size := path.stat().st_size) > _MOST_BYTES[kind]:
+        raise BundleError(f"{path}: {size} bytes, expected at most {_MOST_BYTES[kind]}; {_AGAIN}")
     content = path.read_bytes()
     if (found := xxhash.xxh3_128_hexdigest(content)) != expected:
         raise BundleError(f"{path}: hash {found}, expected {expected}, so it was changed or is damaged; {_AGAIN}")
@@ -84,26 +90,46 @@ def _read_part(path: Path, expected: str) -> bytes:
 
 def _fusion(folder: Path, manifest: Manifest) -> Fusion:
     path = folder / manifest.fusion.file
-    content = _read_part(path, manifest.fusion.xxh3_128)
+    content = _read_part(path, manifest.fusion.xxh3_128, "fusion")
     try:
         told = json.loads(content)
         if told["method"] != manifest.fusion.method:
             raise ValueError(f"method {told['method']!r}, expected {manifest.fusion.method!r}")
         names = [member.name for member in manifest.members]
+        if told["members"] != names:
+            raise ValueError(f"members {told['members']!r:.200}, expected {names!r:.200}")
         fusion = METHODS[told["method"]].from_json(names, told["fusion"])
-    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
         count = len(manifest.members)
         raise BundleError(f"{path}: not a fusion of the {count} members ({error!r}); {_AGAIN}") from error
     refuse_ranks(fusion, str(path))
+    _try_out(fusion, manifest.members, path)
     return fusion
 
 
-def _member(folder: Path, entry: MemberEntry) -> BundledHead:
+def _try_out(fusion: Fusion, members: Sequence[MemberEntry], path: Path) -> None:
+    """Apply a fusion to what its members could say of a clip: what does not fit would show in every clip's score."""
+    try:
+        with np.errstate(over="ignore", invalid="ignore"):
+            fusion.apply([_made_up(member.head.output) for member in members])
+    except (AudiomosError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise BundleError(f"{path}: does not fit the {len(members)} heads: {reason}; {_AGAIN}") from error
+
+
+def _made_up(output: OutputConfig) -> Predictions:
+    """Return a prediction of one clip, of the kind that a head with such an output makes."""
+    dist = np.full((1, output.bins), 1 / output.bins) if output.kind == "distribution" else None
+    return Predictions.build(["clip"], [3.0], [3.0], dist, dist)
+
+
+def _member(folder: Path, entry: MemberEntry, fields: Fields) -> BundledHead:
     path = folder / entry.file
-    content = _read_part(path, entry.xxh3_128)
+    content = _read_part(path, entry.xxh3_128, "head")
     try:
         if entry.head.compat == "upstream":
             raise ValueError("it computes as the published code does, where a clip's score depends on its batch")
+        _refuse_other_features(entry, fields)
         layers = layers_to_read(entry.head.layers, entry.audio_layers)
         if layers != tuple(entry.layers_read):
             raise ValueError(f"reads layers {entry.layers_read}, and its config says {entry.head.layers!r}")
@@ -114,12 +140,30 @@ def _member(folder: Path, entry: MemberEntry) -> BundledHead:
     return BundledHead(entry.name, head, layers)
 
 
+def _refuse_other_features(entry: MemberEntry, fields: Fields) -> None:
+    """Refuse a head that says it takes other features than the fingerprint tells, or gives other bins than it has.
+
+    Raises:
+        ValueError: what differs.
+    """
+    stored = list(layer_numbers(fields.audio_encoder.layers))
+    bins = entry.head.output.bins if entry.head.output.kind == "distribution" else None
+    for name, found, expected in (
+        ("audio_layers", entry.audio_layers, stored),
+        ("audio_dim", entry.audio_dim, fields.audio_encoder.dim or entry.audio_dim),
+        ("text_dim", entry.text_dim, fields.text_encoder.dim or entry.text_dim),
+        ("bins", entry.bins, bins),
+    ):
+        if found != expected:
+            raise ValueError(f"{name} {found}, expected {expected}")
+
+
 def _head(entry: MemberEntry, weights: dict[str, Tensor]) -> Head:
     """Build a head that computes as it did when it was trained.
 
     Raises:
-        ConfigError: no head can be of these widths. ValueError: its tensors are others than those in `weights`.
-        RuntimeError, TypeError, OverflowError: its widths are beyond all tensors.
+        ConfigError: no head can be of these widths. ValueError: its tensors are others than those in `weights`, or
+        not finite. RuntimeError, TypeError, OverflowError: its widths are beyond all tensors.
     """
     temporal = entry.head.temporal
     if temporal.kind != "none" and temporal.layers > len(weights):
@@ -134,6 +178,8 @@ def _head(entry: MemberEntry, weights: dict[str, Tensor]) -> Head:
     if other := sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)):
         told = [f"{name} is {found.get(name, 'missing')}, expected {expected.get(name, 'none')}" for name in other]
         raise ValueError(first_five(told))
+    if bad := sorted(name for name, tensor in weights.items() if not tensor.isfinite().all()):
+        raise ValueError(f"NaN or infinite weights in {first_five(bad)}")
     with torch.random.fork_rng(devices=[]):
         head = build()
     head.load_state_dict(weights)

@@ -69,7 +69,8 @@ def make_bundle(
     _refuse_occupied(out, overwrite=overwrite)
     sources = find_sources(runs, fusion, best)
     evidence = find_evidence(sources, labels, fit_split, n_boot)
-    told = {"method": sources.fusion.method, "fusion": sources.fusion.to_json()}
+    names = [member.name for member in sources.members]
+    told = {"method": sources.fusion.method, "members": names, "fusion": sources.fusion.to_json()}
     with whole_folder(out, replace=True) as folder:
         hashes = {FUSION: _write(folder / FUSION, f"{json.dumps(told, indent=1, allow_nan=False)}\n".encode())}
         for member in sources.members:

@@ -1,6 +1,7 @@
 """A bundle that is not what it was when it was made is refused, in one line that says why."""
 
 import json
+import math
 import shutil
 import tracemalloc
 
@@ -40,6 +41,16 @@ def edit(bundle, change):
     del content["digest"]
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
     path.write_text(yaml.safe_dump(content | {"digest": xxhash.xxh3_128_hexdigest(canonical.encode())}))
+
+
+def tell_fingerprint(content):
+    """Make the fingerprint right again, everywhere."""
+    canonical = json.dumps(content["fingerprint"]["fields"], sort_keys=True, separators=(",", ":"))
+    for place, key in (
+        (content["fingerprint"], "xxh3_128"),
+        *((member, "fingerprint") for member in content["members"]),
+    ):
+        place[key] = xxhash.xxh3_128_hexdigest(canonical.encode())
 
 
 def nothing(_content):
@@ -142,6 +153,126 @@ def test_another_fingerprint_of_the_features(bundle):
     assert "of the fields that stand there; bundle heads of one cache" in refusal(bundle)
 
 
+def edit_fields(bundle, change):
+    """Change the fingerprint's fields, and all hashes that follow from them."""
+
+    def changed(content):
+        change(content["fingerprint"]["fields"])
+        tell_fingerprint(content)
+
+    edit(bundle, changed)
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda fields: fields.pop("pad_to_s"), "pad_to_s: missing"),
+        (lambda fields: fields.update(pad_to_s="five"), "pad_to_s: 'five': expected seconds above 0, at most 3600"),
+        (lambda fields: fields.update(pad_to_s=-5), "pad_to_s: -5: expected seconds above 0"),
+        (lambda fields: fields.update(pad_to_s=True), "pad_to_s: True: expected seconds above 0"),
+        (lambda fields: fields.update(pad_to_s=1e9), "pad_to_s: 1000000000.0: expected seconds above 0"),
+        (lambda fields: fields.update(max_seconds=0), "max_seconds: 0: expected seconds above 0"),
+        (lambda fields: fields.update(max_seconds=None), "max_seconds: None: expected seconds above 0"),
+        (lambda fields: fields.update(dtype="float64"), "dtype: 'float64' is not one of float16, float32"),
+        (lambda fields: fields.update(audio_encoder="x"), "audio_encoder: 'x' is a value, expected keys"),
+        (lambda fields: fields["audio_encoder"].pop("layers"), "audio_encoder.layers: missing"),
+        (
+            lambda fields: fields["audio_encoder"].update(layers=2),
+            "audio_encoder.layers: 2: input should be a valid str",
+        ),
+        (lambda fields: fields["audio_encoder"].update(layers="x"), "layers: 'x': expected numbers of layers such as"),
+        (lambda fields: fields["audio_encoder"].update(layers="2,1"), "layers: '2,1': expected numbers of layers"),
+        (lambda fields: fields["audio_encoder"].update(layers="1,1"), "layers: '1,1': expected numbers of layers"),
+        (lambda fields: fields["audio_encoder"].update(layers="-1"), "layers: '-1': expected numbers of layers"),
+        (lambda fields: fields["audio_encoder"].update(layers="1,"), "layers: '1,': expected numbers of layers"),
+        (lambda fields: fields["audio_encoder"].update(precision=16), "precision: 16 is not one of fp32, fp16, bf16"),
+        (lambda fields: fields.pop("text_encoder"), "text_encoder: missing"),
+        (lambda fields: fields["resampler"].pop("version"), "resampler.version: missing"),
+        (lambda fields: fields.update(resampler=[]), "resampler: [] is a value, expected keys"),
+    ],
+)
+def test_fields_that_scoring_cannot_read(bundle, change, found):
+    edit_fields(bundle, change)
+    line = refusal(bundle)
+    assert line.startswith(f"{bundle / 'bundle.yaml'}: fingerprint.fields.")
+    assert found in line
+
+
+def test_fields_are_told_together_with_all_else(bundle):
+    def change(content):
+        content["fingerprint"]["fields"].clear()
+        content["members"][0]["seed"] = "one"
+        tell_fingerprint(content)
+
+    edit(bundle, change)
+    names = ("audio_encoder", "text_encoder", "resampler", "pad_to_s", "max_seconds", "dtype")
+    missing = "; ".join(f"fingerprint.fields.{name}: missing" for name in names)
+    assert refusal(bundle) == (
+        f"{bundle / 'bundle.yaml'}: {missing}; members.0.seed: 'one': input should be a valid integer; {AGAIN}"
+    )
+
+
+def test_fields_that_scoring_does_not_know_are_kept_as_they_are(bundle):
+    """And 1 stays 1, not 1.0: that would be another fingerprint."""
+    edit_fields(bundle, lambda fields: fields.update(pad_to_s=1, tomorrow={"a": [1, 2.5, None]}))
+    fields = load_bundle(str(bundle)).fingerprint.fields
+    assert repr(fields["pad_to_s"]) == "1"
+    assert fields["tomorrow"] == {"a": [1, 2.5, None]}
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda fields, _: fields["audio_encoder"].update(layers="1"), "audio_layers [0], expected [1]"),
+        (lambda fields, _: fields["audio_encoder"].update(layers="0,1"), "audio_layers [0], expected [0, 1]"),
+        (lambda fields, _: fields["audio_encoder"].update(dim=9), "audio_dim {audio_dim}, expected 9"),
+        (lambda fields, _: fields["text_encoder"].update(dim=9), "text_dim {text_dim}, expected 9"),
+        (lambda _, member: member.update(bins=10), "bins 10, expected 20"),
+        (lambda _, member: member.update(bins=None), "bins None, expected 20"),
+    ],
+)
+def test_a_member_of_other_features(bundle, change, found):
+    widths = {}
+
+    def changed(content):
+        member = content["members"][0]
+        widths.update(member)
+        change(content["fingerprint"]["fields"], member)
+        tell_fingerprint(content)
+
+    edit(bundle, changed)
+    assert refusal(bundle) == (
+        f"{bundle / HEAD}: not a head that can be used, pooling-dist-seed1: {found.format(**widths)}; {AGAIN}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "found"),
+    [
+        ("name", ("same", "same"), "members: the name same is there twice"),
+        ("name", ("Same", "same"), "members: the name Same, same is there twice"),
+        ("file", (HEAD, HEAD), f"members: the file {HEAD} is there twice"),
+        ("name", ("a\nb", "same"), "members.0.name: 'a\\nb': string should match pattern"),
+        ("name", ("../a", "same"), "members.0.name: '../a': string should match pattern"),
+    ],
+)
+def test_members_that_are_not_told_apart(bundle, key, values, found):
+    def change(content):
+        for member, value in zip(content["members"], values, strict=True):
+            member[key] = value
+
+    edit(bundle, change)
+    assert refusal(bundle).startswith(f"{bundle / 'bundle.yaml'}: {found}")
+
+
+def test_members_in_another_order(bundle):
+    edit(bundle, lambda content: content["members"].reverse())
+    names = "['pooling-dist-seed1', 'cross-attention-dist-seed2']"
+    found = refusal(bundle)
+    assert found.startswith(f"{bundle / 'fusion.json'}: not a fusion of the 2 members (ValueError(")
+    assert f"members {names}, expected ['cross-attention-dist-seed2', 'pooling-dist-seed1']" in found
+
+
 def test_another_fingerprint_of_a_member(bundle):
     fingerprint = load_bundle(str(bundle)).fingerprint.digest
     edit(bundle, lambda content: content["members"][1].update(fingerprint="f" * 32))
@@ -189,8 +320,45 @@ def test_a_fusion_of_other_members(bundle, change, found):
     assert found in line
 
 
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (
+            lambda told: told.update(features=["score", "distribution"]),
+            "pooling-dist-seed1: mi is a distribution on 20 bins, expected a score as in the fit split",
+        ),
+        (
+            lambda told: told.update(bins=10, coefficients=[row[:10] for row in told["coefficients"]]),
+            "pooling-dist-seed1: mi is a distribution on 20 bins, expected a distribution on 10 bins",
+        ),
+    ],
+    ids=["other kinds", "other bins"],
+)
+def test_a_fusion_of_other_heads(bundle, change, found):
+    path = bundle / "fusion.json"
+    told = json.loads(path.read_text())
+    change(told["fusion"]["mi"])
+    path.write_text(json.dumps(told))
+    edit(bundle, nothing)
+    line = refusal(bundle)
+    assert line.startswith(f"{path}: does not fit the 2 heads: ")
+    assert found in line
+    assert line.endswith(AGAIN)
+
+
+def test_a_fusion_with_a_number_that_none_is(bundle):
+    path = bundle / "fusion.json"
+    told = json.loads(path.read_text())
+    told["fusion"]["mi"]["intercept"] = 10**400
+    path.write_text(json.dumps(told))
+    edit(bundle, nothing)
+    assert refusal(bundle).startswith(f"{path}: not a fusion of the 2 members (OverflowError(")
+
+
 def test_a_fusion_by_rank(bundle):
-    (bundle / "fusion.json").write_text('{"method": "rank", "fusion": {}}')
+    (bundle / "fusion.json").write_text(
+        '{"method": "rank", "members": ["pooling-dist-seed1", "cross-attention-dist-seed2"], "fusion": {}}'
+    )
     edit(bundle, lambda content: content["fusion"].update(method="rank"))
     assert "by rank, where a clip's score depends on the other clips" in refusal(bundle)
 
@@ -208,8 +376,16 @@ def test_a_fusion_by_rank(bundle):
             lambda weights: weights.update({"mi.1.linear.bias": torch.ones(20).half()}),
             "mi.1.linear.bias is (20,) torch.float16, expected (20,) torch.float32",
         ),
+        (
+            lambda weights: weights.update({"mi.1.linear.bias": torch.tensor([math.nan] + [0.0] * 19)}),
+            "NaN or infinite weights in mi.1.linear.bias",
+        ),
+        (
+            lambda weights: weights.update({"mi.1.linear.bias": torch.full((20,), -math.inf)}),
+            "NaN or infinite weights in mi.1.linear.bias",
+        ),
     ],
-    ids=["fewer", "more", "another shape", "another dtype"],
+    ids=["fewer", "more", "another shape", "another dtype", "NaN", "infinite"],
 )
 def test_weights_of_another_head(bundle, change, found):
     path = bundle / HEAD
@@ -263,8 +439,12 @@ def test_intervals_of_another_level(bundle):
 
 def test_layers_that_the_head_does_not_read(bundle):
     def change(content):
+        content["fingerprint"]["fields"]["audio_encoder"]["layers"] = "0,1"
         content["members"][0]["head"]["layers"] = 0
-        content["members"][0].update(audio_layers=[0, 1], layers_read=[1])
+        for member in content["members"]:
+            member["audio_layers"] = [0, 1]
+        content["members"][0]["layers_read"] = [1]
+        tell_fingerprint(content)
 
     edit(bundle, change)
     assert refusal(bundle) == (
