@@ -52,3 +52,8 @@ def first_five(items: list[str]) -> str:
     """Join the first five items of a list for a message, and say how many there are in all."""
     shown = ", ".join(items[:5])
     return shown if len(items) <= 5 else f"{shown}, ... ({len(items)} in all)"
+
+
+def shown(text: str) -> str:
+    """Return a text that others may have written, fit for a message: escaped where it holds controls or new lines."""
+    return text if text.isprintable() else repr(text)

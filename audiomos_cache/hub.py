@@ -1,9 +1,20 @@
 """Folders that a user names: on this machine, or a repository of the Hugging Face hub."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from audiomos_cache.errors import AudiomosError
+from audiomos_cache.errors import AudiomosError, shown
+
+_REASON = 200  # characters of the hub's message
+
+
+def is_folder(source: str) -> bool:
+    """Tell whether a folder has this name; unlike `Path.is_dir`, also of names that no folder can have."""
+    try:
+        return Path(source).is_dir()
+    except OSError:  # too long
+        return False
 
 
 def resolve_folder(
@@ -22,21 +33,22 @@ def resolve_folder(
     Raises:
         AudiomosError: as `error` says: no such folder or repository, no network, or a revision asked of a folder.
     """
-    if Path(source).is_dir():
+    given = f"{option} {shown(source)}"
+    if is_folder(source):
         if revision is not None:
-            raise error(f"{option} {source}: is a folder, and a folder has no revision {revision!r} to pin")
+            raise error(f"{given}: is a folder, and a folder has no revision {revision!r} to pin")
         return Path(source), "local"
     if source.startswith((".", "/", "~")) or source.count("/") != 1:
-        raise error(f"{option} {source}: no such folder, and not a hub id of the form owner/name")
+        raise error(f"{given}: no such folder, and not a hub id of the form owner/name")
     from huggingface_hub import snapshot_download
 
     try:
         folder = snapshot_download(source, revision=revision, allow_patterns=list(patterns))
     except Exception as failure:  # the hub's network errors differ between its versions and share no base
-        reason = " ".join(str(failure).split())[:200]
-        wanted = source if revision is None else f"{source} --revision {revision}"
+        reason = shown(textwrap.shorten(str(failure), _REASON, placeholder="..."))
+        wanted = shown(source if revision is None else f"{source} --revision {revision}")
         raise error(
-            f"{option} {source}: no such folder, and cannot be fetched from the Hugging Face hub "
+            f"{given}: no such folder, and cannot be fetched from the Hugging Face hub "
             f"({type(failure).__name__}: {reason}). "
             f"On a machine with a network run `hf download {wanted}`, copy the folder here, and give {option} its path"
         ) from failure

@@ -7,7 +7,7 @@ from typing import Any
 
 import xxhash
 
-from audiomos_cache.errors import CacheError
+from audiomos_cache.errors import CacheError, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,22 +35,22 @@ class Fingerprint:
         fields: dict[str, Any] = json.loads(self.json)
         return fields
 
-    def require(self, expected: "Fingerprint", what: str, advice: str) -> None:
+    def require(self, expected: "Fingerprint", what: str, advice: str, *, readable: bool = True) -> None:
         """Refuse a fingerprint that is not the expected one.
 
         Args:
             expected: what is asked for.
             what: the item that has this fingerprint, for the message.
             advice: what the user can do.
+            readable: tell both readable forms too, a line each.
         Raises:
             CacheError: naming both digests and the first field that differs, then both readable forms.
         """
         if self.digest != expected.digest:
+            forms = f"\n  found:    {self.json}\n  expected: {expected.json}" if readable else ""
             raise CacheError(
                 f"{what}: fingerprint {self.digest}, expected {expected.digest}; "
-                f"first difference: {_first_difference(self.fields, expected.fields)}; {advice}\n"
-                f"  found:    {self.json}\n"
-                f"  expected: {expected.json}"
+                f"first difference: {shown(_first_difference(self.fields, expected.fields))}; {advice}{forms}"
             )
 
 

@@ -1,12 +1,24 @@
 """The encoders that a bundle's heads were trained on the features of, and how they were used."""
 
 import logging
+from collections.abc import Container
+from pathlib import Path
 from typing import Any
 
 from audiomos_cache.bundle import Bundle, EncoderSource
 from audiomos_cache.cache import Fingerprint
-from audiomos_cache.encoders import AudioEncoder, Precision, TextEncoder, load_audio_encoder, load_text_encoder
+from audiomos_cache.encoders import (
+    BUILT_IN_AUDIO,
+    BUILT_IN_TEXT,
+    AudioEncoder,
+    Precision,
+    TextEncoder,
+    load_audio_encoder,
+    load_text_encoder,
+)
+from audiomos_cache.errors import EncoderError, shown
 from audiomos_cache.extraction import ExtractionOptions, fingerprint_of, precision_for
+from audiomos_cache.hub import is_folder
 
 log = logging.getLogger(__name__)
 
@@ -32,9 +44,9 @@ def load_encoders(
     fields = bundle.fingerprint.fields
     layers = tuple(int(number) for number in str(fields["audio_encoder"].get("layers", "-1")).split(","))
     chosen = precision_for(device, fields["dtype"], precision or fields["audio_encoder"].get("precision"))
-    name, revision = _where(bundle.audio_encoder, audio_encoder)
+    name, revision = _where(bundle.audio_encoder, audio_encoder, "--audio-encoder", BUILT_IN_AUDIO)
     audio = load_audio_encoder(name, revision, device, layers=layers, precision=chosen)
-    name, revision = _where(bundle.text_encoder, text_encoder)
+    name, revision = _where(bundle.text_encoder, text_encoder, "--text-encoder", BUILT_IN_TEXT)
     return audio, load_text_encoder(name, revision, device)
 
 
@@ -50,29 +62,54 @@ def require_same_features(bundle: Bundle, audio: AudioEncoder, text: TextEncoder
     Another version of the resampler is no other features, as long as its filter is the same: there is a warning.
 
     Raises:
-        CacheError: naming both fingerprints and the first difference.
+        CacheError: naming both fingerprints and the first difference, in one line.
     """
     found, expected = fingerprint_of(audio, text, options), bundle.fingerprint
     if _without_version(found) == _without_version(expected):
-        versions = [each.fields["resampler"]["version"] for each in (found, expected)]
+        versions = [shown(each.fields["resampler"]["version"]) for each in (found, expected)]
         if versions[0] != versions[1]:
-            log.warning("torchaudio %s resamples here, and %s did for what %s was trained on", *versions, bundle.name)
+            log.warning(
+                "torchaudio %s resamples here, and %s did for what %s was trained on", *versions, shown(bundle.name)
+            )
         return
     weights = f"audio {bundle.audio_encoder.weights_hash}, text {bundle.text_encoder.weights_hash}"
     advice = (
-        f"{bundle.name} scores with features of weights with these hashes alone: {weights}; give --audio-encoder and "
-        "--text-encoder that have them"
+        f"{shown(bundle.name)} scores with features of weights with these hashes alone: {weights}; give "
+        "--audio-encoder and --text-encoder that have them"
     )
-    found.require(expected, f"{audio.name} and {text.name}", advice)
+    found.require(expected, f"{audio.name} and {text.name}", advice, readable=False)
 
 
-def _where(recorded: EncoderSource, given: str | None) -> tuple[str, str | None]:
-    """Return the name and the revision to load an encoder by."""
+def _where(recorded: EncoderSource, given: str | None, option: str, built_in: Container[str]) -> tuple[str, str | None]:
+    """Return the name and the revision to load an encoder by.
+
+    Raises:
+        EncoderError: what the bundle says can be had here is not to be had.
+    """
     if given is not None:
         return given, None
-    if recorded.revision == "none":  # made by code
+    known = recorded.weights_hash
+    weights = "the same weights" if known == "none" else f"weights of hash {known}"
+    if recorded.revision == "none":
+        if recorded.name not in built_in:
+            raise EncoderError(
+                f"the bundle was made with {shown(recorded.name)}, which no code here makes; give {option} a folder "
+                f"with {weights}"
+            )
         return recorded.name, None
-    return recorded.source, None if recorded.revision == "local" else recorded.revision
+    if recorded.revision == "local":
+        if not is_folder(recorded.source):
+            raise EncoderError(
+                f"the bundle was made with the folder {shown(recorded.source)}, which is not here; give {option} a "
+                f"folder with {weights}"
+            )
+        return str(Path(recorded.source).absolute()), None  # which no name of a published encoder is
+    if "/" not in recorded.source:
+        raise EncoderError(
+            f"the bundle was made with {shown(recorded.source)}, which is no repository of the form owner/name; give "
+            f"{option} a folder with {weights}"
+        )
+    return recorded.source, recorded.revision
 
 
 def _without_version(fingerprint: Fingerprint) -> dict[str, Any]:

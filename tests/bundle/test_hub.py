@@ -77,6 +77,40 @@ def test_only_a_bundles_files_are_fetched(ridge_bundle, monkeypatch, tmp_path):
     assert asked == [("someone/model", "v1")]
 
 
+def test_a_long_reason_is_cut_at_a_word(monkeypatch):
+    def snapshot_download(*_, **__):
+        raise OSError("no way " * 100)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    with pytest.raises(BundleError) as caught:
+        load_bundle("someone/model")
+    reason = str(caught.value).split("(OSError: ")[1].split(")")[0]
+    assert reason.endswith(("no...", "way..."))
+    assert 190 < len(reason) <= 200
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [("/no\nwhere", r"'/no\nwhere'"), ("./\x1b[31m", r"'./\x1b[31m'"), (f"./{'x' * 5000}", f"./{'x' * 5000}")],
+    ids=["a new line", "a control", "too long a name"],
+)
+def test_a_name_that_cannot_be_printed_is_escaped(source, told):
+    with pytest.raises(BundleError) as caught:
+        load_bundle(source)
+    assert str(caught.value) == f"--bundle {told}: no such folder, and not a hub id of the form owner/name"
+
+
+def test_what_the_hub_says_is_escaped(monkeypatch):
+    def snapshot_download(*_, **__):
+        raise OSError("\x1b[31m")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    with pytest.raises(BundleError) as caught:
+        load_bundle("someone/mo\x1bdel")
+    assert str(caught.value).isprintable()
+    assert r"--bundle 'someone/mo\x1bdel'" in str(caught.value)
+
+
 @pytest.mark.parametrize("source", ["./nowhere", "/no/where", "~/model", "one/two/three", "nowhere"])
 def test_a_folder_that_is_not_there(source):
     with pytest.raises(BundleError) as caught:

@@ -43,3 +43,9 @@ def test_another_fingerprint_names_the_first_difference(change, difference):
     with pytest.raises(CacheError, match=f"^{re.escape(message)}$"):
         other.require(expected, "train.h5", "mend it")
     other.require(Fingerprint.of(FIELDS | change), "train.h5", "mend it")
+
+
+def test_the_readable_forms_can_be_left_out():
+    other = Fingerprint.of(FIELDS | {"dtype": "float32"})
+    with pytest.raises(CacheError, match=r"first difference: dtype is 'float32', expected 'float16'; mend it$"):
+        other.require(Fingerprint.of(FIELDS), "train.h5", "mend it", readable=False)
