@@ -1,7 +1,7 @@
 """How far listeners may be from a score: intervals that were calibrated on clips that the fusion had not seen."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,9 @@ from audiomos_cache.predictions import Predictions
 from audiomos_cache.targets import HIGHEST, LOWEST, bin_centres
 
 LEVEL = 0.8
+FEW = 50  # clips: below, rounding up to a whole clip shows in the coverage
+RESAMPLES = 2000
+_SEED = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +26,15 @@ class Calibration:
         clips: that it was calibrated on.
         coverage: the share of these clips whose label an interval held that was calibrated without their fold.
         mean_width: of these intervals.
+        coverage_ci: how far the coverage may be off, as the clips are few: its 95 % interval; None where they are all
+            of one group.
     """
 
     factor: float
     clips: int
     coverage: float
     mean_width: float
+    coverage_ci: tuple[float, float] | None = None
 
     def interval(self, score: float, spread: float) -> tuple[float, float]:
         """Return an interval around a score, within 1 to 5."""
@@ -36,19 +42,23 @@ class Calibration:
         return float(low[0]), float(high[0])
 
 
-def calibrate(scores: Floats, spread: Floats, truth: Floats, fold: NDArray[np.intp]) -> Calibration | None:
+def calibrate(
+    scores: Floats, spread: Floats, truth: Floats, fold: NDArray[np.intp], groups: Sequence[Hashable] | None = None
+) -> Calibration | None:
     """Find out how wide intervals must be to hold 80 % of the labels, and how many they hold of clips they do not know.
 
     The factor is that quantile of |label - score| / spread which holds the next such clip's label with 80 %
     probability. It comes from all N clips; the coverage and the width are of each fold's clips, by the factor of the
     other folds. Out-of-fold scores are those of fusions that were fitted on fewer clips than the bundle's, which makes
-    its intervals wider than they need to be, if anything.
+    its intervals wider than they need to be, if anything. On few clips the factor is too large rather than too small,
+    and so is the coverage: it is that of ceil(0.8 (n + 1)) of n clips.
 
     Args:
         scores: (N,) of clips that the fusion had not seen.
         spread: (N,) of the opinions on them, see `spreads`.
         truth: (N,) labels, from 1 to 5.
         fold: (N,) clips of a fold are held out together; from 0.
+        groups: N, such as prompts: clips of a group are alike, and are in one fold; None: each clip is its own.
     Returns:
         None where a factor cannot be told: of fewer than four clips, or fewer beside a fold's, or where too many of
         them have no spread and miss their label.
@@ -68,7 +78,26 @@ def calibrate(scores: Floats, spread: Floats, truth: Floats, fold: NDArray[np.in
         low, high = _ends(scores[inside], spread[inside], unseen)
         held[inside] = (low <= truth[inside]) & (truth[inside] <= high)
         width[inside] = high - low
-    return Calibration(factor, len(scores), float(held.mean()), float(width.mean()))
+    interval = _coverage_interval(held, range(len(held)) if groups is None else groups)
+    return Calibration(factor, len(scores), float(held.mean()), float(width.mean()), interval)
+
+
+def _coverage_interval(held: NDArray[np.bool_], groups: Sequence[Hashable]) -> tuple[float, float] | None:
+    """Return the 95 % interval of the share of (N,) clips that are held, by resampling whole groups.
+
+    Clips of a group are held or missed together, so that there is less to learn from them than from as many others.
+
+    Source: Efron and Tibshirani 1993, chapter 13 (percentile intervals).
+    """
+    number = {group: place for place, group in enumerate(dict.fromkeys(groups))}
+    if len(number) < 2:
+        return None
+    group_of = np.array([number[group] for group in groups])
+    sizes, hits = np.bincount(group_of), np.bincount(group_of, weights=held)
+    random = np.random.default_rng(_SEED)
+    drawn = (random.integers(len(number), size=len(number)) for _ in range(RESAMPLES))
+    low, high = np.quantile([hits[some].sum() / sizes[some].sum() for some in drawn], (0.025, 0.975))
+    return float(low), float(high)
 
 
 def _factor(scores: Floats, spread: Floats, truth: Floats) -> float | None:

@@ -1,11 +1,11 @@
 """`README.md`: a bundle's model card, for people and for the Hugging Face hub."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
 
-from audiomos_cache.bundle.calibration import LEVEL
+from audiomos_cache.bundle.calibration import FEW, LEVEL, RESAMPLES, Calibration
 from audiomos_cache.bundle.evidence import Calibrated, Evidence
 from audiomos_cache.bundle.format import Manifest
 from audiomos_cache.metrics import MEASURES, TARGETS, VIEWS
@@ -46,6 +46,14 @@ _HONEST = """\
 The factor of the intervals comes from all of these clips; coverage and width are of each fold's clips, by the factor of
 the other folds, so of clips it did not know. An interval holds the mean opinion of listeners for about that share of
 clips like these; of other music, it may hold fewer."""
+
+_HELD_OUT = {
+    "prompt": "Held out were clips of new prompts, by systems that other folds had; for a new system it varies more.",
+    "system": "Held out were clips of new systems, mostly of prompts that other folds had; for a new prompt it varies "
+    "more.",
+    "none": "Held out were clips whose prompts and systems other folds had; for a new prompt or system it varies more.",
+}
+_RESAMPLED = {"prompt": "prompts", "system": "systems", "none": "clips"}
 
 
 def model_card(manifest: Manifest, evidence: Evidence) -> str:
@@ -127,14 +135,32 @@ def _intervals(calibrated: Calibrated | None) -> str:
     if calibrated is None:
         return "## Intervals\n\nNone: this bundle was not calibrated, and its scores come without intervals."
     rows = [
-        (target.upper(), f"{each.factor:.4f}", each.clips, f"{each.coverage:.3f}", f"{each.mean_width:.3f}")
+        (target.upper(), f"{each.factor:.4f}", each.clips, _coverage(each), f"{each.mean_width:.3f}")
         for target, each in ((target, calibrated.targets[target]) for target in TARGETS)
     ]
     table = _table(("score", "factor", "clips", "coverage", "mean width"), rows)
     told = (
         f"{100 * LEVEL:.0f} % intervals: score ± factor x spread of the opinions, calibrated with {calibrated.folds}."
     )
-    return f"## Intervals\n\n{told}\n\n{table}\n\n{_HONEST}"
+    return "\n\n".join(["## Intervals", told, table, _HONEST, *_doubts(calibrated)])
+
+
+def _coverage(calibration: Calibration) -> str:
+    ends = calibration.coverage_ci
+    return f"{calibration.coverage:.3f}" + (f" ({ends[0]:.3f}, {ends[1]:.3f})" if ends else "")
+
+
+def _doubts(calibrated: Calibrated) -> Iterator[str]:
+    group, targets = calibrated.folds.group, calibrated.targets.values()
+    if any(each.coverage_ci for each in targets):
+        how = f"percentiles; {RESAMPLES} resamples of {_RESAMPLED[group]}"
+        yield f"In brackets: 95 % intervals of the coverage ({how})."
+    yield _HELD_OUT[group]
+    if min(each.clips for each in targets) < FEW:
+        yield (
+            f"On fewer than {FEW} clips the coverage tends to be above {100 * LEVEL:.0f} %, as the factor is that of a "
+            "whole clip, rounded up."
+        )
 
 
 def _encoders(manifest: Manifest) -> str:

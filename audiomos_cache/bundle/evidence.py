@@ -209,11 +209,11 @@ def _calibrate(
     if len(set(folds.group_of.values())) < 2:
         log.warning("no intervals: the labelled clips are all of one %s, so none can be held out", folds.group)
         return None
-    fold = folds.assign(fused.ids)
+    fold, groups = folds.assign(fused.ids), [folds.group_of[clip] for clip in fused.ids]
     targets = {}
     for target in TARGETS:
         spread = spreads(members, fused, target)
-        found = calibrate(getattr(fused, target), spread, np.asarray(getattr(truth, target)), fold)
+        found = calibrate(getattr(fused, target), spread, np.asarray(getattr(truth, target)), fold, groups)
         if found is None:
             log.warning("no intervals: %d labelled clips are too few, or too hard, to tell any", len(fused.ids))
             return None

@@ -46,6 +46,7 @@ Hash = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
 Name = Annotated[str, Field(pattern=r"^[\w+-][\w.+-]*$")]  # as `sources` makes them of runs' folders
 HeadFile = Annotated[str, AfterValidator(_refuse_place)]
 Layers = Annotated[list[int], Field(min_length=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -123,8 +124,9 @@ class IntervalEntry(Group):
 
     factor: Annotated[float, Field(ge=0)]
     clips: Count
-    coverage: Annotated[float, Field(ge=0, le=1)]
+    coverage: Share
     mean_width: Annotated[float, Field(ge=0)]
+    coverage_ci: Annotated[list[Share], Field(min_length=2, max_length=2)] | None
 
 
 class LabelsFile(Group):
@@ -141,7 +143,7 @@ class IntervalsEntry(Group):
     labels: LabelsFile
     split: str | None
     folds: Count
-    group: str
+    group: Literal["prompt", "system", "none"]
     seed: int
     mi: IntervalEntry
     ta: IntervalEntry

@@ -14,7 +14,16 @@ from torch import Tensor
 from audiomos_cache.bundle.bundle import Bundle, BundledHead, EncoderSource, refuse_ranks
 from audiomos_cache.bundle.calibration import Calibration
 from audiomos_cache.bundle.fields import Fields, layer_numbers
-from audiomos_cache.bundle.format import FUSION, HEADS, MANIFEST, EncoderEntry, Manifest, MemberEntry, read_manifest
+from audiomos_cache.bundle.format import (
+    FUSION,
+    HEADS,
+    MANIFEST,
+    EncoderEntry,
+    IntervalEntry,
+    Manifest,
+    MemberEntry,
+    read_manifest,
+)
 from audiomos_cache.cache import Fingerprint
 from audiomos_cache.config import OutputConfig
 from audiomos_cache.errors import AudiomosError, BundleError, first_five
@@ -56,8 +65,14 @@ def load_bundle(source: str, revision: str | None = None) -> Bundle:
         text_encoder=_source(manifest.encoders.text),
         members=members,
         fusion=_fusion(folder, manifest),
-        calibrations={t: Calibration(**getattr(intervals, t).model_dump()) for t in TARGETS} if intervals else {},
+        calibrations={target: _calibration(getattr(intervals, target)) for target in TARGETS} if intervals else {},
     )
+
+
+def _calibration(entry: IntervalEntry) -> Calibration:
+    told = entry.model_dump(exclude={"coverage_ci"})
+    ends = entry.coverage_ci
+    return Calibration(**told, coverage_ci=(ends[0], ends[1]) if ends else None)
 
 
 def _fingerprint(manifest: Manifest, folder: Path) -> Fingerprint:

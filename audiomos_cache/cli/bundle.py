@@ -66,7 +66,9 @@ def _show(made: "MadeBundle") -> None:
     click.echo(f"digest: {made.digest}")
     if intervals := made.manifest.intervals:
         for target, each in (("MI", intervals.mi), ("TA", intervals.ta)):
+            ends = each.coverage_ci
+            known = f" (95 % interval {ends[0]:.3f} to {ends[1]:.3f})" if ends else ""
             click.echo(
-                f"{100 * intervals.level:.0f} % intervals of {target}: coverage {each.coverage:.3f} on {each.clips} "
-                f"clips that they were calibrated without, mean width {each.mean_width:.3f}"
+                f"{100 * intervals.level:.0f} % intervals of {target}: coverage {each.coverage:.3f}{known} on "
+                f"{each.clips} clips that they were calibrated without, mean width {each.mean_width:.3f}"
             )

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import binom, norm
 
 from audiomos_cache.bundle import Calibration, calibrate, spreads
 from audiomos_cache.predictions import Predictions
@@ -119,6 +119,54 @@ def test_clips_without_a_spread_count_only_where_the_score_is_wrong():
     assert calibrate(scores, spread, truth, fold).factor == pytest.approx(2)
     spread[:8] = 0.0
     assert calibrate(scores, spread, truth, fold) is None, "seven of 20 are infinitely many spreads off"
+
+
+def study_of_groups(groups, missed, clips_each):
+    """Clips whose label is far off in every fifth group or so, `missed` of them, and near in all others."""
+    group = np.repeat(np.arange(groups), clips_each)
+    scores, spread = np.full(len(group), 3.0), np.full(len(group), 0.1)
+    return scores, spread, np.where(group < missed, 4.5, 3.05), group
+
+
+@pytest.mark.parametrize("clips_each", [1, 5])
+@pytest.mark.parametrize(("groups", "missed"), [(10, 1), (40, 4), (200, 30)])
+def test_the_coverage_may_be_off_as_far_as_that_many_groups_tell(groups, missed, clips_each):
+    """Whole groups are held or missed, so the share of a resample is that of a binomial of as many draws."""
+    scores, spread, truth, group = study_of_groups(groups, missed, clips_each)
+    found = calibrate(scores, spread, truth, group % 5, group.tolist())
+    assert found.coverage == pytest.approx(1 - missed / groups)
+    expected = binom.ppf((0.025, 0.975), groups, 1 - missed / groups) / groups
+    assert np.abs(np.subtract(found.coverage_ci, expected)).max() < 1.01 / groups  # the next number of groups, at most
+
+
+def test_groups_of_several_sizes_are_drawn_whole():
+    """Two, one of 30 clips held and one of 10 missed: of two draws both are the one, both the other, or one each."""
+    scores, spread = np.full(40, 3.0), np.full(40, 0.1)
+    group = ["held"] * 30 + ["missed"] * 10
+    truth = np.where(np.arange(40) < 30, 3.05, 4.9)
+    found = calibrate(scores, spread, truth, np.array([0] * 30 + [1] * 10), group)
+    assert (found.coverage, found.coverage_ci) == (0.75, (0.0, 1.0))
+
+
+def test_clips_that_are_not_grouped_are_their_own_groups():
+    scores, spread, truth, group = study_of_groups(60, 9, 1)
+    one = calibrate(scores, spread, truth, group % 5)
+    assert one == calibrate(scores, spread, truth, group % 5, [f"P{number}" for number in group])
+    assert one.coverage_ci[0] < one.coverage < one.coverage_ci[1]
+
+
+def test_of_one_group_nothing_is_told_of_the_coverage():
+    scores, spread, truth, group = study_of_groups(20, 2, 1)
+    assert calibrate(scores, spread, truth, group % 5, ["P1"] * 20).coverage_ci is None
+
+
+@pytest.mark.parametrize("clips", [9, 19, 49, 200])
+def test_on_few_clips_the_coverage_is_above_the_level(clips):
+    """As the card says: ceil(0.8 n) of n - 1 others, when each clip is held out by itself."""
+    random = np.random.default_rng(0)
+    coverage = [calibrate(*gaussian_study(random, clips), np.arange(clips)).coverage for _ in range(200)]
+    assert np.mean(coverage) == pytest.approx(math.ceil(0.8 * clips) / clips, abs=0.01)
+    assert np.mean(coverage) >= 0.8
 
 
 def predictions(mi, dist=None):

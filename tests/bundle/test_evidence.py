@@ -113,9 +113,40 @@ def test_the_card_tells_the_out_of_fold_scores_with_their_intervals(made, tmp_pa
 def test_the_card_tells_the_intervals(ridge_bundle):
     calibrations = load_bundle(str(ridge_bundle)).calibrations
     assert rows_of(card_of(ridge_bundle), "Intervals") == [
-        [name, f"{each.factor:.4f}", "16", f"{each.coverage:.3f}", f"{each.mean_width:.3f}"]
+        [
+            name,
+            f"{each.factor:.4f}",
+            "16",
+            f"{each.coverage:.3f} ({each.coverage_ci[0]:.3f}, {each.coverage_ci[1]:.3f})",
+            f"{each.mean_width:.3f}",
+        ]
         for name, each in (("MI", calibrations["mi"]), ("TA", calibrations["ta"]))
     ]
+
+
+@pytest.mark.parametrize(
+    ("group", "resampled", "told"),
+    [
+        (
+            "prompt",
+            "prompts",
+            "Held out were clips of new prompts, by systems that other folds had; for a new system it",
+        ),
+        (
+            "system",
+            "systems",
+            "Held out were clips of new systems, mostly of prompts that other folds had; for a new p",
+        ),
+        ("none", "clips", "Held out were clips whose prompts and systems other folds had; for a new prompt or system"),
+    ],
+)
+def test_the_card_tells_what_the_coverage_is_of(made, tmp_path, group, resampled, told):
+    fuse(made.runs, tmp_path / "fused", Recipe("ridge", made.labels, n_boot=0, cv_group=group))
+    make_bundle(made.runs, tmp_path / "fused", tmp_path / "model")
+    card = card_of(tmp_path / "model")
+    assert told in card
+    assert f"95 % intervals of the coverage (percentiles; 2000 resamples of {resampled})." in card
+    assert "On fewer than 50 clips the coverage tends to be above 80 %" in card
 
 
 def test_the_card_of_one_run_tells_what_evaluate_tells(made, tmp_path):

@@ -38,10 +38,10 @@ def test_it_tells_what_it_made(made, tmp_path):
         f"{out}: ridge of 2 heads, {size / 1e6:.1f} MB",
         "heads: pooling-dist-seed1, pooling-dist-seed2",
         f"digest: {bundle.digest}",
-        f"80 % intervals of MI: coverage {mi.coverage:.3f} on 16 clips that they were calibrated without, mean width "
-        f"{mi.mean_width:.3f}",
-        f"80 % intervals of TA: coverage {ta.coverage:.3f} on 16 clips that they were calibrated without, mean width "
-        f"{ta.mean_width:.3f}",
+        f"80 % intervals of MI: coverage {mi.coverage:.3f} (95 % interval {mi.coverage_ci[0]:.3f} to "
+        f"{mi.coverage_ci[1]:.3f}) on 16 clips that they were calibrated without, mean width {mi.mean_width:.3f}",
+        f"80 % intervals of TA: coverage {ta.coverage:.3f} (95 % interval {ta.coverage_ci[0]:.3f} to "
+        f"{ta.coverage_ci[1]:.3f}) on 16 clips that they were calibrated without, mean width {ta.mean_width:.3f}",
     ]
 
 
