@@ -48,10 +48,9 @@ the other folds, so of clips it did not know. An interval holds the mean opinion
 clips like these; of other music, it may hold fewer."""
 
 _HELD_OUT = {
-    "prompt": "Held out were clips of new prompts, by systems that other folds had; for a new system it varies more.",
-    "system": "Held out were clips of new systems, mostly of prompts that other folds had; for a new prompt it varies "
-    "more.",
-    "none": "Held out were clips whose prompts and systems other folds had; for a new prompt or system it varies more.",
+    "prompt": "clips of new prompts, by systems that other folds had; for a new system",
+    "system": "clips of new systems, mostly of prompts that other folds had; for a new prompt",
+    "none": "clips whose prompts and systems other folds had; for a new prompt or system",
 }
 _RESAMPLED = {"prompt": "prompts", "system": "systems", "none": "clips"}
 
@@ -155,7 +154,7 @@ def _doubts(calibrated: Calibrated) -> Iterator[str]:
     if any(each.coverage_ci for each in targets):
         how = f"percentiles; {RESAMPLES} resamples of {_RESAMPLED[group]}"
         yield f"In brackets: 95 % intervals of the coverage ({how})."
-    yield _HELD_OUT[group]
+    yield f"Held out were {_HELD_OUT[group]} the coverage varies more."
     if min(each.clips for each in targets) < FEW:
         yield (
             f"On fewer than {FEW} clips the coverage tends to be above {100 * LEVEL:.0f} %, as the factor is that of a "
