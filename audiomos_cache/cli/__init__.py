@@ -63,6 +63,11 @@ def main(debug: bool) -> None:
       audiomos-cache train-head --cache cache/musiceval --head transformer-dist --out runs
       audiomos-cache fuse runs/* --method ridge --labels dev_mos_list.txt --apply-split eval --out fused
 
+    \b
+    Keep them as one folder, and score new music with it:
+      audiomos-cache bundle runs/* --fusion fused --out model
+      audiomos-cache score song.wav --prompt "slow piano, melancholic" --bundle model
+
     See it work on made-up music: audiomos-cache demo
     """
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, stream=sys.stderr, format="%(message)s")

@@ -1,8 +1,9 @@
 """A bundle at work: windows of sound and prompts in, the fused scores of each window out."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,9 @@ from audiomos_cache.metrics import TARGETS, Floats
 from audiomos_cache.predictions import MAX_SCORE, Predictions
 from audiomos_cache.sequences import chunks
 from audiomos_cache.targets import HIGHEST, LOWEST
-from audiomos_cache.training.inference import columns_of
+
+_COLUMNS = ("mi", "ta", "mi_dist", "ta_dist")  # of a head's output, and of `Predictions`
+Fetched = Callable[[], tuple[list[dict[str, NDArray[np.float64]]], NDArray[np.bool_]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +60,14 @@ class _Piece:
         frames: how many valid ones each window has.
         tokens: of each window's prompt.
         encoded: their features.
-        outputs: of each member.
+        fetched: what waits for what the members say, see `_fetch`.
     """
 
     places: list[int]
     frames: list[int]
     tokens: list[Tensor]
     encoded: EncodedWaveforms
-    outputs: list[HeadOutput]
+    fetched: Fetched
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,8 +135,8 @@ class BundleOnDevice:
                 encoded = self._encoder.encode(sounds, length)
                 valid = [valid_frames(sound, encoded.frames.shape[2], self._audio) for sound in sounds]
                 own = [tokens[place] for place in places]
-                outputs = self._heads(encoded, valid, own, half=self._half)
-                batch.pending.append(_Piece(places, valid, own, encoded, outputs))
+                fetched = _fetch(self._heads(encoded, valid, own, half=self._half), encoded.finite)
+                batch.pending.append(_Piece(places, valid, own, encoded, fetched))
                 self._wait(batch, self._ahead)  # no more of the features of a long clip than these are held
         return batch
 
@@ -164,16 +167,15 @@ class BundleOnDevice:
 
     def _said(self, piece: _Piece) -> list[_Said]:
         """Wait for a piece; windows that are not finite get another try in float32, and are then left out."""
-        said = _Said(piece.places, [columns_of([output]) for output in piece.outputs])
-        usable = said.usable() & np.array(piece.encoded.finite.tolist(), dtype=bool)
+        said, usable = _usable(piece.places, piece.fetched)
         found = [said.take(usable)]
         if not usable.all() and self._half:
             rows = np.flatnonzero(~usable).tolist()
             encoded = self._encoder.encode_fp32(piece.encoded.waveforms[rows])
-            frames, tokens = ([column[row] for row in rows] for column in (piece.frames, piece.tokens))
-            outputs = self._heads(encoded, frames, tokens, half=False)  # type: ignore[arg-type]
-            again = _Said([piece.places[row] for row in rows], [columns_of([output]) for output in outputs])
-            found.append(again.take(again.usable() & np.array(encoded.finite.tolist(), dtype=bool)))
+            frames, tokens = [piece.frames[row] for row in rows], [piece.tokens[row] for row in rows]
+            outputs = self._heads(encoded, frames, tokens, half=False)
+            again, usable = _usable([piece.places[row] for row in rows], _fetch(outputs, encoded.finite))
+            found.append(again.take(usable))
         return [each for each in found if each.places]
 
     @torch.inference_mode()
@@ -193,6 +195,45 @@ class BundleOnDevice:
                 own = by_clip[:, layers] if len(layers) > 1 else by_clip[:, layers[0]]
                 outputs.append(head.compute(own, frame_mask, padded, token_mask))
         return outputs
+
+
+def _fetch(outputs: Sequence[HeadOutput], finite: Tensor) -> Fetched:
+    """Begin to fetch what the members gave for B windows, and whether the windows' features are finite.
+
+    Returns:
+        What waits for that, and for nothing that a GPU is told to do later: by member the columns of `Predictions`, and
+        (B,) flags.
+    """
+    told = [
+        {name: _on_host(value.double()) for name in _COLUMNS if (value := getattr(output, name)) is not None}
+        for output in outputs
+    ]
+    flags = _on_host(finite)
+    there: Any = None
+    if finite.device.type == "cuda":
+        there = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        there.record(torch.cuda.current_stream(finite.device))
+
+    def wait() -> tuple[list[dict[str, NDArray[np.float64]]], NDArray[np.bool_]]:
+        if there is not None:
+            there.synchronize()
+        return [{name: value.numpy() for name, value in columns.items()} for columns in told], flags.numpy()
+
+    return wait
+
+
+def _on_host(tensor: Tensor) -> Tensor:
+    """Begin to copy a tensor to memory that the GPU reaches by itself."""
+    if tensor.device.type != "cuda":
+        return tensor
+    return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
+
+
+def _usable(places: list[int], fetched: Fetched) -> tuple[_Said, NDArray[np.bool_]]:
+    """Wait for what is said about windows, and say of which of them it can be used."""
+    columns, finite = fetched()
+    said = _Said(places, columns)
+    return said, said.usable() & finite
 
 
 def _mask(lengths: Sequence[int]) -> Tensor:

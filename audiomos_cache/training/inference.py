@@ -1,10 +1,6 @@
 """Predictions of a trained head on cached clips."""
 
-from collections.abc import Sequence
-
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from audiomos_cache.heads import Head, HeadOutput
 from audiomos_cache.predictions import Predictions
@@ -26,16 +22,12 @@ def run_head(head: Head, batches: FeatureBatches, computing: Computing = PLAINLY
         ]
 
 
-def columns_of(outputs: Sequence[HeadOutput]) -> dict[str, NDArray[np.float64]]:
-    """Put a head's outputs for batches of clips together, as `Predictions.build` takes them: by name, float64."""
-    present = [name for name in _COLUMNS if getattr(outputs[0], name) is not None]
-    return {name: torch.cat([getattr(o, name) for o in outputs]).double().cpu().numpy() for name in present}
-
-
-def predictions_of(outputs: Sequence[HeadOutput], batches: FeatureBatches) -> Predictions:
+def predictions_of(outputs: list[HeadOutput], batches: FeatureBatches) -> Predictions:
     """Put a head's outputs for a clip set together.
 
     Raises:
         DataError: a prediction is not finite; names the clips.
     """
-    return Predictions.build(batches.clips.ids, **columns_of(outputs))
+    present = [name for name in _COLUMNS if getattr(outputs[0], name) is not None]
+    columns = {name: torch.cat([getattr(o, name) for o in outputs]).double().cpu().numpy() for name in present}
+    return Predictions.build(batches.clips.ids, **columns)
