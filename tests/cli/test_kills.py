@@ -206,10 +206,9 @@ def test_shards_side_by_side_killed_at_random(launcher, options, undisturbed, tm
                 os.kill(running[shard], signal.SIGKILL)
             for shard, pid in running.items():
                 code = launcher.wait(pid)
-                log = launcher.log(f"{shard}")
-                if code == 1 and "is being written by" in log.splitlines()[-1]:
+                if code == 1 and "is being written by" in launcher.log(f"{shard}").splitlines()[-1]:
                     continue  # it came when the other, the last to finish, was just writing the file
-                assert code in (0, -signal.SIGKILL), log
+                assert code in (0, -signal.SIGKILL), launcher.log(f"{shard}")
                 killed += code != 0
                 left[shard] -= 1
                 if code == 0:
