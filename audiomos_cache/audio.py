@@ -1,6 +1,5 @@
 """Decode one audio file: mono, float32, resampled and cut to what an encoder takes."""
 
-import math
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -11,7 +10,7 @@ import soundfile
 import xxhash
 
 from audiomos_cache.errors import DataError
-from audiomos_cache.resampling import resample, samples_needed
+from audiomos_cache.resampling import resample, resampled_length, samples_needed
 
 SILENT_PEAK = 1e-4
 SHORT_S = 0.1
@@ -85,13 +84,13 @@ def read_audio(path: Path, sample_rate_hz: int, max_seconds: float) -> Audio:
     decoded = read_channels(path, wanted, sample_rate_hz)
     mono, duration_s = mixed_down(decoded.samples), decoded.duration_s
     warnings = []
-    if (peak := float(max(mono.max(), -mono.min()))) < SILENT_PEAK:
+    if (peak := peak_of(mono)) < SILENT_PEAK:
         warnings.append(f"{path}: silent, peak {peak:.1g}, expected music; check the file")
     if duration_s < SHORT_S:
         warnings.append(f"{path}: {duration_s:.3f} s long, expected {SHORT_S} s or more; check the file")
-    if math.ceil(decoded.frames * sample_rate_hz / decoded.sample_rate_hz) > wanted:
+    if resampled_length(decoded.frames, decoded.sample_rate_hz, sample_rate_hz) > wanted:
         warnings.append(f"{path}: {duration_s:.2f} s long, expected {max_seconds:g} s or less; the rest is cut")
-    length = min(math.ceil(len(mono) * sample_rate_hz / decoded.sample_rate_hz), wanted)
+    length = min(resampled_length(len(mono), decoded.sample_rate_hz, sample_rate_hz), wanted)
     return Audio(mono, decoded.sample_rate_hz, length, duration_s, decoded.file_hash, tuple(warnings))
 
 
@@ -116,6 +115,11 @@ def mixed_down(samples: np.ndarray) -> np.ndarray:
     return samples[:, 0] if one else samples.mean(axis=1, dtype=np.float64).astype(np.float32)
 
 
+def peak_of(samples: np.ndarray) -> float:
+    """Return the largest distance of samples from 0."""
+    return float(max(samples.max(), -samples.min()))
+
+
 def resampled(sound: Audio, sample_rate_hz: int) -> Audio:
     """Bring what `read_audio` gave to the rate that was asked for."""
     samples = resample(sound.samples, sound.sample_rate_hz, sample_rate_hz)[: sound.length]
@@ -128,7 +132,7 @@ def decoded_length(path: Path, sample_rate_hz: int, max_seconds: float) -> int:
         info = soundfile.info(path)
     except (OSError, soundfile.LibsndfileError):
         return 0
-    whole: int = math.ceil(info.frames * sample_rate_hz / info.samplerate)
+    whole = resampled_length(info.frames, info.samplerate, sample_rate_hz)
     return min(whole, round(max_seconds * sample_rate_hz))
 
 

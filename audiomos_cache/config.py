@@ -69,6 +69,11 @@ class OutputConfig(Group):
     sigma: float = Field(0.25, ge=NARROWEST_SIGMA)
     loss: Literal["l1", "mse"] = "l1"
 
+    @property
+    def predicted_bins(self) -> int | None:
+        """How many bins the predicted distributions have; None of a head without."""
+        return self.bins if self.kind == "distribution" else None
+
 
 class RankingConfig(Group):
     """What is added to the loss where a batch's scores order its clips otherwise than the labels do.

@@ -54,6 +54,11 @@ def _ratio(rate_hz: int, new_rate_hz: int) -> tuple[int, int, int]:
     return old, new, math.ceil(LOWPASS_FILTER_WIDTH * old / (min(old, new) * ROLLOFF))
 
 
+def resampled_length(samples: int, rate_hz: int, new_rate_hz: int) -> int:
+    """Return how many samples `resample` makes of so many."""
+    return math.ceil(samples * new_rate_hz / rate_hz)
+
+
 def samples_needed(wanted: int, rate_hz: int, new_rate_hz: int) -> int:
     """How many old samples decide the first `wanted` new ones."""
     old, new, reach = _ratio(rate_hz, new_rate_hz)

@@ -71,7 +71,6 @@ def _member(source: Source, fingerprint: Fingerprint, file_hash: str) -> dict[st
         raise BundleError(
             f"{run.folder / CONFIG}: does not say what it was trained on and with ({error!r}); train the head again"
         ) from error
-    output = run.config.output
     return {
         "name": source.name,
         "run_xxh3_128": source.hash,
@@ -83,7 +82,7 @@ def _member(source: Source, fingerprint: Fingerprint, file_hash: str) -> dict[st
         "text_dim": run.text_dim,
         "audio_layers": list(run.audio_layers),
         "layers_read": list(run.layers_read),
-        "bins": output.bins if output.kind == "distribution" else None,
+        "bins": run.config.output.predicted_bins,
         **data,
         "versions": made_with,
         "file": file_of(source),

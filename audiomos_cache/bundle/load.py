@@ -134,7 +134,8 @@ def _try_out(fusion: Fusion, members: Sequence[MemberEntry], path: Path) -> None
 
 def _made_up(output: OutputConfig) -> Predictions:
     """Return a prediction of one clip, of the kind that a head with such an output makes."""
-    dist = np.full((1, output.bins), 1 / output.bins) if output.kind == "distribution" else None
+    bins = output.predicted_bins
+    dist = np.full((1, bins), 1 / bins) if bins else None
     return Predictions.build(["clip"], [3.0], [3.0], dist, dist)
 
 
@@ -162,12 +163,11 @@ def _refuse_other_features(entry: MemberEntry, fields: Fields) -> None:
         ValueError: what differs.
     """
     stored = list(layer_numbers(fields.audio_encoder.layers))
-    bins = entry.head.output.bins if entry.head.output.kind == "distribution" else None
     for name, found, expected in (
         ("audio_layers", entry.audio_layers, stored),
         ("audio_dim", entry.audio_dim, fields.audio_encoder.dim or entry.audio_dim),
         ("text_dim", entry.text_dim, fields.text_encoder.dim or entry.text_dim),
-        ("bins", entry.bins, bins),
+        ("bins", entry.bins, entry.head.output.predicted_bins),
     ):
         if found != expected:
             raise ValueError(f"{name} {found}, expected {expected}")

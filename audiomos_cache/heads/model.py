@@ -51,6 +51,11 @@ class HeadOutput:
         """Distribution of TA over the score bins, (B, bins), where the head has one."""
         return self.ta_output.dist
 
+    def columns(self) -> dict[str, Tensor]:
+        """Return scores and distributions by their names in `Predictions`; distributions where the head has them."""
+        found = {"mi": self.mi, "ta": self.ta, "mi_dist": self.mi_dist, "ta_dist": self.ta_dist}
+        return {name: values for name, values in found.items() if values is not None}
+
     @property
     def mi_logits(self) -> Tensor | None:
         """Ordinal logits of MI, (B, ranks - 1), where the head has them."""

@@ -20,12 +20,12 @@ from audiomos_cache.extraction.encoding import EncodedWaveforms, WaveformEncoder
 from audiomos_cache.extraction.staging import staging_for
 from audiomos_cache.extraction.waveforms import group_by_length
 from audiomos_cache.heads import HeadOutput
+from audiomos_cache.heads.masks import valid_mask
 from audiomos_cache.metrics import TARGETS, Floats
 from audiomos_cache.predictions import MAX_SCORE, Predictions
 from audiomos_cache.sequences import chunks
 from audiomos_cache.targets import HIGHEST, LOWEST
 
-_COLUMNS = ("mi", "ta", "mi_dist", "ta_dist")  # of a head's output, and of `Predictions`
 Fetched = Callable[[], tuple[list[dict[str, NDArray[np.float64]]], NDArray[np.bool_]]]
 
 
@@ -185,9 +185,9 @@ class BundleOnDevice:
         """Run every member on the features of B windows and their prompts."""
         device, longest = encoded.frames.device, max(lengths)
         by_clip = encoded.frames[:, :, :longest].float().transpose(0, 1)  # (B, layers, T, dim)
-        frame_mask = _sent(_mask(lengths), device)
+        frame_mask = _sent(valid_mask(torch.tensor(lengths), longest), device)
         padded = _sent(pad_sequence(list(tokens), batch_first=True), device).float()
-        token_mask = _sent(_mask([len(each) for each in tokens]), device)
+        token_mask = _sent(valid_mask(torch.tensor([len(each) for each in tokens]), padded.shape[1]), device)
         outputs = []
         # Eight heads in float32 would take a GPU about as long as the encoder in half precision.
         with torch.autocast(device.type, DTYPES[self._audio.precision], enabled=half):
@@ -204,10 +204,7 @@ def _fetch(outputs: Sequence[HeadOutput], finite: Tensor) -> Fetched:
         What waits for that, and for nothing that a GPU is told to do later: by member the columns of `Predictions`, and
         (B,) flags.
     """
-    told = [
-        {name: _on_host(value.double()) for name in _COLUMNS if (value := getattr(output, name)) is not None}
-        for output in outputs
-    ]
+    told = [{name: _on_host(value.double()) for name, value in output.columns().items()} for output in outputs]
     flags = _on_host(finite)
     there: Any = None
     if finite.device.type == "cuda":
@@ -234,10 +231,6 @@ def _usable(places: list[int], fetched: Fetched) -> tuple[_Said, NDArray[np.bool
     columns, finite = fetched()
     said = _Said(places, columns)
     return said, said.usable() & finite
-
-
-def _mask(lengths: Sequence[int]) -> Tensor:
-    return torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
 
 
 def _sent(tensor: Tensor, device: torch.device) -> Tensor:

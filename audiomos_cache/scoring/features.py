@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from audiomos_cache.bundle import Bundle, EncoderSource
+from audiomos_cache.bundle.fields import layer_numbers
 from audiomos_cache.cache import Fingerprint
 from audiomos_cache.encoders import (
     BUILT_IN_AUDIO,
@@ -42,7 +43,7 @@ def load_encoders(
         EncoderError: one cannot be loaded; says what to download, and where to put it.
     """
     fields = bundle.fingerprint.fields
-    layers = tuple(int(number) for number in str(fields["audio_encoder"].get("layers", "-1")).split(","))
+    layers = layer_numbers(fields["audio_encoder"]["layers"])
     chosen = precision_for(device, fields["dtype"], precision or fields["audio_encoder"].get("precision"))
     name, revision = _where(bundle.audio_encoder, audio_encoder, "--audio-encoder", BUILT_IN_AUDIO)
     audio = load_audio_encoder(name, revision, device, layers=layers, precision=chosen)

@@ -1,6 +1,5 @@
 """What is heard: a file or an array, in windows as long as the encoder was used with, and what is odd about it."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from numbers import Real
@@ -11,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from audiomos_cache.audio import SILENT_PEAK, Audio, Channels, mixed_down, read_channels
+from audiomos_cache.audio import SILENT_PEAK, Audio, Channels, mixed_down, peak_of, read_channels
 from audiomos_cache.errors import DataError
-from audiomos_cache.resampling import resample
+from audiomos_cache.resampling import resample, resampled_length
 
 SHORTEST_S = 3.0  # below, a clip is hardly music
 SHORTEST_REST_S = 1.0  # of a long clip, what is left after its last whole window
@@ -71,7 +70,7 @@ def channels_of(name: str, samples: Any, rate_hz: float | None) -> Channels:
         raise DataError(f"{name}: no samples, expected one or more")
     if bad := int(np.count_nonzero(~np.isfinite(held))):
         raise DataError(f"{name}: {bad} NaN or infinite samples, expected finite ones")
-    if (peak := float(np.abs(held).max())) > LOUDEST:
+    if (peak := peak_of(held)) > LOUDEST:
         raise DataError(f"{name}: samples of up to {peak:.5g}, expected full scale to be -1 to 1; divide them")
     return Channels(np.atleast_2d(held).T, int(rate_hz), held.shape[-1], _NO_HASH)
 
@@ -96,7 +95,7 @@ def _array(name: str, samples: Any) -> NDArray[np.float32]:
 def sound_of(decoded: Channels, sample_rate_hz: int, window_s: float) -> Sound:
     """Cut what was decoded into windows, and look at it; see `read_sound`."""
     mono = mixed_down(decoded.samples)
-    whole = math.ceil(len(mono) * sample_rate_hz / decoded.sample_rate_hz)
+    whole = resampled_length(len(mono), decoded.sample_rate_hz, sample_rate_hz)
     windows = _windows(mono, decoded, whole, sample_rate_hz, round(window_s * sample_rate_hz))
     warnings = tuple(_oddities(decoded, mono, len(windows), window_s))
     return Sound(windows, decoded.duration_s, warnings)
@@ -124,7 +123,7 @@ def _oddities(decoded: Channels, mono: NDArray[np.float32], windows: int, window
     duration_s = decoded.duration_s
     if (share := clipped_share(decoded.samples)) > CLIPPED_SHARE:
         yield f"clipped: {share:.1%} of the samples are cut off at full scale"
-    if (peak := float(max(mono.max(), -mono.min()))) < SILENT_PEAK:
+    if (peak := peak_of(mono)) < SILENT_PEAK:
         yield f"silent: peak {peak:.1g}"
     if duration_s < SHORTEST_S:
         yield f"shorter than {SHORTEST_S:g} s: {duration_s:.2f} s"

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from audiomos_cache.cache import CachedPrompt, CacheReader
 from audiomos_cache.errors import CacheError, ConfigError
+from audiomos_cache.heads.masks import valid_mask
 from audiomos_cache.sequences import chunks
 from audiomos_cache.training.clips import ClipSet
 from audiomos_cache.training.frames import FramesInMemory, FrameSource
@@ -150,4 +151,4 @@ def _refuse_own_lengths(clips: ClipSet) -> None:
 
 
 def _mask(lengths: Sequence[int]) -> Tensor:
-    return torch.arange(max(lengths))[None, :] < torch.tensor(lengths)[:, None]
+    return valid_mask(torch.tensor(lengths), max(lengths))

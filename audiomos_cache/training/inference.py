@@ -8,8 +8,6 @@ from audiomos_cache.sequences import chunks
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.computing import PLAINLY, Computing
 
-_COLUMNS = ("mi", "ta", "mi_dist", "ta_dist")
-
 
 @torch.inference_mode()
 def run_head(head: Head, batches: FeatureBatches, computing: Computing = PLAINLY) -> list[HeadOutput]:
@@ -28,6 +26,6 @@ def predictions_of(outputs: list[HeadOutput], batches: FeatureBatches) -> Predic
     Raises:
         DataError: a prediction is not finite; names the clips.
     """
-    present = [name for name in _COLUMNS if getattr(outputs[0], name) is not None]
-    columns = {name: torch.cat([getattr(o, name) for o in outputs]).double().cpu().numpy() for name in present}
+    told = [output.columns() for output in outputs]
+    columns = {name: torch.cat([each[name] for each in told]).double().cpu().numpy() for name in told[0]}
     return Predictions.build(batches.clips.ids, **columns)

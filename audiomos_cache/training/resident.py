@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from audiomos_cache.cache import CachedPrompt, CacheReader
+from audiomos_cache.heads.masks import valid_mask
 from audiomos_cache.training.frames import FramesInMemory, rows_to_take
 
 
@@ -74,11 +75,7 @@ class ResidentClips:
         frames = self._frames.held.index_select(0, rows.flatten()).view(*rows.shape, -1)
         return Features(
             frames=frames if self._several else frames.squeeze(1),
-            frame_mask=_mask(lengths, self._longest),
+            frame_mask=valid_mask(lengths, self._longest),
             tokens=self._tokens[prompts].float(),
-            token_mask=_mask(self._token_counts[prompts], self._tokens.shape[1]),
+            token_mask=valid_mask(self._token_counts[prompts], self._tokens.shape[1]),
         )
-
-
-def _mask(lengths: Tensor, longest: int) -> Tensor:
-    return torch.arange(longest, device=lengths.device) < lengths[:, None]
