@@ -12,7 +12,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from audiomos_cache.scoring import Score, Scorer
+    from audiomos_cache.scoring.score import Score
+    from audiomos_cache.scoring.scorer import Scorer
 
 __version__ = "0.1.0"
 __all__ = ["Score", "Scorer", "__version__"]

@@ -24,8 +24,8 @@ from noise_cache import write_noise_cache
 from rich.console import Console
 from rich.table import Table
 
-from audiomos_cache.cache import CacheReader
-from audiomos_cache.heads import build_head
+from audiomos_cache.cache.reader import CacheReader
+from audiomos_cache.heads.model import build_head
 from audiomos_cache.presets import load_head_config
 from audiomos_cache.sequences import chunks
 from audiomos_cache.training.batches import FeatureBatches, epoch_order

@@ -18,9 +18,9 @@ from rich.table import Table
 from scipy import stats
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from audiomos_cache.dataset import Labels
-from audiomos_cache.evaluation import bootstrap_intervals, compare
-from audiomos_cache.evaluation.bootstrap import draw_systems
+from audiomos_cache.dataset.labels import Labels
+from audiomos_cache.evaluation.bootstrap import bootstrap_intervals, draw_systems
+from audiomos_cache.evaluation.comparison import compare
 from audiomos_cache.metrics import VIEWS, Points, points_of, scores_of
 from audiomos_cache.predictions import Predictions
 

@@ -29,18 +29,20 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from audiomos_cache.audio import decode, fit_length
-from audiomos_cache.cache import CacheReader
+from audiomos_cache.audio.decode import decode, fit_length
+from audiomos_cache.audio.resample import resample
+from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cache.verify import verify_split
-from audiomos_cache.dataset import Clip
-from audiomos_cache.encoders import AudioEncoder, Precision, TextEncoder, load_audio_encoder, load_text_encoder
-from audiomos_cache.encoders.base import DTYPES
+from audiomos_cache.dataset.clip import Clip
+from audiomos_cache.encoders import load_audio_encoder, load_text_encoder
+from audiomos_cache.encoders.base import DTYPES, AudioEncoder, Precision, TextEncoder
 from audiomos_cache.encoders.muq import MuQEncoder, build_muq
-from audiomos_cache.extraction import ExtractionOptions, batch_size_for, extract_split, free_gpu_bytes, note_limits
-from audiomos_cache.extraction.limits import copy_bytes_per_s
+from audiomos_cache.extraction.limits import copy_bytes_per_s, note_limits
+from audiomos_cache.extraction.options import ExtractionOptions
+from audiomos_cache.extraction.setup import batch_size_for, free_gpu_bytes
+from audiomos_cache.extraction.split import extract_split
 from audiomos_cache.limits import matmul_flops
 from audiomos_cache.profiling import Profile
-from audiomos_cache.resampling import resample
 
 WAV_RATE_HZ = 16_000
 PROMPTS = 384  # as many as MusicEval has

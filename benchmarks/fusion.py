@@ -24,8 +24,11 @@ from figures import machine
 from rich.console import Console
 from rich.table import Table
 
-from audiomos_cache.dataset import Labels
-from audiomos_cache.fusion import FIXED, LEARNED, METHODS, Folds, Recipe, fuse
+from audiomos_cache.dataset.labels import Labels
+from audiomos_cache.fusion.folds import Folds
+from audiomos_cache.fusion.fusing import fuse
+from audiomos_cache.fusion.methods import FIXED, LEARNED, METHODS
+from audiomos_cache.fusion.recipe import Recipe
 from audiomos_cache.predictions import Predictions, write_predictions
 from audiomos_cache.targets import gaussian_distribution
 

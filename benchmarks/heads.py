@@ -26,14 +26,15 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from audiomos_cache.cache import CacheReader
+from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.config import HeadConfig
-from audiomos_cache.dataset import Clip
-from audiomos_cache.encoders import TextFeatures
-from audiomos_cache.extraction import ExtractionOptions, extract_split
-from audiomos_cache.heads import Head, HeadOutput, build_head
+from audiomos_cache.dataset.clip import Clip
+from audiomos_cache.encoders.base import TextFeatures
+from audiomos_cache.extraction.options import ExtractionOptions
+from audiomos_cache.extraction.split import extract_split
+from audiomos_cache.heads.model import Head, HeadOutput, build_head
 from audiomos_cache.presets import load_head_config, preset_names
-from audiomos_cache.testing import FakeAudioEncoder, FakeTextEncoder
+from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.clips import ClipSet
 from audiomos_cache.training.epoch import Trainer

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from audiomos_cache.cache import CachedClip, CachedPrompt, Fingerprint, Header
-from audiomos_cache.cache.format import hash_rows
+from audiomos_cache.cache.fingerprint import Fingerprint
+from audiomos_cache.cache.format import CachedClip, CachedPrompt, Header, hash_rows
 from audiomos_cache.cache.write import write_file
 
 DTYPE = np.dtype("<f2")

@@ -26,7 +26,7 @@ from rich.table import Table
 from steps import seconds
 from training import torch_here, with_encoders
 
-from audiomos_cache.cache import CacheReader
+from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.training.clips import ClipSet
 from audiomos_cache.training.plan import load_plan
 

@@ -22,8 +22,9 @@ from rich.console import Console
 from rich.table import Table
 from training import torch_here
 
-from audiomos_cache.cache import CachedClip, CachedPrompt, CacheReader, Fingerprint, Header
-from audiomos_cache.cache.format import hash_rows
+from audiomos_cache.cache.fingerprint import Fingerprint
+from audiomos_cache.cache.format import CachedClip, CachedPrompt, Header, hash_rows
+from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cache.write import write_file
 from audiomos_cache.metrics import evaluate
 from audiomos_cache.presets import load_head_config

@@ -22,13 +22,17 @@ from figures import Figure, in_turns, machine, seconds
 from rich.console import Console
 from rich.table import Table
 
-from audiomos_cache.bundle import Bundle, BundledHead, EncoderSource
-from audiomos_cache.dataset import Clip
-from audiomos_cache.encoders import AudioEncoder, Precision, TextEncoder, load_audio_encoder, load_text_encoder
-from audiomos_cache.extraction import ExtractionOptions, batch_size_for, extract_split, fingerprint_of, free_gpu_bytes
-from audiomos_cache.fusion import MeanFusion
-from audiomos_cache.heads import build_head
-from audiomos_cache.scoring import Item, Score, Scorer
+from audiomos_cache.bundle.bundle import Bundle, BundledHead, EncoderSource
+from audiomos_cache.dataset.clip import Clip
+from audiomos_cache.encoders import load_audio_encoder, load_text_encoder
+from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder
+from audiomos_cache.extraction.options import ExtractionOptions, fingerprint_of
+from audiomos_cache.extraction.setup import batch_size_for, free_gpu_bytes
+from audiomos_cache.extraction.split import extract_split
+from audiomos_cache.fusion.mean import MeanFusion
+from audiomos_cache.heads.model import build_head
+from audiomos_cache.scoring.score import Item, Score
+from audiomos_cache.scoring.scorer import Scorer
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.clips import ClipSet
 from audiomos_cache.training.frames import FramesOnDisk

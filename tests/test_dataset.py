@@ -6,15 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audiomos_cache.dataset import (
-    Clip,
-    clip_id_of,
-    load_dataset,
-    read_id_list,
-    read_labels,
-    read_system_truth,
-    system_of,
-)
+from audiomos_cache.dataset import load_dataset
+from audiomos_cache.dataset.clip import Clip, clip_id_of, system_of
+from audiomos_cache.dataset.labels import read_id_list, read_labels, read_system_truth
 from audiomos_cache.errors import DataError
 
 NAME = "audiomos2025-track1-"

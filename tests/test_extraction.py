@@ -12,29 +12,21 @@ import pytest
 import soundfile
 import xxhash
 
-from audiomos_cache.cache import CacheReader, Shard, publish
+from audiomos_cache.cache import publish
 from audiomos_cache.cache.file import CacheFile
-from audiomos_cache.cache.lock import locked
+from audiomos_cache.cache.lock import Shard, locked
+from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cache.store import part_files
 from audiomos_cache.cache.verify import verify_file, verify_split
 from audiomos_cache.cache.writer import PartWriter
-from audiomos_cache.dataset import Clip
+from audiomos_cache.dataset.clip import Clip
 from audiomos_cache.errors import CacheError, DataError, EncoderError
-from audiomos_cache.extraction import (
-    ExtractionOptions,
-    encode_prompts,
-    estimate_seconds,
-    extract_split,
-    fingerprint_of,
-    loop,
-    options,
-    plan,
-    plan_only,
-    preflight,
-    split,
-    waveforms,
-)
-from audiomos_cache.testing import FakeAudioEncoder, FakeTextEncoder
+from audiomos_cache.extraction import loop, options, plan, preflight, split, waveforms
+from audiomos_cache.extraction.options import ExtractionOptions, fingerprint_of
+from audiomos_cache.extraction.plan import estimate_seconds
+from audiomos_cache.extraction.prompts import encode_prompts
+from audiomos_cache.extraction.split import extract_split, plan_only
+from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
 
 PROMPTS = ("slow organ", "a fast flute", "sad guitar", "happy synth drums")
 PAD = ExtractionOptions(pad_to_s=1.0, batch_size=3)

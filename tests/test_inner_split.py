@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audiomos_cache.dataset import read_labels
 from audiomos_cache.dataset.inner_split import split_list
+from audiomos_cache.dataset.labels import read_labels
 from audiomos_cache.dataset.partition import held_out, stratified
 from audiomos_cache.errors import DataError
 

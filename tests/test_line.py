@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from audiomos_cache.cache import CacheReader
+from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cli import main
 from audiomos_cache.encoders import load_audio_encoder
 from audiomos_cache.presets import preset_names
-from audiomos_cache.testing import make_dataset
+from audiomos_cache.testing.music import make_dataset
 
 ROOT = Path(__file__).parents[1]
 TINY = ["--audio-encoder", "muq-tiny", "--text-encoder", "roberta-tiny", "--pad-to", "2"]
@@ -75,8 +75,8 @@ def test_the_cache_holds_what_the_encoder_says(line: Path) -> None:
     import soundfile
     import torch
 
-    from audiomos_cache.audio import fit_length
-    from audiomos_cache.resampling import resample
+    from audiomos_cache.audio.decode import fit_length
+    from audiomos_cache.audio.resample import resample
 
     reader = CacheReader(line / "cache", "dev")
     samples, rate = soundfile.read(line / "data" / "wav" / f"{reader.ids[0]}.wav", dtype="float32")

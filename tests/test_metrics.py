@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from audiomos_cache import metrics
-from audiomos_cache.dataset import Labels, read_labels
+from audiomos_cache.dataset.labels import Labels, read_labels
 from audiomos_cache.errors import DataError
 from audiomos_cache.predictions import Predictions, read_predictions
 

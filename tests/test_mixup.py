@@ -2,7 +2,7 @@ import pytest
 import torch
 from scipy import stats
 
-from audiomos_cache.heads import build_head
+from audiomos_cache.heads.model import build_head
 from audiomos_cache.mixup import draw_mixup, mix_frames, mixed_loss
 
 NAN = float("nan")

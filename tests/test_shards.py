@@ -15,14 +15,17 @@ import pytest
 from click.testing import CliRunner
 
 from audiomos_cache import encoders
-from audiomos_cache.cache import CacheReader, Shard
 from audiomos_cache.cache.file import CacheFile
-from audiomos_cache.cache.lock import locked
+from audiomos_cache.cache.lock import Shard, locked
+from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cache.store import part_files
 from audiomos_cache.cli import main
 from audiomos_cache.errors import CacheError, DataError, LockedError
-from audiomos_cache.extraction import ExtractionOptions, extract_split, plan_only, split
-from audiomos_cache.testing import FakeAudioEncoder, FakeTextEncoder, make_dataset
+from audiomos_cache.extraction import split
+from audiomos_cache.extraction.options import ExtractionOptions
+from audiomos_cache.extraction.split import extract_split, plan_only
+from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
+from audiomos_cache.testing.music import make_dataset
 from tests.faults import content
 from tests.test_extraction import BOTH, OWN_LENGTH, PAD, LoggingEncoder, make_clips
 

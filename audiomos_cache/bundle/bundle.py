@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from audiomos_cache.bundle.calibration import Calibration
-from audiomos_cache.cache import Fingerprint
+from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.errors import BundleError
-from audiomos_cache.fusion import Fusion, RankFusion
-from audiomos_cache.heads import Head
+from audiomos_cache.fusion.base import Fusion
+from audiomos_cache.fusion.rank import RankFusion
+from audiomos_cache.heads.model import Head
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from audiomos_cache.bundle.calibration import LEVEL
 from audiomos_cache.bundle.evidence import Calibrated, Evidence
 from audiomos_cache.bundle.format import FUSION, HEADS, Manifest, problems_in
 from audiomos_cache.bundle.sources import Source, Sources
-from audiomos_cache.cache import Fingerprint
+from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.encoders.muq import HUB_ID
 from audiomos_cache.errors import BundleError, first_five
 from audiomos_cache.runs import CONFIG

@@ -52,7 +52,7 @@ def bundle(
     """
     if fusion and context.get_parameter_source("best") == ParameterSource.COMMANDLINE:
         raise click.UsageError("--best: the fusion says which checkpoints it is of; leave it out")
-    from audiomos_cache.bundle import make_bundle
+    from audiomos_cache.bundle.make import make_bundle
 
     _show(make_bundle(runs, fusion, out, labels=labels, fit_split=fit_split, best=best, overwrite=overwrite))
 

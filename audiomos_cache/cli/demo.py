@@ -45,7 +45,7 @@ def demo(context: click.Context, out: Path, overwrite: bool) -> None:
     Example:
       audiomos-cache demo --out demo
     """
-    from audiomos_cache.testing import SYSTEMS, make_dataset
+    from audiomos_cache.testing.music import SYSTEMS, make_dataset
 
     _make_room(out, overwrite)
     data, sets = out / "data", out / "data" / "sets"
@@ -73,7 +73,7 @@ def _make_new_clips(folder: Path) -> str:
     """Play one prompt anew, and damage what was played; returns the prompt."""
     import soundfile
 
-    from audiomos_cache.testing import SAMPLE_RATE_HZ, PromptWords, damage, render_prompt
+    from audiomos_cache.testing.music import SAMPLE_RATE_HZ, PromptWords, damage, render_prompt
 
     words = PromptWords(*NEW_WORDS)
     clean = render_prompt(words, SECONDS[1], NEW_SEED)

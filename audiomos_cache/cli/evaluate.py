@@ -11,7 +11,7 @@ from click.core import ParameterSource
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from audiomos_cache.dataset import Labels
+    from audiomos_cache.dataset.labels import Labels
     from audiomos_cache.evaluation.records import Record
     from audiomos_cache.metrics import Points, Scores
 
@@ -87,7 +87,7 @@ def evaluate(
     """
     _check_usage(context, other, by, n_boot, as_json, as_csv)
 
-    from audiomos_cache.dataset import read_labels, read_system_truth
+    from audiomos_cache.dataset.labels import read_labels, read_system_truth
 
     labels = read_labels(labels_path, split)
     truth = read_system_truth(truth_path) if truth_path else None
@@ -185,7 +185,8 @@ class _Found:
 
 def _scores(judged: _Judged, name: str, n_boot: int, seed: int) -> _Found:
     from audiomos_cache.cli.tables import scores_table
-    from audiomos_cache.evaluation import bootstrap_intervals, records
+    from audiomos_cache.evaluation import records
+    from audiomos_cache.evaluation.bootstrap import bootstrap_intervals
 
     uncertainty = bootstrap_intervals(judged.points, n_boot, seed) if n_boot else None
     said = [judged.note] if judged.note else []
@@ -199,7 +200,8 @@ def _scores(judged: _Judged, name: str, n_boot: int, seed: int) -> _Found:
 
 def _systems(judged: _Judged, systems: Sequence[str], name: str) -> _Found:
     from audiomos_cache.cli.tables import systems_table
-    from audiomos_cache.evaluation import per_system, records
+    from audiomos_cache.evaluation import records
+    from audiomos_cache.evaluation.systems import per_system
 
     lines = per_system(judged.points, systems)
     rows = records.system_rows(lines)
@@ -209,7 +211,8 @@ def _systems(judged: _Judged, systems: Sequence[str], name: str) -> _Found:
 
 def _comparison(judged: _Judged, other: _Judged, names: tuple[str, str], n_boot: int, seed: int) -> _Found:
     from audiomos_cache.cli.tables import comparison_table
-    from audiomos_cache.evaluation import compare, records, verdict
+    from audiomos_cache.evaluation import records
+    from audiomos_cache.evaluation.comparison import compare, verdict
 
     a, b = judged.scores, other.scores
     comparison = compare(judged.points, other.points, n_boot, seed)

@@ -12,9 +12,12 @@ from audiomos_cache.cli.progress import progress
 from audiomos_cache.units import duration, gigabytes
 
 if TYPE_CHECKING:
-    from audiomos_cache.dataset import Clip
-    from audiomos_cache.encoders import AudioEncoder, Precision, TextEncoder
-    from audiomos_cache.extraction import Compile, ExtractionOptions, Plan, SplitSummary
+    from audiomos_cache.dataset.clip import Clip
+    from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder
+    from audiomos_cache.extraction.loop import SplitSummary
+    from audiomos_cache.extraction.options import ExtractionOptions
+    from audiomos_cache.extraction.plan import Plan
+    from audiomos_cache.extraction.setup import Compile
     from audiomos_cache.profiling import Profile
 
 
@@ -161,11 +164,12 @@ def extract(
         raise click.UsageError("--shard needs --batch-size, the same for all shards: they share out the batches")
     if dry_run and repair:
         raise click.UsageError("--dry-run goes without --repair; verify says what is damaged")
-    from audiomos_cache.cache import Shard
+    from audiomos_cache.cache.lock import Shard
     from audiomos_cache.cli.gpus import run_on_gpus, visible_gpus
     from audiomos_cache.dataset import load_dataset
     from audiomos_cache.encoders import UNTRAINED_NOTICE, load_audio_encoder, load_text_encoder
-    from audiomos_cache.extraction import ExtractionOptions, batch_size_for, free_gpu_bytes, precision_for
+    from audiomos_cache.extraction.options import ExtractionOptions
+    from audiomos_cache.extraction.setup import batch_size_for, free_gpu_bytes, precision_for
     from audiomos_cache.profiling import Profile
 
     dataset = load_dataset(data, splits)
@@ -200,7 +204,7 @@ def extract(
         return
     _extract(dataset, cache, audio, text, options, compiling, profile)
     if profiled:
-        from audiomos_cache.extraction import note_limits
+        from audiomos_cache.extraction.limits import note_limits
 
         profile.stop()
         note_limits(profile, audio, options)
@@ -216,8 +220,9 @@ def _extract(
     compiling: "Compile",
     profile: "Profile",
 ) -> None:
-    from audiomos_cache.extraction import compile_for, extract_split, plan_only
     from audiomos_cache.extraction.plan import refuse_together
+    from audiomos_cache.extraction.setup import compile_for
+    from audiomos_cache.extraction.split import extract_split, plan_only
 
     def on_plan(plan: "Plan") -> None:
         if plan.batches:
@@ -255,8 +260,8 @@ def _dry_run(
     *,
     on_gpu: bool,
 ) -> None:
-    from audiomos_cache.extraction import estimate_seconds, plan_only
-    from audiomos_cache.extraction.plan import refuse_together
+    from audiomos_cache.extraction.plan import estimate_seconds, refuse_together
+    from audiomos_cache.extraction.split import plan_only
 
     plans = [plan_only(clips, cache, audio, text, options, together_with=dataset) for clips in dataset.values()]
     refuse_together(cache, plans)

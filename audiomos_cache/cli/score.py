@@ -15,7 +15,7 @@ from audiomos_cache.cli.progress import Update, progress
 from audiomos_cache.errors import DataError, OutputError, first_five
 
 if TYPE_CHECKING:
-    from audiomos_cache.scoring import Item
+    from audiomos_cache.scoring.score import Item
     from audiomos_cache.scoring.scorer import Scorer
 
 _FILE = click.Path(path_type=Path)
@@ -153,7 +153,7 @@ def _show_nothing(what: str, done: int, total: int, note: str = "") -> None:
 
 
 def _digest(bundle: str, revision: str | None) -> str:
-    from audiomos_cache.bundle import load_bundle
+    from audiomos_cache.bundle.load import load_bundle
 
     return load_bundle(bundle, revision).digest
 

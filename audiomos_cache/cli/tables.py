@@ -9,7 +9,9 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from audiomos_cache.dataset.inner_split import Side
-    from audiomos_cache.evaluation import Comparison, SystemLine, Uncertainty
+    from audiomos_cache.evaluation.bootstrap import Uncertainty
+    from audiomos_cache.evaluation.comparison import Comparison
+    from audiomos_cache.evaluation.systems import SystemLine
     from audiomos_cache.metrics import Scores
     from audiomos_cache.training.results import HeadResult
 

@@ -198,7 +198,7 @@ def _print_table(results: "Sequence[HeadResult]", cache: Path | None) -> None:
 
 def _mean_of_runs(runs: Sequence[Path], cache: Path) -> "Scores":
     """Compare the mean of the runs' best-loss predictions with the labels of the cache's dev split."""
-    from audiomos_cache.fusion import MeanFusion
+    from audiomos_cache.fusion.mean import MeanFusion
     from audiomos_cache.metrics import evaluate
     from audiomos_cache.predictions import read_predictions
     from audiomos_cache.runs import predictions_path

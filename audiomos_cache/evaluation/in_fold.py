@@ -19,7 +19,7 @@ def refuse_in_fold(path: Path, ids: Sequence[str]) -> None:
     Raises:
         DataError: the fusion was fitted on some of them, or its record is damaged.
     """
-    from audiomos_cache.fusion.record import RECORD_NAME, read_record  # which takes time that few files need
+    from audiomos_cache.fusion.record import RECORD_NAME, read_record
 
     for place in dict.fromkeys((path, path.resolve())):  # a link stands elsewhere than its fusion
         if not any(fnmatch(place.name, pattern) for pattern in _FUSED) or not (place.parent / RECORD_NAME).is_file():

@@ -10,11 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from audiomos_cache.audio import Audio
-from audiomos_cache.cache import CachedClip
-from audiomos_cache.cache.format import hash_rows
-from audiomos_cache.dataset import Clip
-from audiomos_cache.encoders import AudioEncoder
+from audiomos_cache.audio.decode import Audio
+from audiomos_cache.cache.format import CachedClip, hash_rows
+from audiomos_cache.dataset.clip import Clip
+from audiomos_cache.encoders.base import AudioEncoder
 from audiomos_cache.errors import EncoderError
 from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.extraction.staging import Download, Staging, staging_for

@@ -2,8 +2,7 @@
 
 import torch
 
-from audiomos_cache.encoders import AudioEncoder
-from audiomos_cache.encoders.base import DTYPES
+from audiomos_cache.encoders.base import DTYPES, AudioEncoder
 from audiomos_cache.encoders.muq import MuQEncoder
 from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.limits import matmul_flops, median_seconds

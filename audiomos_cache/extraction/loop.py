@@ -5,10 +5,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from audiomos_cache.audio import Audio, read_audio
+from audiomos_cache.audio.decode import Audio, read_audio
 from audiomos_cache.cache.writer import PartWriter
-from audiomos_cache.dataset import Clip
-from audiomos_cache.encoders import AudioEncoder
+from audiomos_cache.dataset.clip import Clip
+from audiomos_cache.encoders.base import AudioEncoder
 from audiomos_cache.errors import AudiomosError, DataError
 from audiomos_cache.extraction.behind import Behind
 from audiomos_cache.extraction.encoding import BatchEncoder, Started

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from audiomos_cache.cache import Fingerprint, Shard
-from audiomos_cache.encoders import AudioEncoder, TextEncoder
-from audiomos_cache.resampling import resampler_identity
+from audiomos_cache.audio.resample import resampler_identity
+from audiomos_cache.cache.fingerprint import Fingerprint
+from audiomos_cache.cache.lock import Shard
+from audiomos_cache.encoders.base import AudioEncoder, TextEncoder
 
 MAX_SECONDS = 30.0
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from audiomos_cache.audio import Audio, decode
+from audiomos_cache.audio.decode import Audio, decode
 from audiomos_cache.cache.publish import Done
 from audiomos_cache.cache.store import every_file, part_files
-from audiomos_cache.dataset import Clip
-from audiomos_cache.encoders import AudioEncoder
+from audiomos_cache.dataset.clip import Clip
+from audiomos_cache.encoders.base import AudioEncoder
 from audiomos_cache.errors import DataError
 from audiomos_cache.extraction import preflight
 from audiomos_cache.extraction.encoding import encode_clips

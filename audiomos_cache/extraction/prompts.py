@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from audiomos_cache.cache import CachedPrompt
-from audiomos_cache.dataset import Clip
-from audiomos_cache.encoders import TextEncoder
+from audiomos_cache.cache.format import CachedPrompt
+from audiomos_cache.dataset.clip import Clip
+from audiomos_cache.encoders.base import TextEncoder
 from audiomos_cache.errors import EncoderError, first_five
 from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.sequences import chunks

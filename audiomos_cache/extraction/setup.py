@@ -5,7 +5,7 @@ from typing import Literal
 
 import torch
 
-from audiomos_cache.encoders import AudioEncoder, Precision
+from audiomos_cache.encoders.base import AudioEncoder, Precision
 from audiomos_cache.encoders.muq import MuQEncoder
 from audiomos_cache.extraction.options import MAX_SECONDS, ExtractionOptions
 from audiomos_cache.extraction.plan import Plan

@@ -11,16 +11,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from audiomos_cache.cache import Header
-from audiomos_cache.cache.format import hash_list
+from audiomos_cache.cache.format import Header, hash_list
 from audiomos_cache.cache.lock import locked, remove_shard_locks
 from audiomos_cache.cache.publish import BYTES_PER_FILE, Done, done_clips, publish_split, split_and_parts
 from audiomos_cache.cache.repair import set_damaged_aside
 from audiomos_cache.cache.store import clear_temporaries, part_files, remove_split
 from audiomos_cache.cache.straight import StraightFile, planned_clip
 from audiomos_cache.cache.writer import PartWriter
-from audiomos_cache.dataset import Clip
-from audiomos_cache.encoders import UNTRAINED_NOTICE, AudioEncoder, TextEncoder
+from audiomos_cache.dataset.clip import Clip
+from audiomos_cache.encoders import UNTRAINED_NOTICE
+from audiomos_cache.encoders.base import AudioEncoder, TextEncoder
 from audiomos_cache.errors import DataError, LockedError
 from audiomos_cache.extraction import preflight
 from audiomos_cache.extraction.loop import Encoding, Progress, SplitSummary

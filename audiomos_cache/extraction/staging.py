@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from audiomos_cache.audio import Audio, fit_length, resampled
-from audiomos_cache.encoders import AudioEncoder
+from audiomos_cache.audio.decode import Audio, fit_length, resampled
+from audiomos_cache.audio.resample import resampler_on
+from audiomos_cache.encoders.base import AudioEncoder
 from audiomos_cache.profiling import OFF, Profile
-from audiomos_cache.resampling import resampler_on
 
 BUFFERS = 3  # one in work, one ready, one being filled
 Download = tuple[Callable[[], tuple[NDArray[Any], list[bool]]], Callable[[], None]]

@@ -8,9 +8,9 @@ from typing import TypeVar
 
 import torch
 
-from audiomos_cache.audio import Audio, decoded_length
-from audiomos_cache.dataset import Clip
-from audiomos_cache.encoders import AudioEncoder
+from audiomos_cache.audio.decode import Audio, decoded_length
+from audiomos_cache.dataset.clip import Clip
+from audiomos_cache.encoders.base import AudioEncoder
 from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.sequences import chunks
 

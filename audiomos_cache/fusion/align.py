@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from audiomos_cache.dataset import Labels
+from audiomos_cache.dataset.labels import Labels
 from audiomos_cache.errors import DataError, first_five
 from audiomos_cache.predictions import Predictions, join_ids
 from audiomos_cache.targets import HIGHEST, LOWEST

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 
-from audiomos_cache.dataset import Labels
+from audiomos_cache.dataset.labels import Labels
 from audiomos_cache.fusion.folds import Folds
 from audiomos_cache.metrics import Floats
 from audiomos_cache.predictions import Predictions

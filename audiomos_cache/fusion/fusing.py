@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from audiomos_cache.dataset import check_split
+from audiomos_cache.dataset.clip import check_split
 from audiomos_cache.errors import DataError, first_five
 from audiomos_cache.fusion.base import Fusion
 from audiomos_cache.fusion.inputs import SplitPredictions, read_split

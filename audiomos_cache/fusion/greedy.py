@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from audiomos_cache.dataset import Labels
+from audiomos_cache.dataset.labels import Labels
 from audiomos_cache.fusion.align import align, align_labels
 from audiomos_cache.fusion.base import finite_array, stacked_scores
 from audiomos_cache.fusion.features import SCORE_SIGMA

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from audiomos_cache.dataset import Labels, read_labels
+from audiomos_cache.dataset.labels import Labels, read_labels
 from audiomos_cache.dataset.musiceval import read_prompts_of
 from audiomos_cache.errors import ConfigError, DataError
-from audiomos_cache.evaluation import Uncertainty, bootstrap_intervals
+from audiomos_cache.evaluation.bootstrap import Uncertainty, bootstrap_intervals
 from audiomos_cache.evaluation.records import scores_json
 from audiomos_cache.fusion.align import align_labels, take_labels
 from audiomos_cache.fusion.base import Fusion

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from audiomos_cache.dataset import Labels
+from audiomos_cache.dataset.labels import Labels
 from audiomos_cache.fusion.align import take_labels
 from audiomos_cache.fusion.base import Fusion
 from audiomos_cache.fusion.folds import Folds

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from audiomos_cache.dataset import check_split
+from audiomos_cache.dataset.clip import check_split
 from audiomos_cache.errors import ConfigError
 from audiomos_cache.fusion.folds import DEFAULT_FOLDS
 from audiomos_cache.fusion.methods import LEARNED, METHODS

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol, Self
 
-from audiomos_cache.dataset import Labels
+from audiomos_cache.dataset.labels import Labels
 from audiomos_cache.fusion.align import align, align_labels
 from audiomos_cache.fusion.features import SCORE_SIGMA, Layout
 from audiomos_cache.fusion.folds import Folds

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from scipy.optimize import nnls
 
-from audiomos_cache.dataset import Labels
+from audiomos_cache.dataset.labels import Labels
 from audiomos_cache.fusion.align import align, align_labels
 from audiomos_cache.fusion.base import stacked_scores
 from audiomos_cache.fusion.folds import Folds

@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from audiomos_cache.heads import HeadOutput
+from audiomos_cache.heads.model import HeadOutput
 from audiomos_cache.heads.pooling import at_least_float32
 
 ROUNDING = 1e-6  # of the gap between two labels in float32, at most

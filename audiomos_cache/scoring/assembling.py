@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from audiomos_cache.bundle import Calibration
+from audiomos_cache.bundle.calibration import Calibration
 from audiomos_cache.metrics import Floats
 from audiomos_cache.scoring.score import Interval
 

@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from audiomos_cache.audio import Audio
-from audiomos_cache.bundle import Bundle, spreads
-from audiomos_cache.encoders import AudioEncoder
-from audiomos_cache.encoders.base import DTYPES
-from audiomos_cache.extraction import ExtractionOptions
+from audiomos_cache.audio.decode import Audio
+from audiomos_cache.bundle.bundle import Bundle
+from audiomos_cache.bundle.calibration import spreads
+from audiomos_cache.encoders.base import DTYPES, AudioEncoder
 from audiomos_cache.extraction.encoding import EncodedWaveforms, WaveformEncoder, valid_frames
+from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.extraction.staging import staging_for
 from audiomos_cache.extraction.waveforms import group_by_length
-from audiomos_cache.heads import HeadOutput
 from audiomos_cache.heads.masks import valid_mask
+from audiomos_cache.heads.model import HeadOutput
 from audiomos_cache.metrics import TARGETS, Floats
 from audiomos_cache.predictions import MAX_SCORE, Predictions
 from audiomos_cache.sequences import chunks
@@ -35,7 +35,7 @@ class WindowScores:
 
     Attributes:
         scores: (N,) from 1 to 5 each.
-        spreads: (N,) each, see `audiomos_cache.bundle.spreads`.
+        spreads: (N,) each, see `audiomos_cache.bundle.calibration.spreads`.
     """
 
     scores: dict[str, Floats]

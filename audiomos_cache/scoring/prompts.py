@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from audiomos_cache.encoders import TextEncoder
+from audiomos_cache.encoders.base import TextEncoder
 from audiomos_cache.extraction.staging import on_own_stream
 from audiomos_cache.sequences import chunks
 

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audiomos_cache.bundle import Bundle, load_bundle
-from audiomos_cache.encoders import AudioEncoder, Precision, TextEncoder
+from audiomos_cache.bundle.bundle import Bundle
+from audiomos_cache.bundle.load import load_bundle
+from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder
 from audiomos_cache.errors import AudiomosError, ConfigError, DataError, EncoderError
-from audiomos_cache.extraction import batch_size_for, free_gpu_bytes
+from audiomos_cache.extraction.setup import batch_size_for, free_gpu_bytes
 from audiomos_cache.extraction.waveforms import decode_ahead, decode_threads
 from audiomos_cache.metrics import TARGETS
 from audiomos_cache.scoring.assembling import NO_SCORE, clip_score

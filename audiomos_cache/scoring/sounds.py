@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from audiomos_cache.audio import SILENT_PEAK, Audio, Channels, mixed_down, peak_of, read_channels
+from audiomos_cache.audio.decode import SILENT_PEAK, Audio, Channels, mixed_down, peak_of, read_channels
+from audiomos_cache.audio.resample import resample, resampled_length
 from audiomos_cache.errors import DataError
-from audiomos_cache.resampling import resample, resampled_length
 
 SHORTEST_S = 3.0  # below, a clip is hardly music
 SHORTEST_REST_S = 1.0  # of a long clip, what is left after its last whole window
@@ -46,7 +46,7 @@ def read_sound(path: Path, sample_rate_hz: int, window_s: float) -> Sound:
         sample_rate_hz: what the encoder expects.
         window_s: the longest that is encoded at once.
     Raises:
-        DataError: see `audiomos_cache.audio.decode`.
+        DataError: see `audiomos_cache.audio.decode.decode`.
     """
     return sound_of(read_channels(path, None, sample_rate_hz), sample_rate_hz, window_s)
 

@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 from torch import Tensor
 
-from audiomos_cache.audio import Channels
+from audiomos_cache.audio.decode import Channels
 from audiomos_cache.dataset.clip import clip_id_of
 from audiomos_cache.errors import DataError
 from audiomos_cache.scoring.sounds import Sound, channels_of, read_sound, sound_of

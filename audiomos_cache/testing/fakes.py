@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from audiomos_cache.encoders import Identity, Precision, TextFeatures
+from audiomos_cache.encoders.base import Identity, Precision, TextFeatures
 
 
 @dataclass

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audiomos_cache.cache import CachedPrompt, CacheReader
+from audiomos_cache.cache.format import CachedPrompt
+from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.errors import CacheError, ConfigError
 from audiomos_cache.heads.masks import valid_mask
 from audiomos_cache.sequences import chunks

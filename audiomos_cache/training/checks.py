@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 
 from audiomos_cache.errors import ConfigError, DataError, first_five
-from audiomos_cache.heads import build_head
 from audiomos_cache.heads.layers import layers_to_read
+from audiomos_cache.heads.model import build_head
 from audiomos_cache.training.data import Lists, TrainingClips
 from audiomos_cache.training.job import HeadJob
 from audiomos_cache.training.optimizer import LearningRate, steps_per_epoch

@@ -10,8 +10,10 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from audiomos_cache.cache import CacheReader, Fingerprint
-from audiomos_cache.dataset import Labels, Ratings, read_labels
+from audiomos_cache.cache.fingerprint import Fingerprint
+from audiomos_cache.cache.reader import CacheReader
+from audiomos_cache.dataset.labels import Labels, read_labels
+from audiomos_cache.dataset.ratings import Ratings
 from audiomos_cache.errors import DataError, first_five
 
 

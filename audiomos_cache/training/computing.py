@@ -10,7 +10,7 @@ import torch
 
 from audiomos_cache.config import TrainingConfig
 from audiomos_cache.errors import ConfigError
-from audiomos_cache.heads import Head
+from audiomos_cache.heads.model import Head
 
 Precision = Literal["fp32", "bf16"]
 Compile = Literal["auto", "on", "off"]

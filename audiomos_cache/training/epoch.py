@@ -12,8 +12,8 @@ from torch import Tensor
 
 from audiomos_cache.config import HeadConfig, scaled_lr
 from audiomos_cache.errors import AudiomosError, CacheError, DataError, first_five
-from audiomos_cache.heads import Head
-from audiomos_cache.losses import WeightedRanking, build_ranking
+from audiomos_cache.heads.model import Head
+from audiomos_cache.losses.ranking import WeightedRanking, build_ranking
 from audiomos_cache.mixup import draw_mixup, mix_frames, mixed_loss
 from audiomos_cache.profiling import OFF, Profile
 from audiomos_cache.sequences import chunks

@@ -2,7 +2,7 @@
 
 import torch
 
-from audiomos_cache.heads import Head, HeadOutput
+from audiomos_cache.heads.model import Head, HeadOutput
 from audiomos_cache.predictions import Predictions
 from audiomos_cache.sequences import chunks
 from audiomos_cache.training.batches import FeatureBatches

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from audiomos_cache.cache import CacheReader
+from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.config import HeadConfig
 from audiomos_cache.training.frames import ClipFrames, FramesInMemory
 

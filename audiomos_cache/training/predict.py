@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from audiomos_cache.cache import CacheReader
+from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.errors import CacheError, OutputExistsError
 from audiomos_cache.heads.layers import layers_to_read
 from audiomos_cache.predictions import write_predictions

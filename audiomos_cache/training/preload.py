@@ -6,7 +6,7 @@ from typing import Literal
 
 import torch
 
-from audiomos_cache.cache import CacheReader
+from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.errors import ConfigError
 from audiomos_cache.training.frames import FramesInMemory, FramesOnDisk, FrameSource
 from audiomos_cache.training.memory import available_ram

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from audiomos_cache.cache import CachedPrompt, CacheReader
+from audiomos_cache.cache.format import CachedPrompt
+from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.heads.masks import valid_mask
 from audiomos_cache.training.frames import FramesInMemory, rows_to_take
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from audiomos_cache.errors import DataError
 from audiomos_cache.files import sync_folder, write_whole
-from audiomos_cache.heads import Head
+from audiomos_cache.heads.model import Head
 from audiomos_cache.runs import BESTS
 
 RECORD = "state.json"

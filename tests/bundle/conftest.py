@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from audiomos_cache.bundle import make_bundle
-from audiomos_cache.fusion import Recipe, fuse
+from audiomos_cache.bundle.make import make_bundle
+from audiomos_cache.fusion.fusing import fuse
+from audiomos_cache.fusion.recipe import Recipe
 from audiomos_cache.training.clips import ClipSet
 from audiomos_cache.training.train_head import train_heads
 from tests.training.conftest import extract, job, make_clips

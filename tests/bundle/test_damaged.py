@@ -11,7 +11,8 @@ import xxhash
 import yaml
 from safetensors.torch import load_file, save_file
 
-from audiomos_cache.bundle import load_bundle, make_bundle
+from audiomos_cache.bundle.load import load_bundle
+from audiomos_cache.bundle.make import make_bundle
 from audiomos_cache.errors import BundleError
 
 AGAIN = "copy, download or make the bundle again"

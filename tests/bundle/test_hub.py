@@ -6,7 +6,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub.utils import filter_repo_objects
 
-from audiomos_cache.bundle import load_bundle
+from audiomos_cache.bundle.load import load_bundle
 from audiomos_cache.errors import BundleError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -22,15 +22,17 @@ import h5py
 import numpy as np
 import pytest
 
-from audiomos_cache.cache import CacheReader, Shard
 from audiomos_cache.cache.file import CacheFile
 from audiomos_cache.cache.format import COLUMNS
+from audiomos_cache.cache.lock import Shard
 from audiomos_cache.cache.merge import merge_caches
+from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cache.store import part_files
 from audiomos_cache.cache.writer import PartWriter
 from audiomos_cache.errors import CacheError
-from audiomos_cache.extraction import extract_split, split
-from audiomos_cache.testing import FakeTextEncoder
+from audiomos_cache.extraction import split
+from audiomos_cache.extraction.split import extract_split
+from audiomos_cache.testing.fakes import FakeTextEncoder
 from tests.cache.test_file_checks import rebuild
 from tests.faults import content
 from tests.test_extraction import PAD, LoggingEncoder, make_clips

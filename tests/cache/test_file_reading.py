@@ -11,8 +11,8 @@ import h5py
 import numpy as np
 import pytest
 
-from audiomos_cache.cache import CacheReader
 from audiomos_cache.cache.file import CacheFile
+from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.errors import CacheError
 
 OPEN = Path("/proc/self/fd")

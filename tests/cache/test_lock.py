@@ -7,8 +7,7 @@ import sys
 
 import pytest
 
-from audiomos_cache.cache import Shard
-from audiomos_cache.cache.lock import locked, remove_shard_locks
+from audiomos_cache.cache.lock import Shard, locked, remove_shard_locks
 from audiomos_cache.errors import CacheError, LockedError
 
 HOLDER = """

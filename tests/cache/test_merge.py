@@ -16,17 +16,20 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audiomos_cache.cache import CacheReader, Shard
 from audiomos_cache.cache.file import CacheFile
+from audiomos_cache.cache.lock import Shard
 from audiomos_cache.cache.merge import merge_caches
 from audiomos_cache.cache.publish import publish_split
+from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cache.verify import verify_file
 from audiomos_cache.cache.writer import PartWriter
 from audiomos_cache.cli import main
-from audiomos_cache.dataset import Clip
+from audiomos_cache.dataset.clip import Clip
 from audiomos_cache.errors import CacheError, OutputExistsError
-from audiomos_cache.extraction import ExtractionOptions, extract_split, split
-from audiomos_cache.testing import FakeAudioEncoder, FakeTextEncoder
+from audiomos_cache.extraction import split
+from audiomos_cache.extraction.options import ExtractionOptions
+from audiomos_cache.extraction.split import extract_split
+from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
 from tests.faults import Killed, content, killed_at
 
 PROMPTS = ("slow organ", "ein Stück für Flöte 🎵", "organ", "ゆっくり した オルガン")

@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from audiomos_cache.cache import CacheReader, store
+from audiomos_cache.cache import store
 from audiomos_cache.cache.file import CacheFile
+from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cache.verify import verify_file, verify_split
 from audiomos_cache.cli import main
 from audiomos_cache.errors import CacheError
-from audiomos_cache.extraction import ExtractionOptions, extract_split, split
-from audiomos_cache.testing import FakeAudioEncoder, FakeTextEncoder
+from audiomos_cache.extraction import split
+from audiomos_cache.extraction.options import ExtractionOptions
+from audiomos_cache.extraction.split import extract_split
+from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
 from tests.training.conftest import make_clips
 
 PAD = ExtractionOptions(pad_to_s=1.5)

@@ -20,7 +20,9 @@ def commands(monkeypatch):
     import sys
 
     monkeypatch.setattr(sys.modules["audiomos_cache.cli.demo"], "_run", note)
-    monkeypatch.setattr("audiomos_cache.testing.make_dataset", lambda root, **_: (root / "sets").mkdir(parents=True))
+    monkeypatch.setattr(
+        "audiomos_cache.testing.music.make_dataset", lambda root, **_: (root / "sets").mkdir(parents=True)
+    )
     return shown
 
 
@@ -64,7 +66,9 @@ def test_an_interrupt_ends_the_whole_demo(monkeypatch, tmp_path):
     def interrupted(*_arguments, **_options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("audiomos_cache.testing.make_dataset", lambda root, **_: (root / "sets").mkdir(parents=True))
+    monkeypatch.setattr(
+        "audiomos_cache.testing.music.make_dataset", lambda root, **_: (root / "sets").mkdir(parents=True)
+    )
     monkeypatch.setattr("audiomos_cache.dataset.load_dataset", interrupted)
     result = demo("--out", tmp_path)
     assert result.exit_code == 130

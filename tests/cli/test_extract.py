@@ -16,11 +16,12 @@ import torch
 from click.testing import CliRunner
 
 from audiomos_cache import encoders
-from audiomos_cache.cache import CacheReader
+from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cli import main
 from audiomos_cache.errors import CacheError
 from audiomos_cache.extraction import plan, split
-from audiomos_cache.testing import FakeAudioEncoder, FakeTextEncoder, make_dataset
+from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
+from audiomos_cache.testing.music import make_dataset
 
 PLAN = "{}: 8 of 8 clips to encode, 0.0 MB when finished; up to 0.0 MB more on the disk meanwhile, 5.0 GB free"
 

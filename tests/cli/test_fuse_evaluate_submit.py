@@ -158,7 +158,8 @@ def test_ridge_without_labels_says_what_to_give(tmp_path):
 
 
 def test_the_choices_are_the_registrys():
-    from audiomos_cache.fusion import GROUPS, METHODS
+    from audiomos_cache.fusion.folds import GROUPS
+    from audiomos_cache.fusion.methods import METHODS
 
     options = {option.name: option for option in main.commands["fuse"].params}
     assert list(options["method"].type.choices) == list(METHODS)

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from audiomos_cache.cli import gpus, main
-from audiomos_cache.testing import make_dataset
+from audiomos_cache.testing.music import make_dataset
 
 TINY = ("--audio-encoder", "muq-tiny", "--text-encoder", "roberta-tiny", "--pad-to", "1", "--split", "train")
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 from audiomos_cache.cache.verify import verify_file
-from audiomos_cache.testing import make_dataset
+from audiomos_cache.testing.music import make_dataset
 from tests.faults import content
 
 # Imports once, then runs our command line in a new process for each line that it reads: where it notes what it is

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 import audiomos_cache
 from audiomos_cache.cli import main
-from audiomos_cache.scoring import Score
+from audiomos_cache.scoring.score import Score
 from tests.commands import fail, run
 
 DIGEST = "ab" * 16
@@ -56,7 +56,7 @@ def music(tmp_path, monkeypatch):
         Path(name).touch()
     FakeScorer.asked, FakeScorer.scored = None, ()
     monkeypatch.setitem(sys.modules, "audiomos_cache.scoring.scorer", SimpleNamespace(Scorer=FakeScorer))
-    monkeypatch.setattr("audiomos_cache.bundle.load_bundle", lambda *_: SimpleNamespace(digest=FakeScorer.digest))
+    monkeypatch.setattr("audiomos_cache.bundle.load.load_bundle", lambda *_: SimpleNamespace(digest=FakeScorer.digest))
     return tmp_path
 
 

@@ -6,9 +6,9 @@ Measured figures stand in the docstrings; all of these are slow.
 import numpy as np
 import pytest
 
-from audiomos_cache.evaluation import Bca, UndefinedIntervalError, bootstrap_intervals, compare
-from audiomos_cache.evaluation.bootstrap import LEVEL
-from audiomos_cache.evaluation.comparison import ALPHA, ROWS
+from audiomos_cache.evaluation.bootstrap import LEVEL, bootstrap_intervals
+from audiomos_cache.evaluation.comparison import ALPHA, ROWS, compare
+from audiomos_cache.evaluation.intervals import Bca, UndefinedIntervalError
 from audiomos_cache.evaluation.weighted import WeightedAgreement
 from audiomos_cache.metrics import MEASURES
 from tests.evaluation.studies import CLIPS, SYSTEM, Head, study

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from audiomos_cache.audio import Audio
-from audiomos_cache.dataset import Clip
+from audiomos_cache.audio.decode import Audio
+from audiomos_cache.dataset.clip import Clip
 from audiomos_cache.encoders.tiny import load_muq_tiny
 from audiomos_cache.errors import EncoderError
-from audiomos_cache.extraction import ExtractionOptions, extract_split
 from audiomos_cache.extraction.encoding import BatchEncoder, InPieces
-from audiomos_cache.testing import FakeAudioEncoder, FakeTextEncoder
+from audiomos_cache.extraction.options import ExtractionOptions
+from audiomos_cache.extraction.split import extract_split
+from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
 from tests.test_extraction import make_clips
 
 OPTIONS = ExtractionOptions(pad_to_s=1.0)

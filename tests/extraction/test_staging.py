@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from audiomos_cache.cache import CacheReader
+from audiomos_cache.audio.resample import resample, resampler_on
 from audiomos_cache.cache.file import CacheFile
+from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cache.store import part_files
 from audiomos_cache.errors import EncoderError
 from audiomos_cache.extraction import encoding, loop
 from audiomos_cache.extraction.staging import CpuStaging, resample_rows
 from audiomos_cache.extraction.waveforms import decode_threads
-from audiomos_cache.resampling import resample, resampler_on
-from audiomos_cache.testing import FakeTextEncoder
+from audiomos_cache.testing.fakes import FakeTextEncoder
 from tests.test_extraction import PAD, LoggingEncoder, clean_bytes, extract, make_clips
 
 

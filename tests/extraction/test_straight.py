@@ -8,14 +8,15 @@ from functools import partial
 
 import pytest
 
-from audiomos_cache.cache import Shard, publish, straight, write, writer
+from audiomos_cache.cache import publish, straight, write, writer
 from audiomos_cache.cache.file import CacheFile
+from audiomos_cache.cache.lock import Shard
 from audiomos_cache.cache.store import part_files
 from audiomos_cache.cache.verify import verify_split
 from audiomos_cache.cache.writer import PartWriter
 from audiomos_cache.errors import CacheError, DataError
 from audiomos_cache.extraction import split
-from audiomos_cache.testing import FakeAudioEncoder
+from audiomos_cache.testing.fakes import FakeAudioEncoder
 from tests.test_extraction import BOTH, PAD, LoggingEncoder, clean_bytes, extract, make_clips
 
 STRAIGHT = replace(PAD, straight=True)

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from audiomos_cache.dataset import read_labels
+from audiomos_cache.dataset.labels import read_labels
 from audiomos_cache.errors import ConfigError, OutputExistsError
-from audiomos_cache.evaluation import bootstrap_intervals
-from audiomos_cache.fusion import apply_fusion
+from audiomos_cache.evaluation.bootstrap import bootstrap_intervals
+from audiomos_cache.fusion.fusing import apply_fusion
 from audiomos_cache.metrics import evaluate, points_of
 from audiomos_cache.predictions import Predictions, read_predictions, write_predictions
 from tests.fusion.conftest import (

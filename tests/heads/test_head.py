@@ -6,7 +6,7 @@ import yaml
 
 from audiomos_cache.config import HeadConfig
 from audiomos_cache.errors import ConfigError
-from audiomos_cache.heads import build_head
+from audiomos_cache.heads.model import build_head
 from audiomos_cache.heads.quirks import UnmaskedPooling
 from audiomos_cache.presets import load_head_config, preset_names, presets_folder
 

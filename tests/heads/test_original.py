@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from audiomos_cache.heads import build_head
+from audiomos_cache.heads.model import build_head
 from audiomos_cache.heads.upstream import load_upstream_state
 from audiomos_cache.presets import load_head_config
 from audiomos_cache.training.clips import ClipSet

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from audiomos_cache.errors import ConfigError
-from audiomos_cache.heads import build_head
 from audiomos_cache.heads.attention import sinusoidal_positions
+from audiomos_cache.heads.model import build_head
 from audiomos_cache.heads.quirks import PaddingPooling, UnmaskedPooling, float32_bin_centres, float32_positions
 from audiomos_cache.presets import load_head_config
 from tests.heads.conftest import AUDIO_DIM, TEXT_DIM, Clips

@@ -10,7 +10,7 @@ import torch
 
 from audiomos_cache.config import HeadConfig
 from audiomos_cache.errors import DataError
-from audiomos_cache.heads import build_head
+from audiomos_cache.heads.model import build_head
 from audiomos_cache.heads.quirks import float32_bin_centres, float32_positions
 from audiomos_cache.heads.upstream import load_upstream_state, read_upstream_checkpoint, upstream_names
 from tests.heads.conftest import AUDIO_DIM, TEXT_DIM

@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy import stats
 
-from audiomos_cache.heads import TargetOutput
-from audiomos_cache.losses import (
+from audiomos_cache.heads.outputs import TargetOutput
+from audiomos_cache.losses.objectives import (
     CoralObjective,
     DistributionObjective,
     L1Objective,

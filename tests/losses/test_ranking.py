@@ -7,8 +7,9 @@ from scipy import special, stats
 from torch.nn import functional
 
 from audiomos_cache.config import RankingConfig
-from audiomos_cache.heads import HeadOutput, TargetOutput
-from audiomos_cache.losses import (
+from audiomos_cache.heads.model import HeadOutput
+from audiomos_cache.heads.outputs import TargetOutput
+from audiomos_cache.losses.ranking import (
     RANKINGS,
     AdaptiveMarginRanking,
     ListwiseRanking,

@@ -9,12 +9,14 @@ import pytest
 import soundfile
 import torch
 
-from audiomos_cache.bundle import Bundle, BundledHead, Calibration, EncoderSource
-from audiomos_cache.encoders import AudioEncoder, TextEncoder, load_audio_encoder, load_text_encoder
-from audiomos_cache.extraction import ExtractionOptions, fingerprint_of
-from audiomos_cache.fusion import MeanFusion
-from audiomos_cache.heads import build_head
-from audiomos_cache.scoring import Scorer
+from audiomos_cache.bundle.bundle import Bundle, BundledHead, EncoderSource
+from audiomos_cache.bundle.calibration import Calibration
+from audiomos_cache.encoders import load_audio_encoder, load_text_encoder
+from audiomos_cache.encoders.base import AudioEncoder, TextEncoder
+from audiomos_cache.extraction.options import ExtractionOptions, fingerprint_of
+from audiomos_cache.fusion.mean import MeanFusion
+from audiomos_cache.heads.model import build_head
+from audiomos_cache.scoring.scorer import Scorer
 
 HEADS = ("transformer-dist", "pooling-dist", "decoupled-dist")
 PROMPTS = ("A slow piano ballad.", "Fast drums", "rain", "A lively jazz tune with a walking bass.", "Fast drums")

@@ -3,11 +3,12 @@ from pathlib import Path
 
 import pytest
 
-from audiomos_cache.bundle import EncoderSource
-from audiomos_cache.cache import Fingerprint
-from audiomos_cache.encoders import AudioEncoder, TextEncoder, load_audio_encoder
+from audiomos_cache.bundle.bundle import EncoderSource
+from audiomos_cache.cache.fingerprint import Fingerprint
+from audiomos_cache.encoders import load_audio_encoder
+from audiomos_cache.encoders.base import AudioEncoder, TextEncoder
 from audiomos_cache.errors import CacheError, EncoderError
-from audiomos_cache.extraction import ExtractionOptions, fingerprint_of
+from audiomos_cache.extraction.options import ExtractionOptions, fingerprint_of
 from audiomos_cache.scoring import features
 from audiomos_cache.scoring.features import load_encoders, options_of, require_same_features
 from tests.scoring.conftest import make_bundle

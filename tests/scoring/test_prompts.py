@@ -1,6 +1,6 @@
 import torch
 
-from audiomos_cache.encoders import TextEncoder
+from audiomos_cache.encoders.base import TextEncoder
 from audiomos_cache.scoring import prompts
 from audiomos_cache.scoring.prompts import Prompts
 

@@ -10,13 +10,15 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 
-from audiomos_cache.dataset import Clip
-from audiomos_cache.encoders import AudioEncoder, TextEncoder
+from audiomos_cache.dataset.clip import Clip
+from audiomos_cache.encoders.base import AudioEncoder, TextEncoder
 from audiomos_cache.errors import CacheError, DataError, EncoderError
-from audiomos_cache.extraction import ExtractionOptions, extract_split
-from audiomos_cache.heads import Head
+from audiomos_cache.extraction.options import ExtractionOptions
+from audiomos_cache.extraction.split import extract_split
+from audiomos_cache.heads.model import Head
 from audiomos_cache.predictions import Predictions
-from audiomos_cache.scoring import Item, Score, Scorer
+from audiomos_cache.scoring.score import Item, Score
+from audiomos_cache.scoring.scorer import Scorer
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.clips import ClipSet
 from audiomos_cache.training.frames import FramesOnDisk
@@ -244,7 +246,7 @@ def test_each_prompt_is_encoded_once(clips: list[Path], text: TextEncoder, audio
 def test_encoders_of_other_features_are_refused(audio: AudioEncoder, text: TextEncoder) -> None:
     from dataclasses import replace
 
-    from audiomos_cache.cache import Fingerprint
+    from audiomos_cache.cache.fingerprint import Fingerprint
 
     bundle = make_bundle(audio, text, pad_to_s=5.0)
     fields = bundle.fingerprint.fields
@@ -258,7 +260,7 @@ def test_another_version_of_the_resampler_is_told(
 ) -> None:
     from dataclasses import replace
 
-    from audiomos_cache.cache import Fingerprint
+    from audiomos_cache.cache.fingerprint import Fingerprint
 
     bundle = make_bundle(audio, text, pad_to_s=5.0)
     fields = bundle.fingerprint.fields

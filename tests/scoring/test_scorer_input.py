@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from audiomos_cache.encoders import AudioEncoder, TextEncoder
+from audiomos_cache.encoders.base import AudioEncoder, TextEncoder
 from audiomos_cache.errors import ConfigError, DataError
-from audiomos_cache.scoring import Scorer
+from audiomos_cache.scoring.scorer import Scorer
 from tests.scoring.conftest import PROMPTS, MakeScorer, make_bundle, music
 
 

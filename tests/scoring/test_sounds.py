@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from audiomos_cache import audio
-from audiomos_cache.audio import decode
+from audiomos_cache.audio import decode as audio
+from audiomos_cache.audio.decode import decode
 from audiomos_cache.errors import DataError
 from audiomos_cache.scoring.sounds import clipped_share, read_sound
 from tests.scoring.conftest import music, wav

@@ -3,7 +3,7 @@ import time
 import pytest
 import torch
 
-from audiomos_cache.testing import FakeAudioEncoder, FakeTextEncoder
+from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
 
 
 def test_audio_frames_are_those_of_the_docstring():

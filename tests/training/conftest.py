@@ -11,11 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from audiomos_cache.cache import CacheReader
-from audiomos_cache.dataset import Clip
-from audiomos_cache.extraction import ExtractionOptions, extract_split
+from audiomos_cache.cache.reader import CacheReader
+from audiomos_cache.dataset.clip import Clip
+from audiomos_cache.extraction.options import ExtractionOptions
+from audiomos_cache.extraction.split import extract_split
 from audiomos_cache.presets import load_head_config
-from audiomos_cache.testing import FakeAudioEncoder, FakeTextEncoder
+from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
 from audiomos_cache.training import recorded as recorded_module
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.clips import ClipSet

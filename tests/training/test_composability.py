@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from audiomos_cache.config import HeadConfig
-from audiomos_cache.heads import Head
+from audiomos_cache.heads.model import Head
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.clips import ClipSet
 from audiomos_cache.training.inference import predictions_of, run_head

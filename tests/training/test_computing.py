@@ -18,11 +18,11 @@ from click.testing import CliRunner
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from audiomos_cache.cache import CacheReader
+from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cli import main
 from audiomos_cache.config import HeadConfig, TrainingConfig
 from audiomos_cache.errors import CacheError, ConfigError, DataError, OutputExistsError
-from audiomos_cache.heads import Head, build_head
+from audiomos_cache.heads.model import Head, build_head
 from audiomos_cache.training import epoch as epoch_module
 from audiomos_cache.training import recorded as recorded_module
 from audiomos_cache.training.batches import RESIDENT_EVAL_SIZE, FeatureBatches

@@ -16,7 +16,7 @@ import torch
 from click.testing import CliRunner
 from numpy.typing import NDArray
 
-from audiomos_cache.cache import CacheReader, open_cache
+from audiomos_cache.cache.reader import CacheReader, open_cache
 from audiomos_cache.cli import main
 from audiomos_cache.errors import CacheError, ConfigError
 from audiomos_cache.runs import BESTS

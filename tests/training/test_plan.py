@@ -10,11 +10,11 @@ import pytest
 from click.testing import CliRunner, Result
 from rich.cells import cell_len
 
-from audiomos_cache.cache import CacheReader
+from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cli import main
 from audiomos_cache.errors import ConfigError, DataError, OutputError, OutputExistsError
 from audiomos_cache.files import locked_folder
-from audiomos_cache.fusion import MeanFusion
+from audiomos_cache.fusion.mean import MeanFusion
 from audiomos_cache.metrics import evaluate
 from audiomos_cache.predictions import read_predictions
 from audiomos_cache.presets import load_head_config, plan_names, preset_names, presets_folder

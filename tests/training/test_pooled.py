@@ -13,9 +13,9 @@ import soundfile
 import torch
 from numpy.typing import NDArray
 
-from audiomos_cache.cache import CacheReader, open_cache
+from audiomos_cache.cache.reader import CacheReader, open_cache
 from audiomos_cache.errors import CacheError, ConfigError
-from audiomos_cache.heads import build_head
+from audiomos_cache.heads.model import build_head
 from audiomos_cache.predictions import read_predictions
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.clips import ClipSet

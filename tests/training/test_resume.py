@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from audiomos_cache.cache import CacheReader
+from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.errors import AudiomosError, DataError, OutputExistsError
 from audiomos_cache.runs import CONFIG, read_run_config
 from audiomos_cache.training import job as job_module

@@ -10,11 +10,11 @@ import yaml
 from click.testing import CliRunner
 from scipy.special import rel_entr
 
-from audiomos_cache.cache import CacheReader
+from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cli import main
 from audiomos_cache.errors import ConfigError, DataError
-from audiomos_cache.heads import build_head
-from audiomos_cache.losses import build_ranking
+from audiomos_cache.heads.model import build_head
+from audiomos_cache.losses.ranking import build_ranking
 from audiomos_cache.mixup import draw_mixup
 from audiomos_cache.predictions import read_predictions
 from audiomos_cache.presets import load_head_config

@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 from click.testing import CliRunner
 
-from audiomos_cache.cache import CacheReader
+from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cli import main
 from audiomos_cache.errors import ConfigError
 from audiomos_cache.training.data import Lists

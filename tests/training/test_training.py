@@ -10,10 +10,10 @@ import pytest
 import torch
 import yaml
 
-from audiomos_cache.cache import CacheReader, open_cache
+from audiomos_cache.cache.reader import CacheReader, open_cache
 from audiomos_cache.config import HeadConfig
 from audiomos_cache.errors import CacheError, ConfigError, DataError, OutputExistsError
-from audiomos_cache.heads import build_head
+from audiomos_cache.heads.model import build_head
 from audiomos_cache.metrics import evaluate
 from audiomos_cache.predictions import read_predictions
 from audiomos_cache.presets import load_head_config

@@ -11,17 +11,18 @@ import torch
 import yaml
 from click.testing import CliRunner
 
-from audiomos_cache.audio import decode, fit_length
-from audiomos_cache.cache import CacheReader
+from audiomos_cache.audio.decode import decode, fit_length
+from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cli import main
-from audiomos_cache.dataset import Clip
+from audiomos_cache.dataset.clip import Clip
 from audiomos_cache.encoders import load_audio_encoder, load_text_encoder
 from audiomos_cache.errors import ConfigError
-from audiomos_cache.extraction import ExtractionOptions, extract_split
+from audiomos_cache.extraction.options import ExtractionOptions
+from audiomos_cache.extraction.split import extract_split
 from audiomos_cache.files import locked_folder
-from audiomos_cache.heads import build_head
+from audiomos_cache.heads.model import build_head
 from audiomos_cache.heads.upstream import upstream_names
-from audiomos_cache.testing import FakeAudioEncoder, FakeTextEncoder
+from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.clips import ClipSet
 from audiomos_cache.training.frames import FramesInMemory, FramesOnDisk

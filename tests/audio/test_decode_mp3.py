@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-
-from audiomos_cache.audio import decode
-from audiomos_cache.errors import DataError
 from tests.test_audio import RATE, noise, write
+
+from audiomos_cache.audio.decode import decode
+from audiomos_cache.errors import DataError
 
 
 def mp3_without_its_length(samples: np.ndarray) -> bytes:

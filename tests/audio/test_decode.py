@@ -9,10 +9,11 @@ import pytest
 import soundfile
 import xxhash
 
-from audiomos_cache import audio, resampling
-from audiomos_cache.audio import decode, fit_length
+from audiomos_cache.audio import decode as audio
+from audiomos_cache.audio import resample as resampling
+from audiomos_cache.audio.decode import decode, fit_length
+from audiomos_cache.audio.resample import resample
 from audiomos_cache.errors import DataError
-from audiomos_cache.resampling import resample
 
 RATE = 24000
 
@@ -254,6 +255,6 @@ def test_fit_length_pads_and_cuts() -> None:
 
 
 def test_import_does_not_load_torch() -> None:
-    code = "import sys, audiomos_cache.audio; print('torch' in sys.modules)"
+    code = "import sys, audiomos_cache.audio.decode; print('torch' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"

@@ -3,8 +3,8 @@ import pytest
 import torch
 import torchaudio
 
-from audiomos_cache import resampling
-from audiomos_cache.resampling import resample, resampler_identity
+from audiomos_cache.audio import resample as resampling
+from audiomos_cache.audio.resample import resample, resampler_identity
 
 RATE = 24000
 

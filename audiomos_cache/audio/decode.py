@@ -9,8 +9,8 @@ import numpy as np
 import soundfile
 import xxhash
 
+from audiomos_cache.audio.resample import resample, resampled_length, samples_needed
 from audiomos_cache.errors import DataError
-from audiomos_cache.resampling import resample, resampled_length, samples_needed
 
 SILENT_PEAK = 1e-4
 SHORT_S = 0.1
