@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from audiomos_cache.dataset.clip import check_id
-from audiomos_cache.dataset.lines import collect, read_lines
+from audiomos_cache.dataset.tables import collect, read_lines
 from audiomos_cache.errors import DataError, first_five
 from audiomos_cache.files import write_whole
 from audiomos_cache.original import original_rows

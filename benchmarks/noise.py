@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from audiomos_cache.dataset import load_dataset
 from audiomos_cache.dataset.clip import Clip
+from audiomos_cache.dataset.loading import load_dataset
 from audiomos_cache.scoring.scorer import Scorer
 
 SNRS_DB = (30.0, 20.0, 10.0, 0.0)

@@ -166,7 +166,7 @@ def extract(
         raise click.UsageError("--dry-run goes without --repair; verify says what is damaged")
     from audiomos_cache.cache.lock import Shard
     from audiomos_cache.cli.gpus import run_on_gpus, visible_gpus
-    from audiomos_cache.dataset import load_dataset
+    from audiomos_cache.dataset.loading import load_dataset
     from audiomos_cache.encoders import UNTRAINED_NOTICE, load_audio_encoder, load_text_encoder
     from audiomos_cache.extraction.options import ExtractionOptions
     from audiomos_cache.extraction.setup import batch_size_for, free_gpu_bytes, precision_for

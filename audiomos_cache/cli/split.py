@@ -55,7 +55,7 @@ def split(
     from rich.console import Console
 
     from audiomos_cache.cli.tables import split_table
-    from audiomos_cache.dataset.inner_split import split_list
+    from audiomos_cache.dataset.splitting import split_list
 
     sides = split_list(list_path, out, hold_out=hold_out, fraction=fraction, seed=seed, split=name, overwrite=overwrite)
     Console().print(split_table(sides, title=list_path.name))

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from audiomos_cache.dataset.inner_split import Side
+    from audiomos_cache.dataset.splitting import Side
     from audiomos_cache.evaluation.bootstrap import Uncertainty
     from audiomos_cache.evaluation.comparison import Comparison
     from audiomos_cache.evaluation.systems import SystemLine

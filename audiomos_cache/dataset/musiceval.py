@@ -6,8 +6,7 @@ from pathlib import Path
 
 from audiomos_cache.dataset.clip import PREFIX, Clip, check_split, clip_id_of, inside, system_of
 from audiomos_cache.dataset.labels import parse_id, parse_mos
-from audiomos_cache.dataset.lines import collect, read_lines
-from audiomos_cache.dataset.manifest import is_manifest, read_manifest
+from audiomos_cache.dataset.tables import collect, is_manifest, read_lines, read_manifest
 from audiomos_cache.errors import DataError
 
 EVAL_PHASE = "audiomos2025-track1-eval-phase"

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from audiomos_cache.dataset.clip import clip_id_of, inside, printable
-from audiomos_cache.dataset.manifest import read_rows, text_of
+from audiomos_cache.dataset.tables import read_rows, text_of
 from audiomos_cache.errors import DataError, first_five
 from audiomos_cache.scoring.score import Item
 

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.cache.reader import CacheReader
-from audiomos_cache.dataset.labels import Labels, read_labels
-from audiomos_cache.dataset.ratings import Ratings
+from audiomos_cache.dataset.labels import Labels, Ratings, read_labels
 from audiomos_cache.errors import DataError, first_five
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from audiomos_cache.cache.reader import CacheReader, open_cache
 from audiomos_cache.config import HeadConfig
-from audiomos_cache.dataset.ratings import read_ratings
+from audiomos_cache.dataset.labels import read_ratings
 from audiomos_cache.errors import DataError, first_five
 from audiomos_cache.training.clips import ClipSet
 from audiomos_cache.training.frames import FrameSource

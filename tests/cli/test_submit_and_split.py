@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 import audiomos_cache
 from audiomos_cache.cli import main
-from audiomos_cache.dataset.inner_split import split_list
+from audiomos_cache.dataset.splitting import split_list
 from tests.commands import fail, run
 
 COMMANDS = Path(audiomos_cache.__file__).parent / "cli"

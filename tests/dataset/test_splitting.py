@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audiomos_cache.dataset.inner_split import split_list
 from audiomos_cache.dataset.labels import read_labels
-from audiomos_cache.dataset.partition import held_out, stratified
+from audiomos_cache.dataset.splitting import held_out, split_list, stratified
 from audiomos_cache.errors import DataError
 
 SIZES = {"A": 1, "B": 2, "C": 10, "D": 57, "E": 30}

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audiomos_cache.dataset import load_dataset
 from audiomos_cache.dataset.clip import Clip, clip_id_of, system_of
 from audiomos_cache.dataset.labels import read_id_list, read_labels, read_system_truth
+from audiomos_cache.dataset.loading import load_dataset
 from audiomos_cache.errors import DataError
 
 NAME = "audiomos2025-track1-"
@@ -527,6 +527,6 @@ def test_read_system_truth_refuses(tmp_path: Path, text: str, message: str) -> N
 
 
 def test_import_is_light() -> None:
-    code = "import sys, audiomos_cache.dataset; print({'torch', 'h5py', 'soundfile'} & set(sys.modules))"
+    code = "import sys, audiomos_cache.dataset.loading; print({'torch', 'h5py', 'soundfile'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "set()"

@@ -3,8 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from audiomos_cache.dataset.labels import read_labels
-from audiomos_cache.dataset.ratings import read_ratings
+from audiomos_cache.dataset.labels import read_labels, read_ratings
 from audiomos_cache.errors import DataError
 from audiomos_cache.targets import rater_distribution
 
