@@ -34,8 +34,8 @@ from audiomos_cache.audio.resample import resample
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cache.verify import verify_split
 from audiomos_cache.dataset.clip import Clip
-from audiomos_cache.encoders import load_audio_encoder, load_text_encoder
 from audiomos_cache.encoders.base import DTYPES, AudioEncoder, Precision, TextEncoder
+from audiomos_cache.encoders.lookup import load_audio_encoder, load_text_encoder
 from audiomos_cache.encoders.muq import MuQEncoder, build_muq
 from audiomos_cache.extraction.limits import copy_bytes_per_s, note_limits
 from audiomos_cache.extraction.options import ExtractionOptions

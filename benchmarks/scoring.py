@@ -24,8 +24,8 @@ from rich.table import Table
 
 from audiomos_cache.bundle.bundle import Bundle, BundledHead, EncoderSource
 from audiomos_cache.dataset.clip import Clip
-from audiomos_cache.encoders import load_audio_encoder, load_text_encoder
 from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder
+from audiomos_cache.encoders.lookup import load_audio_encoder, load_text_encoder
 from audiomos_cache.extraction.options import ExtractionOptions, fingerprint_of
 from audiomos_cache.extraction.setup import batch_size_for, free_gpu_bytes
 from audiomos_cache.extraction.split import extract_split

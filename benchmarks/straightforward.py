@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from audiomos_cache.encoders import load_text_encoder
 from audiomos_cache.encoders.base import TextEncoder
+from audiomos_cache.encoders.lookup import load_text_encoder
 from audiomos_cache.encoders.muq import build_muq
 from audiomos_cache.encoders.tiny import TINY_MUQ_CONFIG
 

@@ -167,7 +167,7 @@ def extract(
     from audiomos_cache.cache.lock import Shard
     from audiomos_cache.cli.gpus import run_on_gpus, visible_gpus
     from audiomos_cache.dataset.loading import load_dataset
-    from audiomos_cache.encoders import UNTRAINED_NOTICE, load_audio_encoder, load_text_encoder
+    from audiomos_cache.encoders.lookup import UNTRAINED_NOTICE, load_audio_encoder, load_text_encoder
     from audiomos_cache.extraction.options import ExtractionOptions
     from audiomos_cache.extraction.setup import batch_size_for, free_gpu_bytes, precision_for
     from audiomos_cache.profiling import Profile

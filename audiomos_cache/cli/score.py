@@ -163,7 +163,7 @@ def _load(bundle: str, revision: str | None, device: str, options: Mapping[str, 
 
     scorer = Scorer.from_bundle(bundle, revision=revision, device=resolve_device(device), **options)
     if scorer.untrained:
-        from audiomos_cache.encoders import UNTRAINED_NOTICE
+        from audiomos_cache.encoders.lookup import UNTRAINED_NOTICE
 
         for name in scorer.untrained:
             click.echo(f"{name} is {UNTRAINED_NOTICE}", err=True)

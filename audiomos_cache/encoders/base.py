@@ -7,6 +7,8 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from audiomos_cache.errors import ConfigError
+
 Identity = dict[str, str | int | float]
 Precision = Literal["fp16", "bf16", "fp32"]
 DTYPES: dict[Precision, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
@@ -96,3 +98,22 @@ class TextEncoder(Protocol):
 
     def encode(self, prompts: Sequence[str]) -> list[TextFeatures]:
         """Encode prompts of one and the same number of tokens as one batch."""
+
+
+def resolve_layers(layers: Sequence[int], depth: int, name: str) -> tuple[int, ...]:
+    """Turn the layers a user asked for into indices in ascending order, each of them once.
+
+    Args:
+        layers: from 0 to depth, or from -1 (the last) to -(depth + 1); at least one.
+        depth: number of the encoder's layers, and the index of its last hidden state.
+        name: the encoder's, for messages.
+    Raises:
+        ConfigError: no layer, or one that the encoder does not have.
+    """
+    known = f"{name} has layers 0 to {depth} (or -{depth + 1} to -1)"
+    if not layers:
+        raise ConfigError(f"--layers: none given; {known}")
+    unknown = [str(layer) for layer in layers if not -(depth + 1) <= layer <= depth]
+    if unknown:
+        raise ConfigError(f"--layers {','.join(unknown)}: {known}")
+    return tuple(sorted({layer % (depth + 1) for layer in layers}))

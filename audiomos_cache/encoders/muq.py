@@ -17,9 +17,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from audiomos_cache.encoders.base import DTYPES, Identity, Precision
-from audiomos_cache.encoders.fast_muq import FastMuQ
-from audiomos_cache.encoders.layers import resolve_layers
+from audiomos_cache.encoders.base import DTYPES, Identity, Precision, resolve_layers
+from audiomos_cache.encoders.muq_fast import FastMuQ
 from audiomos_cache.encoders.weights import hash_tensors
 from audiomos_cache.errors import EncoderError
 from audiomos_cache.hub import resolve_folder

@@ -19,8 +19,8 @@ from audiomos_cache.cache.store import clear_temporaries, part_files, remove_spl
 from audiomos_cache.cache.straight import StraightFile, planned_clip
 from audiomos_cache.cache.writer import PartWriter
 from audiomos_cache.dataset.clip import Clip
-from audiomos_cache.encoders import UNTRAINED_NOTICE
 from audiomos_cache.encoders.base import AudioEncoder, TextEncoder
+from audiomos_cache.encoders.lookup import UNTRAINED_NOTICE
 from audiomos_cache.errors import DataError, LockedError
 from audiomos_cache.extraction import preflight
 from audiomos_cache.extraction.loop import Encoding, Progress, SplitSummary

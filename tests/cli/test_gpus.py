@@ -70,7 +70,7 @@ def test_when_there_are_several_processes(data, tmp_path, monkeypatch, arguments
         raise click.ClickException("several processes")
 
     monkeypatch.setattr(gpus, "run_on_gpus", each)
-    monkeypatch.setattr("audiomos_cache.encoders.load_audio_encoder", one)
+    monkeypatch.setattr("audiomos_cache.encoders.lookup.load_audio_encoder", one)
     done = CliRunner().invoke(main, ["extract", "--data", str(data), "--cache", str(tmp_path), *TINY, *arguments])
     assert done.stderr.strip() == ("Error: several processes" if several else "Error: one process")
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from audiomos_cache.encoders import load_audio_encoder, load_text_encoder
+from audiomos_cache.encoders.lookup import load_audio_encoder, load_text_encoder
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from transformers import Wav2Vec2ConformerConfig
 from transformers.models.wav2vec2_conformer.modeling_wav2vec2_conformer import Wav2Vec2ConformerEncoder
 
-from audiomos_cache.encoders import load_audio_encoder
+from audiomos_cache.encoders.lookup import load_audio_encoder
 from audiomos_cache.errors import ConfigError, EncoderError
 
 TRANSFORMERS_4 = int(transformers.__version__.split(".")[0]) < 5

@@ -15,7 +15,7 @@ from transformers import (
     RobertaModel,
 )
 
-from audiomos_cache.encoders import load_text_encoder
+from audiomos_cache.encoders.lookup import load_text_encoder
 from audiomos_cache.errors import EncoderError
 
 PAD = 1

@@ -6,7 +6,7 @@ A figure that changes here changes every cache that was made with these encoders
 import pytest
 import torch
 
-from audiomos_cache.encoders import load_audio_encoder, load_text_encoder
+from audiomos_cache.encoders.lookup import load_audio_encoder, load_text_encoder
 
 
 def test_muq_tiny_has_this_identity(muq_tiny):

@@ -7,7 +7,7 @@ import torch
 import xxhash
 from torch import nn
 
-from audiomos_cache.encoders import load_audio_encoder
+from audiomos_cache.encoders.lookup import load_audio_encoder
 from audiomos_cache.encoders.weights import hash_tensors, seed_weights
 
 

@@ -5,8 +5,8 @@ import pytest
 
 from audiomos_cache.bundle.bundle import EncoderSource
 from audiomos_cache.cache.fingerprint import Fingerprint
-from audiomos_cache.encoders import load_audio_encoder
 from audiomos_cache.encoders.base import AudioEncoder, TextEncoder
+from audiomos_cache.encoders.lookup import load_audio_encoder
 from audiomos_cache.errors import CacheError, EncoderError
 from audiomos_cache.extraction.options import ExtractionOptions, fingerprint_of
 from audiomos_cache.scoring import features

@@ -15,7 +15,7 @@ from audiomos_cache.audio.decode import decode, fit_length
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cli import main
 from audiomos_cache.dataset.clip import Clip
-from audiomos_cache.encoders import load_audio_encoder, load_text_encoder
+from audiomos_cache.encoders.lookup import load_audio_encoder, load_text_encoder
 from audiomos_cache.errors import ConfigError
 from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.extraction.split import extract_split

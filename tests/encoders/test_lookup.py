@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from audiomos_cache.encoders import load_audio_encoder, load_text_encoder
+from audiomos_cache.encoders.lookup import load_audio_encoder, load_text_encoder
 from audiomos_cache.encoders.muq import build_muq
 from audiomos_cache.encoders.tiny import TINY_MUQ_CONFIG, load_roberta_tiny
 from audiomos_cache.errors import ConfigError, EncoderError

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from audiomos_cache.encoders import load_audio_encoder
+from audiomos_cache.encoders.lookup import load_audio_encoder
 from audiomos_cache.encoders.muq import MuQEncoder, build_muq
 from audiomos_cache.encoders.tiny import TINY_MUQ_CONFIG, load_muq_tiny
 from audiomos_cache.errors import EncoderError

@@ -1,7 +1,7 @@
 import pytest
 
-from audiomos_cache.encoders import load_audio_encoder
-from audiomos_cache.encoders.layers import resolve_layers
+from audiomos_cache.encoders.base import resolve_layers
+from audiomos_cache.encoders.lookup import load_audio_encoder
 from audiomos_cache.errors import ConfigError
 
 
