@@ -22,12 +22,12 @@ from rich.console import Console
 from rich.table import Table
 from samples import DIM, DTYPE, MOST_FRAMES, PROMPTS, SPLIT, Sample
 
-from audiomos_cache.cache import store
+from audiomos_cache.cache import paths as store
+from audiomos_cache.cache.file_writer import write_file
+from audiomos_cache.cache.parts import CLIPS_PER_PART, write_part
 from audiomos_cache.cache.publish import done_clips, publish_split, split_and_parts
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cache.verify import verify_file
-from audiomos_cache.cache.write import write_file
-from audiomos_cache.cache.writer import CLIPS_PER_PART, write_part
 
 BATCH = 32
 BATCHES_PER_RUN = 8

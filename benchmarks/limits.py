@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audiomos_cache.cache.store import fsync_folder
+from audiomos_cache.cache.paths import fsync_folder
 
 BLOCK_BYTES = 8 << 20
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from audiomos_cache.cache.file_writer import write_file
 from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.cache.format import CachedClip, CachedPrompt, Header, hash_rows
-from audiomos_cache.cache.write import write_file
 
 DTYPE = np.dtype("<f2")
 TOKENS, PROMPTS, SYSTEMS = 30, 384, 31

@@ -7,7 +7,7 @@ from pathlib import Path
 from figures import Figure, seconds
 from samples import FRAME_BYTES, SPLIT, write_many_clips
 
-from audiomos_cache.cache.file import CacheFile
+from audiomos_cache.cache.file_reader import CacheFile
 from audiomos_cache.cache.reader import CacheReader
 
 CLIPS = 2_000_000

@@ -22,10 +22,10 @@ from rich.console import Console
 from rich.table import Table
 from training import torch_here
 
+from audiomos_cache.cache.file_writer import write_file
 from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.cache.format import CachedClip, CachedPrompt, Header, hash_rows
 from audiomos_cache.cache.reader import CacheReader
-from audiomos_cache.cache.write import write_file
 from audiomos_cache.metrics import evaluate
 from audiomos_cache.presets import load_head_config
 from audiomos_cache.training.batches import FeatureBatches

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from audiomos_cache.cache.file_writer import write_file
 from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.cache.format import CachedClip, CachedPrompt, Header, hash_rows
-from audiomos_cache.cache.write import write_file
 
 SPLIT = "train"
 DIM = 1024

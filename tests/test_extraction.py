@@ -13,12 +13,12 @@ import soundfile
 import xxhash
 
 from audiomos_cache.cache import publish
-from audiomos_cache.cache.file import CacheFile
+from audiomos_cache.cache.file_reader import CacheFile
 from audiomos_cache.cache.lock import Shard, locked
+from audiomos_cache.cache.parts import PartWriter
+from audiomos_cache.cache.paths import part_files
 from audiomos_cache.cache.reader import CacheReader
-from audiomos_cache.cache.store import part_files
 from audiomos_cache.cache.verify import verify_file, verify_split
-from audiomos_cache.cache.writer import PartWriter
 from audiomos_cache.dataset.clip import Clip
 from audiomos_cache.errors import CacheError, DataError, EncoderError
 from audiomos_cache.extraction import loop, options, plan, preflight, split, waveforms

@@ -15,10 +15,10 @@ import pytest
 from click.testing import CliRunner
 
 from audiomos_cache import encoders
-from audiomos_cache.cache.file import CacheFile
+from audiomos_cache.cache.file_reader import CacheFile
 from audiomos_cache.cache.lock import Shard, locked
+from audiomos_cache.cache.paths import part_files
 from audiomos_cache.cache.reader import CacheReader
-from audiomos_cache.cache.store import part_files
 from audiomos_cache.cli import main
 from audiomos_cache.errors import CacheError, DataError, LockedError
 from audiomos_cache.extraction import split

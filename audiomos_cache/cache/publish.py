@@ -9,13 +9,13 @@ from typing import Any
 import xxhash
 from numpy.typing import NDArray
 
-from audiomos_cache.buffers import Buffer
-from audiomos_cache.cache import store
-from audiomos_cache.cache.file import CacheFile
+from audiomos_cache.cache import paths as store
+from audiomos_cache.cache.file_reader import CacheFile
+from audiomos_cache.cache.file_writer import write_file
 from audiomos_cache.cache.format import CachedClip, CachedPrompt, Header
 from audiomos_cache.cache.reader import CacheReader
+from audiomos_cache.cache.stable_file import Buffer
 from audiomos_cache.cache.verify import verify_file
-from audiomos_cache.cache.write import write_file
 from audiomos_cache.errors import CacheError
 
 BYTES_PER_FILE = 8 * 10**9

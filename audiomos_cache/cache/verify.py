@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from audiomos_cache.buffers import Buffer
-from audiomos_cache.cache import store
-from audiomos_cache.cache.file import CacheFile
+from audiomos_cache.cache import paths as store
+from audiomos_cache.cache.file_reader import CacheFile
 from audiomos_cache.cache.format import COLUMNS
 from audiomos_cache.cache.reader import CacheReader
+from audiomos_cache.cache.stable_file import Buffer
 from audiomos_cache.errors import CacheError
 from audiomos_cache.sequences import chunks
 

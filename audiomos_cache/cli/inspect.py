@@ -16,7 +16,7 @@ def inspect(cache: Path, as_json: bool) -> None:
     Example:
       audiomos-cache inspect cache/musiceval
     """
-    from audiomos_cache.cache.summary import describe_cache
+    from audiomos_cache.cache.maintenance import describe_cache
 
     description = describe_cache(cache)
     if as_json:

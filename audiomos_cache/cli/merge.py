@@ -20,7 +20,7 @@ def merge(caches: tuple[Path, ...], out: Path) -> None:
     Example:
       audiomos-cache merge cache/shard-1 cache/shard-2 --out cache/musiceval
     """
-    from audiomos_cache.cache.merge import merge_caches
+    from audiomos_cache.cache.maintenance import merge_caches
 
     with progress("clips") as update:
         merged = merge_caches(

@@ -19,7 +19,7 @@ def verify(cache: Path, splits: tuple[str, ...]) -> None:
     Example:
       audiomos-cache verify cache/musiceval
     """
-    from audiomos_cache.cache.store import require_names
+    from audiomos_cache.cache.paths import require_names
     from audiomos_cache.cache.verify import verify_split
     from audiomos_cache.errors import CacheError
 

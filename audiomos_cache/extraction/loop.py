@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from audiomos_cache.audio.decode import Audio, read_audio
-from audiomos_cache.cache.writer import PartWriter
+from audiomos_cache.cache.parts import PartWriter
 from audiomos_cache.dataset.clip import Clip
 from audiomos_cache.encoders.base import AudioEncoder
 from audiomos_cache.errors import AudiomosError, DataError

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from audiomos_cache.audio.decode import Audio, decode
+from audiomos_cache.cache.paths import every_file, part_files
 from audiomos_cache.cache.publish import Done
-from audiomos_cache.cache.store import every_file, part_files
 from audiomos_cache.dataset.clip import Clip
 from audiomos_cache.encoders.base import AudioEncoder
 from audiomos_cache.errors import DataError

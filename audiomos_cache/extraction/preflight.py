@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
-from audiomos_cache.cache.file import CacheFile
+from audiomos_cache.cache.file_reader import CacheFile
 from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.cache.format import CachedClip
-from audiomos_cache.cache.store import all_names, part_files, split_files
+from audiomos_cache.cache.paths import all_names, part_files, split_files
 from audiomos_cache.dataset.clip import Clip
 from audiomos_cache.errors import CacheError, DataError, first_five
 from audiomos_cache.units import gigabytes

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from audiomos_cache.cache.format import Header, hash_list
+from audiomos_cache.cache.in_place import StraightFile, planned_clip
 from audiomos_cache.cache.lock import locked, remove_shard_locks
+from audiomos_cache.cache.maintenance import set_damaged_aside
+from audiomos_cache.cache.parts import PartWriter
+from audiomos_cache.cache.paths import clear_temporaries, part_files, remove_split
 from audiomos_cache.cache.publish import BYTES_PER_FILE, Done, done_clips, publish_split, split_and_parts
-from audiomos_cache.cache.repair import set_damaged_aside
-from audiomos_cache.cache.store import clear_temporaries, part_files, remove_split
-from audiomos_cache.cache.straight import StraightFile, planned_clip
-from audiomos_cache.cache.writer import PartWriter
 from audiomos_cache.dataset.clip import Clip
 from audiomos_cache.encoders.base import AudioEncoder, TextEncoder
 from audiomos_cache.encoders.lookup import UNTRAINED_NOTICE

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import xxhash
 
-from audiomos_cache.cache.file import CacheFile
+from audiomos_cache.cache.file_reader import CacheFile
+from audiomos_cache.cache.file_writer import write_file
 from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.cache.format import CachedClip, CachedPrompt, Header
-from audiomos_cache.cache.write import write_file
 
 MELODY = "ein Stück für Flöte, 'schnell', 90 BPM 🎵"
 

@@ -14,8 +14,8 @@ import pytest
 import xxhash
 
 from audiomos_cache import __version__
-from audiomos_cache.cache import write
-from audiomos_cache.cache.file import CacheFile
+from audiomos_cache.cache import file_writer as write
+from audiomos_cache.cache.file_reader import CacheFile
 from audiomos_cache.errors import CacheError
 
 # Name in the file: type and shape, for the sample's 3 clips, 10 frames, 2 prompts, 4 tokens and 2 skipped clips.

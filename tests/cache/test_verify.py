@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from audiomos_cache.cache import store
-from audiomos_cache.cache.file import CacheFile
+from audiomos_cache.cache import paths as store
+from audiomos_cache.cache.file_reader import CacheFile
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cache.verify import verify_file, verify_split
 from audiomos_cache.cli import main

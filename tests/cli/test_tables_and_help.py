@@ -10,7 +10,7 @@ import rich.console
 from click.testing import CliRunner
 from rich.console import Console
 
-from audiomos_cache.cache import summary
+from audiomos_cache.cache import maintenance as summary
 from audiomos_cache.cli import main
 from audiomos_cache.cli.progress import progress
 from audiomos_cache.cli.tables import runs_table, scores_table

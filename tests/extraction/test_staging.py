@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from audiomos_cache.audio.resample import resample, resampler_on
-from audiomos_cache.cache.file import CacheFile
+from audiomos_cache.cache.file_reader import CacheFile
+from audiomos_cache.cache.paths import part_files
 from audiomos_cache.cache.reader import CacheReader
-from audiomos_cache.cache.store import part_files
 from audiomos_cache.errors import EncoderError
 from audiomos_cache.extraction import encoding, loop
 from audiomos_cache.extraction.staging import CpuStaging, resample_rows

@@ -7,7 +7,7 @@ from dataclasses import replace
 import h5py
 import pytest
 
-from audiomos_cache.cache.file import CacheFile
+from audiomos_cache.cache.file_reader import CacheFile
 from audiomos_cache.cache.format import COLUMNS
 from audiomos_cache.cache.verify import verify_file
 from audiomos_cache.errors import CacheError

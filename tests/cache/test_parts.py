@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import xxhash
 
+from audiomos_cache.cache import paths as store
 from audiomos_cache.cache import publish as publish_module
-from audiomos_cache.cache import store
-from audiomos_cache.cache.file import CacheFile
+from audiomos_cache.cache.file_reader import CacheFile
+from audiomos_cache.cache.parts import PartWriter
 from audiomos_cache.cache.publish import done_clips, publish_split, split_and_parts
 from audiomos_cache.cache.reader import CacheReader
-from audiomos_cache.cache.writer import PartWriter
 from audiomos_cache.errors import CacheError
 
 

@@ -5,7 +5,7 @@ import socket
 import pytest
 import xxhash
 
-from audiomos_cache.cache import store
+from audiomos_cache.cache import paths as store
 from audiomos_cache.cache.lock import Shard
 from audiomos_cache.errors import CacheError
 

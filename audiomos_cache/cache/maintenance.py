@@ -1,16 +1,31 @@
-"""Joining caches and shards of one fingerprint into one cache."""
+"""Whole caches: join them, set damaged files aside, describe what they hold."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
-from audiomos_cache.cache import store
-from audiomos_cache.cache.file import CacheFile
+import numpy as np
+
+from audiomos_cache.cache import paths as store
+from audiomos_cache.cache.file_reader import CacheFile
+from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.cache.format import Header, hash_list
 from audiomos_cache.cache.lock import locked
-from audiomos_cache.cache.publish import BYTES_PER_FILE, Done, publish_split, require_one_fingerprint, split_and_parts
-from audiomos_cache.errors import CacheError, OutputExistsError, first_five
+from audiomos_cache.cache.paths import require_names, split_names
+from audiomos_cache.cache.publish import (
+    BYTES_PER_FILE,
+    Done,
+    copy_clips,
+    publish_checked,
+    publish_split,
+    require_one_fingerprint,
+    split_and_parts,
+)
+from audiomos_cache.cache.reader import open_cache
+from audiomos_cache.cache.verify import FileReport, verify_file
+from audiomos_cache.errors import CacheError, FormatVersionError, OutputExistsError, first_five
 
 Progress = Callable[[str, int, int], None]
 
@@ -160,3 +175,94 @@ def _same(file: CacheFile, place: int, other: CacheFile, its_place: int) -> bool
         for each, at in ((file, place), (other, its_place))
     ]
     return repr(clips[0]) == repr(clips[1]) and prompts[0] == prompts[1]  # NaN labels are equal in writing alone
+
+
+def set_damaged_aside(cache: Path, split: str, fingerprint: Fingerprint) -> list[str]:
+    """Move damaged files of a split out of the way, after saving their whole clips in a part.
+
+    An extraction that follows encodes only the clips that were lost. Call with the lock held.
+
+    Args:
+        cache, split: which.
+        fingerprint: what the extraction will write.
+    Returns:
+        A line for each damaged item.
+    Raises:
+        CacheError: a file is whole, and of another format version or fingerprint; nothing has been moved then.
+    """
+    paths = store.every_file(cache, split) + store.part_files(cache, split)
+    for path in paths:
+        _refuse_foreign(path, fingerprint)
+    damaged = []
+    for path in paths:
+        report = verify_file(path)
+        if report.damaged:
+            damaged += report.damaged
+            _save_whole_clips(cache, split, report)
+            store.set_aside(path)
+    return damaged
+
+
+def _refuse_foreign(path: Path, fingerprint: Fingerprint) -> None:
+    """Refuse a file that is not damaged but another version's, or made by other encoders or options."""
+    try:
+        found = CacheFile(path).header.fingerprint
+    except FormatVersionError:
+        raise
+    except CacheError:
+        return
+    found.require(fingerprint, str(path), "repair with the options that this cache was made with")
+
+
+def _save_whole_clips(cache: Path, split: str, report: FileReport) -> None:
+    if report.file is None or not report.whole:
+        return
+    final = store.part_path(cache, split, (report.file.ids[place] for place in report.whole))
+    if not final.exists():
+        store.make_parts_folder(cache, split)
+        temporary = store.temporary_path(final)
+        sources = [(report.file, place) for place in report.whole]
+        copy_clips(temporary, replace(report.file.header, complete=False, file_index=0, file_count=1), sources)
+        publish_checked(temporary, final)
+
+
+def describe_cache(cache: Path) -> dict[str, Any]:
+    """Describe every split of a cache, finished or not.
+
+    Returns:
+        `fingerprint`, `fingerprint_fields`, `encoders`, `layers`, and per split its counts, hours, bytes, files and
+        skipped clips, with `complete` and `of`, the number of clips in the dataset's list.
+    Raises:
+        CacheError: the folder holds no split, a damaged file, or splits of different fingerprints.
+    """
+    names = require_names(cache)
+    finished = open_cache(cache) if split_names(cache) else {}
+    files = {name: finished[name].files if name in finished else split_and_parts(cache, name) for name in names}
+    first = files[names[0]][0]
+    for file in (file for own in files.values() for file in own):
+        file.header.fingerprint.require(first.header.fingerprint, str(file.path), "extract both again")
+    return {
+        "cache": str(cache),
+        "fingerprint": first.header.fingerprint.digest,
+        "fingerprint_fields": first.header.fingerprint.fields,
+        "encoders": first.header.provenance,
+        "layers": list(first.header.layers),
+        "splits": {name: _describe_split(own, complete=name in finished) for name, own in files.items()},
+    }
+
+
+def _describe_split(files: Sequence[CacheFile], *, complete: bool) -> dict[str, Any]:
+    done = {clip_id for file in files for clip_id in file.ids}
+    skipped = {clip_id: reason for file in files for clip_id, reason in file.header.skipped if clip_id not in done}
+    return {
+        "complete": complete,
+        "clips": sum(map(len, files)),
+        "of": files[0].header.list_length,
+        "systems": len({system for file in files for system in file.systems}),
+        "prompts": len({prompt for file in files for prompt in file.prompts}),
+        "hours": float(sum(file.column("clips/duration_s").sum() for file in files)) / 3600,
+        "labelled": sum(int(np.isfinite(file.column("clips/mi")).sum()) for file in files),
+        "skipped": [list(pair) for pair in skipped.items()],
+        "files": [str(file.path) for file in files],
+        "bytes": sum(file.path.stat().st_size for file in files),
+    }

@@ -1,5 +1,6 @@
-"""Positioned reads from a file that must not change: no seek, so any number of threads and processes can read."""
+"""Reads at given offsets from a file that must not change, into memory that is used again."""
 
+import math
 import os
 import weakref
 from collections.abc import Callable, Iterator
@@ -10,8 +11,22 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from audiomos_cache.cache.plain import REMEDY
+from audiomos_cache.cache.hdf5_checks import REMEDY
 from audiomos_cache.errors import CacheError
+
+
+class Buffer:
+    """One allocation that grows as needed. What `take` returns is overwritten by the next `take`."""
+
+    def __init__(self) -> None:
+        self._bytes = np.empty(0, np.uint8)
+
+    def take(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Return a contiguous array of that shape, its content undefined."""
+        size = math.prod(shape) * dtype.itemsize
+        if self._bytes.size < size:
+            self._bytes = np.empty(1 << (size - 1).bit_length(), np.uint8)  # at least twice what it was
+        return self._bytes[:size].view(dtype).reshape(shape)
 
 
 class PositionedFile:

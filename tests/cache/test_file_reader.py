@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from audiomos_cache.cache.file import CacheFile
+from audiomos_cache.cache.file_reader import CacheFile
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.errors import CacheError
 

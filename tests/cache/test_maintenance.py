@@ -16,13 +16,13 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from audiomos_cache.cache.file import CacheFile
+from audiomos_cache.cache.file_reader import CacheFile
 from audiomos_cache.cache.lock import Shard
-from audiomos_cache.cache.merge import merge_caches
+from audiomos_cache.cache.maintenance import merge_caches
+from audiomos_cache.cache.parts import PartWriter
 from audiomos_cache.cache.publish import publish_split
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cache.verify import verify_file
-from audiomos_cache.cache.writer import PartWriter
 from audiomos_cache.cli import main
 from audiomos_cache.dataset.clip import Clip
 from audiomos_cache.errors import CacheError, OutputExistsError

@@ -13,10 +13,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from audiomos_cache.buffers import Buffer
-from audiomos_cache.cache import store
+from audiomos_cache.cache import paths as store
+from audiomos_cache.cache.file_writer import Content, new_file
 from audiomos_cache.cache.format import HASH_BYTES, CachedClip, CachedPrompt, Header, hash_rows
-from audiomos_cache.cache.write import Content, new_file
+from audiomos_cache.cache.stable_file import Buffer
 from audiomos_cache.errors import CacheError
 
 SECONDS_BETWEEN_SYNCS = 0.1

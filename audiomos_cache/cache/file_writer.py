@@ -15,7 +15,6 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from audiomos_cache.buffers import Buffer
 from audiomos_cache.cache.format import (
     GROUPS,
     HASH_BYTES,
@@ -31,6 +30,7 @@ from audiomos_cache.cache.format import (
     hash_rows,
     pack_strings,
 )
+from audiomos_cache.cache.stable_file import Buffer
 from audiomos_cache.errors import CacheError
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

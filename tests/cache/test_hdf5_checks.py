@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import xxhash
 
-from audiomos_cache.cache.file import CacheFile
+from audiomos_cache.cache.file_reader import CacheFile
 from audiomos_cache.cache.format import COLUMNS, hash_attributes, hash_column
 from audiomos_cache.errors import CacheError
 

@@ -34,17 +34,18 @@ from audiomos_cache.cache.format import (
     hash_rows,
     unpack_strings,
 )
-from audiomos_cache.cache.plain import (
+from audiomos_cache.cache.hdf5_checks import (
     REMEDY,
     OtherVersionError,
     Place,
     UnsoundError,
+    check_column,
+    check_shapes,
     plain_array,
     plain_attribute,
     refuse_large_attributes,
 )
-from audiomos_cache.cache.positioned import PositionedFile
-from audiomos_cache.cache.sound import check_column, check_shapes
+from audiomos_cache.cache.stable_file import PositionedFile
 from audiomos_cache.errors import CacheError, FormatVersionError
 
 

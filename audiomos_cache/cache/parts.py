@@ -9,12 +9,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from audiomos_cache.cache import store
+from audiomos_cache.cache import paths as store
+from audiomos_cache.cache.file_writer import write_file
 from audiomos_cache.cache.format import CachedClip, CachedPrompt, Header, hash_prompt
+from audiomos_cache.cache.in_place import StraightFile
 from audiomos_cache.cache.lock import Shard
 from audiomos_cache.cache.publish import hash_split, publish_checked
-from audiomos_cache.cache.straight import StraightFile
-from audiomos_cache.cache.write import write_file
 
 CLIPS_PER_PART = 256
 SECONDS_PER_PART = 30.0

@@ -22,13 +22,13 @@ import h5py
 import numpy as np
 import pytest
 
-from audiomos_cache.cache.file import CacheFile
+from audiomos_cache.cache.file_reader import CacheFile
 from audiomos_cache.cache.format import COLUMNS
 from audiomos_cache.cache.lock import Shard
-from audiomos_cache.cache.merge import merge_caches
+from audiomos_cache.cache.maintenance import merge_caches
+from audiomos_cache.cache.parts import PartWriter
+from audiomos_cache.cache.paths import part_files
 from audiomos_cache.cache.reader import CacheReader
-from audiomos_cache.cache.store import part_files
-from audiomos_cache.cache.writer import PartWriter
 from audiomos_cache.errors import CacheError
 from audiomos_cache.extraction import split
 from audiomos_cache.extraction.split import extract_split
