@@ -7,13 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from audiomos_cache.batch import chunks
 from audiomos_cache.cache import paths as store
 from audiomos_cache.cache.file_reader import CacheFile
 from audiomos_cache.cache.format import COLUMNS
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cache.stable_file import Buffer
 from audiomos_cache.errors import CacheError
-from audiomos_cache.sequences import chunks
 
 READ_THREADS = max(2, min(8, (os.cpu_count() or 2) // 2))
 CLIPS_AT_ONCE = 64

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from audiomos_cache.batch import chunks
 from audiomos_cache.cache.format import CachedPrompt
 from audiomos_cache.dataset.clip import Clip
 from audiomos_cache.encoders.base import TextEncoder
 from audiomos_cache.errors import EncoderError, first_five
 from audiomos_cache.extraction.options import ExtractionOptions
-from audiomos_cache.sequences import chunks
 
 log = logging.getLogger(__name__)
 

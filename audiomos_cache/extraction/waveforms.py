@@ -9,10 +9,10 @@ from typing import TypeVar
 import torch
 
 from audiomos_cache.audio.decode import Audio, decoded_length
+from audiomos_cache.batch import chunks
 from audiomos_cache.dataset.clip import Clip
 from audiomos_cache.encoders.base import AudioEncoder
 from audiomos_cache.extraction.options import ExtractionOptions
-from audiomos_cache.sequences import chunks
 
 BATCHES_AHEAD = 2
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from audiomos_cache.audio.decode import Audio
+from audiomos_cache.batch import chunks, valid_mask
 from audiomos_cache.bundle.bundle import Bundle
 from audiomos_cache.bundle.calibration import spreads
 from audiomos_cache.encoders.base import DTYPES, AudioEncoder
@@ -19,11 +20,9 @@ from audiomos_cache.extraction.encoding import EncodedWaveforms, WaveformEncoder
 from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.extraction.staging import staging_for
 from audiomos_cache.extraction.waveforms import group_by_length
-from audiomos_cache.heads.masks import valid_mask
 from audiomos_cache.heads.model import HeadOutput
 from audiomos_cache.metrics import TARGETS, Floats
 from audiomos_cache.predictions import MAX_SCORE, Predictions
-from audiomos_cache.sequences import chunks
 from audiomos_cache.targets import HIGHEST, LOWEST
 
 Fetched = Callable[[], tuple[list[dict[str, NDArray[np.float64]]], NDArray[np.bool_]]]

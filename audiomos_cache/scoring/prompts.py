@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from audiomos_cache.batch import chunks
 from audiomos_cache.encoders.base import TextEncoder
 from audiomos_cache.extraction.staging import on_own_stream
-from audiomos_cache.sequences import chunks
 
 MOST_KEPT = 1024  # prompts; of 128 tokens and 768 dimensions, 200 MB
 

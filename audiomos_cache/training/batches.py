@@ -8,11 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from audiomos_cache.batch import chunks, valid_mask
 from audiomos_cache.cache.format import CachedPrompt
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.errors import CacheError, ConfigError
-from audiomos_cache.heads.masks import valid_mask
-from audiomos_cache.sequences import chunks
 from audiomos_cache.training.clips import ClipSet
 from audiomos_cache.training.frames import FramesInMemory, FrameSource
 from audiomos_cache.training.pooled import PooledFrames, stand_ins

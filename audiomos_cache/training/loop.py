@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from audiomos_cache.batch import chunks
 from audiomos_cache.config import HeadConfig
 from audiomos_cache.errors import DataError
 from audiomos_cache.heads.model import Head, build_head
 from audiomos_cache.metrics import Scores, evaluate
 from audiomos_cache.profiling import OFF, Profile
 from audiomos_cache.runs import BESTS
-from audiomos_cache.sequences import chunks
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.computing import PLAINLY, Computing
 from audiomos_cache.training.epoch import Trainer, not_finite

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from audiomos_cache.batch import valid_mask
 from audiomos_cache.cache.format import CachedPrompt
 from audiomos_cache.cache.reader import CacheReader
-from audiomos_cache.heads.masks import valid_mask
 from audiomos_cache.training.frames import FramesInMemory, rows_to_take
 
 
