@@ -27,7 +27,7 @@ from rich.table import Table
 from audiomos_cache.batch import chunks
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.heads.model import build_head
-from audiomos_cache.presets import load_head_config
+from audiomos_cache.heads.presets import load_head_config
 from audiomos_cache.training.batches import FeatureBatches, epoch_order
 from audiomos_cache.training.clips import ClipSet
 from audiomos_cache.training.epoch import Trainer

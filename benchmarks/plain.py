@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from audiomos_cache.config import HeadConfig
+from audiomos_cache.heads.config import HeadConfig
 from audiomos_cache.heads.model import build_head
 from audiomos_cache.training.clips import ClipSet
 from audiomos_cache.training.targeted import objective_of

@@ -13,10 +13,10 @@ from plain import plain_step
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
-from audiomos_cache.config import HeadConfig
+from audiomos_cache.heads.config import HeadConfig
 from audiomos_cache.heads.model import build_head
+from audiomos_cache.heads.presets import load_head_config
 from audiomos_cache.limits import matmul_flops
-from audiomos_cache.presets import load_head_config
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.clips import ClipSet
 from audiomos_cache.training.computing import Computing, Precision

@@ -22,7 +22,7 @@ from rich.console import Console
 from steps import as_table, limits, measure, ms, seconds
 
 from audiomos_cache.cache.reader import CacheReader
-from audiomos_cache.presets import load_head_config, preset_names
+from audiomos_cache.heads.presets import load_head_config, preset_names
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.clips import ClipSet
 from audiomos_cache.training.computing import Precision, choose_precision

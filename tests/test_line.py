@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cli import main
 from audiomos_cache.encoders.lookup import load_audio_encoder
-from audiomos_cache.presets import preset_names
+from audiomos_cache.heads.presets import preset_names
 from audiomos_cache.testing.music import make_dataset
 
 ROOT = Path(__file__).parents[1]

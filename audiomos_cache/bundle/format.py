@@ -13,9 +13,9 @@ from pydantic_core import PydanticCustomError
 
 from audiomos_cache.bundle.calibration import LEVEL
 from audiomos_cache.bundle.fields import Fields, Width
-from audiomos_cache.config import Group, HeadConfig
 from audiomos_cache.errors import BundleError, ConfigError, first_five
 from audiomos_cache.files import write_whole
+from audiomos_cache.heads.config import Group, HeadConfig
 from audiomos_cache.yaml_files import read_mapping, readable
 
 MANIFEST = "bundle.yaml"

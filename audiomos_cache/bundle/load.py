@@ -25,10 +25,10 @@ from audiomos_cache.bundle.format import (
     read_manifest,
 )
 from audiomos_cache.cache.fingerprint import Fingerprint
-from audiomos_cache.config import OutputConfig
 from audiomos_cache.errors import AudiomosError, BundleError, first_five
 from audiomos_cache.fusion.base import Fusion
 from audiomos_cache.fusion.methods import METHODS
+from audiomos_cache.heads.config import OutputConfig
 from audiomos_cache.heads.layers import layers_to_read
 from audiomos_cache.heads.model import Head, build_head
 from audiomos_cache.hub import resolve_folder

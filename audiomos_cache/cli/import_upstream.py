@@ -46,7 +46,7 @@ def import_upstream(
       audiomos-cache import-upstream ckpt_best_val_srcc.pth --head transformer-dist --out runs/published
       audiomos-cache predict --run runs/published --cache cache/musiceval --split eval
     """
-    from audiomos_cache.presets import load_head_config
+    from audiomos_cache.heads.presets import load_head_config
     from audiomos_cache.training.import_upstream import import_upstream as make_run
 
     name, config = load_head_config(head, overrides)

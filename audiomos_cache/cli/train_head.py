@@ -19,7 +19,7 @@ class _TrainHead(click.Command):
     """Ends its help with the presets and the keys, which are looked up only then."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        from audiomos_cache.presets import plan_names, preset_names, settable_keys
+        from audiomos_cache.heads.presets import plan_names, preset_names, settable_keys
 
         super().format_epilog(ctx, formatter)
         with formatter.section("Presets for --head"):
@@ -146,7 +146,7 @@ def train_head(
       audiomos-cache train-head --cache cache/musiceval --head my-head.yaml --set training.lr=1e-4
       audiomos-cache train-head --cache cache/musiceval --plan ensemble8
     """
-    from audiomos_cache.presets import load_head_config
+    from audiomos_cache.heads.presets import load_head_config
     from audiomos_cache.profiling import Profile
     from audiomos_cache.training.data import Lists
     from audiomos_cache.training.job import HeadJob

@@ -7,13 +7,20 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from audiomos_cache.config import Compat, HeadConfig, scaled
 from audiomos_cache.errors import ConfigError
-from audiomos_cache.heads.downstream import LstmDownstream, MlpDownstream
-from audiomos_cache.heads.fusion import ConcatFusion, CrossAttentionFusion, NoFusion
+from audiomos_cache.heads.config import Compat, HeadConfig, scaled
 from audiomos_cache.heads.layers import OneLayer, WeightedLayers
-from audiomos_cache.heads.outputs import RANKS, CoralOutput, DistributionOutput, ScalarOutput, TargetOutput
+from audiomos_cache.heads.outputs import (
+    RANKS,
+    CoralOutput,
+    DistributionOutput,
+    LstmDownstream,
+    MlpDownstream,
+    ScalarOutput,
+    TargetOutput,
+)
 from audiomos_cache.heads.pooling import POOLINGS, at_least_float32, refuse_empty_rows
+from audiomos_cache.heads.presets import head_config, with_compat
 from audiomos_cache.heads.quirks import (
     UnmaskedPooling,
     UpstreamCrossAttentionFusion,
@@ -21,7 +28,7 @@ from audiomos_cache.heads.quirks import (
     UpstreamTransformerTemporal,
 )
 from audiomos_cache.heads.temporal import BiLstmTemporal, NoTemporal, TransformerTemporal
-from audiomos_cache.presets import head_config, with_compat
+from audiomos_cache.heads.text_audio import ConcatFusion, CrossAttentionFusion, NoFusion
 
 
 @dataclass(frozen=True, slots=True)

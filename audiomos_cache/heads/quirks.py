@@ -14,10 +14,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from audiomos_cache.heads.fusion import CrossAttentionFusion
 from audiomos_cache.heads.outputs import DistributionOutput
 from audiomos_cache.heads.pooling import AttentivePooling, Pooling, at_least_float32
 from audiomos_cache.heads.temporal import TransformerTemporal
+from audiomos_cache.heads.text_audio import CrossAttentionFusion
 from audiomos_cache.targets import HIGHEST, LOWEST
 
 

@@ -12,11 +12,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from audiomos_cache.config import UPSTREAM_HEADS
 from audiomos_cache.errors import DataError, first_five
-from audiomos_cache.heads.downstream import LstmDownstream
+from audiomos_cache.heads.config import UPSTREAM_HEADS
 from audiomos_cache.heads.model import Head
-from audiomos_cache.heads.outputs import CoralOutput, DistributionOutput, ScalarOutput
+from audiomos_cache.heads.outputs import CoralOutput, DistributionOutput, LstmDownstream, ScalarOutput
 from audiomos_cache.heads.quirks import float32_bin_centres, float32_positions
 from audiomos_cache.torch_files import refuse_old_format, require_checksums
 

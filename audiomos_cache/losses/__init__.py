@@ -1,6 +1,6 @@
 """What a head is trained on: the objective of its outputs, and what a wrong order of a batch's clips costs besides."""
 
-from audiomos_cache.losses.objectives import (
+from audiomos_cache.heads.losses import (
     CoralObjective,
     DistributionObjective,
     L1Objective,
@@ -9,7 +9,7 @@ from audiomos_cache.losses.objectives import (
     RatersObjective,
     build_objective,
 )
-from audiomos_cache.losses.ranking import (
+from audiomos_cache.heads.ranking import (
     RANKINGS,
     AdaptiveMarginRanking,
     ListwiseRanking,

@@ -8,8 +8,8 @@ from typing import Literal
 
 import torch
 
-from audiomos_cache.config import TrainingConfig
 from audiomos_cache.errors import ConfigError
+from audiomos_cache.heads.config import TrainingConfig
 from audiomos_cache.heads.model import Head
 
 Precision = Literal["fp32", "bf16"]

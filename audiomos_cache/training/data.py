@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audiomos_cache.cache.reader import CacheReader, open_cache
-from audiomos_cache.config import HeadConfig
 from audiomos_cache.dataset.labels import read_ratings
 from audiomos_cache.errors import DataError, first_five
+from audiomos_cache.heads.config import HeadConfig
 from audiomos_cache.training.clips import ClipSet
 from audiomos_cache.training.frames import FrameSource
 from audiomos_cache.training.pooled import PooledFrames, pools_first

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from audiomos_cache.batch import chunks
-from audiomos_cache.config import HeadConfig, scaled_lr
 from audiomos_cache.errors import AudiomosError, CacheError, DataError, first_five
+from audiomos_cache.heads.config import HeadConfig, scaled_lr
 from audiomos_cache.heads.model import Head
-from audiomos_cache.losses.ranking import WeightedRanking, build_ranking
+from audiomos_cache.heads.ranking import WeightedRanking, build_ranking
 from audiomos_cache.mixup import draw_mixup, mix_frames, mixed_loss
 from audiomos_cache.profiling import OFF, Profile
 from audiomos_cache.training.batches import epoch_order

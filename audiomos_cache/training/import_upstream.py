@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from audiomos_cache.cache.reader import CacheReader, open_cache
-from audiomos_cache.config import HeadConfig
 from audiomos_cache.errors import ConfigError
 from audiomos_cache.files import locked_folder, whole_folder
+from audiomos_cache.heads.config import HeadConfig
 from audiomos_cache.heads.layers import layers_to_read
 from audiomos_cache.heads.model import build_head
+from audiomos_cache.heads.presets import with_compat
 from audiomos_cache.heads.upstream import load_upstream_state, read_upstream_checkpoint
-from audiomos_cache.presets import with_compat
 from audiomos_cache.runs import CONFIG, bests_in, predictions_path, read_run_config
 from audiomos_cache.training.run import RunWriter, refuse_existing, versions
 

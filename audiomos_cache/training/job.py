@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from audiomos_cache.config import HeadConfig, scaled_lr
+from audiomos_cache.heads.config import HeadConfig, scaled_lr
 from audiomos_cache.heads.layers import layers_to_read
 from audiomos_cache.training.clips import ClipSet
 from audiomos_cache.training.data import TrainingClips

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from audiomos_cache.batch import chunks
-from audiomos_cache.config import HeadConfig
 from audiomos_cache.errors import DataError
+from audiomos_cache.heads.config import HeadConfig
 from audiomos_cache.heads.model import Head, build_head
 from audiomos_cache.metrics import Scores, evaluate
 from audiomos_cache.profiling import OFF, Profile

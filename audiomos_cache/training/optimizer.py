@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from audiomos_cache.config import TrainingConfig
 from audiomos_cache.errors import ConfigError
+from audiomos_cache.heads.config import TrainingConfig
 
 
 def build_optimizer(head: nn.Module, lr: float, weight_decay: float, decay: str) -> torch.optim.AdamW:

@@ -6,9 +6,9 @@ from pathlib import Path
 from pydantic import Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
-from audiomos_cache.config import Group
 from audiomos_cache.errors import ConfigError
-from audiomos_cache.presets import load_head_config, plan_names, preset_names, presets_folder
+from audiomos_cache.heads.config import Group
+from audiomos_cache.heads.presets import load_head_config, plan_names, preset_names, presets_folder
 from audiomos_cache.training.job import HeadJob
 from audiomos_cache.yaml_files import read_mapping, readable
 

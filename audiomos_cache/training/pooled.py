@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from audiomos_cache.cache.reader import CacheReader
-from audiomos_cache.config import HeadConfig
+from audiomos_cache.heads.config import HeadConfig
 from audiomos_cache.training.frames import ClipFrames, FramesInMemory
 
 STAND_INS = 2

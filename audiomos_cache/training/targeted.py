@@ -7,9 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from audiomos_cache.config import HeadConfig
+from audiomos_cache.heads.config import HeadConfig
+from audiomos_cache.heads.losses import Objective, build_objective
 from audiomos_cache.heads.model import HeadOutput
-from audiomos_cache.losses.objectives import Objective, build_objective
 from audiomos_cache.training.batches import FeatureBatches
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from audiomos_cache.presets import preset_names, settable_keys
+from audiomos_cache.heads.presets import preset_names, settable_keys
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "from-the-original.md").read_text(encoding="utf-8")

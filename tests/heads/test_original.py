@@ -16,8 +16,8 @@ import pytest
 import torch
 
 from audiomos_cache.heads.model import build_head
+from audiomos_cache.heads.presets import load_head_config
 from audiomos_cache.heads.upstream import load_upstream_state
-from audiomos_cache.presets import load_head_config
 from audiomos_cache.training.clips import ClipSet
 from audiomos_cache.training.epoch import Trainer
 from audiomos_cache.training.targeted import TargetedBatches, objective_of

@@ -8,12 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from audiomos_cache.heads.attention import MultiheadAttention, sinusoidal_positions
-from audiomos_cache.heads.downstream import LstmDownstream, MlpDownstream
-from audiomos_cache.heads.fusion import ConcatFusion, CrossAttentionFusion, NoFusion
-from audiomos_cache.heads.outputs import CoralOutput, DistributionOutput, ScalarOutput
+from audiomos_cache.heads.outputs import CoralOutput, DistributionOutput, LstmDownstream, MlpDownstream, ScalarOutput
 from audiomos_cache.heads.pooling import POOLINGS, AttentivePooling, MeanPooling, MeanStdPooling, at_least_float32
-from audiomos_cache.heads.temporal import BiLstmTemporal, NoTemporal, TransformerTemporal
+from audiomos_cache.heads.temporal import (
+    BiLstmTemporal,
+    MultiheadAttention,
+    NoTemporal,
+    TransformerTemporal,
+    sinusoidal_positions,
+)
+from audiomos_cache.heads.text_audio import ConcatFusion, CrossAttentionFusion, NoFusion
 
 # Two valid positions and one of padding; a second clip of one position.
 SEQUENCE = torch.tensor([[[1.0, 2.0], [3.0, 6.0], [99.0, -99.0]], [[5.0, 7.0], [99.0, 99.0], [-99.0, 99.0]]])

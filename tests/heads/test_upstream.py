@@ -8,8 +8,8 @@ import zipfile
 import pytest
 import torch
 
-from audiomos_cache.config import HeadConfig
 from audiomos_cache.errors import DataError
+from audiomos_cache.heads.config import HeadConfig
 from audiomos_cache.heads.model import build_head
 from audiomos_cache.heads.quirks import float32_bin_centres, float32_positions
 from audiomos_cache.heads.upstream import load_upstream_state, read_upstream_checkpoint, upstream_names

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from audiomos_cache.config import HeadConfig
+from audiomos_cache.heads.config import HeadConfig
 from audiomos_cache.heads.model import Head
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.clips import ClipSet

@@ -20,8 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cli import main
-from audiomos_cache.config import HeadConfig, TrainingConfig
 from audiomos_cache.errors import CacheError, ConfigError, DataError, OutputExistsError
+from audiomos_cache.heads.config import HeadConfig, TrainingConfig
 from audiomos_cache.heads.model import Head, build_head
 from audiomos_cache.training import epoch as epoch_module
 from audiomos_cache.training import recorded as recorded_module

@@ -20,8 +20,8 @@ from audiomos_cache.dataset.clip import Clip
 from audiomos_cache.encoders.base import TextFeatures
 from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.extraction.split import extract_split
+from audiomos_cache.heads.presets import load_head_config, preset_names
 from audiomos_cache.metrics import evaluate
-from audiomos_cache.presets import load_head_config, preset_names
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.clips import ClipSet

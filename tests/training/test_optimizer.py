@@ -9,8 +9,8 @@ from click.testing import CliRunner
 from torch import Tensor
 
 from audiomos_cache.cli import main
-from audiomos_cache.config import TrainingConfig
 from audiomos_cache.errors import ConfigError
+from audiomos_cache.heads.config import TrainingConfig
 from audiomos_cache.heads.model import build_head
 from audiomos_cache.training.loop import train
 from audiomos_cache.training.optimizer import LearningRate, build_optimizer

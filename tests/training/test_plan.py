@@ -15,9 +15,9 @@ from audiomos_cache.cli import main
 from audiomos_cache.errors import ConfigError, DataError, OutputError, OutputExistsError
 from audiomos_cache.files import locked_folder
 from audiomos_cache.fusion.mean import MeanFusion
+from audiomos_cache.heads.presets import load_head_config, plan_names, preset_names, presets_folder
 from audiomos_cache.metrics import evaluate
 from audiomos_cache.predictions import read_predictions
-from audiomos_cache.presets import load_head_config, plan_names, preset_names, presets_folder
 from audiomos_cache.training import unfinished as unfinished_module
 from audiomos_cache.training.clips import ClipSet
 from audiomos_cache.training.data import Lists

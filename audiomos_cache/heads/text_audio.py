@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from audiomos_cache.heads.attention import MultiheadAttention
 from audiomos_cache.heads.pooling import POOLINGS, Pooling
+from audiomos_cache.heads.temporal import MultiheadAttention
 
 
 class CrossAttentionFusion(nn.Module):

@@ -4,11 +4,11 @@ import pytest
 import torch
 import yaml
 
-from audiomos_cache.config import HeadConfig
 from audiomos_cache.errors import ConfigError
+from audiomos_cache.heads.config import HeadConfig
 from audiomos_cache.heads.model import build_head
+from audiomos_cache.heads.presets import load_head_config, preset_names, presets_folder
 from audiomos_cache.heads.quirks import UnmaskedPooling
-from audiomos_cache.presets import load_head_config, preset_names, presets_folder
 
 AUDIO_DIM, TEXT_DIM = 32, 24
 FIELDS = ("mi", "ta", "mi_dist", "ta_dist", "mi_logits", "ta_logits")

@@ -1,8 +1,8 @@
 import pytest
 
-from audiomos_cache.config import HeadConfig, scaled, scaled_lr
 from audiomos_cache.errors import ConfigError
-from audiomos_cache.presets import load_head_config, preset_names, presets_folder, settable_keys, with_compat
+from audiomos_cache.heads.config import HeadConfig, scaled, scaled_lr
+from audiomos_cache.heads.presets import load_head_config, preset_names, presets_folder, settable_keys, with_compat
 
 PRESETS = [
     "cross-attention-dist",

@@ -6,8 +6,8 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from pydantic import ValidationError
 
-from audiomos_cache.config import Compat, Group, HeadConfig
 from audiomos_cache.errors import ConfigError
+from audiomos_cache.heads.config import Compat, Group, HeadConfig
 from audiomos_cache.yaml_files import apply_override, read_mapping, readable
 
 # Keys that not every kind reads: the key, the key that chooses, and the choices that leave it unread.

@@ -5,8 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from audiomos_cache.heads.outputs import TargetOutput
-from audiomos_cache.losses.objectives import (
+from audiomos_cache.heads.losses import (
     CoralObjective,
     DistributionObjective,
     L1Objective,
@@ -14,6 +13,7 @@ from audiomos_cache.losses.objectives import (
     RatersObjective,
     build_objective,
 )
+from audiomos_cache.heads.outputs import TargetOutput
 
 LABELS = np.array([1.0, 2.6, 5.0])
 RATINGS = np.array([[1.0, 1.0, 1.0], [2.0, 3.0, 5.0], [5.0, 4.0, np.nan]])

@@ -6,10 +6,10 @@ import torch
 from scipy import special, stats
 from torch.nn import functional
 
-from audiomos_cache.config import RankingConfig
+from audiomos_cache.heads.config import RankingConfig
 from audiomos_cache.heads.model import HeadOutput
 from audiomos_cache.heads.outputs import TargetOutput
-from audiomos_cache.losses.ranking import (
+from audiomos_cache.heads.ranking import (
     RANKINGS,
     AdaptiveMarginRanking,
     ListwiseRanking,
