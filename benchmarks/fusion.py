@@ -25,11 +25,11 @@ from rich.console import Console
 from rich.table import Table
 
 from audiomos_cache.dataset.labels import Labels
+from audiomos_cache.evaluation.predictions import Predictions, write_predictions
 from audiomos_cache.fusion.folds import Folds
 from audiomos_cache.fusion.fusing import fuse
 from audiomos_cache.fusion.methods import FIXED, LEARNED, METHODS
 from audiomos_cache.fusion.recipe import Recipe
-from audiomos_cache.predictions import Predictions, write_predictions
 from audiomos_cache.targets import gaussian_distribution
 
 MEMBERS, CLIPS, FIT_CLIPS, SYSTEMS, BINS = 14, 2748, 412, 31, 20

@@ -26,8 +26,8 @@ from audiomos_cache.cache.file_writer import write_file
 from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.cache.format import CachedClip, CachedPrompt, Header, hash_rows
 from audiomos_cache.cache.reader import CacheReader
+from audiomos_cache.evaluation.metrics import evaluate
 from audiomos_cache.heads.presets import load_head_config
-from audiomos_cache.metrics import evaluate
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.clips import ClipSet
 from audiomos_cache.training.computing import Computing, Precision

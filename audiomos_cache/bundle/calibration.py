@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from audiomos_cache.metrics import Floats
-from audiomos_cache.predictions import Predictions
+from audiomos_cache.evaluation.metrics import Floats
+from audiomos_cache.evaluation.predictions import Predictions
 from audiomos_cache.targets import HIGHEST, LOWEST, bin_centres
 
 LEVEL = 0.8

@@ -26,14 +26,14 @@ from audiomos_cache.bundle.format import (
 )
 from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.errors import AudiomosError, BundleError, first_five
+from audiomos_cache.evaluation.metrics import TARGETS
+from audiomos_cache.evaluation.predictions import Predictions
 from audiomos_cache.fusion.base import Fusion
 from audiomos_cache.fusion.methods import METHODS
 from audiomos_cache.heads.config import OutputConfig
 from audiomos_cache.heads.layers import layers_to_read
 from audiomos_cache.heads.model import Head, build_head
 from audiomos_cache.hub import resolve_folder
-from audiomos_cache.metrics import TARGETS
-from audiomos_cache.predictions import Predictions
 
 _PATTERNS = (MANIFEST, FUSION, f"{HEADS}/*.safetensors")
 _MOST_BYTES = {"fusion": 2**26, "head": 2**31}  # some have 1 and 100 MB

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from audiomos_cache.dataset.labels import Labels
-    from audiomos_cache.evaluation.records import Record
-    from audiomos_cache.metrics import Points, Scores
+    from audiomos_cache.evaluation.metrics import Points, Scores
+    from audiomos_cache.evaluation.summaries import Record
 
 MOST_RESAMPLES = 100_000  # to compare two of a hundred systems takes 0.7 GiB
 
@@ -137,9 +137,9 @@ class _Judged:
 
 def _judge(file: Path, labels: "Labels", truth: Mapping[str, tuple[float, float]] | None, as_original: bool) -> _Judged:
     from audiomos_cache.evaluation.in_fold import refuse_in_fold
-    from audiomos_cache.evaluation.ties import ties_note
-    from audiomos_cache.metrics import points_of, scores_of
-    from audiomos_cache.predictions import read_predictions
+    from audiomos_cache.evaluation.metrics import points_of, scores_of
+    from audiomos_cache.evaluation.predictions import read_predictions
+    from audiomos_cache.evaluation.summaries import ties_note
 
     predictions = read_predictions(file)
     refuse_in_fold(file, predictions.ids)
@@ -185,7 +185,7 @@ class _Found:
 
 def _scores(judged: _Judged, name: str, n_boot: int, seed: int) -> _Found:
     from audiomos_cache.cli.tables import scores_table
-    from audiomos_cache.evaluation import records
+    from audiomos_cache.evaluation import summaries as records
     from audiomos_cache.evaluation.bootstrap import bootstrap_intervals
 
     uncertainty = bootstrap_intervals(judged.points, n_boot, seed) if n_boot else None
@@ -200,8 +200,8 @@ def _scores(judged: _Judged, name: str, n_boot: int, seed: int) -> _Found:
 
 def _systems(judged: _Judged, systems: Sequence[str], name: str) -> _Found:
     from audiomos_cache.cli.tables import systems_table
-    from audiomos_cache.evaluation import records
-    from audiomos_cache.evaluation.systems import per_system
+    from audiomos_cache.evaluation import summaries as records
+    from audiomos_cache.evaluation.summaries import per_system
 
     lines = per_system(judged.points, systems)
     rows = records.system_rows(lines)
@@ -211,7 +211,7 @@ def _systems(judged: _Judged, systems: Sequence[str], name: str) -> _Found:
 
 def _comparison(judged: _Judged, other: _Judged, names: tuple[str, str], n_boot: int, seed: int) -> _Found:
     from audiomos_cache.cli.tables import comparison_table
-    from audiomos_cache.evaluation import records
+    from audiomos_cache.evaluation import summaries as records
     from audiomos_cache.evaluation.comparison import compare, verdict
 
     a, b = judged.scores, other.scores

@@ -27,7 +27,7 @@ def submit(file: Path, list_path: Path, out: Path, overwrite: bool) -> None:
     Example:
       audiomos-cache submit fused/fused.eval.jsonl --list sets/eval_list.txt --out answer.zip
     """
-    from audiomos_cache import submission
+    from audiomos_cache.evaluation import submission
 
     clips = submission.submit(file, list_path, out, overwrite=overwrite)
     click.echo(f"{out}: answer.txt with {clips} clips")

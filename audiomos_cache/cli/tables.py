@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from audiomos_cache.dataset.splitting import Side
     from audiomos_cache.evaluation.bootstrap import Uncertainty
     from audiomos_cache.evaluation.comparison import Comparison
-    from audiomos_cache.evaluation.systems import SystemLine
-    from audiomos_cache.metrics import Scores
+    from audiomos_cache.evaluation.metrics import Scores
+    from audiomos_cache.evaluation.summaries import SystemLine
     from audiomos_cache.training.results import HeadResult
 
 MEASURES = ("MSE", "LCC", "SRCC", "KTAU")

@@ -11,7 +11,7 @@ from audiomos_cache.cli.devices import DEVICES, resolve_device
 from audiomos_cache.cli.progress import progress
 
 if TYPE_CHECKING:
-    from audiomos_cache.metrics import Scores
+    from audiomos_cache.evaluation.metrics import Scores
     from audiomos_cache.training.results import HeadResult
 
 
@@ -198,9 +198,9 @@ def _print_table(results: "Sequence[HeadResult]", cache: Path | None) -> None:
 
 def _mean_of_runs(runs: Sequence[Path], cache: Path) -> "Scores":
     """Compare the mean of the runs' best-loss predictions with the labels of the cache's dev split."""
+    from audiomos_cache.evaluation.metrics import evaluate
+    from audiomos_cache.evaluation.predictions import read_predictions
     from audiomos_cache.fusion.mean import MeanFusion
-    from audiomos_cache.metrics import evaluate
-    from audiomos_cache.predictions import read_predictions
     from audiomos_cache.runs import predictions_path
     from audiomos_cache.training.clips import ClipSet
 

@@ -1,19 +1,14 @@
-"""Whether the predictions A are better than B, number by number, and what that amounts to.
-
-Two tests stand beside each other, since each has a weakness the other lacks. The paired bootstrap takes both in the
-same resamples of systems and asks whether the difference of a number is zero, whatever else differs; with few systems
-it is only roughly right. The permutation test is right for any number of systems, but its null hypothesis is more than
-an equal number: that A and B can be swapped; and of few systems there are too few swaps for a small p-value. A
-difference counts where both find it.
-"""
+"""Whether one file of predictions is better than another: paired bootstrap and permutation tests."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
 
-from audiomos_cache import metrics
+from audiomos_cache.evaluation import metrics
 from audiomos_cache.evaluation.bootstrap import (
     FEW_SYSTEMS,
     LEVEL,
@@ -22,8 +17,79 @@ from audiomos_cache.evaluation.bootstrap import (
     corrected_distributions,
     draw_distributions,
 )
-from audiomos_cache.evaluation.permutation import choose_swaps, least_swap_p_value, swap_p_values
-from audiomos_cache.metrics import MEASURES, VIEWS, Floats, Points
+from audiomos_cache.evaluation.metrics import MEASURES, VIEWS, Floats, Points
+from audiomos_cache.evaluation.weighted_metrics import WeightedAgreement
+
+_ROUNDING = 1e-12
+_ALL = 4096  # ways to swap that are always all made: drawing fewer would save nothing
+
+
+def choose_swaps(n_swaps: int, systems: int, seed: int) -> NDArray[np.bool_]:
+    """Choose which systems to swap, (B, G): all ways there are, but to swap none, if they are few; else some.
+
+    Few are `n_swaps` or 4,096. Some are `n_swaps`, drawn at random, but not as the bootstrap of the same seed draws.
+    """
+    if 2**systems <= max(n_swaps, _ALL):
+        return np.asarray((np.arange(1, 2**systems)[:, None] >> np.arange(systems)) % 2 == 1)
+    return np.random.default_rng([seed, 1]).integers(0, 2, (n_swaps, systems)).astype(bool)
+
+
+def least_swap_p_value(systems: int) -> float:
+    """Return the least p-value that swaps can give: to swap all systems makes the same difference as to swap none."""
+    return 2.0 ** (1 - systems)
+
+
+def swap_p_values(a: Points, b: Points, swaps: NDArray[np.bool_]) -> Floats:
+    """Return (4,) two-sided p-values of the differences between A's numbers and B's, in the order of `MEASURES`.
+
+    Each is the share of swaps, the predictions as they are among them, with a difference as large or larger. A swap in
+    which a number is not defined counts as such. nan where a number of A or B is not defined.
+
+    Args:
+        a, b: predictions of the same points, in the same order.
+        swaps: (B, G), True where a system is swapped.
+    Source: Phipson and Smyth 2010, "Permutation P-values should never be zero".
+    """
+    as_they_are = np.zeros((1, swaps.shape[1]), bool)
+    swapped = np.vstack([as_they_are, swaps])
+    taken = np.hstack([~swapped, swapped]).astype(np.float64)  # (1 + B, 2 G), from A's systems and from B's
+    p_values = {}
+    for comparable, measures in _COMPARABLE:
+        # One set of points, A's and then B's: a swap chooses from which of the two a system's points are taken.
+        both = WeightedAgreement(
+            np.concatenate([comparable(a.predicted), comparable(b.predicted)]),
+            np.concatenate([a.truth, b.truth]),
+            np.concatenate([a.system, b.system + swaps.shape[1]]),
+        )
+        for measure in measures:
+            numbers = getattr(both, measure)
+            p_values[measure] = _p_value(np.abs(numbers(taken) - numbers(1 - taken)))
+    return np.array([p_values[measure] for measure in MEASURES])
+
+
+def _p_value(differences: Floats) -> float:
+    """Compare the first difference with all of them."""
+    if np.isnan(differences[0]):
+        return float("nan")
+    smaller = np.count_nonzero(differences < differences[0] - _ROUNDING)  # nan is not smaller
+    return float((len(differences) - smaller) / len(differences))
+
+
+def _standardised(values: Floats) -> Floats:
+    spread = np.std(values)
+    return (values - np.mean(values)) / (spread if spread > 0 else 1.0)
+
+
+def _as_they_are(values: Floats) -> Floats:
+    return values
+
+
+def _ranks(values: Floats) -> Floats:
+    return np.asarray(rankdata(values), np.float64)
+
+
+_COMPARABLE = ((_as_they_are, ("mse",)), (_standardised, ("lcc",)), (_ranks, ("srcc", "ktau")))
+
 
 ALPHA = 0.05
 ROWS: tuple[Row, ...] = tuple((view, measure) for view in VIEWS for measure in MEASURES)

@@ -5,7 +5,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from audiomos_cache.errors import DataError, first_five
-from audiomos_cache.predictions import ANSWER_NAME
+from audiomos_cache.evaluation.predictions import ANSWER_NAME
 
 _FUSED = (ANSWER_NAME, "fused.jsonl", "fused.*.jsonl")
 

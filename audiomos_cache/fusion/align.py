@@ -6,7 +6,7 @@ import numpy as np
 
 from audiomos_cache.dataset.labels import Labels
 from audiomos_cache.errors import DataError, first_five
-from audiomos_cache.predictions import Predictions, join_ids
+from audiomos_cache.evaluation.predictions import Predictions, join_ids
 from audiomos_cache.targets import HIGHEST, LOWEST
 
 

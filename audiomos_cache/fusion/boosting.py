@@ -7,10 +7,10 @@ from typing import Any, ClassVar, Self
 import xxhash
 
 from audiomos_cache.errors import ConfigError
+from audiomos_cache.evaluation.metrics import Floats
 from audiomos_cache.fusion.features import Layout
 from audiomos_cache.fusion.stacking import Stacking
 from audiomos_cache.fusion.trees import Tree, predict, read_trees
-from audiomos_cache.metrics import Floats
 
 ROUNDS = 100
 # LightGBM's own defaults, as published; one thread and rows first, so that the same clips give the same trees.

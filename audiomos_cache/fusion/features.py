@@ -7,8 +7,8 @@ from typing import Any, Self
 import numpy as np
 
 from audiomos_cache.errors import DataError
-from audiomos_cache.metrics import Floats
-from audiomos_cache.predictions import Predictions
+from audiomos_cache.evaluation.metrics import Floats
+from audiomos_cache.evaluation.predictions import Predictions
 from audiomos_cache.targets import gaussian_distribution
 
 SCORE_SIGMA = 0.35  # of the gaussian that stands for a member without distributions

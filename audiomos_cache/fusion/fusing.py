@@ -7,6 +7,7 @@ from pathlib import Path
 
 from audiomos_cache.dataset.clip import check_split
 from audiomos_cache.errors import DataError, first_five
+from audiomos_cache.evaluation.predictions import Predictions
 from audiomos_cache.fusion.base import Fusion
 from audiomos_cache.fusion.inputs import SplitPredictions, read_split
 from audiomos_cache.fusion.learning import OutOfFold, learn, read_lesson
@@ -30,7 +31,6 @@ from audiomos_cache.fusion.output import (
 from audiomos_cache.fusion.recipe import RIDGE, Recipe
 from audiomos_cache.fusion.record import RecordedMember, identity, read_record
 from audiomos_cache.fusion.seen import EarlyStopping, clips_seen, early_stopping, refuse_trained_on
-from audiomos_cache.predictions import Predictions
 
 log = logging.getLogger(__name__)
 

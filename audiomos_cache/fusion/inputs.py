@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from audiomos_cache.errors import first_five
+from audiomos_cache.evaluation.predictions import Predictions, read_predictions
 from audiomos_cache.fusion.align import align, common_clips
 from audiomos_cache.fusion.members import Member
-from audiomos_cache.predictions import Predictions, read_predictions
 from audiomos_cache.targets import HIGHEST, LOWEST
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,9 @@ from audiomos_cache.dataset.labels import Labels, read_labels
 from audiomos_cache.dataset.musiceval import read_prompts_of
 from audiomos_cache.errors import ConfigError, DataError
 from audiomos_cache.evaluation.bootstrap import Uncertainty, bootstrap_intervals
-from audiomos_cache.evaluation.records import scores_json
+from audiomos_cache.evaluation.metrics import Scores, points_of, scores_of
+from audiomos_cache.evaluation.predictions import Predictions
+from audiomos_cache.evaluation.summaries import scores_json
 from audiomos_cache.fusion.align import align_labels, take_labels
 from audiomos_cache.fusion.base import Fusion
 from audiomos_cache.fusion.folds import DEFAULT_FOLDS, Folds
@@ -17,8 +19,6 @@ from audiomos_cache.fusion.members import Member
 from audiomos_cache.fusion.methods import LEARNED
 from audiomos_cache.fusion.out_of_fold import out_of_fold
 from audiomos_cache.fusion.recipe import Recipe
-from audiomos_cache.metrics import Scores, points_of, scores_of
-from audiomos_cache.predictions import Predictions
 
 
 @dataclass(frozen=True)

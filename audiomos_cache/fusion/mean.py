@@ -5,10 +5,10 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from audiomos_cache.evaluation.metrics import TARGETS, Floats
+from audiomos_cache.evaluation.predictions import Predictions
 from audiomos_cache.fusion.align import align
 from audiomos_cache.fusion.base import finite_array, stacked_scores
-from audiomos_cache.metrics import TARGETS, Floats
-from audiomos_cache.predictions import Predictions
 
 
 class MeanFusion:

@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audiomos_cache.dataset.labels import Labels
+from audiomos_cache.evaluation.predictions import Predictions
 from audiomos_cache.fusion.align import take_labels
 from audiomos_cache.fusion.base import Fusion
 from audiomos_cache.fusion.folds import Folds
-from audiomos_cache.predictions import Predictions
 
 
 def out_of_fold(

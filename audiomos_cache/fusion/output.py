@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from audiomos_cache.errors import OutputExistsError, first_five
+from audiomos_cache.evaluation.predictions import ANSWER_NAME, Predictions, write_answer, write_predictions
 from audiomos_cache.files import whole_folder
 from audiomos_cache.fusion.base import Fusion
 from audiomos_cache.fusion.record import RECORD_NAME, RecordedMember, write_record
-from audiomos_cache.predictions import ANSWER_NAME, Predictions, write_answer, write_predictions
 
 FUSED, OUT_OF_FOLD = "fused", "out-of-fold"
 

@@ -5,10 +5,10 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from audiomos_cache.evaluation.metrics import Floats
 from audiomos_cache.fusion.base import finite_array
 from audiomos_cache.fusion.features import Layout
 from audiomos_cache.fusion.stacking import Stacking
-from audiomos_cache.metrics import Floats
 
 ALPHA = 1.0
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol, Self
 
 from audiomos_cache.dataset.labels import Labels
+from audiomos_cache.evaluation.metrics import TARGETS, Floats
+from audiomos_cache.evaluation.predictions import Predictions
 from audiomos_cache.fusion.align import align, align_labels
 from audiomos_cache.fusion.features import SCORE_SIGMA, Layout
 from audiomos_cache.fusion.folds import Folds
-from audiomos_cache.metrics import TARGETS, Floats
-from audiomos_cache.predictions import Predictions
 from audiomos_cache.targets import HIGHEST, LOWEST
 
 

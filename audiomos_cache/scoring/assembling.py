@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from audiomos_cache.bundle.calibration import Calibration
-from audiomos_cache.metrics import Floats
+from audiomos_cache.evaluation.metrics import Floats
 from audiomos_cache.scoring.score import Interval
 
 

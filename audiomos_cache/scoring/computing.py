@@ -16,13 +16,13 @@ from audiomos_cache.batch import chunks, valid_mask
 from audiomos_cache.bundle.bundle import Bundle
 from audiomos_cache.bundle.calibration import spreads
 from audiomos_cache.encoders.base import DTYPES, AudioEncoder
+from audiomos_cache.evaluation.metrics import TARGETS, Floats
+from audiomos_cache.evaluation.predictions import MAX_SCORE, Predictions
 from audiomos_cache.extraction.encoding import EncodedWaveforms, WaveformEncoder, valid_frames
 from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.extraction.staging import staging_for
 from audiomos_cache.extraction.waveforms import group_by_length
 from audiomos_cache.heads.model import HeadOutput
-from audiomos_cache.metrics import TARGETS, Floats
-from audiomos_cache.predictions import MAX_SCORE, Predictions
 from audiomos_cache.targets import HIGHEST, LOWEST
 
 Fetched = Callable[[], tuple[list[dict[str, NDArray[np.float64]]], NDArray[np.bool_]]]

@@ -3,8 +3,8 @@
 import torch
 
 from audiomos_cache.batch import chunks
+from audiomos_cache.evaluation.predictions import Predictions
 from audiomos_cache.heads.model import Head, HeadOutput
-from audiomos_cache.predictions import Predictions
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.computing import PLAINLY, Computing
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from audiomos_cache.batch import chunks
 from audiomos_cache.errors import DataError
+from audiomos_cache.evaluation.metrics import Scores, evaluate
 from audiomos_cache.heads.config import HeadConfig
 from audiomos_cache.heads.model import Head, build_head
-from audiomos_cache.metrics import Scores, evaluate
 from audiomos_cache.profiling import OFF, Profile
 from audiomos_cache.runs import BESTS
 from audiomos_cache.training.batches import FeatureBatches

@@ -7,8 +7,8 @@ import torch
 
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.errors import CacheError, OutputExistsError
+from audiomos_cache.evaluation.predictions import write_predictions
 from audiomos_cache.heads.layers import layers_to_read
-from audiomos_cache.predictions import write_predictions
 from audiomos_cache.runs import predictions_path
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.clips import ClipSet

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from audiomos_cache.errors import DataError, OutputExistsError, first_five
+from audiomos_cache.evaluation.metrics import Scores, evaluate
+from audiomos_cache.evaluation.predictions import Predictions
 from audiomos_cache.heads.layers import WeightedLayers
-from audiomos_cache.metrics import Scores, evaluate
-from audiomos_cache.predictions import Predictions
 from audiomos_cache.runs import BESTS, HISTORY, METRICS, checkpoint_path, predictions_path, read_run_config
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.computing import PLAINLY, Computing

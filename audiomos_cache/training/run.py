@@ -15,10 +15,10 @@ from torch import Tensor
 
 from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.errors import ConfigError, DataError, OutputExistsError, first_five
+from audiomos_cache.evaluation.predictions import Predictions, write_predictions
 from audiomos_cache.files import write_whole
 from audiomos_cache.heads.config import HeadConfig
 from audiomos_cache.heads.model import Head, build_head
-from audiomos_cache.predictions import Predictions, write_predictions
 from audiomos_cache.runs import (
     CLIPS,
     CONFIG,

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import binom, norm
 
 from audiomos_cache.bundle.calibration import Calibration, calibrate, spreads
-from audiomos_cache.predictions import Predictions
+from audiomos_cache.evaluation.predictions import Predictions
 from audiomos_cache.targets import bin_centres
 
 

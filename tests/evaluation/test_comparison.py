@@ -7,11 +7,19 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from audiomos_cache import metrics
+from audiomos_cache.evaluation import metrics
 from audiomos_cache.evaluation.bootstrap import Uncertainty
-from audiomos_cache.evaluation.comparison import ROWS, Comparison, Difference, compare, holm, verdict
-from audiomos_cache.evaluation.permutation import choose_swaps, swap_p_values
-from audiomos_cache.metrics import MEASURES, VIEWS, Points
+from audiomos_cache.evaluation.comparison import (
+    ROWS,
+    Comparison,
+    Difference,
+    choose_swaps,
+    compare,
+    holm,
+    swap_p_values,
+    verdict,
+)
+from audiomos_cache.evaluation.metrics import MEASURES, VIEWS, Points
 from tests.evaluation.studies import Head, study
 
 NUMBERS = {

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from audiomos_cache.errors import DataError
+from audiomos_cache.evaluation.predictions import Predictions
 from audiomos_cache.fusion.align import align, align_labels, common_clips
-from audiomos_cache.predictions import Predictions
 from tests.fusion.conftest import distribution, labels_of, scalar
 
 

@@ -11,8 +11,8 @@ import yaml
 from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.dataset.labels import read_labels
 from audiomos_cache.errors import CacheError, ConfigError, DataError, OutputError, OutputExistsError
+from audiomos_cache.evaluation.predictions import read_predictions
 from audiomos_cache.fusion.methods import METHODS
-from audiomos_cache.predictions import read_predictions
 from tests.fusion.conftest import (
     DEV,
     EVAL,

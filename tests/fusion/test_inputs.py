@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from audiomos_cache.errors import CacheError, DataError
-from audiomos_cache.predictions import Predictions, read_predictions, write_answer, write_predictions
+from audiomos_cache.evaluation.predictions import Predictions, read_predictions, write_answer, write_predictions
 from tests.fusion.conftest import (
     DEV,
     EVAL,

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from audiomos_cache.errors import DataError
+from audiomos_cache.evaluation.metrics import MEASURES, VIEWS
 from audiomos_cache.fusion.seen import criterion, selection_excess
-from audiomos_cache.metrics import MEASURES, VIEWS
 from audiomos_cache.runs import BESTS
 from tests.fusion.conftest import fuse, make_run
 

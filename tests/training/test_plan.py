@@ -13,11 +13,11 @@ from rich.cells import cell_len
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cli import main
 from audiomos_cache.errors import ConfigError, DataError, OutputError, OutputExistsError
+from audiomos_cache.evaluation.metrics import evaluate
+from audiomos_cache.evaluation.predictions import read_predictions
 from audiomos_cache.files import locked_folder
 from audiomos_cache.fusion.mean import MeanFusion
 from audiomos_cache.heads.presets import load_head_config, plan_names, preset_names, presets_folder
-from audiomos_cache.metrics import evaluate
-from audiomos_cache.predictions import read_predictions
 from audiomos_cache.training import unfinished as unfinished_module
 from audiomos_cache.training.clips import ClipSet
 from audiomos_cache.training.data import Lists

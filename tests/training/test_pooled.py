@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from audiomos_cache.cache.reader import CacheReader, open_cache
 from audiomos_cache.errors import CacheError, ConfigError
+from audiomos_cache.evaluation.predictions import read_predictions
 from audiomos_cache.heads.model import build_head
-from audiomos_cache.predictions import read_predictions
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.clips import ClipSet
 from audiomos_cache.training.frames import FramesOnDisk

@@ -13,11 +13,11 @@ from scipy.special import rel_entr
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cli import main
 from audiomos_cache.errors import ConfigError, DataError
+from audiomos_cache.evaluation.predictions import read_predictions
 from audiomos_cache.heads.model import build_head
 from audiomos_cache.heads.presets import load_head_config
 from audiomos_cache.heads.ranking import build_ranking
 from audiomos_cache.mixup import draw_mixup
-from audiomos_cache.predictions import read_predictions
 from audiomos_cache.targets import rater_distribution
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.data import NO_LISTS, Lists, open_clips

@@ -12,11 +12,11 @@ import yaml
 
 from audiomos_cache.cache.reader import CacheReader, open_cache
 from audiomos_cache.errors import CacheError, ConfigError, DataError, OutputExistsError
+from audiomos_cache.evaluation.metrics import evaluate
+from audiomos_cache.evaluation.predictions import read_predictions
 from audiomos_cache.heads.config import HeadConfig
 from audiomos_cache.heads.model import build_head
 from audiomos_cache.heads.presets import load_head_config
-from audiomos_cache.metrics import evaluate
-from audiomos_cache.predictions import read_predictions
 from audiomos_cache.runs import BESTS, checkpoint_path, read_run_clips
 from audiomos_cache.training import train_head as train_head_module
 from audiomos_cache.training.batches import epoch_order

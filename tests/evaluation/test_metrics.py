@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from audiomos_cache import metrics
 from audiomos_cache.dataset.labels import Labels, read_labels
 from audiomos_cache.errors import DataError
-from audiomos_cache.predictions import Predictions, read_predictions
+from audiomos_cache.evaluation import metrics
+from audiomos_cache.evaluation.predictions import Predictions, read_predictions
 
 GOLDEN = Path(__file__).parent / "golden" / "fusion"
 

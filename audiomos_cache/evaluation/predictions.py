@@ -23,6 +23,7 @@ from audiomos_cache.targets import HIGHEST, LOWEST
 
 log = logging.getLogger(__name__)
 
+
 ANSWER_NAME = "answer.txt"
 MAX_SCORE = 1e6  # beyond it squares lose their digits, then overflow; no head on a scale of 1 to 5 comes near
 SUM_TOLERANCE = 1e-3  # of a distribution: what 20 bins that were rounded to half precision may miss

@@ -6,11 +6,10 @@ Measured figures stand in the docstrings; all of these are slow.
 import numpy as np
 import pytest
 
-from audiomos_cache.evaluation.bootstrap import LEVEL, bootstrap_intervals
+from audiomos_cache.evaluation.bootstrap import LEVEL, Bca, UndefinedIntervalError, bootstrap_intervals
 from audiomos_cache.evaluation.comparison import ALPHA, ROWS, compare
-from audiomos_cache.evaluation.intervals import Bca, UndefinedIntervalError
-from audiomos_cache.evaluation.weighted import WeightedAgreement
-from audiomos_cache.metrics import MEASURES
+from audiomos_cache.evaluation.metrics import MEASURES
+from audiomos_cache.evaluation.weighted_metrics import WeightedAgreement
 from tests.evaluation.studies import CLIPS, SYSTEM, Head, study
 
 pytestmark = pytest.mark.slow

@@ -6,10 +6,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from audiomos_cache.evaluation.bootstrap import LEVEL, bootstrap_intervals, draw_systems
-from audiomos_cache.evaluation.intervals import Bca, UndefinedIntervalError, expanded_level
-from audiomos_cache.evaluation.weighted import WeightedAgreement
-from audiomos_cache.metrics import MEASURES, Points
+from audiomos_cache.evaluation.bootstrap import (
+    LEVEL,
+    Bca,
+    UndefinedIntervalError,
+    bootstrap_intervals,
+    draw_systems,
+    expanded_level,
+)
+from audiomos_cache.evaluation.metrics import MEASURES, Points
+from audiomos_cache.evaluation.weighted_metrics import WeightedAgreement
 from tests.evaluation.studies import Head, study
 
 SYSTEMS, RESAMPLES, SEED = 9, 300, 4

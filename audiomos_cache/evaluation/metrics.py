@@ -11,7 +11,7 @@ from scipy.stats import kendalltau, rankdata
 
 from audiomos_cache.dataset.labels import Labels
 from audiomos_cache.errors import DataError, first_five
-from audiomos_cache.predictions import Predictions, join_ids
+from audiomos_cache.evaluation.predictions import Predictions, join_ids
 
 Floats = NDArray[np.float64]
 

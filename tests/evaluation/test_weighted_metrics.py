@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from audiomos_cache.evaluation import weighted
-from audiomos_cache.evaluation.weighted import WeightedAgreement
+from audiomos_cache.evaluation import weighted_metrics as weighted
+from audiomos_cache.evaluation.weighted_metrics import WeightedAgreement
 
 CORRELATIONS = (stats.pearsonr, stats.spearmanr, stats.kendalltau)
 

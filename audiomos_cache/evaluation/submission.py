@@ -8,10 +8,10 @@ from pathlib import Path
 
 from audiomos_cache.dataset.labels import read_id_list
 from audiomos_cache.errors import DataError, OutputExistsError, first_five
+from audiomos_cache.evaluation.predictions import ANSWER_NAME, Predictions, answer_bytes, read_predictions
 from audiomos_cache.files import write_whole
 from audiomos_cache.fusion.rank import RankFusion
 from audiomos_cache.fusion.record import RECORD_NAME
-from audiomos_cache.predictions import ANSWER_NAME, Predictions, answer_bytes, read_predictions
 
 log = logging.getLogger(__name__)
 

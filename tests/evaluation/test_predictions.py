@@ -11,7 +11,13 @@ import pytest
 import torch
 
 from audiomos_cache.errors import DataError, OutputError
-from audiomos_cache.predictions import Predictions, join_ids, read_predictions, write_answer, write_predictions
+from audiomos_cache.evaluation.predictions import (
+    Predictions,
+    join_ids,
+    read_predictions,
+    write_answer,
+    write_predictions,
+)
 
 GOLDEN = Path(__file__).parent / "golden" / "fusion"
 
