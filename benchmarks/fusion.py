@@ -26,10 +26,10 @@ from rich.table import Table
 
 from audiomos_cache.dataset.labels import Labels
 from audiomos_cache.evaluation.predictions import Predictions, write_predictions
+from audiomos_cache.fusion.fitting import Recipe
 from audiomos_cache.fusion.folds import Folds
-from audiomos_cache.fusion.fusing import fuse
+from audiomos_cache.fusion.fuse import fuse
 from audiomos_cache.fusion.methods import FIXED, LEARNED, METHODS
-from audiomos_cache.fusion.recipe import Recipe
 from audiomos_cache.targets import gaussian_distribution
 
 MEMBERS, CLIPS, FIT_CLIPS, SYSTEMS, BINS = 14, 2748, 412, 31, 20

@@ -29,7 +29,7 @@ from audiomos_cache.encoders.lookup import load_audio_encoder, load_text_encoder
 from audiomos_cache.extraction.options import ExtractionOptions, fingerprint_of
 from audiomos_cache.extraction.setup import batch_size_for, free_gpu_bytes
 from audiomos_cache.extraction.split import extract_split
-from audiomos_cache.fusion.mean import MeanFusion
+from audiomos_cache.fusion.averages import MeanFusion
 from audiomos_cache.heads.model import build_head
 from audiomos_cache.scoring.score import Item, Score
 from audiomos_cache.scoring.scorer import Scorer

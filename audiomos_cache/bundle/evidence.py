@@ -19,11 +19,11 @@ from audiomos_cache.evaluation.predictions import Predictions, read_predictions
 from audiomos_cache.evaluation.summaries import scores_json
 from audiomos_cache.fusion.align import align, align_labels, take_labels
 from audiomos_cache.fusion.folds import Folds
+from audiomos_cache.fusion.fuse import out_of_fold_file
+from audiomos_cache.fusion.leakage import clips_seen, early_stopping, refuse_trained_on
 from audiomos_cache.fusion.members import Member, members_of_runs
 from audiomos_cache.fusion.methods import LEARNED
-from audiomos_cache.fusion.output import out_of_fold_file
 from audiomos_cache.fusion.record import RECORD_NAME, FusionRecord, identity
-from audiomos_cache.fusion.seen import clips_seen, early_stopping, refuse_trained_on
 from audiomos_cache.runs import predictions_path
 
 log = logging.getLogger(__name__)

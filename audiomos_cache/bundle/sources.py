@@ -10,12 +10,11 @@ from typing import Any
 from audiomos_cache.bundle.bundle import refuse_ranks
 from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.errors import BundleError, first_five
+from audiomos_cache.fusion.averages import MeanFusion
 from audiomos_cache.fusion.base import Fusion
-from audiomos_cache.fusion.matching import find_runs
-from audiomos_cache.fusion.mean import MeanFusion
 from audiomos_cache.fusion.members import expand_runs, run_hash
 from audiomos_cache.fusion.methods import METHODS
-from audiomos_cache.fusion.record import FusionRecord, read_record
+from audiomos_cache.fusion.record import FusionRecord, find_runs, read_record
 from audiomos_cache.runs import read_run_config
 from audiomos_cache.training.run import Run
 

@@ -136,10 +136,10 @@ class _Judged:
 
 
 def _judge(file: Path, labels: "Labels", truth: Mapping[str, tuple[float, float]] | None, as_original: bool) -> _Judged:
-    from audiomos_cache.evaluation.in_fold import refuse_in_fold
     from audiomos_cache.evaluation.metrics import points_of, scores_of
     from audiomos_cache.evaluation.predictions import read_predictions
     from audiomos_cache.evaluation.summaries import ties_note
+    from audiomos_cache.fusion.leakage import refuse_in_fold
 
     predictions = read_predictions(file)
     refuse_in_fold(file, predictions.ids)

@@ -9,8 +9,8 @@ from click.core import ParameterSource
 from audiomos_cache.runs import BESTS
 
 if TYPE_CHECKING:
-    from audiomos_cache.fusion.learning import OutOfFold
-    from audiomos_cache.fusion.seen import EarlyStopping
+    from audiomos_cache.fusion.fitting import OutOfFold
+    from audiomos_cache.fusion.leakage import EarlyStopping
 
 METHODS = ("mean", "rank", "weighted", "ridge", "lightgbm", "greedy")
 GROUPS = ("prompt", "system", "none")
@@ -130,7 +130,7 @@ def _refuse_given(context: click.Context, names: tuple[str, ...]) -> None:
 
 def _early_stopping_note(stopping: "EarlyStopping", members: int) -> str:
     """Say that members chose their checkpoints on the clips, and by how much that may flatter the members."""
-    from audiomos_cache.fusion.seen import CHOSEN_BY
+    from audiomos_cache.fusion.leakage import CHOSEN_BY
 
     where = "these scores" if stopping.split == "fit" else "scores on the apply split"
     note = (

@@ -200,7 +200,7 @@ def _mean_of_runs(runs: Sequence[Path], cache: Path) -> "Scores":
     """Compare the mean of the runs' best-loss predictions with the labels of the cache's dev split."""
     from audiomos_cache.evaluation.metrics import evaluate
     from audiomos_cache.evaluation.predictions import read_predictions
-    from audiomos_cache.fusion.mean import MeanFusion
+    from audiomos_cache.fusion.averages import MeanFusion
     from audiomos_cache.runs import predictions_path
     from audiomos_cache.training.clips import ClipSet
 

@@ -1,7 +1,8 @@
-"""`fusion.json`: what a fusion is, what it was made of, and how well it does on clips it has not seen."""
+"""`fusion.json`: what a fusion is, what it was made of, how well it does on clips it has not seen; and finding its members again."""
 
 import json
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -9,11 +10,14 @@ from typing import Any
 
 import xxhash
 
-from audiomos_cache.errors import DataError
+from audiomos_cache.errors import DataError, first_five
 from audiomos_cache.files import write_whole
 from audiomos_cache.fusion.base import Fusion
-from audiomos_cache.fusion.members import Member, run_hash
+from audiomos_cache.fusion.members import Member, members_of_files, members_of_runs, run_hash
 from audiomos_cache.fusion.methods import METHODS
+
+log = logging.getLogger(__name__)
+
 
 RECORD_NAME = "fusion.json"
 FORMAT = "audiomos-cache fusion"
@@ -151,3 +155,97 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:  # an extra
             continue
     return known
+
+
+def match_runs(recorded: Sequence[RecordedMember], runs: Sequence[Path], split: str) -> list[Member]:
+    """Find each member's run among `runs`, which may be in any order and have other names.
+
+    Args:
+        recorded: the members of a fusion, in order.
+        runs: run folders.
+        split: the split that is to be blended.
+    Returns:
+        The members in their order.
+    Raises:
+        DataError: a run that is missing or is no member's, members that were no runs, or a run without predictions.
+    """
+    if bare := [member.name for member in recorded if not member.run]:
+        raise DataError(
+            f"members that were given as files of no run: {first_five(bare)}; give a file for each, in their order"
+        )
+    found = find_runs(recorded, runs)
+    return [member for run, best in found for member in members_of_runs([run], None, split, best)]
+
+
+def find_runs(recorded: Sequence[RecordedMember], runs: Sequence[Path]) -> list[tuple[Path, str]]:
+    """Find each member's run among `runs`, which may be in any order and have other names.
+
+    Args:
+        recorded: the members of a fusion, in order, which all are runs.
+        runs: run folders.
+    Returns:
+        The run of each member in their order, and which of its checkpoints.
+    Raises:
+        DataError: a run that is missing or is no member's.
+    """
+    given = {(run_hash(run, best), best): run for run in runs for best in {str(member.best) for member in recorded}}
+    wanted = _keys(recorded)
+    used = {given[key] for key in wanted if key in given}
+    _refuse_others(recorded, given, extra=[str(run) for run in runs if run not in used])
+    return [(given[key], key[1]) for key in wanted]
+
+
+def match_files(recorded: Sequence[RecordedMember], files: Sequence[Path]) -> list[Member]:
+    """Pair each member with a file: by the run that a file lies in, or else by the order, which a warning spells out.
+
+    Args:
+        recorded: the members of a fusion, in order.
+        files: predictions files.
+    Returns:
+        The members in their order.
+    Raises:
+        DataError: another number of files than of members, or a file that is known to be another member's.
+    """
+    members = members_of_files(files, (), learns=False)
+    if all(member.run for member in recorded):
+        given = {(run_hash(m.run, m.best), m.best): m for m in members if m.run and m.best}
+        if len(given) == len(members):
+            wanted = _keys(recorded)
+            _refuse_others(recorded, given, extra=[given[key].name for key in given if key not in wanted])
+            return [given[key] for key in wanted]
+    if len(members) != len(recorded):
+        names = first_five([member.name for member in recorded])
+        raise DataError(f"{len(members)} files, expected one for each of {len(recorded)} members, in the order {names}")
+    for place, file in enumerate(files):
+        if other := _known_as_another(recorded, place, file):
+            raise DataError(
+                f"{file}: is of the member {other}, expected {recorded[place].name} in its place; keep the order"
+            )
+    pairs = [f"{file} as {member.name}" for file, member in zip(files, recorded, strict=True)]
+    log.warning("files do not say which member made them, so they are taken in the order given: %s", "; ".join(pairs))
+    return members
+
+
+def _keys(recorded: Sequence[RecordedMember]) -> list[tuple[str, str]]:
+    return [(str(member.run), str(member.best)) for member in recorded]
+
+
+def _known_as_another(recorded: Sequence[RecordedMember], place: int, file: Path) -> str | None:
+    """Return the member that a file is known to belong to, by its name or its bytes, where it is another's."""
+    content = identity(file)["xxh3_128"] if file.is_file() else None
+
+    def knows(member: RecordedMember) -> bool:
+        files = member.files.values()
+        return any(Path(known["path"]).name == file.name or known["xxh3_128"] == content for known in files)
+
+    owners = [number for number, member in enumerate(recorded) if knows(member)]
+    return recorded[owners[0]].name if owners and place not in owners else None
+
+
+def _refuse_others(
+    recorded: Sequence[RecordedMember], given: Container[tuple[str, str]], *, extra: Sequence[str]
+) -> None:
+    keys = zip(recorded, _keys(recorded), strict=True)
+    problems = {"missing": [member.name for member, key in keys if key not in given], "no members": list(extra)}
+    if found := [f"{problem}: {first_five(names)}" for problem, names in problems.items() if names]:
+        raise DataError(f"not the members that were fused: {'; '.join(found)}; give those that the fusion was made of")

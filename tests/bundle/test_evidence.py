@@ -13,9 +13,9 @@ from audiomos_cache.bundle.make import make_bundle
 from audiomos_cache.dataset.labels import read_labels
 from audiomos_cache.errors import DataError
 from audiomos_cache.evaluation.predictions import read_predictions, write_predictions
+from audiomos_cache.fusion.fitting import Recipe
 from audiomos_cache.fusion.folds import assign_folds
-from audiomos_cache.fusion.fusing import fuse
-from audiomos_cache.fusion.recipe import Recipe
+from audiomos_cache.fusion.fuse import fuse
 from audiomos_cache.targets import bin_centres
 from audiomos_cache.training.clips import ClipSet
 from tests.bundle.test_calibration import brute_force

@@ -11,9 +11,9 @@ from audiomos_cache.bundle.make import make_bundle
 from audiomos_cache.errors import AudiomosError, BundleError, CacheError, DataError, OutputExistsError
 from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.extraction.split import extract_split
-from audiomos_cache.fusion.fusing import apply_fusion, fuse
+from audiomos_cache.fusion.fitting import Recipe
+from audiomos_cache.fusion.fuse import apply_fusion, fuse
 from audiomos_cache.fusion.members import run_hash
-from audiomos_cache.fusion.recipe import Recipe
 from audiomos_cache.fusion.record import load_fusion
 from audiomos_cache.runs import read_run_config
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from audiomos_cache.bundle.load import load_bundle
 from audiomos_cache.bundle.make import make_bundle
 from audiomos_cache.evaluation.predictions import read_predictions
-from audiomos_cache.fusion.fusing import fuse
-from audiomos_cache.fusion.recipe import Recipe
+from audiomos_cache.fusion.fitting import Recipe
+from audiomos_cache.fusion.fuse import fuse
 from audiomos_cache.runs import checkpoint_path
 from audiomos_cache.training.inference import predictions_of, run_head
 from audiomos_cache.training.run import Run

@@ -8,8 +8,8 @@ from click.testing import CliRunner
 
 from audiomos_cache.bundle.load import load_bundle
 from audiomos_cache.cli import main
-from audiomos_cache.fusion.fusing import fuse
-from audiomos_cache.fusion.recipe import Recipe
+from audiomos_cache.fusion.fitting import Recipe
+from audiomos_cache.fusion.fuse import fuse
 from audiomos_cache.training.train_head import train_heads
 from tests.commands import fail, run
 from tests.training.conftest import extract, job, make_clips

@@ -8,8 +8,8 @@ import pytest
 
 from audiomos_cache.errors import DataError, OutputExistsError
 from audiomos_cache.evaluation.submission import submit
-from audiomos_cache.fusion.fusing import fuse
-from audiomos_cache.fusion.recipe import Recipe
+from audiomos_cache.fusion.fitting import Recipe
+from audiomos_cache.fusion.fuse import fuse
 
 CLIPS = {"b": (2.0, 4.0), "a": (1.5, 3.5)}
 

@@ -11,9 +11,9 @@ from audiomos_cache import fusion
 from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.dataset.labels import Labels, read_labels
 from audiomos_cache.evaluation.predictions import Predictions, read_predictions, write_predictions
+from audiomos_cache.fusion.fitting import Recipe
 from audiomos_cache.fusion.folds import Folds
 from audiomos_cache.fusion.methods import LEARNED
-from audiomos_cache.fusion.recipe import Recipe
 from audiomos_cache.targets import gaussian_distribution
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "fusion"

@@ -5,9 +5,9 @@ import pytest
 
 from audiomos_cache.errors import ConfigError, DataError
 from audiomos_cache.evaluation.predictions import Predictions
+from audiomos_cache.fusion.averages import MeanFusion
+from audiomos_cache.fusion.fitting import out_of_fold
 from audiomos_cache.fusion.folds import Folds, assign_folds
-from audiomos_cache.fusion.mean import MeanFusion
-from audiomos_cache.fusion.out_of_fold import out_of_fold
 from tests.fusion.conftest import clip_ids, labels_of
 
 

@@ -11,7 +11,7 @@ from audiomos_cache.errors import ConfigError, DataError
 from audiomos_cache.evaluation.predictions import Predictions, read_predictions
 from audiomos_cache.fusion import boosting
 from audiomos_cache.fusion.boosting import LightGBMFusion
-from audiomos_cache.fusion.ridge import RidgeFusion
+from audiomos_cache.fusion.stacking import RidgeFusion
 from audiomos_cache.targets import gaussian_distribution
 from tests.fusion.conftest import EVAL, MODELS, distribution, fit, labels_of, scalar
 from tests.fusion.trees import forest, tree

@@ -14,7 +14,7 @@ from audiomos_cache.bundle.calibration import Calibration
 from audiomos_cache.encoders.base import AudioEncoder, TextEncoder
 from audiomos_cache.encoders.lookup import load_audio_encoder, load_text_encoder
 from audiomos_cache.extraction.options import ExtractionOptions, fingerprint_of
-from audiomos_cache.fusion.mean import MeanFusion
+from audiomos_cache.fusion.averages import MeanFusion
 from audiomos_cache.heads.model import build_head
 from audiomos_cache.scoring.scorer import Scorer
 

@@ -16,7 +16,7 @@ from audiomos_cache.errors import ConfigError, DataError, OutputError, OutputExi
 from audiomos_cache.evaluation.metrics import evaluate
 from audiomos_cache.evaluation.predictions import read_predictions
 from audiomos_cache.files import locked_folder
-from audiomos_cache.fusion.mean import MeanFusion
+from audiomos_cache.fusion.averages import MeanFusion
 from audiomos_cache.heads.presets import load_head_config, plan_names, preset_names, presets_folder
 from audiomos_cache.training import unfinished as unfinished_module
 from audiomos_cache.training.clips import ClipSet

@@ -1,9 +1,14 @@
-"""Learning a fusion from labelled clips, and testing it on clips that it has not seen."""
+"""How a fusion is made: what is asked for, fitting it to labelled clips, and testing it on held-out ones."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from audiomos_cache.dataset.clip import check_split
 from audiomos_cache.dataset.labels import Labels, read_labels
 from audiomos_cache.dataset.musiceval import read_prompts_of
 from audiomos_cache.errors import ConfigError, DataError
@@ -14,11 +19,98 @@ from audiomos_cache.evaluation.summaries import scores_json
 from audiomos_cache.fusion.align import align_labels, take_labels
 from audiomos_cache.fusion.base import Fusion
 from audiomos_cache.fusion.folds import DEFAULT_FOLDS, Folds
-from audiomos_cache.fusion.inputs import SplitPredictions, read_split
-from audiomos_cache.fusion.members import Member
-from audiomos_cache.fusion.methods import LEARNED
-from audiomos_cache.fusion.out_of_fold import out_of_fold
-from audiomos_cache.fusion.recipe import Recipe
+from audiomos_cache.fusion.members import Member, SplitPredictions, read_split
+from audiomos_cache.fusion.methods import LEARNED, METHODS
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a fusion is made.
+
+    Attributes:
+        method: a key of `METHODS`.
+        labels: the fit split's list or manifest, for a method that learns; the others do not read it.
+        fit_split: the split to learn on; None: dev of runs, for files not known (a manifest's rows are all read).
+        apply_split: the split to blend; None: eval of runs, for files not known (the output names none).
+        apply: with files, the apply split's, in the order of the fit split's.
+        best: with runs, which of their best checkpoints: loss (its distributions fit best), srcc or combined.
+        folds: of the cross-validation that tells how well a method that learns does; 0: none.
+        cv_group: what is held out together: prompt, system or none.
+        seed: of the folds, and of the resamples.
+        n_boot: resamples of the intervals of the out-of-fold scores; 0: no intervals.
+        allow_missing: leave out the clips that not all members have, instead of refusing them.
+    Raises:
+        ConfigError: an unknown method. DataError: a split that cannot name a file.
+    """
+
+    method: str = "ridge"
+    labels: Path | None = None
+    fit_split: str | None = None
+    apply_split: str | None = None
+    apply: Sequence[Path] = ()
+    best: str = "loss"
+    folds: int = DEFAULT_FOLDS
+    cv_group: str = "prompt"
+    seed: int = 0
+    n_boot: int = 10_000
+    allow_missing: bool = False
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ConfigError(f"fusion method {self.method!r} is not one of {', '.join(sorted(METHODS))}")
+        for split in (self.fit_split, self.apply_split):
+            if split is not None:
+                check_split(split)  # it becomes part of a file's name
+
+    @property
+    def learns(self) -> bool:
+        """Whether the method is fitted on labelled clips."""
+        return self.method in LEARNED
+
+
+RIDGE = Recipe()
+
+
+def out_of_fold(
+    fit: Callable[[Sequence[Predictions], Labels], Fusion],
+    members: Sequence[Predictions],
+    labels: Labels,
+    folds: Folds,
+) -> Predictions:
+    """Predict each fold's clips with a fusion that was fitted on the others.
+
+    Args:
+        fit: makes a fusion of members' predictions and labels of the same clips.
+        members: M predictions of the same N clips.
+        labels: of these clips.
+        folds: how they are shared out.
+    Returns:
+        Of all N clips.
+    Raises:
+        DataError: what `fit` raises, or the clips are of one group.
+    """
+    ids = np.array(members[0].ids)
+    fold = folds.assign(members[0].ids)
+    parts = []
+    for number in range(fold.max() + 1):
+        held, rest = ids[fold == number].tolist(), ids[fold != number].tolist()
+        fusion = fit([member.take(rest) for member in members], take_labels(labels, rest))
+        parts.append(fusion.apply([member.take(held) for member in members]))
+    return _concatenated(parts)
+
+
+def _concatenated(parts: Sequence[Predictions]) -> Predictions:
+    def dists(name: str) -> NDArray[np.float64] | None:
+        known = [getattr(part, name) for part in parts if getattr(part, name) is not None]
+        return np.concatenate(known) if len(known) == len(parts) else None
+
+    return Predictions.build(
+        [clip for part in parts for clip in part.ids],
+        np.concatenate([part.mi for part in parts]),
+        np.concatenate([part.ta for part in parts]),
+        dists("mi_dist"),
+        dists("ta_dist"),
+    )
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from audiomos_cache.errors import ConfigError, OutputExistsError
 from audiomos_cache.evaluation.bootstrap import bootstrap_intervals
 from audiomos_cache.evaluation.metrics import evaluate, points_of
 from audiomos_cache.evaluation.predictions import Predictions, read_predictions, write_predictions
-from audiomos_cache.fusion.fusing import apply_fusion
+from audiomos_cache.fusion.fuse import apply_fusion
 from tests.fusion.conftest import (
     DEV,
     EVAL,

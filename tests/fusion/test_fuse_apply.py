@@ -8,7 +8,7 @@ import pytest
 
 from audiomos_cache.errors import DataError
 from audiomos_cache.evaluation.predictions import read_predictions, write_predictions
-from audiomos_cache.fusion.fusing import apply_fusion
+from audiomos_cache.fusion.fuse import apply_fusion
 from audiomos_cache.fusion.record import load_fusion, read_record
 from tests.fusion.conftest import (
     DEV,

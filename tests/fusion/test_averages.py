@@ -11,11 +11,10 @@ from audiomos_cache.dataset.labels import Labels
 from audiomos_cache.errors import DataError
 from audiomos_cache.evaluation.metrics import evaluate
 from audiomos_cache.evaluation.predictions import Predictions, read_predictions
-from audiomos_cache.fusion.mean import MeanFusion
+from audiomos_cache.fusion.averages import MeanFusion, simplex_weights
+from audiomos_cache.fusion.fitting import out_of_fold
 from audiomos_cache.fusion.methods import LEARNED, METHODS
-from audiomos_cache.fusion.out_of_fold import out_of_fold
 from audiomos_cache.fusion.rank import RankFusion, mean_ranks
-from audiomos_cache.fusion.weighted import simplex_weights
 from tests.fusion.conftest import (
     EVAL,
     MODELS,

@@ -8,7 +8,7 @@ import pytest
 
 from audiomos_cache.errors import DataError
 from audiomos_cache.evaluation.metrics import MEASURES, VIEWS
-from audiomos_cache.fusion.seen import criterion, selection_excess
+from audiomos_cache.fusion.leakage import criterion, selection_excess
 from audiomos_cache.runs import BESTS
 from tests.fusion.conftest import fuse, make_run
 
