@@ -22,7 +22,7 @@ from figures import Figure, in_turns, machine, seconds
 from rich.console import Console
 from rich.table import Table
 
-from audiomos_cache.bundle.bundle import Bundle, BundledHead, EncoderSource
+from audiomos_cache.bundle.load import Bundle, BundledHead, EncoderSource
 from audiomos_cache.dataset.clip import Clip
 from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder
 from audiomos_cache.encoders.lookup import load_audio_encoder, load_text_encoder

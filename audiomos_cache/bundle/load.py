@@ -1,7 +1,8 @@
-"""Loading a bundle: every part is there, is what it was when the bundle was made, and fits the others."""
+"""A bundle in memory, and loading one: every part is there, is what it was when the bundle was made, and fits the others."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
-from audiomos_cache.bundle.bundle import Bundle, BundledHead, EncoderSource, refuse_ranks
 from audiomos_cache.bundle.calibration import Calibration
 from audiomos_cache.bundle.fields import Fields, layer_numbers
-from audiomos_cache.bundle.format import (
+from audiomos_cache.bundle.manifest import (
     FUSION,
     HEADS,
     MANIFEST,
@@ -30,10 +30,81 @@ from audiomos_cache.evaluation.metrics import TARGETS
 from audiomos_cache.evaluation.predictions import Predictions
 from audiomos_cache.fusion.base import Fusion
 from audiomos_cache.fusion.methods import METHODS
+from audiomos_cache.fusion.rank import RankFusion
 from audiomos_cache.heads.config import OutputConfig
 from audiomos_cache.heads.layers import layers_to_read
 from audiomos_cache.heads.model import Head, build_head
 from audiomos_cache.hub import resolve_folder
+
+
+@dataclass(frozen=True, slots=True)
+class EncoderSource:
+    """Where an encoder's weights are to be had.
+
+    Attributes:
+        name: by which it was loaded: a registered one, a folder or a hub repository id.
+        source: the folder or hub repository; a text for people where the weights are made by code.
+        revision: the resolved commit of a hub repository; `local` of a folder, `none` where there is nothing to load.
+        weights_hash: xxh3_128 of the weights, 32 hex digits.
+    """
+
+    name: str
+    source: str
+    revision: str
+    weights_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class BundledHead:
+    """One member.
+
+    Attributes:
+        name: of its run.
+        head: in evaluation mode, on the CPU.
+        layers: which of the encoder's hidden states it reads, by their numbers.
+    """
+
+    name: str
+    head: Head
+    layers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """Heads, their fusion, and what features they take.
+
+    Attributes:
+        name: the folder or hub repository that it was loaded from.
+        digest: tells it from all others, 32 hex digits of xxh3_128.
+        fingerprint: of the features that its heads were trained on.
+        audio_encoder, text_encoder: which make these features.
+        members: in the order that the fusion expects.
+        fusion: of their predictions.
+        calibrations: by target (`mi`, `ta`), how wide an interval is; none of a bundle that was not calibrated.
+    """
+
+    name: str
+    digest: str
+    fingerprint: Fingerprint
+    audio_encoder: EncoderSource
+    text_encoder: EncoderSource
+    members: tuple[BundledHead, ...]
+    fusion: Fusion
+    calibrations: Mapping[str, Calibration]
+
+
+def refuse_ranks(fusion: Fusion, where: str) -> None:
+    """Refuse a fusion that does not score each clip by itself.
+
+    Raises:
+        BundleError: names `where` it comes from.
+    """
+    if isinstance(fusion, RankFusion):
+        raise BundleError(
+            f"{where}: blends by rank, where a clip's score depends on the other clips, expected a fusion that scores "
+            "each clip by itself; fuse with another --method"
+        )
+
 
 _PATTERNS = (MANIFEST, FUSION, f"{HEADS}/*.safetensors")
 _MOST_BYTES = {"fusion": 2**26, "head": 2**31}  # some have 1 and 100 MB

@@ -2,22 +2,155 @@
 
 import json
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import xxhash
+from pydantic import ValidationError
 
+from audiomos_cache.bundle.calibration import LEVEL
 from audiomos_cache.bundle.card import model_card
-from audiomos_cache.bundle.contents import describe, file_of
-from audiomos_cache.bundle.evidence import find_evidence
-from audiomos_cache.bundle.format import CARD, FUSION, MANIFEST, Manifest, is_head_file, write_manifest
-from audiomos_cache.bundle.sources import find_sources
-from audiomos_cache.errors import OutputExistsError, first_five
+from audiomos_cache.bundle.evidence import Calibrated, Evidence, find_evidence
+from audiomos_cache.bundle.manifest import (
+    CARD,
+    FUSION,
+    HEADS,
+    MANIFEST,
+    Manifest,
+    is_head_file,
+    problems_in,
+    write_manifest,
+)
+from audiomos_cache.bundle.sources import Source, Sources, find_sources
+from audiomos_cache.cache.fingerprint import Fingerprint
+from audiomos_cache.encoders.muq import HUB_ID
+from audiomos_cache.errors import BundleError, OutputExistsError, first_five
 from audiomos_cache.files import whole_folder, write_whole
-from audiomos_cache.training.run import weights_bytes
+from audiomos_cache.runs import CONFIG
+from audiomos_cache.training.run import versions, weights_bytes
 
 log = logging.getLogger(__name__)
+
+
+_NON_COMMERCIAL = (
+    "cc-by-nc-4.0",
+    "The weights of MuQ (CC-BY-NC-4.0) and the MusicEval dataset (CC-BY-NC-4.0) are non-commercial, and so is what is "
+    "trained on them.",
+)
+_OTHER = (
+    "other",
+    "See the licences of the encoders and of the training data; those of the published weights of MuQ and of the "
+    "MusicEval dataset are CC-BY-NC-4.0, non-commercial.",
+)
+
+
+def describe(sources: Sources, evidence: Evidence, hashes: Mapping[str, str]) -> Manifest:
+    """Put together what `bundle.yaml` says.
+
+    Args:
+        sources: the members and their fusion.
+        evidence: what is known of their scores.
+        hashes: of the parts, by the file's name.
+    Raises:
+        BundleError: a run's config does not say enough, or has other values than a run has.
+    """
+    fingerprint = sources.fingerprint
+    encoders = _encoders(sources.members, fingerprint)
+    licence_id, notice = _NON_COMMERCIAL if encoders["audio"]["source"] == HUB_ID else _OTHER
+    content = {
+        "licence": {"id": licence_id, "notice": notice},
+        "fingerprint": {"xxh3_128": fingerprint.digest, "fields": fingerprint.fields},
+        "encoders": encoders,
+        "members": [_member(each, fingerprint, hashes[file_of(each)]) for each in sources.members],
+        "fusion": {"method": sources.fusion.method, "file": FUSION, "xxh3_128": hashes[FUSION]},
+        "intervals": evidence.calibrated and _intervals(evidence.calibrated),
+        "versions": versions(),
+    }
+    try:
+        return Manifest.model_validate(content)
+    except ValidationError as error:
+        runs = first_five([str(member.run.folder) for member in sources.members])
+        raise BundleError(f"{runs}: {problems_in(error)}; train the heads again") from error
+
+
+def file_of(source: Source) -> str:
+    """Return the name of a member's file in the bundle."""
+    return f"{HEADS}/{source.name}.safetensors"
+
+
+def _member(source: Source, fingerprint: Fingerprint, file_hash: str) -> dict[str, Any]:
+    run = source.run
+    try:
+        data = {role: _clips(source.config["data"][role]) for role in ("train", "dev")}
+        made_with = dict(source.config["versions"])
+    except (LookupError, TypeError, ValueError) as error:
+        raise BundleError(
+            f"{run.folder / CONFIG}: does not say what it was trained on and with ({error!r}); train the head again"
+        ) from error
+    return {
+        "name": source.name,
+        "run_xxh3_128": source.hash,
+        "best": source.best,
+        "seed": run.seed,
+        "fingerprint": fingerprint.digest,
+        "head": run.config,
+        "audio_dim": run.audio_dim,
+        "text_dim": run.text_dim,
+        "audio_layers": list(run.audio_layers),
+        "layers_read": list(run.layers_read),
+        "bins": run.config.output.predicted_bins,
+        **data,
+        "versions": made_with,
+        "file": file_of(source),
+        "xxh3_128": file_hash,
+    }
+
+
+def _clips(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep of the labels of a run what tells them from others, not where they lay."""
+    return {
+        "clips": told["clips"],
+        "labels_xxh3_128": told["labels_xxh3_128"],
+        "ratings_xxh3_128": told.get("ratings_xxh3_128"),
+    }
+
+
+def _encoders(members: Sequence[Source], fingerprint: Fingerprint) -> dict[str, dict[str, Any]]:
+    """Say where the encoders' weights are to be had: on the hub, if a member has them from there."""
+    found = {}
+    for kind in ("audio", "text"):
+        key = f"{kind}_encoder"
+        try:
+            told = [dict(member.config["encoders"][key]) for member in members]
+            chosen = min(told, key=lambda encoder: encoder["revision"] == "local")
+            found[kind] = {
+                **{name: str(chosen[name]) for name in ("name", "source", "revision")},
+                "weights_xxh3_128": fingerprint.fields[key].get("weights_xxh3_128", "none"),
+                "precision": chosen.get("precision", "fp32"),
+                "notice": chosen.get("notice"),
+            }
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise BundleError(
+                f"{members[0].run.folder / CONFIG}: does not say which {kind} encoder it was trained with ({error!r}); "
+                "train the head again"
+            ) from error
+    return found
+
+
+def _intervals(calibrated: Calibrated) -> dict[str, Any]:
+    folds = calibrated.folds
+    return {
+        "level": LEVEL,
+        "labels": dict(calibrated.labels),
+        "split": calibrated.split,
+        "folds": folds.count,
+        "group": folds.group,
+        "seed": folds.seed,
+        **{target: asdict(calibration) for target, calibration in calibrated.targets.items()},
+    }
+
 
 _OWN = (MANIFEST, FUSION, CARD)
 

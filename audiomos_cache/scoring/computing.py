@@ -13,8 +13,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from audiomos_cache.audio.decode import Audio
 from audiomos_cache.batch import chunks, valid_mask
-from audiomos_cache.bundle.bundle import Bundle
 from audiomos_cache.bundle.calibration import spreads
+from audiomos_cache.bundle.load import Bundle
 from audiomos_cache.encoders.base import DTYPES, AudioEncoder
 from audiomos_cache.evaluation.metrics import TARGETS, Floats
 from audiomos_cache.evaluation.predictions import MAX_SCORE, Predictions

@@ -14,8 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audiomos_cache.bundle.bundle import Bundle
-from audiomos_cache.bundle.load import load_bundle
+from audiomos_cache.bundle.load import Bundle, load_bundle
 from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder
 from audiomos_cache.errors import AudiomosError, ConfigError, DataError, EncoderError
 from audiomos_cache.evaluation.metrics import TARGETS

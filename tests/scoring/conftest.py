@@ -9,8 +9,8 @@ import pytest
 import soundfile
 import torch
 
-from audiomos_cache.bundle.bundle import Bundle, BundledHead, EncoderSource
 from audiomos_cache.bundle.calibration import Calibration
+from audiomos_cache.bundle.load import Bundle, BundledHead, EncoderSource
 from audiomos_cache.encoders.base import AudioEncoder, TextEncoder
 from audiomos_cache.encoders.lookup import load_audio_encoder, load_text_encoder
 from audiomos_cache.extraction.options import ExtractionOptions, fingerprint_of
