@@ -47,7 +47,7 @@ def import_upstream(
       audiomos-cache predict --run runs/published --cache cache/musiceval --split eval
     """
     from audiomos_cache.heads.presets import load_head_config
-    from audiomos_cache.training.import_upstream import import_upstream as make_run
+    from audiomos_cache.upstream.import_run import import_upstream as make_run
 
     name, config = load_head_config(head, overrides)
     chosen = best or _BESTS.get(checkpoint.stem, "loss")

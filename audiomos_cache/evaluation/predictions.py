@@ -18,8 +18,8 @@ from audiomos_cache.dataset.clip import check_id
 from audiomos_cache.dataset.tables import collect, read_lines
 from audiomos_cache.errors import DataError, first_five
 from audiomos_cache.files import write_whole
-from audiomos_cache.original import original_rows
 from audiomos_cache.targets import HIGHEST, LOWEST
+from audiomos_cache.upstream.pt_predictions import original_rows
 
 log = logging.getLogger(__name__)
 

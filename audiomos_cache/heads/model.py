@@ -21,14 +21,14 @@ from audiomos_cache.heads.outputs import (
 )
 from audiomos_cache.heads.pooling import POOLINGS, at_least_float32, refuse_empty_rows
 from audiomos_cache.heads.presets import head_config, with_compat
-from audiomos_cache.heads.quirks import (
+from audiomos_cache.heads.temporal import BiLstmTemporal, NoTemporal, TransformerTemporal
+from audiomos_cache.heads.text_audio import ConcatFusion, CrossAttentionFusion, NoFusion
+from audiomos_cache.upstream.quirks import (
     UnmaskedPooling,
     UpstreamCrossAttentionFusion,
     UpstreamDistributionOutput,
     UpstreamTransformerTemporal,
 )
-from audiomos_cache.heads.temporal import BiLstmTemporal, NoTemporal, TransformerTemporal
-from audiomos_cache.heads.text_audio import ConcatFusion, CrossAttentionFusion, NoFusion
 
 
 @dataclass(frozen=True, slots=True)

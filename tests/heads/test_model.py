@@ -8,7 +8,7 @@ from audiomos_cache.errors import ConfigError
 from audiomos_cache.heads.config import HeadConfig
 from audiomos_cache.heads.model import build_head
 from audiomos_cache.heads.presets import load_head_config, preset_names, presets_folder
-from audiomos_cache.heads.quirks import UnmaskedPooling
+from audiomos_cache.upstream.quirks import UnmaskedPooling
 
 AUDIO_DIM, TEXT_DIM = 32, 24
 FIELDS = ("mi", "ta", "mi_dist", "ta_dist", "mi_logits", "ta_logits")

@@ -8,8 +8,8 @@ import torch
 from audiomos_cache.errors import ConfigError
 from audiomos_cache.heads.model import build_head
 from audiomos_cache.heads.presets import load_head_config
-from audiomos_cache.heads.quirks import PaddingPooling, UnmaskedPooling, float32_bin_centres, float32_positions
 from audiomos_cache.heads.temporal import sinusoidal_positions
+from audiomos_cache.upstream.quirks import PaddingPooling, UnmaskedPooling, float32_bin_centres, float32_positions
 from tests.heads.conftest import AUDIO_DIM, TEXT_DIM, Clips
 
 PRESETS = (

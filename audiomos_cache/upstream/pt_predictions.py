@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from audiomos_cache.errors import DataError
-from audiomos_cache.torch_files import refuse_old_format, require_checksums
+from audiomos_cache.upstream.torch_files import refuse_old_format, require_checksums
 
 _FIELDS = {
     "mi": "overall_score",

@@ -16,8 +16,8 @@ from audiomos_cache.errors import DataError, first_five
 from audiomos_cache.heads.config import UPSTREAM_HEADS
 from audiomos_cache.heads.model import Head
 from audiomos_cache.heads.outputs import CoralOutput, DistributionOutput, LstmDownstream, ScalarOutput
-from audiomos_cache.heads.quirks import float32_bin_centres, float32_positions
-from audiomos_cache.torch_files import refuse_old_format, require_checksums
+from audiomos_cache.upstream.quirks import float32_bin_centres, float32_positions
+from audiomos_cache.upstream.torch_files import refuse_old_format, require_checksums
 
 _ENCODERS = ("muq.", "roberta.")  # the starts of the frozen encoders' names
 _WRAPPERS = ("state_dict", "model_state_dict")  # where the published code looks for the tensors, in this order
