@@ -28,8 +28,7 @@ from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.encoders.muq import HUB_ID
 from audiomos_cache.errors import BundleError, OutputExistsError, first_five
 from audiomos_cache.files import whole_folder, write_whole
-from audiomos_cache.runs import CONFIG
-from audiomos_cache.training.run import versions, weights_bytes
+from audiomos_cache.runs import CONFIG, versions, weights_bytes
 
 log = logging.getLogger(__name__)
 

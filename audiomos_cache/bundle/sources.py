@@ -15,8 +15,7 @@ from audiomos_cache.fusion.base import Fusion
 from audiomos_cache.fusion.members import expand_runs, run_hash
 from audiomos_cache.fusion.methods import METHODS
 from audiomos_cache.fusion.record import FusionRecord, find_runs, read_record
-from audiomos_cache.runs import read_run_config
-from audiomos_cache.training.run import Run
+from audiomos_cache.runs import Run, read_run_config
 
 
 @dataclass(frozen=True)

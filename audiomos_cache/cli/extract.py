@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from audiomos_cache.cli.devices import DEVICES, resolve_device
 from audiomos_cache.cli.progress import progress
+from audiomos_cache.devices import DEVICES, resolve_device
 from audiomos_cache.units import duration, gigabytes
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from audiomos_cache.cli.devices import DEVICES, resolve_device
+from audiomos_cache.devices import DEVICES, resolve_device
 from audiomos_cache.runs import BESTS
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from audiomos_cache.cli.devices import DEVICES, resolve_device
 from audiomos_cache.cli.progress import Update, progress
+from audiomos_cache.devices import DEVICES, resolve_device
 from audiomos_cache.errors import DataError, OutputError, first_five
 
 if TYPE_CHECKING:

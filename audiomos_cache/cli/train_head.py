@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 from click.core import ParameterSource
 
-from audiomos_cache.cli.devices import DEVICES, resolve_device
 from audiomos_cache.cli.progress import progress
+from audiomos_cache.devices import DEVICES, resolve_device
 
 if TYPE_CHECKING:
     from audiomos_cache.evaluation.metrics import Scores

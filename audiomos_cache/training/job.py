@@ -11,9 +11,9 @@ from pydantic import ValidationError
 
 from audiomos_cache.heads.config import HeadConfig, scaled_lr
 from audiomos_cache.heads.layers import layers_to_read
+from audiomos_cache.runs import versions
 from audiomos_cache.training.clips import ClipSet
 from audiomos_cache.training.data import TrainingClips
-from audiomos_cache.training.run import versions
 from audiomos_cache.training.targeted import objective_of
 
 

@@ -7,9 +7,9 @@ from typing import Literal
 import torch
 
 from audiomos_cache.cache.reader import CacheReader
+from audiomos_cache.devices import available_ram
 from audiomos_cache.errors import ConfigError
 from audiomos_cache.training.frames import FramesInMemory, FramesOnDisk, FrameSource
-from audiomos_cache.training.memory import available_ram
 from audiomos_cache.training.pooled import PooledFrames
 
 Preload = Literal["auto", "ram", "cuda", "none"]

@@ -10,13 +10,12 @@ from audiomos_cache.errors import DataError, OutputExistsError, first_five
 from audiomos_cache.evaluation.metrics import Scores, evaluate
 from audiomos_cache.evaluation.predictions import Predictions
 from audiomos_cache.heads.layers import WeightedLayers
-from audiomos_cache.runs import BESTS, HISTORY, METRICS, checkpoint_path, predictions_path, read_run_config
+from audiomos_cache.runs import BESTS, HISTORY, METRICS, RunWriter, checkpoint_path, predictions_path, read_run_config
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.computing import PLAINLY, Computing
 from audiomos_cache.training.inference import predictions_of, run_head
 from audiomos_cache.training.job import job_differences
 from audiomos_cache.training.loop import Trained
-from audiomos_cache.training.run import RunWriter
 from audiomos_cache.training.state import best_epochs
 
 

@@ -14,6 +14,7 @@ from audiomos_cache.errors import BusyError
 from audiomos_cache.files import require_writable
 from audiomos_cache.heads.layers import layers_to_read
 from audiomos_cache.profiling import OFF, Profile
+from audiomos_cache.runs import RunWriter, refuse_existing
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.checks import check_heads, check_names, check_ratings
 from audiomos_cache.training.computing import (
@@ -32,7 +33,6 @@ from audiomos_cache.training.loop import train
 from audiomos_cache.training.pooled import pools_first
 from audiomos_cache.training.preload import Preload, open_frames, open_pooled, refuse_preload
 from audiomos_cache.training.results import HeadResult, finished_result, write_run
-from audiomos_cache.training.run import RunWriter, refuse_existing
 from audiomos_cache.training.state import TrainingState
 from audiomos_cache.training.tensorboard import summary_writer, tensorboard_log
 from audiomos_cache.training.unfinished import (

@@ -13,8 +13,15 @@ from audiomos_cache.heads.config import HeadConfig
 from audiomos_cache.heads.layers import layers_to_read
 from audiomos_cache.heads.model import build_head
 from audiomos_cache.heads.presets import with_compat
-from audiomos_cache.runs import CONFIG, bests_in, predictions_path, read_run_config
-from audiomos_cache.training.run import RunWriter, refuse_existing, versions
+from audiomos_cache.runs import (
+    CONFIG,
+    RunWriter,
+    bests_in,
+    predictions_path,
+    read_run_config,
+    refuse_existing,
+    versions,
+)
 from audiomos_cache.upstream.checkpoints import load_upstream_state, read_upstream_checkpoint
 
 AUDIO_DIM, TEXT_DIM = 1024, 768  # of MuQ and RoBERTa

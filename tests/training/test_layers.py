@@ -10,9 +10,8 @@ import yaml
 from safetensors.torch import load_file
 
 from audiomos_cache.errors import ConfigError
-from audiomos_cache.runs import BESTS, checkpoint_path
+from audiomos_cache.runs import BESTS, Run, checkpoint_path
 from audiomos_cache.training.predict import predict_split
-from audiomos_cache.training.run import Run
 from audiomos_cache.training.train_head import train_heads
 from tests.training.conftest import job
 

@@ -17,7 +17,7 @@ from audiomos_cache.evaluation.predictions import read_predictions
 from audiomos_cache.heads.config import HeadConfig
 from audiomos_cache.heads.model import build_head
 from audiomos_cache.heads.presets import load_head_config
-from audiomos_cache.runs import BESTS, checkpoint_path, read_run_clips
+from audiomos_cache.runs import BESTS, Run, checkpoint_path, read_run_clips
 from audiomos_cache.training import train_head as train_head_module
 from audiomos_cache.training.batches import epoch_order
 from audiomos_cache.training.clips import ClipSet
@@ -25,7 +25,6 @@ from audiomos_cache.training.data import Lists
 from audiomos_cache.training.inference import predictions_of, run_head
 from audiomos_cache.training.loop import Best, train
 from audiomos_cache.training.predict import predict_split
-from audiomos_cache.training.run import Run
 from audiomos_cache.training.train_head import train_heads
 from tests.training.conftest import batches_of, extract, job, make_clips
 

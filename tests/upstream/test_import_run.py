@@ -21,13 +21,13 @@ from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.extraction.split import extract_split
 from audiomos_cache.files import locked_folder
 from audiomos_cache.heads.model import build_head
+from audiomos_cache.runs import Run
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.clips import ClipSet
 from audiomos_cache.training.frames import FramesInMemory, FramesOnDisk
 from audiomos_cache.training.inference import predictions_of, run_head
 from audiomos_cache.training.predict import predict_split
-from audiomos_cache.training.run import Run
 from audiomos_cache.training.train_head import train_heads
 from audiomos_cache.upstream.checkpoints import upstream_names
 from tests.training.conftest import job

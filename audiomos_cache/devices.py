@@ -1,6 +1,8 @@
-"""How much memory is left, as far as the system says."""
+"""What this machine has: devices to compute on, and memory that is free."""
 
 from pathlib import Path
+
+import click
 
 
 def available_ram(root: Path = Path("/")) -> int:
@@ -35,3 +37,20 @@ def _left_in_cgroups(root: Path) -> list[int]:
                 # Files that were read long ago count as used, but make room at once.
                 left.append(max(int(limit) - int(used) + int(statistics["inactive_file"]), 0))
     return left
+
+
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def resolve_device(device: str) -> str:
+    """Return `cuda` or `cpu`; `auto` takes the GPU where there is one.
+
+    Raises:
+        click.UsageError: CUDA was asked for and is not there.
+    """
+    import torch
+
+    available = torch.cuda.is_available()
+    if device == "cuda" and not available:
+        raise click.UsageError("--device cuda: PyTorch sees no CUDA device here; use --device cpu")
+    return "cuda" if available and device != "cpu" else "cpu"

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from audiomos_cache.training.memory import available_ram
+from audiomos_cache.devices import available_ram
 
 
 def write_system(root: Path, available_kib: int | None, groups: dict[str, tuple[str, int, int]]) -> Path:
