@@ -29,8 +29,8 @@ from torch import Tensor, nn
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.dataset.clip import Clip
 from audiomos_cache.encoders.base import TextFeatures
+from audiomos_cache.extraction.extract import extract_split
 from audiomos_cache.extraction.options import ExtractionOptions
-from audiomos_cache.extraction.split import extract_split
 from audiomos_cache.heads.config import HeadConfig
 from audiomos_cache.heads.model import Head, HeadOutput, build_head
 from audiomos_cache.heads.presets import load_head_config, preset_names

@@ -26,9 +26,8 @@ from audiomos_cache.bundle.load import Bundle, BundledHead, EncoderSource
 from audiomos_cache.dataset.clip import Clip
 from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder
 from audiomos_cache.encoders.lookup import load_audio_encoder, load_text_encoder
-from audiomos_cache.extraction.options import ExtractionOptions, fingerprint_of
-from audiomos_cache.extraction.setup import batch_size_for, free_gpu_bytes
-from audiomos_cache.extraction.split import extract_split
+from audiomos_cache.extraction.extract import extract_split
+from audiomos_cache.extraction.options import ExtractionOptions, batch_size_for, fingerprint_of, free_gpu_bytes
 from audiomos_cache.fusion.averages import MeanFusion
 from audiomos_cache.heads.model import build_head
 from audiomos_cache.scoring.score import Item, Score

@@ -14,10 +14,9 @@ from audiomos_cache.units import duration, gigabytes
 if TYPE_CHECKING:
     from audiomos_cache.dataset.clip import Clip
     from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder
-    from audiomos_cache.extraction.loop import SplitSummary
-    from audiomos_cache.extraction.options import ExtractionOptions
+    from audiomos_cache.extraction.options import Compile, ExtractionOptions
+    from audiomos_cache.extraction.pipeline import SplitSummary
     from audiomos_cache.extraction.plan import Plan
-    from audiomos_cache.extraction.setup import Compile
     from audiomos_cache.profiling import Profile
 
 
@@ -168,8 +167,7 @@ def extract(
     from audiomos_cache.cli.gpus import run_on_gpus, visible_gpus
     from audiomos_cache.dataset.loading import load_dataset
     from audiomos_cache.encoders.lookup import UNTRAINED_NOTICE, load_audio_encoder, load_text_encoder
-    from audiomos_cache.extraction.options import ExtractionOptions
-    from audiomos_cache.extraction.setup import batch_size_for, free_gpu_bytes, precision_for
+    from audiomos_cache.extraction.options import ExtractionOptions, batch_size_for, free_gpu_bytes, precision_for
     from audiomos_cache.profiling import Profile
 
     dataset = load_dataset(data, splits)
@@ -220,9 +218,9 @@ def _extract(
     compiling: "Compile",
     profile: "Profile",
 ) -> None:
+    from audiomos_cache.extraction.extract import extract_split, plan_only
+    from audiomos_cache.extraction.options import compile_for
     from audiomos_cache.extraction.plan import refuse_together
-    from audiomos_cache.extraction.setup import compile_for
-    from audiomos_cache.extraction.split import extract_split, plan_only
 
     def on_plan(plan: "Plan") -> None:
         if plan.batches:
@@ -260,8 +258,8 @@ def _dry_run(
     *,
     on_gpu: bool,
 ) -> None:
+    from audiomos_cache.extraction.extract import plan_only
     from audiomos_cache.extraction.plan import estimate_seconds, refuse_together
-    from audiomos_cache.extraction.split import plan_only
 
     plans = [plan_only(clips, cache, audio, text, options, together_with=dataset) for clips in dataset.values()]
     refuse_together(cache, plans)

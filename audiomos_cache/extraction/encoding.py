@@ -15,9 +15,9 @@ from audiomos_cache.cache.format import CachedClip, hash_rows
 from audiomos_cache.dataset.clip import Clip
 from audiomos_cache.encoders.base import AudioEncoder
 from audiomos_cache.errors import EncoderError
+from audiomos_cache.extraction.batching import group_by_length
 from audiomos_cache.extraction.options import ExtractionOptions
-from audiomos_cache.extraction.staging import Download, Staging, staging_for
-from audiomos_cache.extraction.waveforms import group_by_length
+from audiomos_cache.extraction.transfer import Download, Staging, staging_for
 from audiomos_cache.profiling import OFF, Profile
 
 log = logging.getLogger(__name__)

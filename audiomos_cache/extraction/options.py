@@ -1,12 +1,19 @@
-"""How to extract, and the fingerprint that follows from it."""
+"""How to extract: what the user chooses, what follows from it (the fingerprint), and what is chosen by the machine."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+import torch
 
 from audiomos_cache.audio.resample import resampler_identity
 from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.cache.lock import Shard
-from audiomos_cache.encoders.base import AudioEncoder, TextEncoder
+from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder
+from audiomos_cache.encoders.muq import MuQEncoder
+
+if TYPE_CHECKING:
+    from audiomos_cache.extraction.plan import Plan
 
 MAX_SECONDS = 30.0
 
@@ -72,3 +79,60 @@ def fingerprint_of(audio: AudioEncoder, text: TextEncoder, options: ExtractionOp
             "dtype": options.dtype,
         }
     )
+
+
+Compile = Literal["auto", "on", "off"]
+
+CPU_BATCH = 4
+GPU_BATCH_SECONDS = 32 * MAX_SECONDS  # of audio at once: with more, an H100 is hardly quicker
+SHARE_OF_MEMORY = 0.8  # of what is free
+# Measured on an H100: what compiling takes from a cold start, and what it saves of each second of audio.
+COMPILE_S = 12.0
+SAVED_PER_AUDIO_S = 13e-6
+
+
+def precision_for(device: str, dtype: str, asked: Precision | None) -> Precision:
+    """Return the precision to compute in: the one asked for, or float16 on a GPU for features stored in it."""
+    return asked or ("fp16" if device == "cuda" and dtype == "float16" else "fp32")
+
+
+def batch_size_for(audio: AudioEncoder, options_pad_to_s: float | None, free_bytes: Callable[[], int]) -> int:
+    """Return how many clips to encode at once: what the free memory of a GPU holds, as far as it helps.
+
+    Args:
+        audio: the encoder, in its place.
+        options_pad_to_s: the length that clips are padded to; None: up to 30 s.
+        free_bytes: of the GPU, as `free_gpu_bytes` tells.
+    """
+    if audio.device.type != "cuda":
+        return CPU_BATCH
+    seconds = MAX_SECONDS if options_pad_to_s is None else options_pad_to_s
+    fit = int(SHARE_OF_MEMORY * free_bytes() / audio.working_bytes(round(seconds * audio.sample_rate_hz)))
+    return max(1, min(fit, int(GPU_BATCH_SECONDS / seconds)))
+
+
+def free_gpu_bytes() -> int:
+    """Return how much of the GPU's memory is free."""
+    return int(torch.cuda.mem_get_info()[0])
+
+
+def compile_pays(clips: int, seconds: float) -> bool:
+    """Say whether so many clips, of so many seconds each, repay the time that compiling takes."""
+    return clips * seconds * SAVED_PER_AUDIO_S > COMPILE_S
+
+
+def compile_for(plan: "Plan", audio: AudioEncoder, options: ExtractionOptions, compiling: Compile) -> float | None:
+    """Compile the encoder for what is planned, where that was asked for, or is left to us and pays.
+
+    Clips at their own lengths come in batches of many shapes, each compiled anew: only `on` does that.
+
+    Returns:
+        The seconds it took; None: it was not compiled.
+    """
+    if compiling == "off" or not plan.batches or not isinstance(audio, MuQEncoder):
+        return None
+    if compiling == "auto":
+        on_gpu = audio.device.type == "cuda" and options.pad_to_s is not None
+        if not (on_gpu and compile_pays(len(plan.todo), options.max_seconds)):
+            return None
+    return audio.compile(options.batch_size, max(round(options.max_seconds * audio.sample_rate_hz), audio.min_samples))

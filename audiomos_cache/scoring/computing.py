@@ -18,10 +18,10 @@ from audiomos_cache.bundle.load import Bundle
 from audiomos_cache.encoders.base import DTYPES, AudioEncoder
 from audiomos_cache.evaluation.metrics import TARGETS, Floats
 from audiomos_cache.evaluation.predictions import MAX_SCORE, Predictions
+from audiomos_cache.extraction.batching import group_by_length
 from audiomos_cache.extraction.encoding import EncodedWaveforms, WaveformEncoder, valid_frames
 from audiomos_cache.extraction.options import ExtractionOptions
-from audiomos_cache.extraction.staging import staging_for
-from audiomos_cache.extraction.waveforms import group_by_length
+from audiomos_cache.extraction.transfer import staging_for
 from audiomos_cache.heads.model import HeadOutput
 from audiomos_cache.targets import HIGHEST, LOWEST
 

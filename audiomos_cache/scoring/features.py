@@ -11,8 +11,7 @@ from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder
 from audiomos_cache.encoders.lookup import BUILT_IN_AUDIO, BUILT_IN_TEXT, load_audio_encoder, load_text_encoder
 from audiomos_cache.errors import EncoderError, shown
-from audiomos_cache.extraction.options import ExtractionOptions, fingerprint_of
-from audiomos_cache.extraction.setup import precision_for
+from audiomos_cache.extraction.options import ExtractionOptions, fingerprint_of, precision_for
 from audiomos_cache.hub import is_folder
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from audiomos_cache.batch import chunks
 from audiomos_cache.encoders.base import TextEncoder
-from audiomos_cache.extraction.staging import on_own_stream
+from audiomos_cache.extraction.transfer import on_own_stream
 
 MOST_KEPT = 1024  # prompts; of 128 tokens and 768 dimensions, 200 MB
 

@@ -18,8 +18,8 @@ from audiomos_cache.bundle.load import Bundle, load_bundle
 from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder
 from audiomos_cache.errors import AudiomosError, ConfigError, DataError, EncoderError
 from audiomos_cache.evaluation.metrics import TARGETS
-from audiomos_cache.extraction.setup import batch_size_for, free_gpu_bytes
-from audiomos_cache.extraction.waveforms import decode_ahead, decode_threads
+from audiomos_cache.extraction.batching import decode_ahead, decode_threads
+from audiomos_cache.extraction.options import batch_size_for, free_gpu_bytes
 from audiomos_cache.scoring.assembling import NO_SCORE, clip_score
 from audiomos_cache.scoring.computing import Batch, BundleOnDevice, WindowScores
 from audiomos_cache.scoring.features import load_encoders, options_of, require_same_features

@@ -9,8 +9,8 @@ import yaml
 from audiomos_cache.bundle.load import load_bundle
 from audiomos_cache.bundle.make import make_bundle
 from audiomos_cache.errors import AudiomosError, BundleError, CacheError, DataError, OutputExistsError
+from audiomos_cache.extraction.extract import extract_split
 from audiomos_cache.extraction.options import ExtractionOptions
-from audiomos_cache.extraction.split import extract_split
 from audiomos_cache.fusion.fitting import Recipe
 from audiomos_cache.fusion.fuse import apply_fusion, fuse
 from audiomos_cache.fusion.members import run_hash

@@ -18,7 +18,7 @@ from audiomos_cache.cache.parts import PartWriter
 from audiomos_cache.cache.paths import part_files
 from audiomos_cache.cache.verify import verify_split
 from audiomos_cache.errors import CacheError, DataError
-from audiomos_cache.extraction import split
+from audiomos_cache.extraction import extract as split
 from audiomos_cache.testing.fakes import FakeAudioEncoder
 from tests.test_extraction import BOTH, PAD, LoggingEncoder, clean_bytes, extract, make_clips
 
@@ -164,7 +164,7 @@ def test_a_header_that_misleads(clips, cache, tmp_path, monkeypatch):
     """A clip of other frames than its header told has no place in the file that was planned."""
     options = replace(PAD, pad_to_s=None)
     expected = clean_bytes(clips, tmp_path / "clean", options)
-    from audiomos_cache.extraction import waveforms
+    from audiomos_cache.extraction import batching as waveforms
 
     monkeypatch.setattr(waveforms, "decoded_length", lambda *_: 300)
     extract(clips, cache, replace(options, straight=True))

@@ -30,8 +30,8 @@ from audiomos_cache.cache.parts import PartWriter
 from audiomos_cache.cache.paths import part_files
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.errors import CacheError
-from audiomos_cache.extraction import split
-from audiomos_cache.extraction.split import extract_split
+from audiomos_cache.extraction import extract as split
+from audiomos_cache.extraction.extract import extract_split
 from audiomos_cache.testing.fakes import FakeTextEncoder
 from tests.cache.test_file_checks import rebuild
 from tests.faults import content

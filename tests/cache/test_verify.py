@@ -15,9 +15,9 @@ from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cache.verify import verify_file, verify_split
 from audiomos_cache.cli import main
 from audiomos_cache.errors import CacheError
-from audiomos_cache.extraction import split
+from audiomos_cache.extraction import extract as split
+from audiomos_cache.extraction.extract import extract_split
 from audiomos_cache.extraction.options import ExtractionOptions
-from audiomos_cache.extraction.split import extract_split
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
 from tests.training.conftest import make_clips
 

@@ -19,7 +19,8 @@ from audiomos_cache import encoders
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cli import main
 from audiomos_cache.errors import CacheError
-from audiomos_cache.extraction import plan, split
+from audiomos_cache.extraction import extract as split
+from audiomos_cache.extraction import plan
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
 from audiomos_cache.testing.music import make_dataset
 

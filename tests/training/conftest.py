@@ -13,8 +13,8 @@ from torch import Tensor
 
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.dataset.clip import Clip
+from audiomos_cache.extraction.extract import extract_split
 from audiomos_cache.extraction.options import ExtractionOptions
-from audiomos_cache.extraction.split import extract_split
 from audiomos_cache.heads.presets import load_head_config
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
 from audiomos_cache.training import recorded as recorded_module

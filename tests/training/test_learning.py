@@ -19,8 +19,8 @@ from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.dataset.clip import Clip
 from audiomos_cache.encoders.base import TextFeatures
 from audiomos_cache.evaluation.metrics import evaluate
+from audiomos_cache.extraction.extract import extract_split
 from audiomos_cache.extraction.options import ExtractionOptions
-from audiomos_cache.extraction.split import extract_split
 from audiomos_cache.heads.presets import load_head_config, preset_names
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
 from audiomos_cache.training.batches import FeatureBatches

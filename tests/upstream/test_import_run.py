@@ -17,8 +17,8 @@ from audiomos_cache.cli import main
 from audiomos_cache.dataset.clip import Clip
 from audiomos_cache.encoders.lookup import load_audio_encoder, load_text_encoder
 from audiomos_cache.errors import ConfigError
+from audiomos_cache.extraction.extract import extract_split
 from audiomos_cache.extraction.options import ExtractionOptions
-from audiomos_cache.extraction.split import extract_split
 from audiomos_cache.files import locked_folder
 from audiomos_cache.heads.model import build_head
 from audiomos_cache.runs import Run

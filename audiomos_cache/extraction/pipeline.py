@@ -1,22 +1,84 @@
-"""The loop of an extraction: decode ahead, encode, have what is encoded written behind."""
+"""The pipeline of an extraction: decode ahead, encode, write finished clips on a thread of its own."""
 
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from queue import Queue
+from typing import Generic, TypeVar
 
 from audiomos_cache.audio.decode import Audio, read_audio
 from audiomos_cache.cache.parts import PartWriter
 from audiomos_cache.dataset.clip import Clip
 from audiomos_cache.encoders.base import AudioEncoder
 from audiomos_cache.errors import AudiomosError, DataError
-from audiomos_cache.extraction.behind import Behind
+from audiomos_cache.extraction.batching import decode_ahead, decode_threads
 from audiomos_cache.extraction.encoding import BatchEncoder, Started
 from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.extraction.plan import Plan
-from audiomos_cache.extraction.staging import on_own_stream, staging_for
-from audiomos_cache.extraction.waveforms import decode_ahead, decode_threads
+from audiomos_cache.extraction.transfer import on_own_stream, staging_for
 from audiomos_cache.profiling import Profile
+
+T = TypeVar("T")
+ITEMS_BEHIND = 8  # batches of a GPU, while the prompts are encoded beside the first of them
+
+
+class Behind(Generic[T]):
+    """Hands items to a function on a thread of its own; at most so many wait.
+
+    What the function raises, an interrupt included, is raised by the next `put`, or by `close`; items that wait then
+    are dropped.
+
+    Args:
+        work: the function.
+        drop: told of each item that is dropped.
+        most: that wait.
+    """
+
+    def __init__(
+        self, work: Callable[[T], None], drop: Callable[[T], None] = lambda _item: None, most: int = ITEMS_BEHIND
+    ) -> None:
+        self._work, self._drop = work, drop
+        self._items: Queue[tuple[T] | None] = Queue(most)
+        self._error: BaseException | None = None
+        self._hurry = False
+        self._thread = threading.Thread(target=self._run, name="behind", daemon=True)
+        self._thread.start()
+
+    def put(self, item: T) -> None:
+        """Hand over an item; waits while too many are waiting."""
+        self._items.put((item,))
+        self._raise()
+
+    def close(self) -> None:
+        """Wait until all items are done. An interrupt meanwhile drops those that wait."""
+        try:
+            self._items.put(None)
+            self._thread.join()
+        except BaseException:
+            self._hurry = True
+            self._items.put(None)
+            self._thread.join()
+            raise
+        self._raise()
+
+    def _raise(self) -> None:
+        error, self._error = self._error, None
+        if error is not None:
+            self._hurry = True
+            raise error
+
+    def _run(self) -> None:
+        while (item := self._items.get()) is not None:
+            if self._error is not None or self._hurry:
+                self._drop(item[0])
+            else:
+                try:
+                    self._work(item[0])
+                except BaseException as error:  # given to the other thread
+                    self._error = error
+
 
 Progress = Callable[[int, int], None]
 _Skipped = tuple[str, str]  # id, reason

@@ -13,9 +13,10 @@ from audiomos_cache.cache.file_reader import CacheFile
 from audiomos_cache.cache.paths import part_files
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.errors import EncoderError
-from audiomos_cache.extraction import encoding, loop
-from audiomos_cache.extraction.staging import CpuStaging, resample_rows
-from audiomos_cache.extraction.waveforms import decode_threads
+from audiomos_cache.extraction import encoding
+from audiomos_cache.extraction import pipeline as loop
+from audiomos_cache.extraction.batching import decode_threads
+from audiomos_cache.extraction.transfer import CpuStaging, resample_rows
 from audiomos_cache.testing.fakes import FakeTextEncoder
 from tests.test_extraction import PAD, LoggingEncoder, clean_bytes, extract, make_clips
 

@@ -7,8 +7,15 @@ import pytest
 import torch
 
 from audiomos_cache.encoders.tiny import load_muq_tiny
-from audiomos_cache.extraction.options import ExtractionOptions, fingerprint_of
-from audiomos_cache.extraction.setup import COMPILE_S, batch_size_for, compile_for, compile_pays, precision_for
+from audiomos_cache.extraction.options import (
+    COMPILE_S,
+    ExtractionOptions,
+    batch_size_for,
+    compile_for,
+    compile_pays,
+    fingerprint_of,
+    precision_for,
+)
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
 
 GB = 10**9

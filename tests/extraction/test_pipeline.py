@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from audiomos_cache.extraction.behind import Behind
+from audiomos_cache.extraction.pipeline import Behind
 
 
 def test_order_and_thread():

@@ -22,11 +22,16 @@ from audiomos_cache.dataset.clip import Clip
 from audiomos_cache.encoders.base import AudioEncoder, TextEncoder
 from audiomos_cache.encoders.lookup import UNTRAINED_NOTICE
 from audiomos_cache.errors import DataError, LockedError
-from audiomos_cache.extraction import preflight
-from audiomos_cache.extraction.loop import Encoding, Progress, SplitSummary
+from audiomos_cache.extraction.batching import encode_prompts
 from audiomos_cache.extraction.options import ExtractionOptions, fingerprint_of
-from audiomos_cache.extraction.plan import Plan, plan_split
-from audiomos_cache.extraction.prompts import encode_prompts
+from audiomos_cache.extraction.pipeline import Encoding, Progress, SplitSummary
+from audiomos_cache.extraction.plan import (
+    Plan,
+    plan_split,
+    refuse_changes,
+    refuse_other_batches,
+    refuse_other_fingerprint,
+)
 from audiomos_cache.profiling import OFF, Profile
 
 
@@ -69,7 +74,7 @@ def extract_split(
         if options.repair:
             summary.damaged = set_damaged_aside(cache, split, header.fingerprint)
         overwritten = {split, *together_with} if options.overwrite else set()
-        preflight.refuse_other_fingerprint(cache, header.fingerprint, overwritten)
+        refuse_other_fingerprint(cache, header.fingerprint, overwritten)
         done = {} if options.overwrite else _done(cache, clips, options)
         plan = plan_split(clips, cache, done, audio, options)  # all refusals come before anything is deleted
         on_plan(plan)
@@ -105,16 +110,16 @@ def plan_only(
 ) -> Plan:
     """Say what `extract_split` would do, and refuse what it would refuse. Nothing is written."""
     overwritten = {clips[0].split, *together_with} if options.overwrite else set()
-    preflight.refuse_other_fingerprint(cache, fingerprint_of(audio, text, options), overwritten)
+    refuse_other_fingerprint(cache, fingerprint_of(audio, text, options), overwritten)
     return plan_split(clips, cache, {} if options.overwrite else _done(cache, clips, options), audio, options)
 
 
 def _done(cache: Path, clips: Sequence[Clip], options: ExtractionOptions) -> Done:
     files = split_and_parts(cache, clips[0].split)
     if options.shard:
-        preflight.refuse_other_batches(files, options.batch_size)
+        refuse_other_batches(files, options.batch_size)
     done = done_clips(files)
-    preflight.refuse_changes(cache, clips, done)
+    refuse_changes(cache, clips, done)
     return done
 
 

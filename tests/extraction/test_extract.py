@@ -21,11 +21,15 @@ from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cache.verify import verify_file, verify_split
 from audiomos_cache.dataset.clip import Clip
 from audiomos_cache.errors import CacheError, DataError, EncoderError
-from audiomos_cache.extraction import loop, options, plan, preflight, split, waveforms
+from audiomos_cache.extraction import batching as waveforms
+from audiomos_cache.extraction import extract as split
+from audiomos_cache.extraction import options, plan
+from audiomos_cache.extraction import pipeline as loop
+from audiomos_cache.extraction import plan as preflight
+from audiomos_cache.extraction.batching import encode_prompts
+from audiomos_cache.extraction.extract import extract_split, plan_only
 from audiomos_cache.extraction.options import ExtractionOptions, fingerprint_of
 from audiomos_cache.extraction.plan import estimate_seconds
-from audiomos_cache.extraction.prompts import encode_prompts
-from audiomos_cache.extraction.split import extract_split, plan_only
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
 
 PROMPTS = ("slow organ", "a fast flute", "sad guitar", "happy synth drums")

@@ -21,9 +21,9 @@ from audiomos_cache.cache.paths import part_files
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cli import main
 from audiomos_cache.errors import CacheError, DataError, LockedError
-from audiomos_cache.extraction import split
+from audiomos_cache.extraction import extract as split
+from audiomos_cache.extraction.extract import extract_split, plan_only
 from audiomos_cache.extraction.options import ExtractionOptions
-from audiomos_cache.extraction.split import extract_split, plan_only
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
 from audiomos_cache.testing.music import make_dataset
 from tests.faults import content
