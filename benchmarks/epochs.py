@@ -29,12 +29,11 @@ from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.heads.model import build_head
 from audiomos_cache.heads.presets import load_head_config
 from audiomos_cache.training.batches import FeatureBatches, epoch_order
-from audiomos_cache.training.clips import ClipSet
-from audiomos_cache.training.epoch import Trainer
-from audiomos_cache.training.frames import FramesInMemory, FramesOnDisk, FrameSource
+from audiomos_cache.training.data import ClipSet
+from audiomos_cache.training.frame_sources import FramesInMemory, FramesOnDisk, FrameSource
 from audiomos_cache.training.limits import copy_bytes_per_s
-from audiomos_cache.training.pooled import PooledFrames
-from audiomos_cache.training.targeted import TargetedBatches, objective_of
+from audiomos_cache.training.pooled_statistics import PooledFrames
+from audiomos_cache.training.trainer import TargetedBatches, Trainer, objective_of
 
 CPU = torch.device("cpu")
 BATCH = 32

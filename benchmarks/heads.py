@@ -36,10 +36,9 @@ from audiomos_cache.heads.model import Head, HeadOutput, build_head
 from audiomos_cache.heads.presets import load_head_config, preset_names
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
 from audiomos_cache.training.batches import FeatureBatches
-from audiomos_cache.training.clips import ClipSet
-from audiomos_cache.training.epoch import Trainer
+from audiomos_cache.training.data import ClipSet
 from audiomos_cache.training.preload import open_frames
-from audiomos_cache.training.targeted import TargetedBatches, objective_of
+from audiomos_cache.training.trainer import TargetedBatches, Trainer, objective_of
 
 AUDIO_DIM, TEXT_DIM, TOKENS = 1024, 768, 30
 SAMPLES_PER_FRAME = 100  # of the fake encoder

@@ -27,8 +27,8 @@ from steps import seconds
 from training import torch_here, with_encoders
 
 from audiomos_cache.cache.reader import CacheReader
-from audiomos_cache.training.clips import ClipSet
-from audiomos_cache.training.plan import load_plan
+from audiomos_cache.training.data import ClipSet
+from audiomos_cache.training.jobs import load_plan
 
 PLAN = "ensemble8"
 SHARES = {"train": 1923, "dev": 412, "eval": 413}  # MusicEval's

@@ -29,11 +29,10 @@ from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.evaluation.metrics import evaluate
 from audiomos_cache.heads.presets import load_head_config
 from audiomos_cache.training.batches import FeatureBatches
-from audiomos_cache.training.clips import ClipSet
-from audiomos_cache.training.computing import Computing, Precision
-from audiomos_cache.training.frames import FramesInMemory
-from audiomos_cache.training.inference import predictions_of, run_head
-from audiomos_cache.training.loop import train
+from audiomos_cache.training.data import ClipSet
+from audiomos_cache.training.frame_sources import FramesInMemory
+from audiomos_cache.training.loop import predictions_of, run_head, train
+from audiomos_cache.training.precision import Computing, Precision
 
 DIM, TEXT_DIM, MOST_FRAMES, KINDS = 256, 64, 100, 3
 NOISE = 0.2

@@ -33,10 +33,10 @@ from audiomos_cache.heads.model import build_head
 from audiomos_cache.scoring.score import Item, Score
 from audiomos_cache.scoring.scorer import Scorer
 from audiomos_cache.training.batches import FeatureBatches
-from audiomos_cache.training.clips import ClipSet
-from audiomos_cache.training.frames import FramesOnDisk
-from audiomos_cache.training.inference import predictions_of, run_head
-from audiomos_cache.training.plan import load_plan
+from audiomos_cache.training.data import ClipSet
+from audiomos_cache.training.frame_sources import FramesOnDisk
+from audiomos_cache.training.jobs import load_plan
+from audiomos_cache.training.loop import predictions_of, run_head
 
 LEAST_OF_PARTS = 0.9  # of the throughput of extraction and heads, one after the other
 MOST_HEADS = 0.15  # of the time the encoder takes

@@ -18,11 +18,10 @@ from audiomos_cache.heads.model import build_head
 from audiomos_cache.heads.presets import load_head_config
 from audiomos_cache.limits import matmul_flops
 from audiomos_cache.training.batches import FeatureBatches
-from audiomos_cache.training.clips import ClipSet
-from audiomos_cache.training.computing import Computing, Precision
-from audiomos_cache.training.epoch import Trainer
+from audiomos_cache.training.data import ClipSet
 from audiomos_cache.training.limits import copy_bytes_per_s
-from audiomos_cache.training.targeted import TargetedBatches, objective_of
+from audiomos_cache.training.precision import Computing, Precision
+from audiomos_cache.training.trainer import TargetedBatches, Trainer, objective_of
 
 SURE = 0.99  # cosine of the gradients in two precisions, at least
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

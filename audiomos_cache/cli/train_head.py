@@ -149,8 +149,7 @@ def train_head(
     from audiomos_cache.heads.presets import load_head_config
     from audiomos_cache.profiling import Profile
     from audiomos_cache.training.data import Lists
-    from audiomos_cache.training.job import HeadJob
-    from audiomos_cache.training.plan import load_plan
+    from audiomos_cache.training.jobs import HeadJob, load_plan
     from audiomos_cache.training.train_head import DivergedRunsError, train_heads
 
     if max_epochs:
@@ -202,7 +201,7 @@ def _mean_of_runs(runs: Sequence[Path], cache: Path) -> "Scores":
     from audiomos_cache.evaluation.predictions import read_predictions
     from audiomos_cache.fusion.averages import MeanFusion
     from audiomos_cache.runs import predictions_path
-    from audiomos_cache.training.clips import ClipSet
+    from audiomos_cache.training.data import ClipSet
 
     members = [read_predictions(predictions_path(run, "dev", "loss")) for run in runs]
     mean = MeanFusion([str(run) for run in runs]).apply(members)

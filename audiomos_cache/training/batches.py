@@ -12,11 +12,11 @@ from audiomos_cache.batch import chunks, valid_mask
 from audiomos_cache.cache.format import CachedPrompt
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.errors import CacheError, ConfigError
-from audiomos_cache.training.clips import ClipSet
-from audiomos_cache.training.frames import FramesInMemory, FrameSource
-from audiomos_cache.training.pooled import PooledFrames, stand_ins
+from audiomos_cache.training.data import ClipSet
+from audiomos_cache.training.frame_sources import FramesInMemory, FrameSource
+from audiomos_cache.training.gpu_batches import Features, ResidentClips
+from audiomos_cache.training.pooled_statistics import PooledFrames, stand_ins
 from audiomos_cache.training.prefetch import features_ahead
-from audiomos_cache.training.resident import Features, ResidentClips
 
 EVAL_SIZE = 32
 RESIDENT_EVAL_SIZE = 128  # on a GPU that holds all features there is room for more

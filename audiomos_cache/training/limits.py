@@ -5,7 +5,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from audiomos_cache.limits import matmul_flops, median_seconds
 from audiomos_cache.profiling import Profile
-from audiomos_cache.training.computing import Computing
+from audiomos_cache.training.precision import Computing
 
 _COPIED_BYTES = {"cuda": 1 << 30, "cpu": 1 << 27}
 STAGES = ("forward", "backward")

@@ -1,4 +1,4 @@
-"""Training one head from cached features: one readable loop."""
+"""Training one head from cached features: one readable loop; and the predictions of a trained head."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -11,16 +11,37 @@ from torch import Tensor
 from audiomos_cache.batch import chunks
 from audiomos_cache.errors import DataError
 from audiomos_cache.evaluation.metrics import Scores, evaluate
+from audiomos_cache.evaluation.predictions import Predictions
 from audiomos_cache.heads.config import HeadConfig
-from audiomos_cache.heads.model import Head, build_head
+from audiomos_cache.heads.model import Head, HeadOutput, build_head
 from audiomos_cache.profiling import OFF, Profile
 from audiomos_cache.runs import BESTS
 from audiomos_cache.training.batches import FeatureBatches
-from audiomos_cache.training.computing import PLAINLY, Computing
-from audiomos_cache.training.epoch import Trainer, not_finite
-from audiomos_cache.training.inference import predictions_of, run_head
-from audiomos_cache.training.state import TrainingState, best_epochs, epochs_since_best, measures
-from audiomos_cache.training.targeted import TargetedBatches, objective_of
+from audiomos_cache.training.checkpoint import TrainingState, best_epochs, epochs_since_best, measures
+from audiomos_cache.training.precision import PLAINLY, Computing
+from audiomos_cache.training.trainer import TargetedBatches, Trainer, not_finite, objective_of
+
+
+@torch.inference_mode()
+def run_head(head: Head, batches: FeatureBatches, computing: Computing = PLAINLY) -> list[HeadOutput]:
+    """Run a head over a clip set, in order, in evaluation mode, on the batches' device."""
+    head.eval()
+    with computing.uncompiled(), computing.autocast(batches.device):
+        return [
+            head.compute(features.frames, features.frame_mask, features.tokens, features.token_mask)
+            for features in batches.stream(chunks(range(len(batches.clips)), batches.eval_size))
+        ]
+
+
+def predictions_of(outputs: list[HeadOutput], batches: FeatureBatches) -> Predictions:
+    """Put a head's outputs for a clip set together.
+
+    Raises:
+        DataError: a prediction is not finite; names the clips.
+    """
+    told = [output.columns() for output in outputs]
+    columns = {name: torch.cat([each[name] for each in told]).double().cpu().numpy() for name in told[0]}
+    return Predictions.build(batches.clips.ids, **columns)
 
 
 @dataclass(slots=True)

@@ -11,9 +11,9 @@ from audiomos_cache.evaluation.predictions import write_predictions
 from audiomos_cache.heads.layers import layers_to_read
 from audiomos_cache.runs import Run, predictions_path
 from audiomos_cache.training.batches import FeatureBatches
-from audiomos_cache.training.clips import ClipSet
-from audiomos_cache.training.frames import FramesOnDisk
-from audiomos_cache.training.inference import predictions_of, run_head
+from audiomos_cache.training.data import ClipSet
+from audiomos_cache.training.frame_sources import FramesOnDisk
+from audiomos_cache.training.loop import predictions_of, run_head
 
 log = logging.getLogger(__name__)
 

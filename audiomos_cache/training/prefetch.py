@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import torch
 
-from audiomos_cache.training.resident import Features
+from audiomos_cache.training.gpu_batches import Features
 
 T = TypeVar("T")
 S = TypeVar("S")

@@ -9,8 +9,8 @@ import torch
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.devices import available_ram
 from audiomos_cache.errors import ConfigError
-from audiomos_cache.training.frames import FramesInMemory, FramesOnDisk, FrameSource
-from audiomos_cache.training.pooled import PooledFrames
+from audiomos_cache.training.frame_sources import FramesInMemory, FramesOnDisk, FrameSource
+from audiomos_cache.training.pooled_statistics import PooledFrames
 
 Preload = Literal["auto", "ram", "cuda", "none"]
 

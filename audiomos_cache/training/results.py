@@ -12,11 +12,10 @@ from audiomos_cache.evaluation.predictions import Predictions
 from audiomos_cache.heads.layers import WeightedLayers
 from audiomos_cache.runs import BESTS, HISTORY, METRICS, RunWriter, checkpoint_path, predictions_path, read_run_config
 from audiomos_cache.training.batches import FeatureBatches
-from audiomos_cache.training.computing import PLAINLY, Computing
-from audiomos_cache.training.inference import predictions_of, run_head
-from audiomos_cache.training.job import job_differences
-from audiomos_cache.training.loop import Trained
-from audiomos_cache.training.state import best_epochs
+from audiomos_cache.training.checkpoint import best_epochs
+from audiomos_cache.training.jobs import job_differences
+from audiomos_cache.training.loop import Trained, predictions_of, run_head
+from audiomos_cache.training.precision import PLAINLY, Computing
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,13 @@ from audiomos_cache.heads.layers import layers_to_read
 from audiomos_cache.profiling import OFF, Profile
 from audiomos_cache.runs import RunWriter, refuse_existing
 from audiomos_cache.training.batches import FeatureBatches
-from audiomos_cache.training.checks import check_heads, check_names, check_ratings
-from audiomos_cache.training.computing import (
+from audiomos_cache.training.checkpoint import TrainingState
+from audiomos_cache.training.data import NO_LISTS, Lists, TrainingClips, TrainingData, open_clips
+from audiomos_cache.training.jobs import HeadJob, check_heads, check_names, check_ratings, run_config
+from audiomos_cache.training.limits import note_limits
+from audiomos_cache.training.loop import train
+from audiomos_cache.training.pooled_statistics import pools_first
+from audiomos_cache.training.precision import (
     Compile,
     Computing,
     Precision,
@@ -25,23 +30,11 @@ from audiomos_cache.training.computing import (
     compiling_pays,
     repeatable,
 )
-from audiomos_cache.training.data import NO_LISTS, Lists, TrainingClips, TrainingData, open_clips
-from audiomos_cache.training.epoch import DivergedError
-from audiomos_cache.training.job import HeadJob, run_config
-from audiomos_cache.training.limits import note_limits
-from audiomos_cache.training.loop import train
-from audiomos_cache.training.pooled import pools_first
 from audiomos_cache.training.preload import Preload, open_frames, open_pooled, refuse_preload
 from audiomos_cache.training.results import HeadResult, finished_result, write_run
-from audiomos_cache.training.state import TrainingState
+from audiomos_cache.training.resume import Unfinished, refuse_other_job, remove_leftovers, unfinished, unfinished_folder
 from audiomos_cache.training.tensorboard import summary_writer, tensorboard_log
-from audiomos_cache.training.unfinished import (
-    Unfinished,
-    refuse_other_job,
-    remove_leftovers,
-    unfinished,
-    unfinished_folder,
-)
+from audiomos_cache.training.trainer import DivergedError
 
 log = logging.getLogger(__name__)
 

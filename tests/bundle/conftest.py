@@ -9,7 +9,7 @@ import pytest
 from audiomos_cache.bundle.make import make_bundle
 from audiomos_cache.fusion.fitting import Recipe
 from audiomos_cache.fusion.fuse import fuse
-from audiomos_cache.training.clips import ClipSet
+from audiomos_cache.training.data import ClipSet
 from audiomos_cache.training.train_head import train_heads
 from tests.training.conftest import extract, job, make_clips
 

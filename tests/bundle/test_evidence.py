@@ -17,7 +17,7 @@ from audiomos_cache.fusion.fitting import Recipe
 from audiomos_cache.fusion.folds import assign_folds
 from audiomos_cache.fusion.fuse import fuse
 from audiomos_cache.targets import bin_centres
-from audiomos_cache.training.clips import ClipSet
+from audiomos_cache.training.data import ClipSet
 from tests.bundle.test_calibration import brute_force
 from tests.bundle.test_making import refusal
 from tests.commands import run as command

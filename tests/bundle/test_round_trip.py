@@ -14,7 +14,7 @@ from audiomos_cache.evaluation.predictions import read_predictions
 from audiomos_cache.fusion.fitting import Recipe
 from audiomos_cache.fusion.fuse import fuse
 from audiomos_cache.runs import Run, checkpoint_path
-from audiomos_cache.training.inference import predictions_of, run_head
+from audiomos_cache.training.loop import predictions_of, run_head
 from tests.bundle.conftest import METHODS
 from tests.training.conftest import batches_of
 

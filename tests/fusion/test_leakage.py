@@ -128,7 +128,7 @@ def test_early_stopping_on_the_fit_clips_is_told_with_an_estimate(tmp_path, labe
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_criterion_is_the_trainings(seed):
-    from audiomos_cache.training.state import measures
+    from audiomos_cache.training.checkpoint import measures
 
     random = np.random.default_rng(seed)
     line = {"dev_loss": random.random(), "dev": {view: dict.fromkeys(MEASURES, random.random()) for view in VIEWS}}

@@ -20,9 +20,9 @@ from audiomos_cache.heads.model import Head
 from audiomos_cache.scoring.score import Item, Score
 from audiomos_cache.scoring.scorer import Scorer
 from audiomos_cache.training.batches import FeatureBatches
-from audiomos_cache.training.clips import ClipSet
-from audiomos_cache.training.frames import FramesOnDisk
-from audiomos_cache.training.inference import predictions_of, run_head
+from audiomos_cache.training.data import ClipSet
+from audiomos_cache.training.frame_sources import FramesOnDisk
+from audiomos_cache.training.loop import predictions_of, run_head
 from tests.scoring.conftest import PROMPTS, MakeScorer, make_bundle, music, wav
 
 

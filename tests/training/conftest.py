@@ -17,11 +17,11 @@ from audiomos_cache.extraction.extract import extract_split
 from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.heads.presets import load_head_config
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
-from audiomos_cache.training import recorded as recorded_module
+from audiomos_cache.training import cuda_graph as recorded_module
 from audiomos_cache.training.batches import FeatureBatches
-from audiomos_cache.training.clips import ClipSet
-from audiomos_cache.training.frames import FramesInMemory, FramesOnDisk
-from audiomos_cache.training.job import HeadJob
+from audiomos_cache.training.data import ClipSet
+from audiomos_cache.training.frame_sources import FramesInMemory, FramesOnDisk
+from audiomos_cache.training.jobs import HeadJob
 
 LAYER_FACTORS = {6: 4.0, 9: 1.0, 12: -2.0}
 

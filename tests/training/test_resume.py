@@ -15,14 +15,13 @@ import torch
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.errors import AudiomosError, DataError, OutputExistsError
 from audiomos_cache.runs import CONFIG, read_run_config
-from audiomos_cache.training import job as job_module
-from audiomos_cache.training import unfinished as unfinished_module
+from audiomos_cache.training import jobs as job_module
+from audiomos_cache.training import resume as unfinished_module
 from audiomos_cache.training.batches import FeatureBatches
-from audiomos_cache.training.clips import ClipSet
-from audiomos_cache.training.data import Lists
-from audiomos_cache.training.epoch import Trainer
-from audiomos_cache.training.job import HeadJob
+from audiomos_cache.training.data import ClipSet, Lists
+from audiomos_cache.training.jobs import HeadJob
 from audiomos_cache.training.train_head import DivergedRunsError, train_heads
+from audiomos_cache.training.trainer import Trainer
 from tests.training.conftest import job
 from tests.training.test_targeted import RATERS, write_ratings
 

@@ -17,9 +17,8 @@ import torch
 
 from audiomos_cache.heads.model import build_head
 from audiomos_cache.heads.presets import load_head_config
-from audiomos_cache.training.clips import ClipSet
-from audiomos_cache.training.epoch import Trainer
-from audiomos_cache.training.targeted import TargetedBatches, objective_of
+from audiomos_cache.training.data import ClipSet
+from audiomos_cache.training.trainer import TargetedBatches, Trainer, objective_of
 from audiomos_cache.upstream.checkpoints import load_upstream_state
 from tests.heads.conftest import Clips
 

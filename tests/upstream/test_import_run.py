@@ -24,9 +24,9 @@ from audiomos_cache.heads.model import build_head
 from audiomos_cache.runs import Run
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
 from audiomos_cache.training.batches import FeatureBatches
-from audiomos_cache.training.clips import ClipSet
-from audiomos_cache.training.frames import FramesInMemory, FramesOnDisk
-from audiomos_cache.training.inference import predictions_of, run_head
+from audiomos_cache.training.data import ClipSet
+from audiomos_cache.training.frame_sources import FramesInMemory, FramesOnDisk
+from audiomos_cache.training.loop import predictions_of, run_head
 from audiomos_cache.training.predict import predict_split
 from audiomos_cache.training.train_head import train_heads
 from audiomos_cache.upstream.checkpoints import upstream_names

@@ -17,15 +17,14 @@ from audiomos_cache.evaluation.predictions import read_predictions
 from audiomos_cache.heads.model import build_head
 from audiomos_cache.heads.presets import load_head_config
 from audiomos_cache.heads.ranking import build_ranking
-from audiomos_cache.mixup import draw_mixup
 from audiomos_cache.targets import rater_distribution
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.data import NO_LISTS, Lists, open_clips
-from audiomos_cache.training.epoch import MixedLoss, PlainLoss, epoch_generator
-from audiomos_cache.training.frames import FramesOnDisk
+from audiomos_cache.training.frame_sources import FramesOnDisk
 from audiomos_cache.training.loop import train
-from audiomos_cache.training.targeted import TargetedBatches, objective_of
+from audiomos_cache.training.mixup import draw_mixup
 from audiomos_cache.training.train_head import train_heads
+from audiomos_cache.training.trainer import MixedLoss, PlainLoss, TargetedBatches, epoch_generator, objective_of
 from tests.training.conftest import batches_of, job
 from tests.training.test_layers import PretendLayers, files_of, results_of
 

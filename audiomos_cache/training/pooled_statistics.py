@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.heads.config import HeadConfig
-from audiomos_cache.training.frames import ClipFrames, FramesInMemory
+from audiomos_cache.training.frame_sources import ClipFrames, FramesInMemory
 
 STAND_INS = 2
 

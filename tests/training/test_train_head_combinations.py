@@ -10,9 +10,8 @@ from pydantic import ValidationError
 from audiomos_cache.heads.config import HeadConfig
 from audiomos_cache.heads.model import Head
 from audiomos_cache.training.batches import FeatureBatches
-from audiomos_cache.training.clips import ClipSet
-from audiomos_cache.training.inference import predictions_of, run_head
-from audiomos_cache.training.loop import train
+from audiomos_cache.training.data import ClipSet
+from audiomos_cache.training.loop import predictions_of, run_head, train
 from tests.training.conftest import batches_of
 
 TEMPORALS, POOLINGS = ("transformer", "bilstm", "none"), ("attentive", "mean", "mean_std")

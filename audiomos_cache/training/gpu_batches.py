@@ -9,7 +9,7 @@ from torch import Tensor
 from audiomos_cache.batch import valid_mask
 from audiomos_cache.cache.format import CachedPrompt
 from audiomos_cache.cache.reader import CacheReader
-from audiomos_cache.training.frames import FramesInMemory, rows_to_take
+from audiomos_cache.training.frame_sources import FramesInMemory, rows_to_take
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,18 +23,17 @@ from audiomos_cache.cli import main
 from audiomos_cache.errors import CacheError, ConfigError, DataError, OutputExistsError
 from audiomos_cache.heads.config import HeadConfig, TrainingConfig
 from audiomos_cache.heads.model import Head, build_head
-from audiomos_cache.training import epoch as epoch_module
-from audiomos_cache.training import recorded as recorded_module
+from audiomos_cache.training import cuda_graph as recorded_module
+from audiomos_cache.training import trainer as epoch_module
 from audiomos_cache.training.batches import RESIDENT_EVAL_SIZE, FeatureBatches
-from audiomos_cache.training.clips import ClipSet
-from audiomos_cache.training.computing import Computing, choose_precision, compile_head, compiling_pays, repeatable
-from audiomos_cache.training.epoch import PlainLoss, Trainer
-from audiomos_cache.training.frames import FramesInMemory
+from audiomos_cache.training.cuda_graph import RecordedSteps
+from audiomos_cache.training.data import ClipSet
+from audiomos_cache.training.frame_sources import FramesInMemory
+from audiomos_cache.training.gpu_batches import ResidentClips
 from audiomos_cache.training.loop import train
-from audiomos_cache.training.recorded import RecordedSteps
-from audiomos_cache.training.resident import ResidentClips
-from audiomos_cache.training.targeted import TargetedBatches, objective_of
+from audiomos_cache.training.precision import Computing, choose_precision, compile_head, compiling_pays, repeatable
 from audiomos_cache.training.train_head import train_heads
+from audiomos_cache.training.trainer import PlainLoss, TargetedBatches, Trainer, objective_of
 from tests.training.conftest import batches_of, job
 from tests.training.test_layers import PretendLayers
 

@@ -18,11 +18,11 @@ from audiomos_cache.errors import CacheError, ConfigError
 from audiomos_cache.evaluation.predictions import read_predictions
 from audiomos_cache.heads.model import build_head
 from audiomos_cache.training.batches import FeatureBatches
-from audiomos_cache.training.clips import ClipSet
-from audiomos_cache.training.frames import FramesOnDisk
-from audiomos_cache.training.job import HeadJob
+from audiomos_cache.training.data import ClipSet
+from audiomos_cache.training.frame_sources import FramesOnDisk
+from audiomos_cache.training.jobs import HeadJob
 from audiomos_cache.training.loop import train
-from audiomos_cache.training.pooled import PooledFrames, pools_first, stand_ins
+from audiomos_cache.training.pooled_statistics import PooledFrames, pools_first, stand_ins
 from audiomos_cache.training.predict import predict_split
 from audiomos_cache.training.train_head import train_heads
 from tests.training.conftest import LAYER_FACTORS, extract, job, make_clips

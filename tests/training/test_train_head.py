@@ -20,10 +20,8 @@ from audiomos_cache.heads.presets import load_head_config
 from audiomos_cache.runs import BESTS, Run, checkpoint_path, read_run_clips
 from audiomos_cache.training import train_head as train_head_module
 from audiomos_cache.training.batches import epoch_order
-from audiomos_cache.training.clips import ClipSet
-from audiomos_cache.training.data import Lists
-from audiomos_cache.training.inference import predictions_of, run_head
-from audiomos_cache.training.loop import Best, train
+from audiomos_cache.training.data import ClipSet, Lists
+from audiomos_cache.training.loop import Best, predictions_of, run_head, train
 from audiomos_cache.training.predict import predict_split
 from audiomos_cache.training.train_head import train_heads
 from tests.training.conftest import batches_of, extract, job, make_clips

@@ -11,15 +11,16 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from audiomos_cache.training.computing import one_line
+from audiomos_cache.training.precision import one_line
+
+log = logging.getLogger(__name__)
+
 
 WARM_UP = 3  # steps before it is recorded: memory, kernels and compiled code are there from then on
 
 # Takes a step on the clips (B,) at a learning rate (1,), and returns its loss, a scalar.
 TakeStep = Callable[[Tensor, Tensor], Tensor]
 Action = Callable[[], None]
-
-log = logging.getLogger(__name__)
 
 
 class RecordedSteps:

@@ -1,31 +1,64 @@
-"""One epoch of training: a step for each batch."""
+"""One epoch of training: a step for each batch, and the losses that it minimises."""
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from audiomos_cache.batch import chunks
 from audiomos_cache.errors import AudiomosError, CacheError, DataError, first_five
 from audiomos_cache.heads.config import HeadConfig, scaled_lr
-from audiomos_cache.heads.model import Head
+from audiomos_cache.heads.losses import Objective, build_objective
+from audiomos_cache.heads.model import Head, HeadOutput
 from audiomos_cache.heads.ranking import WeightedRanking, build_ranking
-from audiomos_cache.mixup import draw_mixup, mix_frames, mixed_loss
 from audiomos_cache.profiling import OFF, Profile
-from audiomos_cache.training.batches import epoch_order
-from audiomos_cache.training.computing import PLAINLY, Computing, compile_head, one_line
+from audiomos_cache.training.batches import FeatureBatches, epoch_order
+from audiomos_cache.training.cuda_graph import RecordedSteps
+from audiomos_cache.training.gpu_batches import Features
 from audiomos_cache.training.limits import WorkCounter
+from audiomos_cache.training.mixup import draw_mixup, mix_frames, mixed_loss
 from audiomos_cache.training.optimizer import LearningRate, build_optimizer, set_rate, steps_per_epoch
-from audiomos_cache.training.recorded import RecordedSteps
-from audiomos_cache.training.resident import Features
-from audiomos_cache.training.targeted import TargetedBatches
+from audiomos_cache.training.precision import PLAINLY, Computing, compile_head, one_line
 
 log = logging.getLogger(__name__)
+
+
+class TargetedBatches:
+    """Batches of a labelled clip set, with the targets of both scores on their device."""
+
+    def __init__(self, features: FeatureBatches, objective: Objective) -> None:
+        self.clips = features.clips
+        self.features = features
+        self.objective = objective
+        self._labels = tuple(map(self._tensor, (self.clips.mi, self.clips.ta)))
+        given = self.clips.ratings if objective.wants_ratings else self.clips
+        assert given is not None, "ratings are there where a head is trained on them"
+        self._targets = tuple(self._tensor(objective.targets(each)) for each in (given.mi, given.ta))
+
+    def loss(self, output: HeadOutput, indices: Sequence[int] | Tensor) -> Tensor:
+        """Add the losses of MI and TA against the targets of the clips at `indices`."""
+        mi, ta = (targets[indices] for targets in self._targets)
+        return self.objective.loss(output.mi_output, mi) + self.objective.loss(output.ta_output, ta)
+
+    def labels(self, indices: Sequence[int] | Tensor) -> tuple[Tensor, Tensor]:
+        """Return MI and TA of the clips at `indices`, (B,) each."""
+        mi, ta = (labels[indices] for labels in self._labels)
+        return mi, ta
+
+    def _tensor(self, values: NDArray[Any]) -> Tensor:
+        return torch.tensor(values, dtype=torch.float32).to(self.features.device)
+
+
+def objective_of(config: HeadConfig) -> Objective:
+    """Return what a head's outputs are trained on."""
+    output = config.output
+    return build_objective(output.kind, bins=output.bins, targets=output.targets, sigma=output.sigma, loss=output.loss)
 
 
 class DivergedError(DataError):

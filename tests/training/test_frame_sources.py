@@ -22,9 +22,8 @@ from audiomos_cache.errors import CacheError, ConfigError
 from audiomos_cache.runs import BESTS
 from audiomos_cache.training import preload as preload_module
 from audiomos_cache.training.batches import FeatureBatches
-from audiomos_cache.training.clips import ClipSet
-from audiomos_cache.training.data import Lists
-from audiomos_cache.training.frames import FramesInMemory, FramesOnDisk, FrameSource
+from audiomos_cache.training.data import ClipSet, Lists
+from audiomos_cache.training.frame_sources import FramesInMemory, FramesOnDisk, FrameSource
 from audiomos_cache.training.preload import open_frames
 from audiomos_cache.training.train_head import train_heads
 from tests.training.conftest import LAYER_FACTORS, extract, job, make_clips

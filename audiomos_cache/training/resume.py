@@ -18,8 +18,8 @@ from typing import Any
 from audiomos_cache.errors import AudiomosError, DataError, OutputError, OutputExistsError, first_five
 from audiomos_cache.files import bring_back, locked_folder, put_in_place
 from audiomos_cache.runs import TENSORBOARD
-from audiomos_cache.training.job import job_differences
-from audiomos_cache.training.state import RECORD, TrainingState, load_state, read_record, save_state
+from audiomos_cache.training.checkpoint import RECORD, TrainingState, load_state, read_record, save_state
+from audiomos_cache.training.jobs import job_differences
 
 SHARE_OF_TIME = 0.05  # that saving states may take
 

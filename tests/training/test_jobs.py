@@ -18,14 +18,12 @@ from audiomos_cache.evaluation.predictions import read_predictions
 from audiomos_cache.files import locked_folder
 from audiomos_cache.fusion.averages import MeanFusion
 from audiomos_cache.heads.presets import load_head_config, plan_names, preset_names, presets_folder
-from audiomos_cache.training import unfinished as unfinished_module
-from audiomos_cache.training.clips import ClipSet
-from audiomos_cache.training.data import Lists
-from audiomos_cache.training.epoch import Trainer
-from audiomos_cache.training.job import HeadJob
-from audiomos_cache.training.plan import load_plan
+from audiomos_cache.training import resume as unfinished_module
+from audiomos_cache.training.data import ClipSet, Lists
+from audiomos_cache.training.jobs import HeadJob, load_plan
+from audiomos_cache.training.resume import unfinished_folder
 from audiomos_cache.training.train_head import train_heads
-from audiomos_cache.training.unfinished import unfinished_folder
+from audiomos_cache.training.trainer import Trainer
 from tests.training.conftest import job
 from tests.training.test_resume import files_in, interrupt_after, names_in
 

@@ -1,0 +1,205 @@
+"""Heads to train: one by one, or listed in a plan (`configs/ensemble8.yaml` is one); and what is refused before any is trained."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
+
+from audiomos_cache.errors import ConfigError, DataError, first_five
+from audiomos_cache.heads.config import Group, HeadConfig, scaled_lr
+from audiomos_cache.heads.layers import layers_to_read
+from audiomos_cache.heads.model import build_head
+from audiomos_cache.heads.presets import load_head_config, plan_names, preset_names, presets_folder
+from audiomos_cache.runs import versions
+from audiomos_cache.training.data import ClipSet, Lists, TrainingClips
+from audiomos_cache.training.optimizer import LearningRate, steps_per_epoch
+from audiomos_cache.training.trainer import objective_of
+from audiomos_cache.yaml_files import read_mapping, readable
+
+
+@dataclass(frozen=True, slots=True)
+class HeadJob:
+    """One head to train: name of the run, its config, its seed."""
+
+    name: str
+    config: HeadConfig
+    seed: int
+
+    @property
+    def wants_ratings(self) -> bool:
+        """Whether the head is trained on single ratings instead of their mean."""
+        return objective_of(self.config).wants_ratings
+
+
+def run_config(job: HeadJob, clips: TrainingClips, device: str, precision: str = "fp32") -> dict[str, Any]:
+    """Put together what a run remembers of how it was made."""
+    reader = clips.reader
+    return {
+        "name": job.name,
+        "seed": job.seed,
+        "head": job.config.model_dump(),
+        "resolved_lr": scaled_lr(job.config.training.lr, reader.audio_dim),
+        "audio_dim": reader.audio_dim,
+        "text_dim": reader.text_dim,
+        "audio_layers": list(reader.layers),
+        "layers_read": list(layers_to_read(job.config.layers, reader.layers)),
+        "device": device,
+        "threads": torch.get_num_threads() if device == "cpu" else None,
+        "precision": precision,
+        "data": {"train": _described(clips.train, job), "dev": _described(clips.dev, job)},
+        "encoders": reader.provenance,
+        "fingerprint": reader.fingerprint.digest,
+        "fingerprint_fields": reader.fingerprint.fields,
+        "versions": versions(),
+    }
+
+
+def job_differences(found: Mapping[str, Any], wanted: Mapping[str, Any], *, how: bool = True) -> list[str]:
+    """Name what differs between two runs' configs that decides their numbers: `head.dropout is 0.3, here 0.1`.
+
+    Args:
+        found, wanted: what `run_config` returns, or what was read of it.
+        how: whether device, precision and versions count, which decide the last digits.
+    """
+    return list(_differences(_what_decides(found, how), _what_decides(wanted, how), ""))
+
+
+def _what_decides(config: Mapping[str, Any], how: bool) -> dict[str, Any]:
+    """Return what decides a run's numbers, as plain JSON has it.
+
+    Not the number of threads, though it decides the last digits: a training that goes on keeps it.
+    """
+    left_out = {"name", "encoders", "resolved_lr", "fingerprint", "threads"}
+    left_out |= set() if how else {"device", "precision", "versions"}
+    kept = {key: value for key, value in config.items() if key not in left_out}
+    with suppress(ValidationError):  # of a version that had other keys
+        kept["head"] = HeadConfig.model_validate(kept["head"]).model_dump()
+    kept["data"] = {
+        role: {key: value for key, value in described.items() if key != "from"}
+        for role, described in kept["data"].items()
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(kept))
+    return plain
+
+
+def _differences(found: object, wanted: object, where: str) -> Iterator[str]:
+    if isinstance(found, Mapping) and isinstance(wanted, Mapping):
+        for key in sorted(found.keys() | wanted.keys()):
+            inner = f"{where}.{key}" if where else key
+            yield from _differences(found.get(key, "(absent)"), wanted.get(key, "(absent)"), inner)
+    elif found != wanted:
+        yield f"{where} is {found!r}, here {wanted!r}"
+
+
+def _described(clips: ClipSet, job: HeadJob) -> dict[str, Any]:
+    described = {"from": clips.name, "clips": len(clips), "labels_xxh3_128": clips.labels_hash()}
+    return described | ({"ratings_xxh3_128": clips.ratings_hash()} if job.wants_ratings else {})
+
+
+HIGHEST_SEED = 2**63 - 1
+LONGEST_NAME = 200  # file systems take 255, and folders beside a run have its name and some more
+_FOLDER = re.compile(r"\w[\w .+-]*")
+
+
+class _PlannedRun(Group):
+    head: str
+    seed: int = Field(ge=0, le=HIGHEST_SEED)
+    overrides: tuple[str, ...] = Field((), alias="set")
+    name: str | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _refuse_what_names_no_folder(cls, found: str | None) -> str | None:
+        if found is not None and (not _FOLDER.fullmatch(found) or len(found.encode()) > LONGEST_NAME):
+            raise PydanticCustomError(
+                "folder_name", f"expected letters, digits, spaces and . _ + -, {LONGEST_NAME} bytes at most, and a "
+                "letter, a digit or _ first"
+            )  # fmt: skip
+        return found
+
+
+class _Plan(Group):
+    runs: tuple[_PlannedRun, ...]
+
+
+def load_plan(plan: str, overrides: tuple[str, ...] = ()) -> list[HeadJob]:
+    """Read a plan by its name, or a YAML file by its path.
+
+    Args:
+        plan: a name in `configs/`, or a path; paths in the file are relative to it.
+        overrides: `a.b=c`, for all runs, after those that the plan has for some.
+    Raises:
+        ConfigError: no such plan, or a run or head in it that is not valid; all problems in one message.
+    """
+    path = _path_of(plan)
+    content = read_mapping(path, "the key runs")
+    if "runs" not in content:
+        raise ConfigError(f"{path}: no runs in it, so not a plan; a single head is trained with --head")
+    try:
+        runs = _Plan.model_validate(content).runs
+    except ValidationError as error:
+        problems = (readable(each, known_keys=()) for each in error.errors())
+        raise ConfigError(f"{path}: {'; '.join(problems)}") from error
+    if not runs:
+        raise ConfigError(f"{path}: runs: none, expected one or more")
+    jobs, failed = [], []
+    for place, run in enumerate(runs):
+        head = str(path.parent / run.head) if run.head.endswith((".yaml", ".yml")) else run.head
+        try:
+            name, config = load_head_config(head, (*run.overrides, *overrides))
+        except ConfigError as error:
+            failed.append(f"runs.{place}: {error}")
+        else:
+            jobs.append(HeadJob(run.name or f"{name}-seed{run.seed}", config, run.seed))
+    if failed:
+        raise ConfigError(f"{path}: {'; '.join(failed)}")
+    return jobs
+
+
+def _path_of(plan: str) -> Path:
+    if plan in plan_names():
+        return presets_folder() / f"{plan}.yaml"
+    if plan in preset_names():
+        raise ConfigError(f"--plan {plan}: is a preset for one head, not a plan; give it to --head")
+    if plan.endswith((".yaml", ".yml")):
+        return Path(plan)
+    raise ConfigError(f"--plan {plan}: no such plan; known are {', '.join(plan_names())}, or give a .yaml file")
+
+
+def check_names(jobs: Sequence[HeadJob]) -> None:
+    """Refuse two runs of one name."""
+    names = [job.name for job in jobs]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(f"runs that would have the same name: {first_five(repeated)}; give each head and seed once")
+
+
+def check_ratings(jobs: Sequence[HeadJob], lists: Lists) -> None:
+    """Refuse ratings that no head reads, and heads whose ratings are missing."""
+    reading = [job.name for job in jobs if job.wants_ratings]
+    if lists.raters and not reading:
+        raise ConfigError(
+            f"--rater-list {first_five(list(map(str, lists.raters)))}: no head here is trained on single ratings; "
+            "leave it out, or --set output.targets=raters --set output.bins=5"
+        )
+    if reading and not lists.raters:
+        raise ConfigError(
+            f"{first_five(reading)}: output.targets is 'raters', and no ratings are given; give --rater-list, such as "
+            "a person_mos list of MusicEval"
+        )
+
+
+def check_heads(jobs: Sequence[HeadJob], clips: TrainingClips) -> None:
+    """Build every head once, without weights: what cannot be built or trained is found before anything is trained."""
+    reader = clips.reader
+    with torch.device("meta"):
+        for job in jobs:
+            build_head(job.config, reader.audio_dim, reader.text_dim, layers=len(reader.layers))
+            layers_to_read(job.config.layers, reader.layers)
+            LearningRate.of(job.config.training, 1.0, steps_per_epoch(job.config.training, len(clips.train)))
