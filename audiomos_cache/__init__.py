@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from audiomos_cache.scoring.score import Score
+    from audiomos_cache.scoring.results import Score
     from audiomos_cache.scoring.scorer import Scorer
 
 __version__ = "0.1.0"

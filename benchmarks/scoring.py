@@ -30,7 +30,7 @@ from audiomos_cache.extraction.extract import extract_split
 from audiomos_cache.extraction.options import ExtractionOptions, batch_size_for, fingerprint_of, free_gpu_bytes
 from audiomos_cache.fusion.averages import MeanFusion
 from audiomos_cache.heads.model import build_head
-from audiomos_cache.scoring.score import Item, Score
+from audiomos_cache.scoring.results import Item, Score
 from audiomos_cache.scoring.scorer import Scorer
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.data import ClipSet

@@ -15,7 +15,7 @@ from audiomos_cache.devices import DEVICES, resolve_device
 from audiomos_cache.errors import DataError, OutputError, first_five
 
 if TYPE_CHECKING:
-    from audiomos_cache.scoring.score import Item
+    from audiomos_cache.scoring.results import Item
     from audiomos_cache.scoring.scorer import Scorer
 
 _FILE = click.Path(path_type=Path)
@@ -76,7 +76,7 @@ def score(
       audiomos-cache score --manifest generated.csv --bundle model --out scores.jsonl
     """
     _check_usage(audio, prompt, manifest, out, overwrite)
-    from audiomos_cache.scoring.items import items_of_manifest, items_of_paths
+    from audiomos_cache.scoring.inputs import items_of_manifest, items_of_paths
 
     items = items_of_manifest(manifest, audio) if manifest else items_of_paths(audio, prompt)
     tally = _Tally(len(items))
@@ -118,7 +118,7 @@ def _score_to(
     tally: "_Tally",
 ) -> None:
     """Score what a file does not hold yet. Where it holds everything, no encoder is loaded."""
-    from audiomos_cache.scoring.lines import score_file
+    from audiomos_cache.scoring.results import score_file
 
     with score_file(out, overwrite=overwrite) as file:
         left = items
@@ -139,7 +139,7 @@ def _score(
     tally: "_Tally",
     shown: AbstractContextManager[Update],
 ) -> None:
-    from audiomos_cache.scoring.lines import to_line
+    from audiomos_cache.scoring.results import to_line
 
     with shown as update:
         for done, made in enumerate(scorer.score_items(items), 1):

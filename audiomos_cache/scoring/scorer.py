@@ -20,13 +20,11 @@ from audiomos_cache.errors import AudiomosError, ConfigError, DataError, Encoder
 from audiomos_cache.evaluation.metrics import TARGETS
 from audiomos_cache.extraction.batching import decode_ahead, decode_threads
 from audiomos_cache.extraction.options import batch_size_for, free_gpu_bytes
-from audiomos_cache.scoring.assembling import NO_SCORE, clip_score
-from audiomos_cache.scoring.computing import Batch, BundleOnDevice, WindowScores
-from audiomos_cache.scoring.features import load_encoders, options_of, require_same_features
-from audiomos_cache.scoring.prompts import Prompts, PromptTokens
-from audiomos_cache.scoring.score import Item, Score
-from audiomos_cache.scoring.sounds import Sound
-from audiomos_cache.scoring.wanted import SoundLike, Wanted, wanted_of
+from audiomos_cache.scoring.bundle_encoders import load_encoders, options_of, require_same_features
+from audiomos_cache.scoring.inference import Batch, BundleOnDevice, Prompts, PromptTokens, WindowScores
+from audiomos_cache.scoring.inputs import SoundLike, Wanted, wanted_of
+from audiomos_cache.scoring.results import Item, Score
+from audiomos_cache.scoring.windows import NO_SCORE, Sound, clip_score
 
 OnError = Literal["raise", "return"]
 

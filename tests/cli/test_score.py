@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 import audiomos_cache
 from audiomos_cache.cli import main
-from audiomos_cache.scoring.score import Score
+from audiomos_cache.scoring.results import Score
 from tests.commands import fail, run
 
 DIGEST = "ab" * 16

@@ -17,7 +17,7 @@ from audiomos_cache.evaluation.predictions import Predictions
 from audiomos_cache.extraction.extract import extract_split
 from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.heads.model import Head
-from audiomos_cache.scoring.score import Item, Score
+from audiomos_cache.scoring.results import Item, Score
 from audiomos_cache.scoring.scorer import Scorer
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.data import ClipSet

@@ -9,8 +9,8 @@ from audiomos_cache.encoders.base import AudioEncoder, TextEncoder
 from audiomos_cache.encoders.lookup import load_audio_encoder
 from audiomos_cache.errors import CacheError, EncoderError
 from audiomos_cache.extraction.options import ExtractionOptions, fingerprint_of
-from audiomos_cache.scoring import features
-from audiomos_cache.scoring.features import load_encoders, options_of, require_same_features
+from audiomos_cache.scoring import bundle_encoders as features
+from audiomos_cache.scoring.bundle_encoders import load_encoders, options_of, require_same_features
 from tests.scoring.conftest import make_bundle
 
 HASH = "a" * 32

@@ -1,8 +1,8 @@
 import torch
 
 from audiomos_cache.encoders.base import TextEncoder
-from audiomos_cache.scoring import prompts
-from audiomos_cache.scoring.prompts import Prompts
+from audiomos_cache.scoring import inference as prompts
+from audiomos_cache.scoring.inference import Prompts
 
 CPU = torch.device("cpu")
 

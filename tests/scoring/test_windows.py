@@ -7,7 +7,7 @@ import soundfile
 from audiomos_cache.audio import decode as audio
 from audiomos_cache.audio.decode import decode
 from audiomos_cache.errors import DataError
-from audiomos_cache.scoring.sounds import clipped_share, read_sound
+from audiomos_cache.scoring.windows import clipped_share, read_sound
 from tests.scoring.conftest import music, wav
 
 RATE = 24000

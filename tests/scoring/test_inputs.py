@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from audiomos_cache.errors import DataError
-from audiomos_cache.scoring.items import items_of_manifest, items_of_paths
-from audiomos_cache.scoring.score import Item
+from audiomos_cache.scoring.inputs import items_of_manifest, items_of_paths
+from audiomos_cache.scoring.results import Item
 
 
 @pytest.fixture(autouse=True)

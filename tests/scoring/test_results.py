@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from audiomos_cache.errors import BusyError, DataError, OutputError, OutputExistsError
-from audiomos_cache.scoring.lines import score_file, to_line
-from audiomos_cache.scoring.score import Item, Score
+from audiomos_cache.scoring.results import Item, Score, score_file, to_line
 from tests.test_files import full_disk
 
 BUNDLE, OTHER = "ab" * 16, "cd" * 16

@@ -1,6 +1,7 @@
-"""What is heard: a file or an array, in windows as long as the encoder was used with, and what is odd about it."""
+"""A clip in windows as long as the encoder takes, what is odd about it, and its score from those of its windows."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from pathlib import Path
@@ -12,7 +13,47 @@ from numpy.typing import NDArray
 
 from audiomos_cache.audio.decode import SILENT_PEAK, Audio, Channels, mixed_down, peak_of, read_channels
 from audiomos_cache.audio.resample import resample, resampled_length
+from audiomos_cache.bundle.calibration import Calibration
 from audiomos_cache.errors import DataError
+from audiomos_cache.evaluation.metrics import Floats
+from audiomos_cache.scoring.results import Interval
+
+
+@dataclass(frozen=True, slots=True)
+class TargetScore:
+    """What is said of a clip about one target.
+
+    Attributes:
+        score: from 1 to 5; None where nothing was asked.
+        interval: None of a bundle that was not calibrated.
+        over_windows: standard deviation of the windows' scores; None of a single window.
+    """
+
+    score: float | None = None
+    interval: Interval | None = None
+    over_windows: float | None = None
+
+
+NO_SCORE = TargetScore()
+
+
+def clip_score(scores: Floats, spreads: Floats, lengths: Sequence[int], calibration: Calibration | None) -> TargetScore:
+    """Average the windows of a clip.
+
+    The interval is that of the mixture of the windows' distributions, in which windows that disagree count too.
+
+    Args:
+        scores, spreads: (W,) of each window.
+        lengths: of each, its weight.
+        calibration: of the target; None: no interval.
+    """
+    weights = np.asarray(lengths, np.float64) / sum(lengths)
+    score = float(weights @ scores)
+    apart = float(weights @ (scores - score) ** 2)
+    spread = math.sqrt(float(weights @ spreads**2) + apart)
+    interval = calibration.interval(score, spread) if calibration else None
+    return TargetScore(score, interval, math.sqrt(apart) if len(lengths) > 1 else None)
+
 
 SHORTEST_S = 3.0  # below, a clip is hardly music
 SHORTEST_REST_S = 1.0  # of a long clip, what is left after its last whole window
