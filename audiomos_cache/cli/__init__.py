@@ -10,20 +10,20 @@ import sys
 import click
 
 from audiomos_cache import __version__
-from audiomos_cache.cli.bundle import bundle
-from audiomos_cache.cli.demo import demo
-from audiomos_cache.cli.evaluate import evaluate
-from audiomos_cache.cli.extract import extract
-from audiomos_cache.cli.fuse import fuse
-from audiomos_cache.cli.import_upstream import import_upstream
-from audiomos_cache.cli.inspect import inspect
-from audiomos_cache.cli.merge import merge
-from audiomos_cache.cli.predict import predict
-from audiomos_cache.cli.score import score
-from audiomos_cache.cli.split import split
-from audiomos_cache.cli.submit import submit
-from audiomos_cache.cli.train_head import train_head
-from audiomos_cache.cli.verify import verify
+from audiomos_cache.cli.cmd_bundle import bundle
+from audiomos_cache.cli.cmd_demo import demo
+from audiomos_cache.cli.cmd_evaluate import evaluate
+from audiomos_cache.cli.cmd_extract import extract
+from audiomos_cache.cli.cmd_fuse import fuse
+from audiomos_cache.cli.cmd_import_upstream import import_upstream
+from audiomos_cache.cli.cmd_inspect import inspect
+from audiomos_cache.cli.cmd_merge import merge
+from audiomos_cache.cli.cmd_predict import predict
+from audiomos_cache.cli.cmd_score import score
+from audiomos_cache.cli.cmd_split import split
+from audiomos_cache.cli.cmd_submit import submit
+from audiomos_cache.cli.cmd_train_head import train_head
+from audiomos_cache.cli.cmd_verify import verify
 from audiomos_cache.errors import AudiomosError
 
 INTERRUPTED = 130

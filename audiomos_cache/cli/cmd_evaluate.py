@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from audiomos_cache.evaluation.metrics import Points, Scores
     from audiomos_cache.evaluation.summaries import Record
 
+
 MOST_RESAMPLES = 100_000  # to compare two of a hundred systems takes 0.7 GiB
 
 _FILE = click.Path(path_type=Path)

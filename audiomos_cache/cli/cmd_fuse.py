@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from audiomos_cache.fusion.fitting import OutOfFold
     from audiomos_cache.fusion.leakage import EarlyStopping
 
+
 METHODS = ("mean", "rank", "weighted", "ridge", "lightgbm", "greedy")
 GROUPS = ("prompt", "system", "none")
 _OF_MAKING = ("method", "labels", "fit_split", "apply", "best", "folds", "cv_group", "seed", "n_boot")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from audiomos_cache.scoring.results import Item
     from audiomos_cache.scoring.scorer import Scorer
 
+
 _FILE = click.Path(path_type=Path)
 
 

@@ -1,9 +1,9 @@
 from pathlib import Path
 
+import audiomos_cache.cli.demo  # noqa: F401 - the module, which the command of that name hides
 import pytest
 from click.testing import CliRunner
 
-import audiomos_cache.cli.demo  # noqa: F401 - the module, which the command of that name hides
 from audiomos_cache.cli import main
 
 
@@ -19,7 +19,7 @@ def commands(monkeypatch):
 
     import sys
 
-    monkeypatch.setattr(sys.modules["audiomos_cache.cli.demo"], "_run", note)
+    monkeypatch.setattr(sys.modules["audiomos_cache.cli.cmd_demo"], "_run", note)
     monkeypatch.setattr(
         "audiomos_cache.testing.music.make_dataset", lambda root, **_: (root / "sets").mkdir(parents=True)
     )

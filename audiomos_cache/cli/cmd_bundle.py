@@ -11,6 +11,7 @@ from audiomos_cache.runs import BESTS
 if TYPE_CHECKING:
     from audiomos_cache.bundle.make import MadeBundle
 
+
 _FILE = click.Path(path_type=Path)
 
 
