@@ -14,20 +14,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 import yaml
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-from torch import Tensor
 
 from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.errors import ConfigError, DataError, OutputExistsError, first_five
-from audiomos_cache.evaluation.predictions import Predictions, write_predictions
 from audiomos_cache.files import write_whole
-from audiomos_cache.heads.config import HeadConfig
-from audiomos_cache.heads.model import Head, build_head
+
+# torch, numpy and pydantic are imported where they are needed: the command line's help reads `BESTS`.
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from audiomos_cache.evaluation.predictions import Predictions
+    from audiomos_cache.heads.config import HeadConfig
+    from audiomos_cache.heads.model import Head
 
 BESTS = ("loss", "srcc", "combined")
 CLIPS = "clips.json"
@@ -118,7 +119,7 @@ class Run:
     """
 
     folder: Path
-    config: HeadConfig
+    config: "HeadConfig"
     seed: int
     fingerprint: Fingerprint | None
     audio_dim: int
@@ -133,6 +134,8 @@ class Run:
         Raises:
             DataError: not a run folder. ConfigError: its config is not valid.
         """
+        from audiomos_cache.heads.config import HeadConfig
+
         content = read_run_config(folder)
         try:
             return cls(
@@ -148,12 +151,17 @@ class Run:
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"{folder / CONFIG}: not the config of a run: {' '.join(str(error).split())}") from error
 
-    def load_head(self, best: str) -> Head:
+    def load_head(self, best: str) -> "Head":
         """Build the head and load one of its three checkpoints.
 
         Raises:
             DataError: the checkpoint is missing or does not fit.
         """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        from audiomos_cache.heads.model import build_head
+
         path = checkpoint_path(self.folder, best)
         if not path.exists():
             there = " or ".join(f"--best {each}" for each in bests_in(self.folder))
@@ -182,7 +190,7 @@ class RunWriter:
         content = json.dumps({"train": sorted(train), "dev": sorted(dev)}, indent=0, ensure_ascii=False)
         write_whole(self.folder / CLIPS, f"{content}\n".encode())
 
-    def write_checkpoint(self, best: str, weights: Mapping[str, Tensor]) -> None:
+    def write_checkpoint(self, best: str, weights: "Mapping[str, Tensor]") -> None:
         """Write the weights of a head; the same weights give the same bytes."""
         write_whole(checkpoint_path(self.folder, best), weights_bytes(weights))
 
@@ -194,13 +202,17 @@ class RunWriter:
         """Write the numbers of each best checkpoint on each labelled split."""
         write_whole(self.folder / METRICS, f"{json.dumps(content, indent=2)}\n".encode())
 
-    def write_predictions(self, split: str, best: str, predictions: Predictions) -> None:
+    def write_predictions(self, split: str, best: str, predictions: "Predictions") -> None:
         """Write the predictions of a split."""
+        from audiomos_cache.evaluation.predictions import write_predictions
+
         write_predictions(predictions_path(self.folder, split, best), predictions)
 
 
-def weights_bytes(weights: Mapping[str, Tensor]) -> bytes:
+def weights_bytes(weights: "Mapping[str, Tensor]") -> bytes:
     """Return the weights of a head as safetensors; the same weights give the same bytes."""
+    from safetensors.torch import save
+
     return save({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()})
 
 
@@ -226,4 +238,6 @@ def refuse_existing(folders: list[Path], *, overwrite: bool) -> None:
 
 def versions() -> dict[str, str]:
     """Return the versions of what decides a run's numbers."""
+    import torch
+
     return {package: version(package) for package in _VERSIONED} | {"cuda": torch.version.cuda or "none"}

@@ -1,8 +1,5 @@
 """Files and folders that appear whole or not at all, on disks and in folders that take nothing."""
 
-import resource
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,17 +8,7 @@ from click.testing import CliRunner
 from audiomos_cache.cli import main
 from audiomos_cache.errors import OutputError
 from audiomos_cache.files import locked_folder, require_writable, whole_folder, write_whole
-
-
-@contextmanager
-def full_disk(bytes_left: int) -> Iterator[None]:
-    """Let no file grow past so many bytes, as on a disk or in a quota that is full."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_left, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+from tests.support.faults import full_disk
 
 
 def test_a_full_disk_is_named_and_leaves_the_old_file(tmp_path: Path) -> None:

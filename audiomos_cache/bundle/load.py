@@ -1,4 +1,4 @@
-"""A bundle in memory, and loading one: every part is there, is what it was when the bundle was made, and fits the others."""
+"""A bundle in memory, and loading one: every part is there, unchanged, and fits the others."""
 
 import json
 from collections.abc import Mapping, Sequence

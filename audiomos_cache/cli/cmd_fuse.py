@@ -94,14 +94,16 @@ def fuse(
         --apply a_eval.jsonl --apply b_eval.jsonl --out fused
       audiomos-cache fuse --from fused runs --apply-split test --out fused-test
     """
-    from audiomos_cache import fusion
+    from audiomos_cache.fusion.fitting import Recipe
+    from audiomos_cache.fusion.fuse import apply_fusion
+    from audiomos_cache.fusion.fuse import fuse as fuse_members
 
     if fused:
         _refuse_given(context, _OF_MAKING)
         chosen = {name: options[name] for name in ("apply_split", "allow_missing")}
-        result = fusion.apply_fusion(fused, sources, out, overwrite=overwrite, **chosen)
+        result = apply_fusion(fused, sources, out, overwrite=overwrite, **chosen)
     else:
-        result = fusion.fuse(sources, out, fusion.Recipe(**options), overwrite=overwrite)
+        result = fuse_members(sources, out, Recipe(**options), overwrite=overwrite)
     made = result.fusion
     clips = len(result.predictions.ids)
     click.echo(f"{out / 'answer.txt'}: {made.method} of {len(made.names)} members, {clips} clips")

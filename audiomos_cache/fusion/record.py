@@ -1,4 +1,4 @@
-"""`fusion.json`: what a fusion is, what it was made of, how well it does on clips it has not seen; and finding its members again."""
+"""`fusion.json`: what a fusion is, what it was made of, how well it does; and finding its members again."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""Stacking: a model from the members' distributions to the listeners' scores, a target at a time; ridge regression is one."""
+"""Stacking: a model (ridge regression) from the members' distributions to the listeners' scores, per target."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

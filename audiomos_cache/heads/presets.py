@@ -33,7 +33,7 @@ _UNREAD_BY = (
 
 def presets_folder() -> Path:
     """Return the folder of the presets: beside the package in a checkout, inside it when installed."""
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     checkout = package.parent / "configs"
     return checkout if (checkout / "transformer-dist.yaml").is_file() else package / "configs"
 

@@ -1,4 +1,4 @@
-"""Heads to train: one by one, or listed in a plan (`configs/ensemble8.yaml` is one); and what is refused before any is trained."""
+"""Heads to train: single ones, or a plan of several (`configs/ensemble8.yaml`); and what is refused beforehand."""
 
 import json
 import re

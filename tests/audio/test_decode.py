@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 import xxhash
 
 from audiomos_cache.audio import decode as audio
@@ -14,21 +13,11 @@ from audiomos_cache.audio import resample as resampling
 from audiomos_cache.audio.decode import decode, fit_length
 from audiomos_cache.audio.resample import resample
 from audiomos_cache.errors import DataError
-
-RATE = 24000
+from tests.support.audio import RATE, noise, write
 
 
 def sine(rate: int, seconds: float, hz: float = 440.0, peak: float = 0.5) -> np.ndarray:
     return peak * np.sin(2 * np.pi * hz * np.arange(round(rate * seconds)) / rate)
-
-
-def noise(samples: int, channels: int = 1) -> np.ndarray:
-    return np.random.default_rng(7).normal(0, 0.1, (samples, channels)).astype(np.float32)
-
-
-def write(path: Path, samples: np.ndarray, rate: int, **kinds: object) -> Path:
-    soundfile.write(path, samples, rate, **kinds)
-    return path
 
 
 def float_wav(path: Path, samples: np.ndarray, rate: int) -> Path:

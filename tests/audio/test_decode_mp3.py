@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from tests.test_audio import RATE, noise, write
 
 from audiomos_cache.audio.decode import decode
 from audiomos_cache.errors import DataError
+from tests.support.audio import RATE, noise, write
 
 
 def mp3_without_its_length(samples: np.ndarray) -> bytes:

@@ -11,9 +11,8 @@ from audiomos_cache.fusion.fitting import Recipe
 from audiomos_cache.fusion.fuse import fuse
 from audiomos_cache.training.data import ClipSet
 from audiomos_cache.training.train_head import train_heads
-from tests.training.conftest import extract, job, make_clips
-
-METHODS = ("ridge", "weighted", "greedy", "mean", "rank")
+from tests.support.bundle import METHODS
+from tests.support.training import extract, job, make_clips
 
 
 @dataclass(frozen=True)

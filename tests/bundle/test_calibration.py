@@ -1,7 +1,6 @@
 """Intervals: by hand, by brute force, and by how often they hold what they should."""
 
 import math
-from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ from scipy.stats import binom, norm
 from audiomos_cache.bundle.calibration import Calibration, calibrate, spreads
 from audiomos_cache.evaluation.predictions import Predictions
 from audiomos_cache.targets import bin_centres
+from tests.support.bundle import brute_force
 
 
 def test_a_worked_example():
@@ -30,25 +30,6 @@ def test_a_wider_spread_makes_a_wider_interval():
     assert found.interval(3.0, 0.5) == (2.0, 4.0)
     assert found.interval(1.5, 1.0) == (1.0, 3.5), "no opinion is below 1"
     assert found.interval(4.5, 1.0) == (2.5, 5.0)
-
-
-def brute_force(scores, spread, truth, fold):
-    """The same by the definition: the least factor whose intervals hold ceil(0.8 (n + 1)) of n labels."""
-
-    def factor(rows):
-        wanted = math.ceil(Fraction(4, 5) * (len(rows) + 1))
-        for candidate in sorted(abs(truth[row] - scores[row]) / spread[row] for row in rows):
-            if sum(abs(truth[row] - scores[row]) / spread[row] <= candidate for row in rows) >= wanted:
-                return candidate
-        return None
-
-    held, widths = [], []
-    for row in range(len(scores)):
-        half = factor([other for other in range(len(scores)) if fold[other] != fold[row]]) * spread[row]
-        low, high = max(scores[row] - half, 1), min(scores[row] + half, 5)
-        held.append(low <= truth[row] <= high)
-        widths.append(high - low)
-    return factor(range(len(scores))), np.mean(held), np.mean(widths)
 
 
 @pytest.mark.parametrize("clips", [6, 14, 19, 24, 49, 50])

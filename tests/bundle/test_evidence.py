@@ -18,9 +18,8 @@ from audiomos_cache.fusion.folds import assign_folds
 from audiomos_cache.fusion.fuse import fuse
 from audiomos_cache.targets import bin_centres
 from audiomos_cache.training.data import ClipSet
-from tests.bundle.test_calibration import brute_force
-from tests.bundle.test_making import refusal
-from tests.commands import run as command
+from tests.support.bundle import brute_force, refusal
+from tests.support.commands import run as command
 
 NO_LABELS = "no intervals and no table of scores: nothing was fitted on labels; give some with --labels"
 

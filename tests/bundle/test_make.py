@@ -8,7 +8,7 @@ import yaml
 
 from audiomos_cache.bundle.load import load_bundle
 from audiomos_cache.bundle.make import make_bundle
-from audiomos_cache.errors import AudiomosError, BundleError, CacheError, DataError, OutputExistsError
+from audiomos_cache.errors import CacheError, DataError, OutputExistsError
 from audiomos_cache.extraction.extract import extract_split
 from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.fusion.fitting import Recipe
@@ -18,17 +18,8 @@ from audiomos_cache.fusion.record import load_fusion
 from audiomos_cache.runs import read_run_config
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
 from audiomos_cache.training.train_head import train_heads
-from tests.training.conftest import job, make_clips
-
-
-def refusal(runs, fusion, out, error=BundleError, **options):
-    """What the message of a bundle that cannot be made says; nothing is written."""
-    before = sorted(out.parent.rglob("*"))
-    with pytest.raises(AudiomosError) as caught:
-        make_bundle(runs, fusion, out, **options)
-    assert type(caught.value) is error
-    assert sorted(out.parent.rglob("*")) == before
-    return str(caught.value)
+from tests.support.bundle import refusal
+from tests.support.training import job, make_clips
 
 
 def changed_run(run, folder, change):

@@ -15,8 +15,8 @@ from audiomos_cache.fusion.fitting import Recipe
 from audiomos_cache.fusion.fuse import fuse
 from audiomos_cache.runs import Run, checkpoint_path
 from audiomos_cache.training.loop import predictions_of, run_head
-from tests.bundle.conftest import METHODS
-from tests.training.conftest import batches_of
+from tests.support.bundle import METHODS
+from tests.support.training import batches_of
 
 
 @pytest.mark.parametrize("method", sorted(set(METHODS) - {"rank"}))

@@ -12,49 +12,14 @@ import pytest
 import xxhash
 
 from audiomos_cache.cache.file_reader import CacheFile
-from audiomos_cache.cache.format import COLUMNS, hash_attributes, hash_column
+from audiomos_cache.cache.format import COLUMNS
 from audiomos_cache.errors import CacheError
+from tests.support.cache import group, rebuild
 
 OPEN = Path("/proc/self/fd")
 REMEDY = "the file is damaged or not ours; extract --repair encodes again what was lost"
 READ_AT_ONCE = ("audio/offsets", "audio/valid_frames", "skipped/id/bytes", "skipped/id/offsets",
                 "skipped/reason/bytes", "skipped/reason/offsets")  # fmt: skip
-
-
-def rebuild(path, arrays=(), attributes=(), special=(), libver=("v108", "latest")):
-    """Write a file anew with some arrays and attributes changed, and the hashes of its index right again.
-
-    An attribute that is None is left out. `special` names arrays or groups, with a function (file, name, array) that
-    puts something else in their place.
-    """
-    data, found = {}, {}
-    with h5py.File(path, "r") as file:
-        file.visititems(lambda name, node: data.update({name: node[()]}) if isinstance(node, h5py.Dataset) else None)
-        found.update(file.attrs)
-    data.update(arrays)
-    hashes = {name: hash_column(name, array) for name, array in data.items() if name in COLUMNS}
-    found["columns_json"] = np.bytes_(json.dumps(hashes, sort_keys=True))
-    found.update(attributes)
-    found = {name: value for name, value in found.items() if value is not None}
-    if "index_hash" not in dict(attributes):
-        del found["index_hash"]
-        plain = all(isinstance(value, bytes | np.int64) for value in found.values())
-        found["index_hash"] = np.bytes_(hash_attributes(found) if plain else "0" * 32)
-    special = dict(special)
-    path.unlink()
-    with h5py.File(path, "w", libver=libver) as file:
-        for name, array in data.items():
-            group = name.partition("/")[0]
-            if group in special:
-                if group not in file:
-                    special[group](file, group, None)
-            elif name in special:
-                special[name](file, name, array)
-            else:
-                file[name] = array
-        for name, value in found.items():
-            file.attrs[name] = value
-    return path
 
 
 def refused(path, message):
@@ -216,10 +181,6 @@ def external_link(file, name, _array):
 def soft_link(file, name, array):
     file["elsewhere"] = array
     file[name] = h5py.SoftLink("/elsewhere")
-
-
-def group(file, name, _array):
-    file.create_group(name)
 
 
 def nothing(_file, _name, _array):

@@ -20,7 +20,7 @@ from audiomos_cache.cache.verify import verify_split
 from audiomos_cache.errors import CacheError, DataError
 from audiomos_cache.extraction import extract as split
 from audiomos_cache.testing.fakes import FakeAudioEncoder
-from tests.test_extraction import BOTH, PAD, LoggingEncoder, clean_bytes, extract, make_clips
+from tests.support.extraction import BOTH, PAD, LoggingEncoder, clean_bytes, extract, make_clips
 
 STRAIGHT = replace(PAD, straight=True)
 

@@ -30,7 +30,7 @@ from audiomos_cache.extraction import extract as split
 from audiomos_cache.extraction.extract import extract_split
 from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
-from tests.faults import Killed, content, killed_at
+from tests.support.faults import Killed, content, killed_at
 
 PROMPTS = ("slow organ", "ein Stück für Flöte 🎵", "organ", "ゆっくり した オルガン")
 OPTIONS = {"pad_to_s": 1.0, "batch_size": 2}

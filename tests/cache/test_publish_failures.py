@@ -33,9 +33,9 @@ from audiomos_cache.errors import CacheError
 from audiomos_cache.extraction import extract as split
 from audiomos_cache.extraction.extract import extract_split
 from audiomos_cache.testing.fakes import FakeTextEncoder
-from tests.cache.test_file_checks import rebuild
-from tests.faults import content
-from tests.test_extraction import PAD, LoggingEncoder, make_clips
+from tests.support.cache import rebuild
+from tests.support.extraction import PAD, LoggingEncoder, make_clips
+from tests.support.faults import content
 
 TESTS = Path(__file__).parents[1]
 

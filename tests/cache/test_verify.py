@@ -19,7 +19,7 @@ from audiomos_cache.extraction import extract as split
 from audiomos_cache.extraction.extract import extract_split
 from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
-from tests.training.conftest import make_clips
+from tests.support.training import make_clips
 
 PAD = ExtractionOptions(pad_to_s=1.5)
 REPAIR = ExtractionOptions(pad_to_s=1.5, repair=True)

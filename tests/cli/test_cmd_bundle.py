@@ -11,8 +11,8 @@ from audiomos_cache.cli import main
 from audiomos_cache.fusion.fitting import Recipe
 from audiomos_cache.fusion.fuse import fuse
 from audiomos_cache.training.train_head import train_heads
-from tests.commands import fail, run
-from tests.training.conftest import extract, job, make_clips
+from tests.support.commands import fail, run
+from tests.support.training import extract, job, make_clips
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,9 @@
 from pathlib import Path
 
-import audiomos_cache.cli.demo  # noqa: F401 - the module, which the command of that name hides
 import pytest
 from click.testing import CliRunner
 
+import audiomos_cache.cli.cmd_demo  # noqa: F401 - the module, which the command of that name hides
 from audiomos_cache.cli import main
 
 

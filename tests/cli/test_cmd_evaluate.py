@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from scipy.stats import rankdata
 
 from audiomos_cache.cli import main
-from tests import commands
+from tests.support import commands
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "fusion"
 LABELS = ("--labels", GOLDEN / "eval_labels.txt")

@@ -15,9 +15,9 @@ import soundfile
 import torch
 from click.testing import CliRunner
 
-from audiomos_cache import encoders
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cli import main
+from audiomos_cache.encoders import lookup
 from audiomos_cache.errors import CacheError
 from audiomos_cache.extraction import extract as split
 from audiomos_cache.extraction import plan
@@ -112,8 +112,8 @@ def disk(monkeypatch):
 @pytest.fixture
 def fakes(monkeypatch):
     audio, text = FakeAudioEncoder(), FakeTextEncoder()
-    monkeypatch.setattr(encoders, "load_audio_encoder", lambda *_, **__: audio)
-    monkeypatch.setattr(encoders, "load_text_encoder", lambda *_, **__: text)
+    monkeypatch.setattr(lookup, "load_audio_encoder", lambda *_, **__: audio)
+    monkeypatch.setattr(lookup, "load_text_encoder", lambda *_, **__: text)
     return audio, text
 
 
@@ -361,8 +361,8 @@ def test_several_layers(data, tmp_path, monkeypatch):
         asked.append(layers)
         return FakeAudioEncoder(layers=(0, 2))
 
-    monkeypatch.setattr(encoders, "load_audio_encoder", load)
-    monkeypatch.setattr(encoders, "load_text_encoder", lambda *_, **__: FakeTextEncoder())
+    monkeypatch.setattr(lookup, "load_audio_encoder", load)
+    monkeypatch.setattr(lookup, "load_text_encoder", lambda *_, **__: FakeTextEncoder())
     cache = tmp_path / "cache"
     run("extract", "--data", data, "--cache", cache, "--split", "dev", "--layers", "0,-1")
     assert asked == [(0, -1)]
@@ -423,7 +423,7 @@ def test_unknown_encoder_is_one_line(data, tmp_path, monkeypatch):
     assert fail("extract", *options, "--audio-encoder", "wav2vec") == expected
     expected = "Error: --audio-encoder ./none: no such folder, and not a hub id of the form owner/name"
     assert fail("extract", *options, "--audio-encoder", "./none") == expected
-    monkeypatch.setattr(encoders, "load_audio_encoder", lambda *_, **__: FakeAudioEncoder())
+    monkeypatch.setattr(lookup, "load_audio_encoder", lambda *_, **__: FakeAudioEncoder())
     expected = "Error: --text-encoder bert: not one of roberta, roberta-tiny, nor a folder or hub id (those have a /)"
     assert fail("extract", *options, "--text-encoder", "bert") == expected
     assert not (tmp_path / "cache").exists()

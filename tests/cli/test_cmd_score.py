@@ -18,7 +18,7 @@ from click.testing import CliRunner
 import audiomos_cache
 from audiomos_cache.cli import main
 from audiomos_cache.scoring.results import Score
-from tests.commands import fail, run
+from tests.support.commands import fail, run
 
 DIGEST = "ab" * 16
 CHECKOUT = Path(audiomos_cache.__file__).parents[1]

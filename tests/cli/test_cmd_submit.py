@@ -8,7 +8,7 @@ from click.testing import CliRunner
 import audiomos_cache
 from audiomos_cache.cli import main
 from audiomos_cache.dataset.splitting import split_list
-from tests.commands import fail, run
+from tests.support.commands import fail, run
 
 COMMANDS = Path(audiomos_cache.__file__).parent / "cli"
 GOLDEN = Path(__file__).parents[1] / "golden" / "fusion"

@@ -16,7 +16,7 @@ from audiomos_cache.evaluation.bootstrap import (
 )
 from audiomos_cache.evaluation.metrics import MEASURES, Points
 from audiomos_cache.evaluation.weighted_metrics import WeightedAgreement
-from tests.evaluation.studies import Head, study
+from tests.support.studies import Head, study
 
 SYSTEMS, RESAMPLES, SEED = 9, 300, 4
 

@@ -10,7 +10,7 @@ from audiomos_cache.evaluation.bootstrap import LEVEL, Bca, UndefinedIntervalErr
 from audiomos_cache.evaluation.comparison import ALPHA, ROWS, compare
 from audiomos_cache.evaluation.metrics import MEASURES
 from audiomos_cache.evaluation.weighted_metrics import WeightedAgreement
-from tests.evaluation.studies import CLIPS, SYSTEM, Head, study
+from tests.support.studies import CLIPS, SYSTEM, Head, study
 
 pytestmark = pytest.mark.slow
 

@@ -20,7 +20,7 @@ from audiomos_cache.evaluation.comparison import (
     verdict,
 )
 from audiomos_cache.evaluation.metrics import MEASURES, VIEWS, Points
-from tests.evaluation.studies import Head, study
+from tests.support.studies import Head, study
 
 NUMBERS = {
     "mse": lambda x, y: np.mean((x - y) ** 2),

@@ -13,7 +13,7 @@ from audiomos_cache.errors import DataError
 from audiomos_cache.evaluation import metrics
 from audiomos_cache.evaluation.predictions import Predictions, read_predictions
 
-GOLDEN = Path(__file__).parent / "golden" / "fusion"
+GOLDEN = Path(__file__).parents[1] / "golden" / "fusion"
 
 
 def array(*values):

@@ -19,7 +19,7 @@ from audiomos_cache.evaluation.predictions import (
     write_predictions,
 )
 
-GOLDEN = Path(__file__).parent / "golden" / "fusion"
+GOLDEN = Path(__file__).parents[1] / "golden" / "fusion"
 
 
 def two_clips(**changes):

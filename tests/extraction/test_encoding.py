@@ -12,7 +12,7 @@ from audiomos_cache.extraction.encoding import BatchEncoder, InPieces
 from audiomos_cache.extraction.extract import extract_split
 from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
-from tests.test_extraction import make_clips
+from tests.support.extraction import make_clips
 
 OPTIONS = ExtractionOptions(pad_to_s=1.0)
 

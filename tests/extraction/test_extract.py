@@ -2,14 +2,12 @@ import errno
 import os
 import re
 import shutil
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import soundfile
 import xxhash
 
 from audiomos_cache.cache import publish
@@ -19,7 +17,6 @@ from audiomos_cache.cache.parts import PartWriter
 from audiomos_cache.cache.paths import part_files
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cache.verify import verify_file, verify_split
-from audiomos_cache.dataset.clip import Clip
 from audiomos_cache.errors import CacheError, DataError, EncoderError
 from audiomos_cache.extraction import batching as waveforms
 from audiomos_cache.extraction import extract as split
@@ -28,57 +25,27 @@ from audiomos_cache.extraction import pipeline as loop
 from audiomos_cache.extraction import plan as preflight
 from audiomos_cache.extraction.batching import encode_prompts
 from audiomos_cache.extraction.extract import extract_split, plan_only
-from audiomos_cache.extraction.options import ExtractionOptions, fingerprint_of
+from audiomos_cache.extraction.options import fingerprint_of
 from audiomos_cache.extraction.plan import estimate_seconds
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
+from tests.support.extraction import (
+    BOTH,
+    OWN_LENGTH,
+    PAD,
+    PROMPTS,
+    LoggingEncoder,
+    clean_bytes,
+    extract,
+    make_clips,
+    wave_of,
+    write_wav,
+)
 
-PROMPTS = ("slow organ", "a fast flute", "sad guitar", "happy synth drums")
-PAD = ExtractionOptions(pad_to_s=1.0, batch_size=3)
-OWN_LENGTH = ExtractionOptions(pad_to_s=None, batch_size=3)
 SHARD = Shard(1, 2)
-BOTH = pytest.mark.parametrize("options", [PAD, OWN_LENGTH], ids=["pad", "own length"])
-
-
-@dataclass
-class LoggingEncoder(FakeAudioEncoder):
-    """Keeps the batches that it was given, and raises in place of one."""
-
-    batches: list[np.ndarray] = field(default_factory=list)
-    fails_at: int | None = None
-    failure: type[BaseException] = KeyboardInterrupt
-
-    def encode(self, waveforms):
-        if len(self.batches) == self.fails_at:
-            raise self.failure
-        self.batches.append(waveforms.numpy().copy())
-        return super().encode(waveforms)
 
 
 class OutOfMemoryError(RuntimeError):
     pass
-
-
-def wave_of(number, frames):
-    """So many blocks of 100 samples with the values number/16, (number + 1)/16, ..."""
-    return np.repeat((number + np.arange(frames)) / 16, 100).astype(np.float32)
-
-
-def write_wav(path, samples, rate=1000):
-    soundfile.write(path, samples, rate, subtype="FLOAT")
-
-
-def make_clips(folder: Path, count: int = 10) -> tuple[Clip, ...]:
-    """Clips of 3, 5, 7, 3, ... frames, at the fake encoder's rate, in an order that is not that of their names."""
-    (folder / "wav").mkdir(parents=True)
-    clips = []
-    for i in range(count):
-        clip_id = f"S{i % 4:03d}_P{count - i:03d}"
-        path = folder / "wav" / f"{clip_id}.wav"
-        write_wav(path, wave_of(i, 3 + 2 * (i % 3)))
-        prompt = PROMPTS[i % 4] if i != 5 else PROMPTS[0]
-        mi, ta = (None, None) if i == 2 else (1 + i / 4, 4.5)
-        clips.append(Clip(clip_id, path, f"S{i % 4:03d}", f"P{count - i:03d}", prompt, "train", mi, ta))
-    return tuple(clips)
 
 
 @pytest.fixture
@@ -113,15 +80,6 @@ def parts_of(monkeypatch):
         monkeypatch.setattr(split, "PartWriter", partial(PartWriter, clips_per_part=clips))
 
     return set_size
-
-
-def extract(clips, cache, options=PAD, audio=None, text=None, **others):
-    return extract_split(clips, cache, audio or LoggingEncoder(), text or FakeTextEncoder(), options, **others)
-
-
-def clean_bytes(clips, folder, options=PAD):
-    extract(clips, folder, options)
-    return (folder / "train.h5").read_bytes()
 
 
 def by_hand(samples, frames):

@@ -14,20 +14,20 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from audiomos_cache import encoders
 from audiomos_cache.cache.file_reader import CacheFile
 from audiomos_cache.cache.lock import Shard, locked
 from audiomos_cache.cache.paths import part_files
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cli import main
+from audiomos_cache.encoders import lookup
 from audiomos_cache.errors import CacheError, DataError, LockedError
 from audiomos_cache.extraction import extract as split
 from audiomos_cache.extraction.extract import extract_split, plan_only
 from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
 from audiomos_cache.testing.music import make_dataset
-from tests.faults import content
-from tests.test_extraction import BOTH, OWN_LENGTH, PAD, LoggingEncoder, make_clips
+from tests.support.extraction import BOTH, OWN_LENGTH, PAD, LoggingEncoder, make_clips
+from tests.support.faults import content
 
 
 @pytest.fixture
@@ -352,8 +352,8 @@ def data(tmp_path_factory):
 @pytest.fixture
 def fakes(monkeypatch):
     audio, text = FakeAudioEncoder(), FakeTextEncoder()
-    monkeypatch.setattr(encoders, "load_audio_encoder", lambda *_, **__: audio)
-    monkeypatch.setattr(encoders, "load_text_encoder", lambda *_, **__: text)
+    monkeypatch.setattr(lookup, "load_audio_encoder", lambda *_, **__: audio)
+    monkeypatch.setattr(lookup, "load_text_encoder", lambda *_, **__: text)
     return audio, text
 
 

@@ -18,7 +18,7 @@ from audiomos_cache.extraction import pipeline as loop
 from audiomos_cache.extraction.batching import decode_threads
 from audiomos_cache.extraction.transfer import CpuStaging, resample_rows
 from audiomos_cache.testing.fakes import FakeTextEncoder
-from tests.test_extraction import PAD, LoggingEncoder, clean_bytes, extract, make_clips
+from tests.support.extraction import PAD, LoggingEncoder, clean_bytes, extract, make_clips
 
 
 @pytest.mark.parametrize(("rate", "new_rate"), [(16_000, 24_000), (44_100, 24_000), (48_000, 24_000), (24_000, 24_000)])

@@ -4,7 +4,7 @@ import pytest
 from audiomos_cache.errors import DataError
 from audiomos_cache.evaluation.predictions import Predictions
 from audiomos_cache.fusion.align import align, align_labels, common_clips
-from tests.fusion.conftest import distribution, labels_of, scalar
+from tests.support.fusion import distribution, labels_of, scalar
 
 
 def test_align_names_the_first_five_and_the_count():

@@ -15,7 +15,7 @@ from audiomos_cache.fusion.averages import MeanFusion, simplex_weights
 from audiomos_cache.fusion.fitting import out_of_fold
 from audiomos_cache.fusion.methods import LEARNED, METHODS
 from audiomos_cache.fusion.rank import RankFusion, mean_ranks
-from tests.fusion.conftest import (
+from tests.support.fusion import (
     EVAL,
     MODELS,
     clip_ids,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from audiomos_cache.fusion.boosting import grow_trees, predict, read_trees
-from tests.fusion.trees import forest, tree
+from tests.support.trees import forest, tree
 
 THREE = {"leaves": 3, "feature": "0 2", "threshold": "0.5 -1", "decision": "2 2", "left": "1 -1", "right": "-3 -2"}
 

@@ -11,13 +11,7 @@ from audiomos_cache.evaluation.bootstrap import bootstrap_intervals
 from audiomos_cache.evaluation.metrics import evaluate, points_of
 from audiomos_cache.evaluation.predictions import Predictions, read_predictions, write_predictions
 from audiomos_cache.fusion.fuse import apply_fusion
-from tests.fusion.conftest import (
-    DEV,
-    EVAL,
-    LABELS,
-    clip_ids,
-    fuse,
-)
+from tests.support.fusion import DEV, EVAL, LABELS, clip_ids, fuse
 
 
 def test_the_scores_of_the_fit_split_are_those_of_the_out_of_fold_predictions(tmp_path):

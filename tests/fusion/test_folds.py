@@ -8,7 +8,7 @@ from audiomos_cache.evaluation.predictions import Predictions
 from audiomos_cache.fusion.averages import MeanFusion
 from audiomos_cache.fusion.fitting import out_of_fold
 from audiomos_cache.fusion.folds import Folds, assign_folds
-from tests.fusion.conftest import clip_ids, labels_of
+from tests.support.fusion import clip_ids, labels_of
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -13,16 +13,7 @@ from audiomos_cache.dataset.labels import read_labels
 from audiomos_cache.errors import CacheError, ConfigError, DataError, OutputError, OutputExistsError
 from audiomos_cache.evaluation.predictions import read_predictions
 from audiomos_cache.fusion.methods import METHODS
-from tests.fusion.conftest import (
-    DEV,
-    EVAL,
-    F00D,
-    GOLDEN,
-    LABELS,
-    fuse,
-    make_run,
-    read_answer,
-)
+from tests.support.fusion import DEV, EVAL, F00D, GOLDEN, LABELS, fuse, make_run, read_answer
 
 
 @pytest.mark.parametrize(

@@ -10,16 +10,7 @@ from audiomos_cache.errors import DataError
 from audiomos_cache.evaluation.predictions import read_predictions, write_predictions
 from audiomos_cache.fusion.fuse import apply_fusion
 from audiomos_cache.fusion.record import load_fusion, read_record
-from tests.fusion.conftest import (
-    DEV,
-    EVAL,
-    GOLDEN,
-    LABELS,
-    distribution,
-    fuse,
-    make_run,
-    read_answer,
-)
+from tests.support.fusion import DEV, EVAL, GOLDEN, LABELS, distribution, fuse, make_run, read_answer
 
 
 @pytest.fixture(scope="module")

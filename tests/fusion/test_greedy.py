@@ -10,7 +10,7 @@ from audiomos_cache.evaluation.predictions import Predictions
 from audiomos_cache.fusion.folds import Folds
 from audiomos_cache.fusion.greedy import GreedyFusion, choose_steps, greedy_path, greedy_weights
 from audiomos_cache.targets import gaussian_distribution
-from tests.fusion.conftest import clip_ids, distribution, good_and_random, labels_of, no_groups, scalar
+from tests.support.fusion import clip_ids, distribution, good_and_random, labels_of, no_groups, scalar
 
 
 def test_a_greedy_path_by_hand():

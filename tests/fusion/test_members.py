@@ -7,16 +7,7 @@ import pytest
 
 from audiomos_cache.errors import CacheError, DataError
 from audiomos_cache.evaluation.predictions import Predictions, read_predictions, write_answer, write_predictions
-from tests.fusion.conftest import (
-    DEV,
-    EVAL,
-    LABELS,
-    clip_ids,
-    distribution,
-    fuse,
-    make_run,
-    scalar,
-)
+from tests.support.fusion import DEV, EVAL, LABELS, clip_ids, distribution, fuse, make_run, scalar
 
 
 def test_a_folder_of_runs_is_each_run_in_it(tmp_path, caplog):

@@ -13,8 +13,8 @@ from audiomos_cache.fusion import boosting
 from audiomos_cache.fusion.boosting import LightGBMFusion
 from audiomos_cache.fusion.stacking import RidgeFusion
 from audiomos_cache.targets import gaussian_distribution
-from tests.fusion.conftest import EVAL, MODELS, distribution, fit, labels_of, scalar
-from tests.fusion.trees import forest, tree
+from tests.support.fusion import EVAL, MODELS, distribution, fit, labels_of, scalar
+from tests.support.trees import forest, tree
 
 # ridge
 

@@ -1,70 +1,13 @@
-from dataclasses import dataclass
+"""Fixtures of the tests of heads."""
 
 import pytest
 import torch
-from torch import Tensor
 
-AUDIO_DIM, TEXT_DIM = 32, 24
+from tests.support.heads import make_clips, randomise
 
-
-@dataclass
-class Clips:
-    """A batch for a head, whose rows may be padded."""
-
-    frames: Tensor
-    frame_mask: Tensor
-    tokens: Tensor
-    token_mask: Tensor
-
-    def __iter__(self):
-        return iter((self.frames, self.frame_mask, self.tokens, self.token_mask))
-
-    def row(self, i: int) -> "Clips":
-        """Return clip i alone, without its padding."""
-        frames, tokens = self.frames[i : i + 1, self.frame_mask[i]], self.tokens[i : i + 1, self.token_mask[i]]
-        return Clips(
-            frames,
-            torch.ones(frames.shape[:2], dtype=torch.bool),
-            tokens,
-            torch.ones(tokens.shape[:2], dtype=torch.bool),
-        )
-
-    def permuted(self, order: list[int]) -> "Clips":
-        return Clips(*(x[order] for x in self))
+__all__ = ["make_clips", "randomise"]
 
 
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
-
-
-@pytest.fixture
-def make_clips():
-    """Make clips of given lengths; padding holds the largest numbers that float16 has."""
-
-    def make(frame_lengths, token_lengths, audio_dim=AUDIO_DIM, text_dim=TEXT_DIM, seed=0):
-        generator = torch.Generator().manual_seed(seed)
-
-        def sequences(lengths, dim):
-            features = torch.randn(len(lengths), max(lengths), dim, generator=generator)
-            mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
-            garbage = torch.where(torch.rand(features.shape, generator=generator) < 0.5, 65504.0, -65504.0)
-            return torch.where(mask[..., None], features, garbage), mask
-
-        return Clips(*sequences(frame_lengths, audio_dim), *sequences(token_lengths, text_dim))
-
-    return make
-
-
-@pytest.fixture
-def randomise():
-    """Draw a head's weights wide enough for its scores to differ visibly from clip to clip."""
-
-    def draw(head, seed=1, scale=0.2):
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            for parameter in head.parameters():
-                parameter.add_(torch.randn(parameter.shape, generator=generator) * scale)
-        return head
-
-    return draw

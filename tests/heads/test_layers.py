@@ -6,7 +6,7 @@ from audiomos_cache.heads.config import HeadConfig
 from audiomos_cache.heads.layers import OneLayer, WeightedLayers, layers_to_read
 from audiomos_cache.heads.model import build_head
 from audiomos_cache.heads.presets import load_head_config
-from tests.heads.conftest import AUDIO_DIM, TEXT_DIM, Clips
+from tests.support.heads import AUDIO_DIM, TEXT_DIM, Clips
 
 PRESETS = ("transformer-dist", "decoupled-dist", "pooling-dist", "transformer-coral")
 LAYERS = 3

@@ -11,7 +11,7 @@ from audiomos_cache.errors import CacheError, EncoderError
 from audiomos_cache.extraction.options import ExtractionOptions, fingerprint_of
 from audiomos_cache.scoring import bundle_encoders as features
 from audiomos_cache.scoring.bundle_encoders import load_encoders, options_of, require_same_features
-from tests.scoring.conftest import make_bundle
+from tests.support.scoring import make_bundle
 
 HASH = "a" * 32
 

@@ -11,7 +11,7 @@ import pytest
 
 from audiomos_cache.errors import BusyError, DataError, OutputError, OutputExistsError
 from audiomos_cache.scoring.results import Item, Score, score_file, to_line
-from tests.test_files import full_disk
+from tests.support.faults import full_disk
 
 BUNDLE, OTHER = "ab" * 16, "cd" * 16
 ITEMS = [Item(name, Path(f"m/{name}.wav"), f"prompt of {name}, é") for name in "abcdef"]

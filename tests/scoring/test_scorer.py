@@ -23,7 +23,7 @@ from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.data import ClipSet
 from audiomos_cache.training.frame_sources import FramesOnDisk
 from audiomos_cache.training.loop import predictions_of, run_head
-from tests.scoring.conftest import PROMPTS, MakeScorer, make_bundle, music, wav
+from tests.support.scoring import PROMPTS, MakeScorer, make_bundle, music, wav
 
 
 def through_a_cache(

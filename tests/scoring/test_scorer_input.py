@@ -12,7 +12,7 @@ import torch
 from audiomos_cache.encoders.base import AudioEncoder, TextEncoder
 from audiomos_cache.errors import ConfigError, DataError
 from audiomos_cache.scoring.scorer import Scorer
-from tests.scoring.conftest import PROMPTS, MakeScorer, make_bundle, music
+from tests.support.scoring import PROMPTS, MakeScorer, make_bundle, music
 
 
 def test_lists_that_do_not_fit(clips: list[Path], make_scorer: MakeScorer) -> None:

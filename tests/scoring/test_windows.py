@@ -8,7 +8,7 @@ from audiomos_cache.audio import decode as audio
 from audiomos_cache.audio.decode import decode
 from audiomos_cache.errors import DataError
 from audiomos_cache.scoring.windows import clipped_share, read_sound
-from tests.scoring.conftest import music, wav
+from tests.support.scoring import music, wav
 
 RATE = 24000
 

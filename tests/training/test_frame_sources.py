@@ -26,8 +26,15 @@ from audiomos_cache.training.data import ClipSet, Lists
 from audiomos_cache.training.frame_sources import FramesInMemory, FramesOnDisk, FrameSource
 from audiomos_cache.training.preload import open_frames
 from audiomos_cache.training.train_head import train_heads
-from tests.training.conftest import LAYER_FACTORS, extract, job, make_clips
-from tests.training.test_layers import PretendLayers, results_of
+from tests.support.training import (
+    LAYER_FACTORS,
+    PretendLayers,
+    extract,
+    job,
+    make_clips,
+    results_of,
+    write_over_the_frames_of,
+)
 
 CPU = torch.device("cpu")
 SOURCES = {
@@ -40,16 +47,6 @@ SOURCES = {
 @pytest.fixture(params=SOURCES)
 def make_source(request: pytest.FixtureRequest) -> Callable[..., FrameSource]:
     return SOURCES[request.param]
-
-
-def write_over_the_frames_of(reader: CacheReader, index: int) -> None:
-    [path] = [file.path for file in reader.files]
-    content = bytearray(path.read_bytes())
-    place = content.index(reader.read_frames(index, layer=reader.layers[0]).tobytes())
-    content[place] ^= 1
-    # Into the file itself: one that is replaced is refused for that alone.
-    with path.open("r+b") as file:
-        file.write(content)
 
 
 @pytest.mark.parametrize("layers", [(9,), (12, 6), (6, 9, 12)])

@@ -24,8 +24,7 @@ from audiomos_cache.training.jobs import HeadJob, load_plan
 from audiomos_cache.training.resume import unfinished_folder
 from audiomos_cache.training.train_head import train_heads
 from audiomos_cache.training.trainer import Trainer
-from tests.training.conftest import job
-from tests.training.test_resume import files_in, interrupt_after, names_in
+from tests.support.training import files_in, interrupt_after, job, names_in
 
 PLAN = """\
 runs:

@@ -1,7 +1,6 @@
 """Heads on caches of several layers, from training to prediction."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,23 +12,7 @@ from audiomos_cache.errors import ConfigError
 from audiomos_cache.runs import BESTS, Run, checkpoint_path
 from audiomos_cache.training.predict import predict_split
 from audiomos_cache.training.train_head import train_heads
-from tests.training.conftest import job
-
-PretendLayers = Callable[..., None]
-
-
-def files_of(run: Path, pattern: str) -> dict[str, bytes]:
-    """The content of some of a run's files."""
-    found = {str(path.relative_to(run)): path.read_bytes() for path in run.rglob(pattern)}
-    assert found
-    return found
-
-
-def results_of(run: Path) -> dict[str, bytes]:
-    """The content of all of a run's files but its config."""
-    files = {**files_of(run, "*.safetensors"), **files_of(run, "*.json"), **files_of(run, "*.jsonl")}
-    assert len(files) == 3 + 2 + 1 + 9
-    return files
+from tests.support.training import PretendLayers, job, results_of
 
 
 @pytest.mark.parametrize("layer", [6, 9, 12])

@@ -14,7 +14,7 @@ from audiomos_cache.heads.config import TrainingConfig
 from audiomos_cache.heads.model import build_head
 from audiomos_cache.training.loop import train
 from audiomos_cache.training.optimizer import LearningRate, build_optimizer
-from tests.training.conftest import batches_of, job
+from tests.support.training import batches_of, job
 
 STEPS = 2  # in an epoch of the cache's 48 clips, in batches of 32
 

@@ -25,10 +25,18 @@ from audiomos_cache.training.loop import train
 from audiomos_cache.training.pooled_statistics import PooledFrames, pools_first, stand_ins
 from audiomos_cache.training.predict import predict_split
 from audiomos_cache.training.train_head import train_heads
-from tests.training.conftest import LAYER_FACTORS, extract, job, make_clips
-from tests.training.test_frames import write_over_the_frames_of
-from tests.training.test_layers import PretendLayers, results_of
-from tests.training.test_resume import Killed, files_in, interrupt_after
+from tests.support.training import (
+    LAYER_FACTORS,
+    Killed,
+    PretendLayers,
+    extract,
+    files_in,
+    interrupt_after,
+    job,
+    make_clips,
+    results_of,
+    write_over_the_frames_of,
+)
 
 CPU = torch.device("cpu")
 FIRST = ("temporal.kind=none", "fusion.kind=concat", "pooling=mean_std")

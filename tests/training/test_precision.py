@@ -34,8 +34,7 @@ from audiomos_cache.training.loop import train
 from audiomos_cache.training.precision import Computing, choose_precision, compile_head, compiling_pays, repeatable
 from audiomos_cache.training.train_head import train_heads
 from audiomos_cache.training.trainer import PlainLoss, TargetedBatches, Trainer, objective_of
-from tests.training.conftest import batches_of, job
-from tests.training.test_layers import PretendLayers
+from tests.support.training import PretendLayers, batches_of, job
 
 CPU = torch.device("cpu")
 

@@ -22,8 +22,7 @@ from audiomos_cache.training.data import ClipSet, Lists
 from audiomos_cache.training.jobs import HeadJob
 from audiomos_cache.training.train_head import DivergedRunsError, train_heads
 from audiomos_cache.training.trainer import Trainer
-from tests.training.conftest import job
-from tests.training.test_targeted import RATERS, write_ratings
+from tests.support.training import RATERS, Killed, files_in, interrupt_after, job, names_in, write_ratings
 
 EPOCHS = 5
 # All chance there is: dropout, the clips' order, what is mixed; and a rate that differs from step to step.
@@ -33,10 +32,6 @@ SETTINGS = (
 )
 JOB = job("transformer-dist", 1, *SETTINGS)
 QUICK = job("pooling-dist", 1, *SETTINGS, "training.max_epochs=2")
-
-
-class Killed(BaseException):
-    """Ends a training wherever it is, and nothing is done about it but what Python does."""
 
 
 @pytest.fixture(autouse=True)
@@ -58,28 +53,12 @@ def trained_epochs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
     yield epochs
 
 
-def files_in(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def names_in(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
 def state_of(out: Path, which: HeadJob = JOB) -> Path:
     return out / f".{which.name}.unfinished"
 
 
 def saved_epoch(out: Path, which: HeadJob = JOB) -> int:
     return len(json.loads((state_of(out, which) / "state.json").read_text().splitlines()[1])["history"])
-
-
-def interrupt_after(epoch: int, error: type[BaseException] = KeyboardInterrupt) -> Callable[..., None]:
-    def interrupt(_job: HeadJob, line: dict[str, Any], _last: bool) -> None:
-        if line["epoch"] == epoch:
-            raise error
-
-    return interrupt
 
 
 @pytest.fixture(scope="module")

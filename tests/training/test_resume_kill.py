@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from audiomos_cache.runs import BESTS
-from tests.training.test_resume import files_in, names_in
+from tests.support.training import files_in, names_in
 
 # Imports once, then runs our command line in a new process for each line of arguments that it reads. Epochs are slow,
 # and each is saved, so that a signal finds the training at work. Nothing may be computed before the fork: torch's

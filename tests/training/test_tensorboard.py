@@ -13,9 +13,7 @@ from audiomos_cache.cli import main
 from audiomos_cache.errors import ConfigError
 from audiomos_cache.training.data import Lists
 from audiomos_cache.training.train_head import train_heads
-from tests.training.conftest import job
-from tests.training.test_layers import results_of
-from tests.training.test_resume import interrupt_after, names_in
+from tests.support.training import interrupt_after, job, names_in, results_of
 
 JOB = job("transformer-dist", 1, "training.schedule=cosine")
 Events = dict[str, list[list[float]]]

@@ -24,7 +24,7 @@ from audiomos_cache.training.data import ClipSet, Lists
 from audiomos_cache.training.loop import Best, predictions_of, run_head, train
 from audiomos_cache.training.predict import predict_split
 from audiomos_cache.training.train_head import train_heads
-from tests.training.conftest import batches_of, extract, job, make_clips
+from tests.support.training import batches_of, extract, job, make_clips
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from audiomos_cache.heads.model import Head
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.data import ClipSet
 from audiomos_cache.training.loop import predictions_of, run_head, train
-from tests.training.conftest import batches_of
+from tests.support.training import batches_of
 
 TEMPORALS, POOLINGS = ("transformer", "bilstm", "none"), ("attentive", "mean", "mean_std")
 FUSIONS, DOWNSTREAMS = ("cross_attention", "decoupled", "concat", "none"), ("mlp", "lstm")

@@ -25,23 +25,7 @@ from audiomos_cache.training.loop import train
 from audiomos_cache.training.mixup import draw_mixup
 from audiomos_cache.training.train_head import train_heads
 from audiomos_cache.training.trainer import MixedLoss, PlainLoss, TargetedBatches, epoch_generator, objective_of
-from tests.training.conftest import batches_of, job
-from tests.training.test_layers import PretendLayers, files_of, results_of
-
-RATERS = ("output.targets=raters", "output.bins=5")
-
-
-def write_ratings(path: Path, ids: list[str], seed: int, raters: int = 4) -> Path:
-    """Ratings of some clips by some listeners; the listeners of one clip come together."""
-    ranks = np.random.default_rng(seed).integers(1, 6, (len(ids), raters, 2)).tolist()
-    path.write_text(
-        "".join(
-            f"{clip_id}.wav,{rater},{mi},{ta}\n"
-            for clip_id, of_clip in zip(ids, ranks, strict=True)
-            for rater, (mi, ta) in enumerate(of_clip)
-        )
-    )
-    return path
+from tests.support.training import RATERS, PretendLayers, batches_of, files_of, job, results_of, write_ratings
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from audiomos_cache.heads.config import HeadConfig
 from audiomos_cache.heads.model import build_head
 from audiomos_cache.upstream.checkpoints import load_upstream_state, read_upstream_checkpoint, upstream_names
 from audiomos_cache.upstream.quirks import float32_bin_centres, float32_positions
-from tests.heads.conftest import AUDIO_DIM, TEXT_DIM
+from tests.support.heads import AUDIO_DIM, TEXT_DIM
 
 PRESETS = ("transformer-scalar", "transformer-dist", "transformer-coral", "decoupled-dist", "decoupled-lstm-dist")
 WITH_BINS = ("transformer-dist", "decoupled-dist", "decoupled-lstm-dist")

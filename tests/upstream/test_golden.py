@@ -20,7 +20,7 @@ from audiomos_cache.heads.presets import load_head_config
 from audiomos_cache.training.data import ClipSet
 from audiomos_cache.training.trainer import TargetedBatches, Trainer, objective_of
 from audiomos_cache.upstream.checkpoints import load_upstream_state
-from tests.heads.conftest import Clips
+from tests.support.heads import Clips
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "heads.json").read_text())
 PRESETS = {

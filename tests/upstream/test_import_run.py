@@ -30,7 +30,7 @@ from audiomos_cache.training.loop import predictions_of, run_head
 from audiomos_cache.training.predict import predict_split
 from audiomos_cache.training.train_head import train_heads
 from audiomos_cache.upstream.checkpoints import upstream_names
-from tests.training.conftest import job
+from tests.support.training import job
 
 CPU = torch.device("cpu")
 PROMPTS = ("piano", "a slow piano with soft strings and a choir", "fast drums", "ein Lied für Flöte")

@@ -10,7 +10,7 @@ from audiomos_cache.heads.model import build_head
 from audiomos_cache.heads.presets import load_head_config
 from audiomos_cache.heads.temporal import sinusoidal_positions
 from audiomos_cache.upstream.quirks import PaddingPooling, UnmaskedPooling, float32_bin_centres, float32_positions
-from tests.heads.conftest import AUDIO_DIM, TEXT_DIM, Clips
+from tests.support.heads import AUDIO_DIM, TEXT_DIM, Clips
 
 PRESETS = (
     "transformer-scalar", "transformer-dist", "transformer-onehot", "transformer-coral", "decoupled-dist",

@@ -1,6 +1,8 @@
 """Failures on request: a process that dies, a disk that fails."""
 
 import os
+import resource
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -49,3 +51,14 @@ def content(folder):
     """Name and bytes of every file in a folder, without locks."""
     files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+@contextmanager
+def full_disk(bytes_left: int) -> Iterator[None]:
+    """Let no file grow past so many bytes, as on a disk or in a quota that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_left, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -1,0 +1,71 @@
+"""Helpers of the tests of extraction."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from audiomos_cache.dataset.clip import Clip
+from audiomos_cache.extraction.extract import extract_split
+from audiomos_cache.extraction.options import ExtractionOptions
+from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
+
+PROMPTS = ("slow organ", "a fast flute", "sad guitar", "happy synth drums")
+
+
+PAD = ExtractionOptions(pad_to_s=1.0, batch_size=3)
+
+
+OWN_LENGTH = ExtractionOptions(pad_to_s=None, batch_size=3)
+
+
+BOTH = pytest.mark.parametrize("options", [PAD, OWN_LENGTH], ids=["pad", "own length"])
+
+
+@dataclass
+class LoggingEncoder(FakeAudioEncoder):
+    """Keeps the batches that it was given, and raises in place of one."""
+
+    batches: list[np.ndarray] = field(default_factory=list)
+    fails_at: int | None = None
+    failure: type[BaseException] = KeyboardInterrupt
+
+    def encode(self, waveforms):
+        if len(self.batches) == self.fails_at:
+            raise self.failure
+        self.batches.append(waveforms.numpy().copy())
+        return super().encode(waveforms)
+
+
+def wave_of(number, frames):
+    """So many blocks of 100 samples with the values number/16, (number + 1)/16, ..."""
+    return np.repeat((number + np.arange(frames)) / 16, 100).astype(np.float32)
+
+
+def write_wav(path, samples, rate=1000):
+    soundfile.write(path, samples, rate, subtype="FLOAT")
+
+
+def make_clips(folder: Path, count: int = 10) -> tuple[Clip, ...]:
+    """Clips of 3, 5, 7, 3, ... frames, at the fake encoder's rate, in an order that is not that of their names."""
+    (folder / "wav").mkdir(parents=True)
+    clips = []
+    for i in range(count):
+        clip_id = f"S{i % 4:03d}_P{count - i:03d}"
+        path = folder / "wav" / f"{clip_id}.wav"
+        write_wav(path, wave_of(i, 3 + 2 * (i % 3)))
+        prompt = PROMPTS[i % 4] if i != 5 else PROMPTS[0]
+        mi, ta = (None, None) if i == 2 else (1 + i / 4, 4.5)
+        clips.append(Clip(clip_id, path, f"S{i % 4:03d}", f"P{count - i:03d}", prompt, "train", mi, ta))
+    return tuple(clips)
+
+
+def extract(clips, cache, options=PAD, audio=None, text=None, **others):
+    return extract_split(clips, cache, audio or LoggingEncoder(), text or FakeTextEncoder(), options, **others)
+
+
+def clean_bytes(clips, folder, options=PAD):
+    extract(clips, folder, options)
+    return (folder / "train.h5").read_bytes()

@@ -1,0 +1,14 @@
+"""Fixtures of the tests of the published code."""
+
+import pytest
+import torch
+
+from tests.support.heads import make_clips, randomise
+from tests.support.training import cache
+
+__all__ = ["cache", "make_clips", "randomise"]
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
