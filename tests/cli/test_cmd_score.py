@@ -359,7 +359,7 @@ class Slow:
             yield Score(item.id, str(item.path), item.prompt, 3.0)
 sys.modules["audiomos_cache.scoring.scorer"] = SimpleNamespace(Scorer=Slow)
 sys.modules["audiomos_cache.bundle.load"] = SimpleNamespace(load_bundle=lambda *_: Slow)
-sys.modules["torch"] = SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: False))
+sys.modules["torch"] = SimpleNamespace(Tensor=type(None), cuda=SimpleNamespace(is_available=lambda: False))
 from audiomos_cache.cli import main
 main(["score", "--bundle", "model", *sys.argv[2:]])
 """
