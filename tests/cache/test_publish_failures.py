@@ -15,7 +15,7 @@ import tracemalloc
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
 import h5py
@@ -42,113 +42,118 @@ TESTS = Path(__file__).parents[1]
 # Failure -> where it happens in a test.
 CASES = {
     "killed at any moment": (
-        "cli/test_kills.py::test_killed_again_and_again_it_ends_with_the_same_bytes",
-        "cache/test_merge.py::test_any_shards_parts_and_kills_give_the_same_bytes",
-        "cache/test_writer.py::test_killed_while_several_files_are_published",
-        "cache/test_writer.py::test_killed_while_a_file_is_succeeded_by_one_with_more_clips",
-        "cache/test_verify.py::test_a_repair_killed_while_it_saves_whole_clips_can_be_repeated",
+        "test_killed_again_and_again_it_ends_with_the_same_bytes",
+        "test_any_shards_parts_and_kills_give_the_same_bytes",
+        "test_killed_while_several_files_are_published",
+        "test_killed_while_a_file_is_succeeded_by_one_with_more_clips",
+        "test_a_repair_killed_while_it_saves_whole_clips_can_be_repeated",
     ),
     "power cut": (
-        "cache/test_writer.py::test_everything_is_on_the_disk_before_it_gets_its_name",
-        "cache/test_writer.py::test_several_files_are_all_on_the_disk_before_the_first_gets_its_name",
+        "test_everything_is_on_the_disk_before_it_gets_its_name",
+        "test_several_files_are_all_on_the_disk_before_the_first_gets_its_name",
     ),
     "second writer": (
-        "cache/test_lock.py::test_second_process_is_refused_until_the_first_dies",
-        "test_shards.py::test_who_may_write_beside_whom",
-        "test_extraction.py::test_a_second_extraction_of_the_split_is_refused",
+        "test_second_process_is_refused_until_the_first_dies",
+        "test_who_may_write_beside_whom",
+        "test_a_second_extraction_of_the_split_is_refused",
     ),
     "a published file is written to": (
-        "cache/test_format.py::test_an_existing_file_is_never_written_to",
-        "cache/test_store.py::test_publish_never_overwrites",
+        "test_an_existing_file_is_never_written_to",
+        "test_publish_never_overwrites",
     ),
     "disk full, quota, file too large": (
-        "test_extraction.py::test_a_full_disk_is_foreseen",
-        "test_extraction.py::test_a_disk_that_fills_up_or_fails_keeps_what_is_done",
-        "cache/test_format.py::test_a_full_disk_is_named_and_leaves_nothing",
-        "cache/test_format.py::test_a_disk_that_fails_at_any_call_leaves_nothing",
+        "test_a_full_disk_is_foreseen",
+        "test_a_disk_that_fills_up_or_fails_keeps_what_is_done",
+        "test_a_full_disk_is_named_and_leaves_nothing",
+        "test_a_disk_that_fails_at_any_call_leaves_nothing",
     ),
     "the disk fails": (
-        "cache/test_failures.py::test_a_disk_that_fails_to_sync_once",
-        "cache/test_writer.py::test_a_part_that_cannot_be_written_is_not_acknowledged",
-        "cache/test_writer.py::test_a_disk_that_cannot_be_forced_is_named",
-        "cache/test_writer.py::test_what_the_disk_does_not_give_back_is_not_published",
-        "cache/test_file_reading.py::test_a_disk_that_fails_while_reading_is_named_with_the_clip",
+        "test_a_disk_that_fails_to_sync_once",
+        "test_a_part_that_cannot_be_written_is_not_acknowledged",
+        "test_a_disk_that_cannot_be_forced_is_named",
+        "test_what_the_disk_does_not_give_back_is_not_published",
+        "test_a_disk_that_fails_while_reading_is_named_with_the_clip",
     ),
     "flipped bit": (
-        "cache/test_bit_flips.py::test_no_flip_is_silent",
-        "cache/test_file_checks.py::test_flipped_bit_in_a_feature_names_the_clip_or_prompt",
-        "cache/test_verify.py::test_every_damaged_item_is_listed_by_name",
-        "cache/test_verify.py::test_repair_encodes_only_what_was_lost_and_ends_with_the_same_bytes",
+        "test_no_flip_is_silent",
+        "test_flipped_bit_in_a_feature_names_the_clip_or_prompt",
+        "test_every_damaged_item_is_listed_by_name",
+        "test_repair_encodes_only_what_was_lost_and_ends_with_the_same_bytes",
     ),
     "truncated, also while being read": (
-        "cache/test_file_checks.py::test_truncated",
-        "cache/test_file_reading.py::test_truncated_after_it_was_opened",
-        "cache/test_failures.py::test_a_file_that_shrinks_while_it_is_read",
+        "test_truncated",
+        "test_truncated_after_it_was_opened",
+        "test_a_file_that_shrinks_while_it_is_read",
     ),
     "clip that was never written": (
-        "cache/test_writer.py::test_a_part_is_a_whole_cache_file_that_is_not_complete",
-        "cache/test_file_reading.py::test_no_such_split",
-        "test_shards.py::test_a_shard_leaves_parts_and_its_lock",
+        "test_a_part_is_a_whole_cache_file_that_is_not_complete",
+        "test_no_such_split",
+        "test_a_shard_leaves_parts_and_its_lock",
     ),
     "missing shard or file": (
-        "cache/test_merge.py::test_a_shard_is_missing",
-        "cache/test_writer.py::test_one_of_several_files_is_missing",
-        "cache/test_verify.py::test_verify_of_a_split_that_lacks_a_file",
+        "test_a_shard_is_missing",
+        "test_one_of_several_files_is_missing",
+        "test_verify_of_a_split_that_lacks_a_file",
     ),
     "another fingerprint": (
-        "cache/test_fingerprint.py::test_another_fingerprint_names_the_first_difference",
-        "cache/test_merge.py::test_other_fingerprints",
-        "cache/test_writer.py::test_files_of_different_caches",
-        "test_extraction.py::test_another_fingerprint_is_refused",
+        "test_another_fingerprint_names_the_first_difference",
+        "test_other_fingerprints",
+        "test_files_of_different_caches",
+        "test_another_fingerprint_is_refused",
     ),
     "index that contradicts itself": (
-        "cache/test_file_checks.py::test_shapes_that_contradict_each_other",
-        "cache/test_file_checks.py::test_values_that_contradict_other_arrays",
-        "cache/test_file_checks.py::test_other_type",
-        "cache/test_file_checks.py::test_an_id_twice",
-        "cache/test_failures.py::test_a_clip_in_two_files_of_a_split",
+        "test_shapes_that_contradict_each_other",
+        "test_values_that_contradict_other_arrays",
+        "test_other_type",
+        "test_an_id_twice",
+        "test_a_clip_in_two_files_of_a_split",
     ),
     "NaN or too many frames": (
-        "test_extraction.py::test_nan_features_are_named",
-        "test_extraction.py::test_nan_prompt_features_are_named",
-        "test_extraction.py::test_valid_frames_of_a_padded_clip",
-        "cache/test_format.py::test_frames_that_were_not_encoded_are_not_written",
+        "test_nan_features_are_named",
+        "test_nan_prompt_features_are_named",
+        "test_valid_frames_of_a_padded_clip",
+        "test_frames_that_were_not_encoded_are_not_written",
     ),
     "reader in other processes": (
-        "cache/test_file_reading.py::test_forked",
-        "cache/test_failures.py::test_a_reader_in_other_processes",
+        "test_forked",
+        "test_a_reader_in_other_processes",
     ),
     "hostile file": (
-        "cache/test_file_checks.py::test_external_link",
-        "cache/test_file_checks.py::test_soft_link_and_missing_array_and_group",
-        "cache/test_file_checks.py::test_other_storage_than_plain_bytes",
-        "cache/test_file_checks.py::test_array_that_claims_more_than_the_file",
-        "cache/test_failures.py::test_a_hostile_file_costs_no_memory_and_opens_no_other",
+        "test_external_link",
+        "test_soft_link_and_missing_array_and_group",
+        "test_other_storage_than_plain_bytes",
+        "test_array_that_claims_more_than_the_file",
+        "test_a_hostile_file_costs_no_memory_and_opens_no_other",
     ),
     "replaced under a reader": (
-        "cache/test_file_reading.py::test_a_reader_reads_on_what_was_replaced",
-        "cache/test_file_reading.py::test_replaced_after_the_first_read",
-        "cache/test_failures.py::test_a_reader_while_its_split_is_extracted_anew",
+        "test_a_reader_reads_on_what_was_replaced",
+        "test_replaced_after_the_first_read",
+        "test_a_reader_while_its_split_is_extracted_anew",
     ),
     "no locks": (
-        "cache/test_lock.py::test_a_filesystem_without_locks_is_said_to_be_unsure",
-        "cache/test_failures.py::test_extraction_without_locks",
-        "cache/test_failures.py::test_shards_without_locks",
+        "test_a_filesystem_without_locks_is_said_to_be_unsure",
+        "test_extraction_without_locks",
+        "test_shards_without_locks",
     ),
     "left-over temporary files and locks": (
-        "cache/test_store.py::test_what_was_half_written_is_removed_and_nothing_else",
-        "test_shards.py::test_a_shard_clears_what_it_left_half_written_and_nothing_else",
-        "test_extraction.py::test_what_a_killed_run_left_half_written_is_not_read",
+        "test_what_was_half_written_is_removed_and_nothing_else",
+        "test_a_shard_clears_what_it_left_half_written_and_nothing_else",
+        "test_what_a_killed_run_left_half_written_is_not_read",
     ),
-    "newer format": ("cache/test_file_checks.py::test_newer_format",),
+    "newer format": ("test_newer_format",),
 }
+
+
+@lru_cache
+def all_tests():
+    """The names of all tests, wherever they are."""
+    texts = [path.read_text(encoding="utf-8") for path in TESTS.rglob("test_*.py")]
+    return {name for text in texts for name in re.findall(r"^def (test_\w+)\(", text, re.MULTILINE)}
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_each_case_has_its_tests(case):
-    for place in CASES[case]:
-        file, _, name = place.partition("::")
-        assert re.search(rf"^def {name}\(", (TESTS / file).read_text(encoding="utf-8"), re.MULTILINE), place
+    assert [name for name in CASES[case] if name not in all_tests()] == []
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ from torchaudio.transforms import Resample
 from transformers import PreTrainedTokenizerFast, RobertaModel
 from transformers.models.wav2vec2_conformer.modeling_wav2vec2_conformer import Wav2Vec2ConformerEncoder
 from muq.muq.muq import MuQ
-from audiomos_cache.extraction import split
+from audiomos_cache.extraction import extract
 from audiomos_cache.cli import main
 from audiomos_cache.encoders.muq import MuQEncoder
 
@@ -45,7 +45,7 @@ def slow(self, waveforms, encode=MuQEncoder.encode):
     return encode(self, waveforms)
 
 MuQEncoder.encode = slow
-split.PartWriter = partial(split.PartWriter, clips_per_part=1)
+extract.PartWriter = partial(extract.PartWriter, clips_per_part=1)
 print("ready", flush=True)
 for line in sys.stdin:
     log, seconds, arguments = json.loads(line)

@@ -181,7 +181,7 @@ def test_help_shows_defaults():
 def test_importing_a_command_loads_nothing_heavy(name):
     code = (
         "import runpy, sys\n"
-        f"runpy.run_path({str(COMMANDS / name)!r} + '.py')\n"
+        f"runpy.run_path({str(COMMANDS / f'cmd_{name}.py')!r})\n"
         "print(sorted({'numpy', 'torch', 'scipy', 'sklearn', 'rich'} & set(sys.modules)))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -353,13 +353,13 @@ class Slow:
     digest, untrained = "digest", ()
     from_bundle = classmethod(lambda cls, *_, **__: cls())
     def score_items(self, items):
-        from audiomos_cache.scoring.score import Score
+        from audiomos_cache.scoring.results import Score
         for item in items:
             time.sleep(float(sys.argv[1]))
             yield Score(item.id, str(item.path), item.prompt, 3.0)
 sys.modules["audiomos_cache.scoring.scorer"] = SimpleNamespace(Scorer=Slow)
-sys.modules["audiomos_cache.bundle"] = SimpleNamespace(load_bundle=lambda *_: Slow)
-sys.modules["torch"] = SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: False))
+sys.modules["audiomos_cache.bundle.load"] = SimpleNamespace(load_bundle=lambda *_: Slow)
+sys.modules["torch"] = SimpleNamespace(Tensor=type(None), cuda=SimpleNamespace(is_available=lambda: False))
 from audiomos_cache.cli import main
 main(["score", "--bundle", "model", *sys.argv[2:]])
 """

@@ -64,7 +64,7 @@ def test_split_refuses_a_share_that_is_none(fraction, tmp_path):
 def test_split_has_an_example_and_loads_nothing_heavy():
     assert "  audiomos-cache split " in run("split", "--help")
     code = (
-        f"import runpy, sys\nrunpy.run_path({str(COMMANDS / 'split')!r} + '.py')\n"
+        f"import runpy, sys\nrunpy.run_path({str(COMMANDS / 'cmd_split.py')!r})\n"
         "print(sorted({'numpy', 'torch', 'scipy', 'sklearn', 'rich'} & set(sys.modules)))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

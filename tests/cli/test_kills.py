@@ -27,8 +27,8 @@ from torchaudio.transforms import Resample
 from transformers import PreTrainedTokenizerFast, RobertaModel
 from transformers.models.wav2vec2_conformer.modeling_wav2vec2_conformer import Wav2Vec2ConformerEncoder
 from muq.muq.muq import MuQ
-from audiomos_cache.cache import store, writer
-from audiomos_cache.extraction import split
+from audiomos_cache.cache import parts, paths, publish
+from audiomos_cache.extraction import extract
 from audiomos_cache.cli import main
 from audiomos_cache.encoders.muq import MuQEncoder
 
@@ -49,7 +49,7 @@ def child(stage_path, log, bytes_per_file, arguments):
     stage = os.open(stage_path, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
-    split.publish_split = partial(split.publish_split, bytes_per_file=bytes_per_file)
+    extract.publish_split = partial(extract.publish_split, bytes_per_file=bytes_per_file)
     try:
         main(arguments)
     except SystemExit as end:
@@ -62,10 +62,10 @@ for name, seconds in {"pwrite": 0.0003, "fsync": 0.005, "link": 0.015, "unlink":
 def kind(path):
     return "part" if path.parent.suffix == ".parts" else "file"
 MuQEncoder.encode = noted(slow(MuQEncoder.encode, 0.005), lambda *_: "encode")
-writer.write_file = noted(writer.write_file, lambda path, *_: kind(path))
-store.publish = noted(store.publish, lambda _, path: "name " + kind(path))
-store.remove_parts = noted(store.remove_parts, lambda *_: "clean up")
-split.PartWriter = partial(split.PartWriter, clips_per_part=1)
+parts.write_file = publish.write_file = noted(parts.write_file, lambda path, *_: kind(path))
+paths.publish = noted(paths.publish, lambda _, path: "name " + kind(path))
+paths.remove_parts = noted(paths.remove_parts, lambda *_: "clean up")
+extract.PartWriter = partial(extract.PartWriter, clips_per_part=1)
 print("ready", flush=True)
 for line in sys.stdin:
     request = json.loads(line)

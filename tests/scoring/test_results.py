@@ -364,8 +364,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests 
 from pathlib import Path
 from types import SimpleNamespace
 sys.modules["audiomos_cache.scoring.scorer"] = SimpleNamespace(Scorer=None)
-from audiomos_cache.scoring import Item, Score
-from audiomos_cache.scoring.lines import score_file, to_line
+from audiomos_cache.scoring.results import Item, Score, score_file, to_line
 
 items = [Item(f"{number}", Path(f"{number}.wav"), "slow piano " * 500) for number in range(200)]
 with score_file(Path(sys.argv[1]), overwrite=False) as file:

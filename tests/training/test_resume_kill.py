@@ -22,15 +22,15 @@ import json, os, signal, sys, time
 import torch
 torch.set_num_threads(1)
 from audiomos_cache.cli import main
-from audiomos_cache.training import train_head, unfinished
-from audiomos_cache.training.epoch import Trainer
+from audiomos_cache.training import resume, train_head
+from audiomos_cache.training.trainer import Trainer
 
 def slow(self, epoch, train_epoch=Trainer.train_epoch):
     time.sleep(seconds)
     return train_epoch(self, epoch)
 
 Trainer.train_epoch = slow
-unfinished.SHARE_OF_TIME = float("inf")
+resume.SHARE_OF_TIME = float("inf")
 print("ready", flush=True)
 for line in sys.stdin:
     log, seconds, arguments = json.loads(line)

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from tests.support.heads import make_clips, randomise
-from tests.support.training import cache
+from tests.support.training import cache, pretend_layers
 
-__all__ = ["cache", "make_clips", "randomise"]
+__all__ = ["cache", "make_clips", "pretend_layers", "randomise"]
 
 
 @pytest.fixture(autouse=True)
