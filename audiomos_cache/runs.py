@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from audiomos_cache.cache.fingerprint import Fingerprint
+from audiomos_cache.artifacts import Fingerprint, atomic_write
 from audiomos_cache.errors import ConfigError, DataError, OutputExistsError, first_five
-from audiomos_cache.files import write_whole
 
 # torch, numpy and pydantic are imported where they are needed: the command line's help reads `BESTS`.
 if TYPE_CHECKING:
@@ -183,24 +182,24 @@ class RunWriter:
     def write_config(self, content: Mapping[str, Any]) -> None:
         """Write the resolved config."""
         text = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, width=120)
-        write_whole(self.folder / CONFIG, text.encode())
+        atomic_write(self.folder / CONFIG, text.encode())
 
     def write_clips(self, train: Iterable[str], dev: Iterable[str]) -> None:
         """Write the ids of the clips that it was trained on and chosen by, sorted."""
         content = json.dumps({"train": sorted(train), "dev": sorted(dev)}, indent=0, ensure_ascii=False)
-        write_whole(self.folder / CLIPS, f"{content}\n".encode())
+        atomic_write(self.folder / CLIPS, f"{content}\n".encode())
 
     def write_checkpoint(self, best: str, weights: "Mapping[str, Tensor]") -> None:
         """Write the weights of a head; the same weights give the same bytes."""
-        write_whole(checkpoint_path(self.folder, best), weights_bytes(weights))
+        atomic_write(checkpoint_path(self.folder, best), weights_bytes(weights))
 
     def write_history(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Write a line for each epoch."""
-        write_whole(self.folder / HISTORY, "".join(f"{json.dumps(line)}\n" for line in lines).encode())
+        atomic_write(self.folder / HISTORY, "".join(f"{json.dumps(line)}\n" for line in lines).encode())
 
     def write_metrics(self, content: Mapping[str, Any]) -> None:
         """Write the numbers of each best checkpoint on each labelled split."""
-        write_whole(self.folder / METRICS, f"{json.dumps(content, indent=2)}\n".encode())
+        atomic_write(self.folder / METRICS, f"{json.dumps(content, indent=2)}\n".encode())
 
     def write_predictions(self, split: str, best: str, predictions: "Predictions") -> None:
         """Write the predictions of a split."""

@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
+from audiomos_cache.artifacts import Fingerprint
 from audiomos_cache.bundle.calibration import Calibration
 from audiomos_cache.bundle.fields import Fields, layer_numbers
 from audiomos_cache.bundle.manifest import (
@@ -24,7 +25,6 @@ from audiomos_cache.bundle.manifest import (
     MemberEntry,
     read_manifest,
 )
-from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.errors import AudiomosError, BundleError, first_five
 from audiomos_cache.evaluation.metrics import TARGETS
 from audiomos_cache.evaluation.predictions import Predictions

@@ -10,6 +10,7 @@ from typing import Any
 import xxhash
 from pydantic import ValidationError
 
+from audiomos_cache.artifacts import Fingerprint, atomic_folder, atomic_write
 from audiomos_cache.bundle.calibration import LEVEL
 from audiomos_cache.bundle.card import model_card
 from audiomos_cache.bundle.evidence import Calibrated, Evidence, find_evidence
@@ -24,10 +25,8 @@ from audiomos_cache.bundle.manifest import (
     write_manifest,
 )
 from audiomos_cache.bundle.sources import Source, Sources, find_sources
-from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.encoders.muq import HUB_ID
 from audiomos_cache.errors import BundleError, OutputExistsError, first_five
-from audiomos_cache.files import whole_folder, write_whole
 from audiomos_cache.runs import CONFIG, versions, weights_bytes
 
 log = logging.getLogger(__name__)
@@ -203,14 +202,14 @@ def make_bundle(
     evidence = find_evidence(sources, labels, fit_split, n_boot)
     names = [member.name for member in sources.members]
     told = {"method": sources.fusion.method, "members": names, "fusion": sources.fusion.to_json()}
-    with whole_folder(out, replace=True) as folder:
+    with atomic_folder(out, replace=True) as folder:
         hashes = {FUSION: _write(folder / FUSION, f"{json.dumps(told, indent=1, allow_nan=False)}\n".encode())}
         for member in sources.members:
             weights = weights_bytes(member.run.load_head(member.best).state_dict())
             hashes[file_of(member)] = _write(folder / file_of(member), weights)
         manifest = describe(sources, evidence, hashes)
         digest = write_manifest(folder, manifest)
-        write_whole(folder / CARD, model_card(manifest, evidence).encode())
+        atomic_write(folder / CARD, model_card(manifest, evidence).encode())
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     _tell_of_local_encoders(manifest)
     return MadeBundle(out, manifest, digest, size)
@@ -218,7 +217,7 @@ def make_bundle(
 
 def _write(path: Path, content: bytes) -> str:
     """Write a part, and return its hash."""
-    write_whole(path, content)
+    atomic_write(path, content)
     return xxhash.xxh3_128_hexdigest(content)
 
 

@@ -11,10 +11,10 @@ import yaml
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
+from audiomos_cache.artifacts import atomic_write
 from audiomos_cache.bundle.calibration import LEVEL
 from audiomos_cache.bundle.fields import Fields, Width
 from audiomos_cache.errors import BundleError, ConfigError, first_five
-from audiomos_cache.files import write_whole
 from audiomos_cache.heads.config import Group, HeadConfig
 from audiomos_cache.yaml_files import read_mapping, readable
 
@@ -176,7 +176,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> str:
     about = {"format": FORMAT, "format_version": FORMAT_VERSION}
     digest = _digest(about | content)
     text = yaml.safe_dump(about | {"digest": digest} | content, sort_keys=False, allow_unicode=True, width=120)
-    write_whole(folder / MANIFEST, text.encode())
+    atomic_write(folder / MANIFEST, text.encode())
     return digest
 
 

@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from audiomos_cache.cache.fingerprint import Fingerprint
+from audiomos_cache.artifacts import Fingerprint
 from audiomos_cache.cache.format import (
     ATTRIBUTES,
     COLUMNS,

@@ -15,7 +15,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from audiomos_cache import __version__
-from audiomos_cache.cache.fingerprint import Fingerprint
+from audiomos_cache.artifacts import Fingerprint
 
 FORMAT = b"audiomos_cache"
 FORMAT_VERSION = 2

@@ -10,11 +10,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from audiomos_cache.artifacts import atomic_write
 from audiomos_cache.dataset.labels import Labels, parse_mos, read_labels
 from audiomos_cache.dataset.musiceval import read_prompts_of
 from audiomos_cache.dataset.tables import collect, is_manifest, read_lines, read_manifest, read_text
 from audiomos_cache.errors import DataError, OutputExistsError
-from audiomos_cache.files import write_whole
 
 Chosen = NDArray[np.bool_]
 
@@ -169,7 +169,7 @@ def split_list(
         raise DataError(f"{path}: {error}") from None
     sides = {}
     for side, rows in zip(SIDES, (np.flatnonzero(~chosen), np.flatnonzero(chosen)), strict=True):
-        write_whole(paths[side], (whole.header + "".join(whole.rows[row] for row in rows)).encode())
+        atomic_write(paths[side], (whole.header + "".join(whole.rows[row] for row in rows)).encode())
         sides[side] = _side(whole, rows.tolist(), paths[side])
     return sides
 

@@ -6,10 +6,10 @@ import zipfile
 from io import BytesIO
 from pathlib import Path
 
+from audiomos_cache.artifacts import atomic_write
 from audiomos_cache.dataset.labels import read_id_list
 from audiomos_cache.errors import DataError, OutputExistsError, first_five
 from audiomos_cache.evaluation.predictions import ANSWER_NAME, Predictions, answer_bytes, read_predictions
-from audiomos_cache.files import write_whole
 from audiomos_cache.fusion.rank import RankFusion
 from audiomos_cache.fusion.record import RECORD_NAME
 
@@ -50,7 +50,7 @@ def submit(file: Path, list_path: Path, out: Path, *, overwrite: bool = False) -
             file,
             RECORD_NAME,
         )
-    write_whole(out, _packed(predictions))
+    atomic_write(out, _packed(predictions))
     return len(wanted)
 
 

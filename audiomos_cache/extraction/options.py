@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
+from audiomos_cache.artifacts import Fingerprint
 from audiomos_cache.audio.resample import resampler_identity
-from audiomos_cache.cache.fingerprint import Fingerprint
-from audiomos_cache.cache.lock import Shard
+from audiomos_cache.cache.paths import Shard
 from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder
 from audiomos_cache.encoders.muq import MuQEncoder
 

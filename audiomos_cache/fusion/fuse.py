@@ -7,10 +7,10 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from audiomos_cache.artifacts import atomic_folder
 from audiomos_cache.dataset.clip import check_split
 from audiomos_cache.errors import DataError, OutputExistsError, first_five
 from audiomos_cache.evaluation.predictions import ANSWER_NAME, Predictions, write_answer, write_predictions
-from audiomos_cache.files import whole_folder
 from audiomos_cache.fusion.base import Fusion
 from audiomos_cache.fusion.fitting import RIDGE, OutOfFold, Recipe, learn, read_lesson
 from audiomos_cache.fusion.leakage import EarlyStopping, clips_seen, early_stopping, refuse_trained_on
@@ -86,7 +86,7 @@ def write_fusion(
     about: Mapping[str, Any],
 ) -> None:
     """Write predictions by their files' names, the answer and the record; `out` appears complete or not at all."""
-    with whole_folder(out, replace=True) as folder:
+    with atomic_folder(out, replace=True) as folder:
         for name, predictions in files.items():
             write_predictions(folder / name, predictions)
         write_answer(folder / ANSWER_NAME, answer)

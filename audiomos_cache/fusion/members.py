@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
-from audiomos_cache.cache.fingerprint import Fingerprint
+from audiomos_cache.artifacts import Fingerprint
 from audiomos_cache.errors import DataError, first_five
 from audiomos_cache.evaluation.predictions import Predictions, read_predictions
 from audiomos_cache.fusion.align import align, common_clips

@@ -10,8 +10,8 @@ from typing import Any
 
 import xxhash
 
+from audiomos_cache.artifacts import atomic_write
 from audiomos_cache.errors import DataError, first_five
-from audiomos_cache.files import write_whole
 from audiomos_cache.fusion.base import Fusion
 from audiomos_cache.fusion.members import Member, members_of_files, members_of_runs, run_hash
 from audiomos_cache.fusion.methods import METHODS
@@ -104,7 +104,7 @@ def write_record(folder: Path, fusion: Fusion, members: Sequence[RecordedMember]
         **about,
         "versions": _versions(),
     }
-    write_whole(folder / RECORD_NAME, f"{json.dumps(content, indent=1, allow_nan=False)}\n".encode())
+    atomic_write(folder / RECORD_NAME, f"{json.dumps(content, indent=1, allow_nan=False)}\n".encode())
 
 
 def read_record(folder: Path) -> FusionRecord:

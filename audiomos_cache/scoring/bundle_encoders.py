@@ -5,9 +5,9 @@ from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
+from audiomos_cache.artifacts import Fingerprint
 from audiomos_cache.bundle.fields import layer_numbers
 from audiomos_cache.bundle.load import Bundle, EncoderSource
-from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder
 from audiomos_cache.encoders.lookup import BUILT_IN_AUDIO, BUILT_IN_TEXT, load_audio_encoder, load_text_encoder
 from audiomos_cache.errors import EncoderError, shown

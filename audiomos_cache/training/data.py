@@ -10,7 +10,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from audiomos_cache.cache.fingerprint import Fingerprint
+from audiomos_cache.artifacts import Fingerprint
 from audiomos_cache.cache.reader import CacheReader, open_cache
 from audiomos_cache.dataset.labels import Labels, Ratings, read_labels, read_ratings
 from audiomos_cache.errors import DataError, first_five

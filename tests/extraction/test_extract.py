@@ -12,9 +12,8 @@ import xxhash
 
 from audiomos_cache.cache import publish
 from audiomos_cache.cache.file_reader import CacheFile
-from audiomos_cache.cache.lock import Shard, locked
 from audiomos_cache.cache.parts import PartWriter
-from audiomos_cache.cache.paths import part_files
+from audiomos_cache.cache.paths import Shard, locked_split, part_files
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cache.verify import verify_file, verify_split
 from audiomos_cache.errors import CacheError, DataError, EncoderError
@@ -727,7 +726,10 @@ def test_a_lost_file_of_several_is_extracted_again(clips, cache, monkeypatch):
 
 def test_a_second_extraction_of_the_split_is_refused(clips, cache):
     audio = LoggingEncoder()
-    with locked(cache, "train"), pytest.raises(CacheError, match=f"'train' is being written by process {os.getpid()}"):
+    with (
+        locked_split(cache, "train"),
+        pytest.raises(CacheError, match=f"'train' is being written by process {os.getpid()}"),
+    ):
         extract(clips, cache, audio=audio)
     assert audio.batches == []
 

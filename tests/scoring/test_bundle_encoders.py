@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from audiomos_cache.artifacts import Fingerprint
 from audiomos_cache.bundle.load import EncoderSource
-from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.encoders.base import AudioEncoder, TextEncoder
 from audiomos_cache.encoders.lookup import load_audio_encoder
 from audiomos_cache.errors import CacheError, EncoderError
