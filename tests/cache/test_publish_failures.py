@@ -421,7 +421,10 @@ def no_locks(monkeypatch):
     monkeypatch.setattr(fcntl, "flock", flock)
 
 
-WARNING = "split 'train' is being written without a lock, as this filesystem has none; see to it that no other process does the same"
+WARNING = (
+    "split 'train' is being written without a lock, as this filesystem has none; see to it that no other process does "
+    "the same"
+)
 
 
 @pytest.mark.usefixtures("no_locks")

@@ -16,7 +16,7 @@ from audiomos_cache.cache.parts import PartWriter
 from audiomos_cache.cache.paths import Shard, locked_split, part_files
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cache.verify import verify_file, verify_split
-from audiomos_cache.errors import CacheError, DataError, EncoderError
+from audiomos_cache.errors import BusyError, CacheError, DataError, EncoderError
 from audiomos_cache.extraction import batching as waveforms
 from audiomos_cache.extraction import extract as split
 from audiomos_cache.extraction import options, plan
@@ -726,10 +726,8 @@ def test_a_lost_file_of_several_is_extracted_again(clips, cache, monkeypatch):
 
 def test_a_second_extraction_of_the_split_is_refused(clips, cache):
     audio = LoggingEncoder()
-    with (
-        locked_split(cache, "train"),
-        pytest.raises(CacheError, match=f"'train' is being written by process {os.getpid()}"),
-    ):
+    message = f"'train' is being written by process {os.getpid()}"
+    with locked_split(cache, "train"), pytest.raises(BusyError, match=message):
         extract(clips, cache, audio=audio)
     assert audio.batches == []
 
