@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from audiomos_cache.artifacts import Fingerprint, atomic_write
-from audiomos_cache.errors import ConfigError, DataError, OutputExistsError, first_five
+from audiomos_cache.artifacts import Fingerprint, atomic_write, refuse_occupied
+from audiomos_cache.errors import ConfigError, DataError
 
 # torch, numpy and pydantic are imported where they are needed: the command line's help reads `BESTS`.
 if TYPE_CHECKING:
@@ -219,20 +219,9 @@ def refuse_existing(folders: list[Path], *, overwrite: bool) -> None:
     """Refuse run folders that exist, before any training. `overwrite` lets runs be replaced, and nothing else.
 
     Raises:
-        OutputExistsError: naming them.
+        OutputExistsError: naming them, or what is not a run.
     """
-    existing = [str(folder) for folder in folders if folder.exists()]
-    if existing and not overwrite:
-        raise OutputExistsError(
-            f"runs exist already: {first_five(existing)}; leave them out, give another --out, or --overwrite to "
-            "replace them"
-        )
-    foreign = [folder for folder in existing if not (Path(folder) / CONFIG).is_file()]
-    if foreign:
-        raise OutputExistsError(
-            f"in the place of runs there is something else, which --overwrite would lose: {first_five(foreign)}; "
-            "give another --out"
-        )
+    refuse_occupied(folders, what="run", marker=CONFIG, overwrite=overwrite, advice="leave it out, give another --out")
 
 
 def versions() -> dict[str, str]:

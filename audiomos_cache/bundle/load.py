@@ -7,12 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import xxhash
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
-from audiomos_cache.artifacts import Fingerprint
+from audiomos_cache.artifacts import Fingerprint, hash_bytes
 from audiomos_cache.bundle.calibration import Calibration
 from audiomos_cache.bundle.fields import Fields, layer_numbers
 from audiomos_cache.bundle.manifest import (
@@ -170,7 +169,7 @@ def _read_part(path: Path, expected: str, kind: str) -> bytes:
     if (size := path.stat().st_size) > _MOST_BYTES[kind]:
         raise BundleError(f"{path}: {size} bytes, expected at most {_MOST_BYTES[kind]}; {_AGAIN}")
     content = path.read_bytes()
-    if (found := xxhash.xxh3_128_hexdigest(content)) != expected:
+    if (found := hash_bytes(content)) != expected:
         raise BundleError(f"{path}: hash {found}, expected {expected}, so it was changed or is damaged; {_AGAIN}")
     return content
 

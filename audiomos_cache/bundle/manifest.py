@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import xxhash
 import yaml
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
-from audiomos_cache.artifacts import atomic_write
+from audiomos_cache.artifacts import atomic_write, hash_bytes, require_format_version
 from audiomos_cache.bundle.calibration import LEVEL
 from audiomos_cache.bundle.fields import Fields, Width
 from audiomos_cache.errors import BundleError, ConfigError, first_five
@@ -194,14 +193,7 @@ def read_manifest(folder: Path) -> tuple[Manifest, str]:
             f"{path}: format is {content.get('format')!r:.40}, expected {FORMAT!r}; give a bundle's folder"
         )
     version = content.get("format_version")
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        raise BundleError(
-            f"{path}: is of format version {version}, and this program reads {FORMAT_VERSION}; update audiomos-cache"
-        )
-    if type(version) is not int or version != FORMAT_VERSION:  # True is 1 to Python
-        raise BundleError(
-            f"{path}: format_version is {version!r:.40}, expected {FORMAT_VERSION}; make the bundle again"
-        )
+    require_format_version(path, version, FORMAT_VERSION, again="make the bundle again", error=BundleError)
     about = {key: value for key, value in content.items() if key not in ("format", "format_version", "digest")}
     try:
         manifest = Manifest.model_validate_json(_canonical(about), strict=True)
@@ -261,7 +253,7 @@ def _short(text: str) -> str:
 
 
 def _digest(content: Mapping[str, Any]) -> str:
-    return xxhash.xxh3_128_hexdigest(_canonical({k: v for k, v in content.items() if k != "digest"}).encode())
+    return hash_bytes(_canonical({k: v for k, v in content.items() if k != "digest"}).encode())
 
 
 def _canonical(content: Mapping[str, Any]) -> str:
