@@ -82,7 +82,7 @@ def read_run_config(run: Path) -> dict[str, Any]:
 
 
 def read_run_clips(run: Path) -> RunClips | None:
-    """Read which clips a run has seen; None for an imported run, or one of before that was recorded.
+    """Read which clips a run was trained on and chosen by; None for an imported run, which cannot say.
 
     Raises:
         DataError: the record cannot be read.
@@ -113,8 +113,7 @@ class Run:
         fingerprint: of the cache it was trained on; None where an imported run cannot say.
         audio_dim, text_dim: widths it was built for.
         audio_layers: numbers of the layers in that cache.
-        layers_read: those of them that the head looks at. Both are empty in runs of the first version, whose caches
-            had one layer.
+        layers_read: those of them that the head looks at. Both are empty in an imported run that was given no cache.
     """
 
     folder: Path
@@ -144,8 +143,8 @@ class Run:
                 fingerprint=Fingerprint.of(content["fingerprint_fields"]) if content["fingerprint_fields"] else None,
                 audio_dim=int(content["audio_dim"]),
                 text_dim=int(content["text_dim"]),
-                audio_layers=tuple(map(int, content.get("audio_layers", ()))),
-                layers_read=tuple(map(int, content.get("layers_read", ()))),
+                audio_layers=tuple(map(int, content["audio_layers"])),
+                layers_read=tuple(map(int, content["layers_read"])),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"{folder / CONFIG}: not the config of a run: {' '.join(str(error).split())}") from error

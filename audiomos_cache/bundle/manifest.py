@@ -12,9 +12,9 @@ from pydantic_core import PydanticCustomError
 
 from audiomos_cache.artifacts import atomic_write, hash_bytes, require_format_version
 from audiomos_cache.bundle.calibration import LEVEL
-from audiomos_cache.bundle.fields import Fields, Width
 from audiomos_cache.errors import BundleError, ConfigError, first_five
 from audiomos_cache.heads.config import Group, HeadConfig
+from audiomos_cache.input_spec import InputSpec, Width
 from audiomos_cache.yaml_files import read_mapping, readable
 
 MANIFEST = "bundle.yaml"
@@ -60,7 +60,7 @@ class FeaturesEntry(Group):
     """The fingerprint of the features that the heads take, and its readable form."""
 
     xxh3_128: Hash
-    fields: Fields
+    fields: InputSpec
 
 
 class EncoderEntry(Group):

@@ -28,7 +28,7 @@ from audiomos_cache.encoders.base import AudioEncoder, TextEncoder
 from audiomos_cache.encoders.lookup import UNTRAINED_NOTICE
 from audiomos_cache.errors import BusyError, DataError
 from audiomos_cache.extraction.batching import encode_prompts
-from audiomos_cache.extraction.options import ExtractionOptions, fingerprint_of
+from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.extraction.pipeline import Encoding, Progress, SplitSummary
 from audiomos_cache.extraction.plan import (
     Plan,
@@ -115,7 +115,7 @@ def plan_only(
 ) -> Plan:
     """Say what `extract_split` would do, and refuse what it would refuse. Nothing is written."""
     overwritten = {clips[0].split, *together_with} if options.overwrite else set()
-    refuse_other_fingerprint(cache, fingerprint_of(audio, text, options), overwritten)
+    refuse_other_fingerprint(cache, options.input_spec(audio, text).fingerprint, overwritten)
     return plan_split(clips, cache, {} if options.overwrite else _done(cache, clips, options), audio, options)
 
 
@@ -131,7 +131,7 @@ def _done(cache: Path, clips: Sequence[Clip], options: ExtractionOptions) -> Don
 def _header(clips: Sequence[Clip], audio: AudioEncoder, text: TextEncoder, options: ExtractionOptions) -> Header:
     return Header(
         split=clips[0].split,
-        fingerprint=fingerprint_of(audio, text, options),
+        fingerprint=options.input_spec(audio, text).fingerprint,
         audio_dim=audio.dim,
         text_dim=text.dim,
         layers=audio.layers,

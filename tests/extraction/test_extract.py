@@ -24,7 +24,6 @@ from audiomos_cache.extraction import pipeline as loop
 from audiomos_cache.extraction import plan as preflight
 from audiomos_cache.extraction.batching import encode_prompts
 from audiomos_cache.extraction.extract import extract_split, plan_only
-from audiomos_cache.extraction.options import fingerprint_of
 from audiomos_cache.extraction.plan import estimate_seconds
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
 from tests.support.extraction import (
@@ -678,9 +677,9 @@ def test_another_fingerprint_is_refused(clips, cache, finished, options, dim, di
 @pytest.mark.parametrize("change", ["sample_rate_hz", "layers", "resampler", "text"])
 def test_what_decides_a_feature_is_in_the_fingerprint(change, monkeypatch):
     audio, text = FakeAudioEncoder(), FakeTextEncoder()
-    before = fingerprint_of(audio, text, PAD)
+    before = PAD.input_spec(audio, text).fingerprint
     for harmless in ({"batch_size": 9}, {"on_error": "skip"}, {"overwrite": True}, {"repair": True}, {"shard": SHARD}):
-        assert fingerprint_of(audio, text, replace(PAD, **harmless)) == before
+        assert replace(PAD, **harmless).input_spec(audio, text).fingerprint == before
     if change == "sample_rate_hz":
         audio.sample_rate_hz = 999
     elif change == "layers":
@@ -689,7 +688,7 @@ def test_what_decides_a_feature_is_in_the_fingerprint(change, monkeypatch):
         text.max_tokens = 7
     else:
         monkeypatch.setattr(options, "resampler_identity", lambda: {"name": "another"})
-    assert fingerprint_of(audio, text, PAD).digest != before.digest
+    assert PAD.input_spec(audio, text).fingerprint.digest != before.digest
 
 
 def test_overwrite_that_cannot_work_deletes_nothing(clips, cache):
