@@ -20,10 +20,6 @@ class FormatVersionError(CacheError):
     """A cache file was written by a newer or an older version."""
 
 
-class LockedError(CacheError):
-    """Another process is writing what was asked for."""
-
-
 class ConfigError(AudiomosError):
     """A preset, config file, `--set` override or encoder name is not valid."""
 

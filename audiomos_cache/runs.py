@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from audiomos_cache.cache.fingerprint import Fingerprint
-from audiomos_cache.errors import ConfigError, DataError, OutputExistsError, first_five
-from audiomos_cache.files import write_whole
+from audiomos_cache.artifacts import Fingerprint, atomic_write, refuse_occupied
+from audiomos_cache.errors import ConfigError, DataError
 
 # torch, numpy and pydantic are imported where they are needed: the command line's help reads `BESTS`.
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ def read_run_config(run: Path) -> dict[str, Any]:
 
 
 def read_run_clips(run: Path) -> RunClips | None:
-    """Read which clips a run has seen; None for an imported run, or one of before that was recorded.
+    """Read which clips a run was trained on and chosen by; None for an imported run, which cannot say.
 
     Raises:
         DataError: the record cannot be read.
@@ -114,8 +113,7 @@ class Run:
         fingerprint: of the cache it was trained on; None where an imported run cannot say.
         audio_dim, text_dim: widths it was built for.
         audio_layers: numbers of the layers in that cache.
-        layers_read: those of them that the head looks at. Both are empty in runs of the first version, whose caches
-            had one layer.
+        layers_read: those of them that the head looks at. Both are empty in an imported run that was given no cache.
     """
 
     folder: Path
@@ -145,8 +143,8 @@ class Run:
                 fingerprint=Fingerprint.of(content["fingerprint_fields"]) if content["fingerprint_fields"] else None,
                 audio_dim=int(content["audio_dim"]),
                 text_dim=int(content["text_dim"]),
-                audio_layers=tuple(map(int, content.get("audio_layers", ()))),
-                layers_read=tuple(map(int, content.get("layers_read", ()))),
+                audio_layers=tuple(map(int, content["audio_layers"])),
+                layers_read=tuple(map(int, content["layers_read"])),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"{folder / CONFIG}: not the config of a run: {' '.join(str(error).split())}") from error
@@ -183,24 +181,24 @@ class RunWriter:
     def write_config(self, content: Mapping[str, Any]) -> None:
         """Write the resolved config."""
         text = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, width=120)
-        write_whole(self.folder / CONFIG, text.encode())
+        atomic_write(self.folder / CONFIG, text.encode())
 
     def write_clips(self, train: Iterable[str], dev: Iterable[str]) -> None:
         """Write the ids of the clips that it was trained on and chosen by, sorted."""
         content = json.dumps({"train": sorted(train), "dev": sorted(dev)}, indent=0, ensure_ascii=False)
-        write_whole(self.folder / CLIPS, f"{content}\n".encode())
+        atomic_write(self.folder / CLIPS, f"{content}\n".encode())
 
     def write_checkpoint(self, best: str, weights: "Mapping[str, Tensor]") -> None:
         """Write the weights of a head; the same weights give the same bytes."""
-        write_whole(checkpoint_path(self.folder, best), weights_bytes(weights))
+        atomic_write(checkpoint_path(self.folder, best), weights_bytes(weights))
 
     def write_history(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Write a line for each epoch."""
-        write_whole(self.folder / HISTORY, "".join(f"{json.dumps(line)}\n" for line in lines).encode())
+        atomic_write(self.folder / HISTORY, "".join(f"{json.dumps(line)}\n" for line in lines).encode())
 
     def write_metrics(self, content: Mapping[str, Any]) -> None:
         """Write the numbers of each best checkpoint on each labelled split."""
-        write_whole(self.folder / METRICS, f"{json.dumps(content, indent=2)}\n".encode())
+        atomic_write(self.folder / METRICS, f"{json.dumps(content, indent=2)}\n".encode())
 
     def write_predictions(self, split: str, best: str, predictions: "Predictions") -> None:
         """Write the predictions of a split."""
@@ -220,20 +218,9 @@ def refuse_existing(folders: list[Path], *, overwrite: bool) -> None:
     """Refuse run folders that exist, before any training. `overwrite` lets runs be replaced, and nothing else.
 
     Raises:
-        OutputExistsError: naming them.
+        OutputExistsError: naming them, or what is not a run.
     """
-    existing = [str(folder) for folder in folders if folder.exists()]
-    if existing and not overwrite:
-        raise OutputExistsError(
-            f"runs exist already: {first_five(existing)}; leave them out, give another --out, or --overwrite to "
-            "replace them"
-        )
-    foreign = [folder for folder in existing if not (Path(folder) / CONFIG).is_file()]
-    if foreign:
-        raise OutputExistsError(
-            f"in the place of runs there is something else, which --overwrite would lose: {first_five(foreign)}; "
-            "give another --out"
-        )
+    refuse_occupied(folders, what="run", marker=CONFIG, overwrite=overwrite, advice="leave it out, give another --out")
 
 
 def versions() -> dict[str, str]:

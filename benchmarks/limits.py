@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from audiomos_cache.cache.paths import fsync_folder
+from audiomos_cache.artifacts import sync_folder
 
 BLOCK_BYTES = 8 << 20
 
@@ -28,7 +28,7 @@ def write_plainly(path: Path, content: NDArray[Any]) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    fsync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def read_in_order(path: Path) -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from audiomos_cache.artifacts import Fingerprint
 from audiomos_cache.cache.file_writer import write_file
-from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.cache.format import CachedClip, CachedPrompt, Header, hash_rows
 
 DTYPE = np.dtype("<f2")

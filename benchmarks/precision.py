@@ -22,8 +22,8 @@ from rich.console import Console
 from rich.table import Table
 from training import torch_here
 
+from audiomos_cache.artifacts import Fingerprint
 from audiomos_cache.cache.file_writer import write_file
-from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.cache.format import CachedClip, CachedPrompt, Header, hash_rows
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.evaluation.metrics import evaluate

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from audiomos_cache.artifacts import Fingerprint
 from audiomos_cache.cache.file_writer import write_file
-from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.cache.format import CachedClip, CachedPrompt, Header, hash_rows
 
 SPLIT = "train"

@@ -27,7 +27,7 @@ from audiomos_cache.dataset.clip import Clip
 from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder
 from audiomos_cache.encoders.lookup import load_audio_encoder, load_text_encoder
 from audiomos_cache.extraction.extract import extract_split
-from audiomos_cache.extraction.options import ExtractionOptions, batch_size_for, fingerprint_of, free_gpu_bytes
+from audiomos_cache.extraction.options import ExtractionOptions, batch_size_for, free_gpu_bytes
 from audiomos_cache.fusion.averages import MeanFusion
 from audiomos_cache.heads.model import build_head
 from audiomos_cache.scoring.results import Item, Score
@@ -52,7 +52,7 @@ def random_bundle(audio: AudioEncoder, text: TextEncoder, options: ExtractionOpt
     )
     nowhere = EncoderSource("random", "random", "none", "0" * 32)
     return Bundle(
-        "random", "0" * 32, fingerprint_of(audio, text, options), nowhere, nowhere, members,
+        "random", "0" * 32, options.input_spec(audio, text).fingerprint, nowhere, nowhere, members,
         MeanFusion([job.name for job in jobs]), {},
     )  # fmt: skip
 

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import xxhash
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
+from audiomos_cache.artifacts import Fingerprint, hash_bytes
 from audiomos_cache.bundle.calibration import Calibration
-from audiomos_cache.bundle.fields import Fields, layer_numbers
 from audiomos_cache.bundle.manifest import (
     FUSION,
     HEADS,
@@ -24,7 +23,6 @@ from audiomos_cache.bundle.manifest import (
     MemberEntry,
     read_manifest,
 )
-from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.errors import AudiomosError, BundleError, first_five
 from audiomos_cache.evaluation.metrics import TARGETS
 from audiomos_cache.evaluation.predictions import Predictions
@@ -35,6 +33,7 @@ from audiomos_cache.heads.config import OutputConfig
 from audiomos_cache.heads.layers import layers_to_read
 from audiomos_cache.heads.model import Head, build_head
 from audiomos_cache.hub import resolve_folder
+from audiomos_cache.input_spec import InputSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +90,11 @@ class Bundle:
     members: tuple[BundledHead, ...]
     fusion: Fusion
     calibrations: Mapping[str, Calibration]
+
+    @property
+    def input(self) -> InputSpec:
+        """What the encoders are given and give."""
+        return InputSpec.of_fingerprint(self.fingerprint)
 
 
 def refuse_ranks(fusion: Fusion, where: str) -> None:
@@ -149,7 +153,7 @@ def _calibration(entry: IntervalEntry) -> Calibration:
 
 def _fingerprint(manifest: Manifest, folder: Path) -> Fingerprint:
     """Return the fingerprint of the features, after checking that it is every member's."""
-    fingerprint = Fingerprint.of(manifest.fingerprint.fields.model_dump())
+    fingerprint = manifest.fingerprint.fields.fingerprint
     stated = {"fingerprint": manifest.fingerprint.xxh3_128} | {
         f"member {member.name}": member.fingerprint for member in manifest.members
     }
@@ -170,7 +174,7 @@ def _read_part(path: Path, expected: str, kind: str) -> bytes:
     if (size := path.stat().st_size) > _MOST_BYTES[kind]:
         raise BundleError(f"{path}: {size} bytes, expected at most {_MOST_BYTES[kind]}; {_AGAIN}")
     content = path.read_bytes()
-    if (found := xxhash.xxh3_128_hexdigest(content)) != expected:
+    if (found := hash_bytes(content)) != expected:
         raise BundleError(f"{path}: hash {found}, expected {expected}, so it was changed or is damaged; {_AGAIN}")
     return content
 
@@ -211,13 +215,13 @@ def _made_up(output: OutputConfig) -> Predictions:
     return Predictions.build(["clip"], [3.0], [3.0], dist, dist)
 
 
-def _member(folder: Path, entry: MemberEntry, fields: Fields) -> BundledHead:
+def _member(folder: Path, entry: MemberEntry, features: InputSpec) -> BundledHead:
     path = folder / entry.file
     content = _read_part(path, entry.xxh3_128, "head")
     try:
         if entry.head.compat == "upstream":
             raise ValueError("it computes as the published code does, where a clip's score depends on its batch")
-        _refuse_other_features(entry, fields)
+        _refuse_other_features(entry, features)
         layers = layers_to_read(entry.head.layers, entry.audio_layers)
         if layers != tuple(entry.layers_read):
             raise ValueError(f"reads layers {entry.layers_read}, and its config says {entry.head.layers!r}")
@@ -228,17 +232,17 @@ def _member(folder: Path, entry: MemberEntry, fields: Fields) -> BundledHead:
     return BundledHead(entry.name, head, layers)
 
 
-def _refuse_other_features(entry: MemberEntry, fields: Fields) -> None:
+def _refuse_other_features(entry: MemberEntry, features: InputSpec) -> None:
     """Refuse a head that says it takes other features than the fingerprint tells, or gives other bins than it has.
 
     Raises:
         ValueError: what differs.
     """
-    stored = list(layer_numbers(fields.audio_encoder.layers))
+    stored = list(features.layers)
     for name, found, expected in (
         ("audio_layers", entry.audio_layers, stored),
-        ("audio_dim", entry.audio_dim, fields.audio_encoder.dim or entry.audio_dim),
-        ("text_dim", entry.text_dim, fields.text_encoder.dim or entry.text_dim),
+        ("audio_dim", entry.audio_dim, features.audio_encoder.dim or entry.audio_dim),
+        ("text_dim", entry.text_dim, features.text_encoder.dim or entry.text_dim),
         ("bins", entry.bins, entry.head.output.predicted_bins),
     ):
         if found != expected:

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import xxhash
 from pydantic import ValidationError
 
+from audiomos_cache.artifacts import Fingerprint, atomic_folder, atomic_write, refuse_occupied
 from audiomos_cache.bundle.calibration import LEVEL
 from audiomos_cache.bundle.card import model_card
 from audiomos_cache.bundle.evidence import Calibrated, Evidence, find_evidence
@@ -24,10 +24,8 @@ from audiomos_cache.bundle.manifest import (
     write_manifest,
 )
 from audiomos_cache.bundle.sources import Source, Sources, find_sources
-from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.encoders.muq import HUB_ID
-from audiomos_cache.errors import BundleError, OutputExistsError, first_five
-from audiomos_cache.files import whole_folder, write_whole
+from audiomos_cache.errors import BundleError, first_five
 from audiomos_cache.runs import CONFIG, versions, weights_bytes
 
 log = logging.getLogger(__name__)
@@ -151,9 +149,6 @@ def _intervals(calibrated: Calibrated) -> dict[str, Any]:
     }
 
 
-_OWN = (MANIFEST, FUSION, CARD)
-
-
 @dataclass(frozen=True)
 class MadeBundle:
     """A bundle that was written.
@@ -198,28 +193,22 @@ def make_bundle(
         BundleError, DataError: see `find_sources` and `find_evidence`. CacheError: runs of several fingerprints.
         OutputExistsError: `out` holds something, and `overwrite` is False or it is not a bundle.
     """
-    _refuse_occupied(out, overwrite=overwrite)
+    refuse_occupied(out, what="bundle", own=_is_own, marker=MANIFEST, overwrite=overwrite)
     sources = find_sources(runs, fusion, best)
     evidence = find_evidence(sources, labels, fit_split, n_boot)
     names = [member.name for member in sources.members]
     told = {"method": sources.fusion.method, "members": names, "fusion": sources.fusion.to_json()}
-    with whole_folder(out, replace=True) as folder:
-        hashes = {FUSION: _write(folder / FUSION, f"{json.dumps(told, indent=1, allow_nan=False)}\n".encode())}
+    with atomic_folder(out, replace=True) as folder:
+        hashes = {FUSION: atomic_write(folder / FUSION, f"{json.dumps(told, indent=1, allow_nan=False)}\n".encode())}
         for member in sources.members:
             weights = weights_bytes(member.run.load_head(member.best).state_dict())
-            hashes[file_of(member)] = _write(folder / file_of(member), weights)
+            hashes[file_of(member)] = atomic_write(folder / file_of(member), weights)
         manifest = describe(sources, evidence, hashes)
         digest = write_manifest(folder, manifest)
-        write_whole(folder / CARD, model_card(manifest, evidence).encode())
+        atomic_write(folder / CARD, model_card(manifest, evidence).encode())
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     _tell_of_local_encoders(manifest)
     return MadeBundle(out, manifest, digest, size)
-
-
-def _write(path: Path, content: bytes) -> str:
-    """Write a part, and return its hash."""
-    write_whole(path, content)
-    return xxhash.xxh3_128_hexdigest(content)
 
 
 def _tell_of_local_encoders(manifest: Manifest) -> None:
@@ -233,17 +222,6 @@ def _tell_of_local_encoders(manifest: Manifest) -> None:
             )
 
 
-def _refuse_occupied(out: Path, *, overwrite: bool) -> None:
-    """Let a bundle replace nothing but a bundle, and that only when asked to."""
-    if out.exists() and not out.is_dir():
-        raise OutputExistsError(f"{out}: is a file, expected a folder to make; give another --out")
-    inside = out.rglob("*") if out.exists() else ()
-    found = sorted(str(path.relative_to(out)) for path in inside if path.is_symlink() or not path.is_dir())
-    if found and not overwrite:
-        raise OutputExistsError(f"{out}: holds {first_five(found)}; give another --out, or --overwrite")
-    foreign = [name for name in found if name not in _OWN and not is_head_file(name)]
-    if foreign or (found and MANIFEST not in found):
-        lost = first_five(foreign or found)
-        raise OutputExistsError(
-            f"{out}: holds {lost}, which no bundle has and --overwrite would lose; give another --out"
-        )
+def _is_own(name: str) -> bool:
+    """Say whether a bundle may have a file of this path."""
+    return name in (MANIFEST, FUSION, CARD, f"{HEADS}/") or is_head_file(name)

@@ -6,16 +6,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import xxhash
 import yaml
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
+from audiomos_cache.artifacts import atomic_write, hash_bytes, require_format_version
 from audiomos_cache.bundle.calibration import LEVEL
-from audiomos_cache.bundle.fields import Fields, Width
 from audiomos_cache.errors import BundleError, ConfigError, first_five
-from audiomos_cache.files import write_whole
 from audiomos_cache.heads.config import Group, HeadConfig
+from audiomos_cache.input_spec import InputSpec, Width
 from audiomos_cache.yaml_files import read_mapping, readable
 
 MANIFEST = "bundle.yaml"
@@ -61,7 +60,7 @@ class FeaturesEntry(Group):
     """The fingerprint of the features that the heads take, and its readable form."""
 
     xxh3_128: Hash
-    fields: Fields
+    fields: InputSpec
 
 
 class EncoderEntry(Group):
@@ -176,7 +175,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> str:
     about = {"format": FORMAT, "format_version": FORMAT_VERSION}
     digest = _digest(about | content)
     text = yaml.safe_dump(about | {"digest": digest} | content, sort_keys=False, allow_unicode=True, width=120)
-    write_whole(folder / MANIFEST, text.encode())
+    atomic_write(folder / MANIFEST, text.encode())
     return digest
 
 
@@ -194,14 +193,7 @@ def read_manifest(folder: Path) -> tuple[Manifest, str]:
             f"{path}: format is {content.get('format')!r:.40}, expected {FORMAT!r}; give a bundle's folder"
         )
     version = content.get("format_version")
-    if isinstance(version, int) and version > FORMAT_VERSION:
-        raise BundleError(
-            f"{path}: is of format version {version}, and this program reads {FORMAT_VERSION}; update audiomos-cache"
-        )
-    if type(version) is not int or version != FORMAT_VERSION:  # True is 1 to Python
-        raise BundleError(
-            f"{path}: format_version is {version!r:.40}, expected {FORMAT_VERSION}; make the bundle again"
-        )
+    require_format_version(path, version, FORMAT_VERSION, again="make the bundle again", error=BundleError)
     about = {key: value for key, value in content.items() if key not in ("format", "format_version", "digest")}
     try:
         manifest = Manifest.model_validate_json(_canonical(about), strict=True)
@@ -261,7 +253,7 @@ def _short(text: str) -> str:
 
 
 def _digest(content: Mapping[str, Any]) -> str:
-    return xxhash.xxh3_128_hexdigest(_canonical({k: v for k, v in content.items() if k != "digest"}).encode())
+    return hash_bytes(_canonical({k: v for k, v in content.items() if k != "digest"}).encode())
 
 
 def _canonical(content: Mapping[str, Any]) -> str:

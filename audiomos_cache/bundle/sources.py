@@ -7,8 +7,8 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
+from audiomos_cache.artifacts import Fingerprint
 from audiomos_cache.bundle.load import refuse_ranks
-from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.errors import BundleError, first_five
 from audiomos_cache.fusion.averages import MeanFusion
 from audiomos_cache.fusion.base import Fusion

@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from audiomos_cache.cache.fingerprint import Fingerprint
+from audiomos_cache.artifacts import Fingerprint, require_format_version
 from audiomos_cache.cache.format import (
     ATTRIBUTES,
     COLUMNS,
@@ -36,7 +36,6 @@ from audiomos_cache.cache.format import (
 )
 from audiomos_cache.cache.hdf5_checks import (
     REMEDY,
-    OtherVersionError,
     Place,
     UnsoundError,
     check_column,
@@ -71,7 +70,7 @@ class CacheFile:
                 self._file = PositionedFile(path, raw, keep_open=keep_open)
                 size = os.fstat(raw.fileno()).st_size
                 with h5py.File(raw, "r") as file:
-                    attributes = _read_attributes(file)
+                    attributes = _read_attributes(file, path)
                     layers = tuple(int(layer) for layer in attributes["layers"].split(","))
                     fingerprint = _fingerprint(attributes)
                     types = dict.fromkeys(feature_arrays(layers), (FEATURE_DTYPES[fingerprint.fields["dtype"]], 2))
@@ -85,8 +84,6 @@ class CacheFile:
             self._column_hashes = _json_object(attributes, "columns_json")
             self.header = self._header(attributes, fingerprint)
             self.column("audio/valid_frames")  # and with it the offsets: what every reading needs
-        except OtherVersionError as error:
-            raise FormatVersionError(f"{path}: {error}") from error
         except UnsoundError as error:
             raise CacheError(f"{path}: {error}") from error
         except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
@@ -274,16 +271,17 @@ class CacheFile:
         )
 
 
-def _read_attributes(file: h5py.File) -> dict[str, Any]:
+def _read_attributes(file: h5py.File, path: Path) -> dict[str, Any]:
     """Return the attributes of a file, strings decoded, after checking their hash."""
     refuse_large_attributes(file)
     if "format" not in file.attrs or plain_attribute(file, "format", bytes) != FORMAT:
         raise UnsoundError("an HDF5 file, but not an audiomos_cache file")
     version = plain_attribute(file, "format_version", int)
-    if version != FORMAT_VERSION:
-        writer = plain_attribute(file, "package_version", bytes).decode()
-        remedy = f"install audiomos-cache {writer}, which wrote it" if version > FORMAT_VERSION else "extract it again"
-        raise OtherVersionError(f"cache format {version}, this version reads {FORMAT_VERSION}", remedy)
+    writer = plain_attribute(file, "package_version", bytes).decode() if version > FORMAT_VERSION else ""
+    update = f"install audiomos-cache {writer}, which wrote it"
+    require_format_version(
+        path, version, FORMAT_VERSION, again="extract it again", error=FormatVersionError, update=update
+    )
     attributes = {name: plain_attribute(file, name, kind) for name, kind in ATTRIBUTES.items()}
     if hash_attributes(attributes).encode() != plain_attribute(file, "index_hash", bytes):
         raise UnsoundError("the index does not match its hash (attributes)")

@@ -15,7 +15,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from audiomos_cache import __version__
-from audiomos_cache.cache.fingerprint import Fingerprint
+from audiomos_cache.artifacts import Fingerprint, hash_bytes
 
 FORMAT = b"audiomos_cache"
 FORMAT_VERSION = 2
@@ -202,4 +202,4 @@ def hash_attributes(attributes: Mapping[str, Any]) -> str:
 
 def hash_list(ids: Iterable[str]) -> str:
     """Hash ids in their order: 32 hex digits of xxh3_128."""
-    return xxhash.xxh3_128_hexdigest("\n".join(ids).encode())
+    return hash_bytes("\n".join(ids).encode())

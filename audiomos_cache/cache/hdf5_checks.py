@@ -18,14 +18,10 @@ _ALL_ATTRIBUTES_BYTES = 4 << 20
 
 
 class UnsoundError(Exception):
-    """What is wrong with a file, and what to do about it; `CacheFile` puts the file's name before it."""
+    """What is wrong with a file; `CacheFile` puts the file's name before it."""
 
-    def __init__(self, found: str, remedy: str = REMEDY) -> None:
-        super().__init__(f"{found}; {remedy}")
-
-
-class OtherVersionError(UnsoundError):
-    """A file is of another format version, which is no damage."""
+    def __init__(self, found: str) -> None:
+        super().__init__(f"{found}; {REMEDY}")
 
 
 @dataclass(frozen=True, slots=True)

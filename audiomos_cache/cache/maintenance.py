@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from audiomos_cache.artifacts import Fingerprint
 from audiomos_cache.cache import paths as store
 from audiomos_cache.cache.file_reader import CacheFile
-from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.cache.format import Header, hash_list
-from audiomos_cache.cache.lock import locked
 from audiomos_cache.cache.paths import require_names, split_names
 from audiomos_cache.cache.publish import (
     BYTES_PER_FILE,
@@ -88,7 +87,7 @@ def merge_caches(
     lists = {name: _gather(name, sources, files[name]) for name in names}  # all refusals come before the first write
     merged = []
     for name in names:
-        with locked(out, name) as sure:
+        with store.locked_split(out, name) as sure:
             if sure:
                 store.clear_temporaries(out, name)
             paths = _publish(out, name, lists[name], bytes_per_file, progress)

@@ -13,7 +13,7 @@ from audiomos_cache.cache import paths as store
 from audiomos_cache.cache.file_writer import write_file
 from audiomos_cache.cache.format import CachedClip, CachedPrompt, Header, hash_prompt
 from audiomos_cache.cache.in_place import StraightFile
-from audiomos_cache.cache.lock import Shard
+from audiomos_cache.cache.paths import Shard
 from audiomos_cache.cache.publish import hash_split, publish_checked
 
 CLIPS_PER_PART = 256

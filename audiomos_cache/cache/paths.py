@@ -3,25 +3,78 @@
 CACHE/train.h5           a finished split (or train-00000.h5 and on), never opened for writing again
 CACHE/train.parts/*.h5   what an unfinished extraction has done so far
 CACHE/*.part             being written; never read, removed at the next start
-CACHE/train.lock         held while a process writes the split (see `lock`)
+CACHE/train.lock         held by a process that writes the split: alone, or with others that write a shard each
+CACHE/train.1-of-3.lock  held by the one that writes this shard
 """
 
 import os
 import re
 import shutil
 import socket
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+from audiomos_cache.artifacts import sync_folder
 from audiomos_cache.cache.format import hash_list
-from audiomos_cache.cache.lock import Shard
 from audiomos_cache.errors import CacheError
+from audiomos_cache.locks import locked
 
 _SPLIT_FILE = re.compile(r"(?P<split>.+?)(-\d{5})?\.h5")
 _NUMBER = "-[0-9][0-9][0-9][0-9][0-9]"
 PARTS = ".parts"
 TEMPORARY = ".part"
 DAMAGED = ".damaged"
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One of several equal shares of a split's clips.
+
+    Attributes:
+        index: from 1.
+        count: of all shards.
+    """
+
+    index: int
+    count: int
+
+    @property
+    def label(self) -> str:
+        """The shard in a file name."""
+        return f"{self.index}-of-{self.count}"
+
+
+@contextmanager
+def locked_split(cache: Path, split: str, shard: Shard | None = None) -> Iterator[bool]:
+    """Hold the right to write a split, or a shard of it while others write theirs.
+
+    Yields:
+        Whether the right is sure: some network filesystems have no locks.
+    Raises:
+        BusyError: another process holds it; names the process. OutputError: the folder cannot be made.
+    """
+    if cache.exists() and not cache.is_dir():
+        raise CacheError(f"{cache}: is a file, expected a folder for the cache; give another one")
+    what = f"{cache}: split {split!r} is being written"
+    with locked(cache / f"{split}.lock", what, shared=shard is not None, others=_shard_locks(cache, split)) as sure:
+        if shard and sure:
+            with locked(cache / f"{split}.{shard.label}.lock", what):
+                yield True
+        else:
+            yield sure
+
+
+def remove_shard_locks(cache: Path, split: str) -> None:
+    """Remove the lock files of a split's shards. Call with the lock of the whole split held: nobody has them then."""
+    for path in _shard_locks(cache, split):
+        path.unlink()
+
+
+def _shard_locks(cache: Path, split: str) -> Iterator[Path]:
+    """Give the lock files of a split's shards, those that there are when they are asked for."""
+    yield from sorted(cache.glob(f"{split}.*-of-*.lock"))
 
 
 def split_files(cache: Path, split: str) -> list[Path]:
@@ -82,7 +135,7 @@ def make_parts_folder(cache: Path, split: str) -> None:
     folder = parts_folder(cache, split)
     if not folder.is_dir():
         folder.mkdir(exist_ok=True)  # a shard beside this one may make it too
-        fsync_folder(cache)
+        sync_folder(cache)
 
 
 def part_path(cache: Path, split: str, ids: Iterable[str]) -> Path:
@@ -104,21 +157,6 @@ def temporary_path(final: Path, shard: Shard | None = None) -> Path:
     return final.with_name(f"{final.name}.{owner}.{socket.gethostname()}-{os.getpid()}{TEMPORARY}")
 
 
-def fsync_folder(folder: Path) -> None:
-    """Force the names in a folder to the disk.
-
-    Raises:
-        CacheError: the disk fails.
-    """
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        raise CacheError(f"{folder}: {error.strerror}; check the disk and run the command again") from error
-    finally:
-        os.close(descriptor)
-
-
 def publish(temporary: Path, final: Path) -> None:
     """Give a finished, synced file its final name, durably and without ever replacing another file.
 
@@ -133,7 +171,7 @@ def publish(temporary: Path, final: Path) -> None:
                 f"{final}: exists already and is never replaced; is another extraction running?"
             ) from error
         temporary.rename(final)  # no hard links on this filesystem; the lock keeps others away
-    fsync_folder(final.parent)
+    sync_folder(final.parent)
     temporary.unlink(missing_ok=True)
 
 
@@ -142,14 +180,14 @@ def make_part(published: Path, split: str, ids: Iterable[str]) -> None:
     cache = published.parent
     make_parts_folder(cache, split)
     published.rename(part_path(cache, split, ids))
-    fsync_folder(parts_folder(cache, split))
-    fsync_folder(cache)
+    sync_folder(parts_folder(cache, split))
+    sync_folder(cache)
 
 
 def set_aside(path: Path) -> None:
     """Take a damaged file out of its split, durably; it keeps its content under another name until `remove_parts`."""
     path.rename(path.with_name(f"{path.name}{DAMAGED}"))
-    fsync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def clear_temporaries(cache: Path, split: str, shard: Shard | None = None) -> None:
@@ -171,7 +209,7 @@ def remove_parts(cache: Path, split: str) -> None:
         match = _SPLIT_FILE.fullmatch(path.name.removesuffix(DAMAGED))
         if match and match["split"] == split:
             path.unlink()
-    fsync_folder(cache)
+    sync_folder(cache)
 
 
 def remove_split(cache: Path, split: str) -> None:

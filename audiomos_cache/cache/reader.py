@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from audiomos_cache.artifacts import Fingerprint
 from audiomos_cache.cache.file_reader import CacheFile
-from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.cache.format import CachedClip, CachedPrompt
 from audiomos_cache.cache.paths import split_files, split_names
 from audiomos_cache.errors import CacheError

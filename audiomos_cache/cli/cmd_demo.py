@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from audiomos_cache.errors import OutputExistsError, first_five
+from audiomos_cache.artifacts import refuse_occupied
 
 PROMPTS, SECONDS = 48, (3.0, 5.0)
 NEW_WORDS, NEW_SEED = ("slow", "happy", "low", "guitar", "without"), 2025
@@ -84,15 +84,8 @@ def _make_new_clips(folder: Path) -> str:
 
 
 def _make_room(out: Path, overwrite: bool) -> None:
-    """Refuse a folder that holds something, unless a demo made it and the user said `--overwrite`."""
-    found = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
-    ours = _MARKER in found
-    if out.exists() and not out.is_dir():
-        raise OutputExistsError(f"{out}: is a file, expected a folder to make; give another --out")
-    if found and not ours:
-        raise OutputExistsError(f"{out}: holds what no demo made: {first_five(found)}; give another --out")
-    if found and not overwrite:
-        raise OutputExistsError(f"{out}: holds a demo already; give another --out, or --overwrite to make it anew")
+    """Refuse a folder that holds something, unless a demo made it and the user said `--overwrite`; empty it."""
+    refuse_occupied(out, what="demo", marker=_MARKER, overwrite=overwrite)
     for name in _MADE:
         shutil.rmtree(out / name, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)

@@ -163,7 +163,7 @@ def extract(
         raise click.UsageError("--shard needs --batch-size, the same for all shards: they share out the batches")
     if dry_run and repair:
         raise click.UsageError("--dry-run goes without --repair; verify says what is damaged")
-    from audiomos_cache.cache.lock import Shard
+    from audiomos_cache.cache.paths import Shard
     from audiomos_cache.cli.gpus import run_on_gpus, visible_gpus
     from audiomos_cache.dataset.loading import load_dataset
     from audiomos_cache.encoders.lookup import UNTRAINED_NOTICE, load_audio_encoder, load_text_encoder

@@ -10,11 +10,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from audiomos_cache.artifacts import atomic_write, refuse_occupied
 from audiomos_cache.dataset.labels import Labels, parse_mos, read_labels
 from audiomos_cache.dataset.musiceval import read_prompts_of
 from audiomos_cache.dataset.tables import collect, is_manifest, read_lines, read_manifest, read_text
-from audiomos_cache.errors import DataError, OutputExistsError
-from audiomos_cache.files import write_whole
+from audiomos_cache.errors import DataError
 
 Chosen = NDArray[np.bool_]
 
@@ -160,8 +160,7 @@ def split_list(
     paths = {side: folder / f"{path.stem}-{side}{path.suffix}" for side in SIDES}
     if is_manifest(path) and folder.resolve() != path.parent.resolve():
         raise DataError(f"{path}: names audio from its own folder, where the two manifests must stand; leave out --out")
-    if there := [str(each) for each in paths.values() if each.exists() and not overwrite]:
-        raise OutputExistsError(f"{', '.join(there)}: exists already; give another --out, or --overwrite")
+    refuse_occupied(list(paths.values()), what="list", overwrite=overwrite)
     whole = read_list(path, split)
     try:
         chosen = _choose(whole, hold_out, fraction, seed)
@@ -169,7 +168,7 @@ def split_list(
         raise DataError(f"{path}: {error}") from None
     sides = {}
     for side, rows in zip(SIDES, (np.flatnonzero(~chosen), np.flatnonzero(chosen)), strict=True):
-        write_whole(paths[side], (whole.header + "".join(whole.rows[row] for row in rows)).encode())
+        atomic_write(paths[side], (whole.header + "".join(whole.rows[row] for row in rows)).encode())
         sides[side] = _side(whole, rows.tolist(), paths[side])
     return sides
 

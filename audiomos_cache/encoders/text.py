@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import xxhash
 
+from audiomos_cache.artifacts import hash_bytes
 from audiomos_cache.encoders.base import Identity, TextFeatures
 from audiomos_cache.encoders.weights import hash_tensors
 from audiomos_cache.errors import EncoderError
@@ -56,7 +56,7 @@ class HuggingFaceTextEncoder:
         self._identity: Identity = {
             "class": type(model).__name__,
             "weights_xxh3_128": hash_tensors(weights),
-            "tokenizer_xxh3_128": xxhash.xxh3_128_hexdigest(tokenizer_facts.encode()),
+            "tokenizer_xxh3_128": hash_bytes(tokenizer_facts.encode()),
             "layer": -1,
             "max_tokens": max_tokens,
             "dim": self.dim,

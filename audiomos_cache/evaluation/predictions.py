@@ -14,10 +14,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from audiomos_cache.artifacts import atomic_write
 from audiomos_cache.dataset.clip import check_id
 from audiomos_cache.dataset.tables import collect, read_lines
 from audiomos_cache.errors import DataError, first_five
-from audiomos_cache.files import write_whole
 from audiomos_cache.targets import HIGHEST, LOWEST
 from audiomos_cache.upstream.pt_predictions import original_rows
 
@@ -150,7 +150,7 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
         json.dumps({"id": clip, **{name: values[row] for name, values in rows.items()}}, allow_nan=False)
         for row, clip in enumerate(predictions.ids)
     )
-    write_whole(path, "".join(f"{line}\n" for line in lines).encode())
+    atomic_write(path, "".join(f"{line}\n" for line in lines).encode())
 
 
 def read_predictions(path: Path) -> Predictions:
@@ -189,7 +189,7 @@ def read_predictions(path: Path) -> Predictions:
 
 def write_answer(path: Path, predictions: Predictions) -> None:
     """Write the challenge's answer: a line `id,MI,TA` a clip, sorted by id, 8 decimals, clipped to 1..5."""
-    write_whole(path, answer_bytes(predictions))
+    atomic_write(path, answer_bytes(predictions))
 
 
 def answer_bytes(predictions: Predictions) -> bytes:

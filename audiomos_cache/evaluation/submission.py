@@ -6,10 +6,10 @@ import zipfile
 from io import BytesIO
 from pathlib import Path
 
+from audiomos_cache.artifacts import atomic_write, refuse_occupied
 from audiomos_cache.dataset.labels import read_id_list
-from audiomos_cache.errors import DataError, OutputExistsError, first_five
+from audiomos_cache.errors import DataError, first_five
 from audiomos_cache.evaluation.predictions import ANSWER_NAME, Predictions, answer_bytes, read_predictions
-from audiomos_cache.files import write_whole
 from audiomos_cache.fusion.rank import RankFusion
 from audiomos_cache.fusion.record import RECORD_NAME
 
@@ -31,8 +31,7 @@ def submit(file: Path, list_path: Path, out: Path, *, overwrite: bool = False) -
         OutputExistsError: `out` exists and `overwrite` is False.
         DataError: the predictions or the list are not valid, or are not for the same clips.
     """
-    if out.exists() and not overwrite:
-        raise OutputExistsError(f"{out}: exists already; give another path, or --overwrite")
+    refuse_occupied(out, what="zip", overwrite=overwrite)
     predictions, wanted = read_predictions(file), read_id_list(list_path)
     problems = {
         "nothing for": set(wanted) - set(predictions.ids),
@@ -50,7 +49,7 @@ def submit(file: Path, list_path: Path, out: Path, *, overwrite: bool = False) -
             file,
             RECORD_NAME,
         )
-    write_whole(out, _packed(predictions))
+    atomic_write(out, _packed(predictions))
     return len(wanted)
 
 

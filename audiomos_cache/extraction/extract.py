@@ -13,17 +13,22 @@ from typing import Any
 
 from audiomos_cache.cache.format import Header, hash_list
 from audiomos_cache.cache.in_place import StraightFile, planned_clip
-from audiomos_cache.cache.lock import locked, remove_shard_locks
 from audiomos_cache.cache.maintenance import set_damaged_aside
 from audiomos_cache.cache.parts import PartWriter
-from audiomos_cache.cache.paths import clear_temporaries, part_files, remove_split
+from audiomos_cache.cache.paths import (
+    clear_temporaries,
+    locked_split,
+    part_files,
+    remove_shard_locks,
+    remove_split,
+)
 from audiomos_cache.cache.publish import BYTES_PER_FILE, Done, done_clips, publish_split, split_and_parts
 from audiomos_cache.dataset.clip import Clip
 from audiomos_cache.encoders.base import AudioEncoder, TextEncoder
 from audiomos_cache.encoders.lookup import UNTRAINED_NOTICE
-from audiomos_cache.errors import DataError, LockedError
+from audiomos_cache.errors import BusyError, DataError
 from audiomos_cache.extraction.batching import encode_prompts
-from audiomos_cache.extraction.options import ExtractionOptions, fingerprint_of
+from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.extraction.pipeline import Encoding, Progress, SplitSummary
 from audiomos_cache.extraction.plan import (
     Plan,
@@ -63,12 +68,12 @@ def extract_split(
     Raises:
         DataError: a bad clip, with `on_error` "stop"; what is done is kept. CacheError: the folder holds features of
         another fingerprint or of clips, labels or prompts that the dataset no longer has, or the disk is full.
-        LockedError: another process is writing the split, or the same shard.
+        BusyError: another process is writing the split, or the same shard.
     """
     split = clips[0].split
     header = _header(clips, audio, text, options)
     summary = SplitSummary(split)
-    with locked(cache, split, options.shard) as sure:
+    with locked_split(cache, split, options.shard) as sure:
         if sure:
             clear_temporaries(cache, split, options.shard)
         if options.repair:
@@ -110,7 +115,7 @@ def plan_only(
 ) -> Plan:
     """Say what `extract_split` would do, and refuse what it would refuse. Nothing is written."""
     overwritten = {clips[0].split, *together_with} if options.overwrite else set()
-    refuse_other_fingerprint(cache, fingerprint_of(audio, text, options), overwritten)
+    refuse_other_fingerprint(cache, options.input_spec(audio, text).fingerprint, overwritten)
     return plan_split(clips, cache, {} if options.overwrite else _done(cache, clips, options), audio, options)
 
 
@@ -126,7 +131,7 @@ def _done(cache: Path, clips: Sequence[Clip], options: ExtractionOptions) -> Don
 def _header(clips: Sequence[Clip], audio: AudioEncoder, text: TextEncoder, options: ExtractionOptions) -> Header:
     return Header(
         split=clips[0].split,
-        fingerprint=fingerprint_of(audio, text, options),
+        fingerprint=options.input_spec(audio, text).fingerprint,
         audio_dim=audio.dim,
         text_dim=text.dim,
         layers=audio.layers,
@@ -187,7 +192,7 @@ def _finish_after_all_shards(cache: Path, header: Header, clips: Sequence[Clip],
 
     It may have been counting while another published its last part, so each looks again whether there are new ones.
     """
-    with contextlib.suppress(LockedError), locked(cache, header.split) as sure:
+    with contextlib.suppress(BusyError), locked_split(cache, header.split) as sure:
         if sure:
             clear_temporaries(cache, header.split)
             _finish(cache, header, clips, summary)

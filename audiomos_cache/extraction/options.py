@@ -1,4 +1,4 @@
-"""How to extract: what the user chooses, what follows from it (the fingerprint), and what is chosen by the machine."""
+"""How to extract: what the user chooses, what follows from it, and what is chosen by the machine."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,16 +6,13 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from audiomos_cache.audio.resample import resampler_identity
-from audiomos_cache.cache.fingerprint import Fingerprint
-from audiomos_cache.cache.lock import Shard
+from audiomos_cache.cache.paths import Shard
 from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder
 from audiomos_cache.encoders.muq import MuQEncoder
+from audiomos_cache.input_spec import MAX_SECONDS, InputSpec, StoredDtype, longest_s
 
 if TYPE_CHECKING:
     from audiomos_cache.extraction.plan import Plan
-
-MAX_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +35,7 @@ class ExtractionOptions:
     """
 
     pad_to_s: float | None = MAX_SECONDS
-    dtype: Literal["float16", "float32"] = "float16"
+    dtype: StoredDtype = "float16"
     batch_size: int = 4
     on_error: Literal["stop", "skip"] = "stop"
     overwrite: bool = False
@@ -53,32 +50,15 @@ class ExtractionOptions:
     @property
     def max_seconds(self) -> float:
         """Where longer clips are cut."""
-        return MAX_SECONDS if self.pad_to_s is None else self.pad_to_s
+        return longest_s(self.pad_to_s)
+
+    def input_spec(self, audio: AudioEncoder, text: TextEncoder) -> InputSpec:
+        """Return what these encoders are given and give with these options, whose fingerprint the features have."""
+        return InputSpec.of(audio, text, self.pad_to_s, self.dtype)
 
     def goes_straight(self, audio: AudioEncoder) -> bool:
         """Say whether to fill the split's file while encoding, where that is possible."""
         return audio.device.type == "cuda" if self.straight is None else self.straight
-
-
-def fingerprint_of(audio: AudioEncoder, text: TextEncoder, options: ExtractionOptions) -> Fingerprint:
-    """Put together all that decides a feature's value.
-
-    The precision that it was computed in is part of it only where it shows beyond the rounding of the stored features.
-    float16 arithmetic moves a clip's features by 0.7e-3 of their size, storing them as float16 by 0.3e-3: a cache made
-    so on a GPU and a clip scored in float32 on a laptop belong together, as two GPUs do. bfloat16 moves them by ten
-    times as much, and features stored as float32 are there for their digits.
-    """
-    coarse = audio.precision == "bf16" or (audio.precision == "fp16" and options.dtype == "float32")
-    return Fingerprint.of(
-        {
-            "audio_encoder": audio.identity() | ({"precision": audio.precision} if coarse else {}),
-            "text_encoder": text.identity(),
-            "resampler": resampler_identity(),
-            "pad_to_s": options.pad_to_s,
-            "max_seconds": options.max_seconds,
-            "dtype": options.dtype,
-        }
-    )
 
 
 Compile = Literal["auto", "on", "off"]
@@ -106,7 +86,7 @@ def batch_size_for(audio: AudioEncoder, options_pad_to_s: float | None, free_byt
     """
     if audio.device.type != "cuda":
         return CPU_BATCH
-    seconds = MAX_SECONDS if options_pad_to_s is None else options_pad_to_s
+    seconds = longest_s(options_pad_to_s)
     fit = int(SHARE_OF_MEMORY * free_bytes() / audio.working_bytes(round(seconds * audio.sample_rate_hz)))
     return max(1, min(fit, int(GPU_BATCH_SECONDS / seconds)))
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
+from audiomos_cache.artifacts import Fingerprint
 from audiomos_cache.audio.decode import Audio, decode
 from audiomos_cache.cache.file_reader import CacheFile
-from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.cache.format import CachedClip
 from audiomos_cache.cache.paths import all_names, every_file, part_files, split_files
 from audiomos_cache.cache.publish import Done

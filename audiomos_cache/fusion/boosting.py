@@ -6,9 +6,9 @@ from types import ModuleType
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 
+from audiomos_cache.artifacts import hash_bytes
 from audiomos_cache.errors import ConfigError
 from audiomos_cache.evaluation.metrics import Floats
 from audiomos_cache.fusion.stacking import Layout, Stacking
@@ -221,7 +221,7 @@ def grow_trees(features: Floats, truth: Floats) -> str:
 
 
 def _hash(text: str) -> str:
-    return xxhash.xxh3_128_hexdigest(text.encode())
+    return hash_bytes(text.encode())
 
 
 def load_lightgbm() -> ModuleType:

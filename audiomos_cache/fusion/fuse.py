@@ -3,14 +3,13 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from audiomos_cache.artifacts import atomic_folder, refuse_occupied
 from audiomos_cache.dataset.clip import check_split
 from audiomos_cache.errors import DataError, OutputExistsError, first_five
 from audiomos_cache.evaluation.predictions import ANSWER_NAME, Predictions, write_answer, write_predictions
-from audiomos_cache.files import whole_folder
 from audiomos_cache.fusion.base import Fusion
 from audiomos_cache.fusion.fitting import RIDGE, OutOfFold, Recipe, learn, read_lesson
 from audiomos_cache.fusion.leakage import EarlyStopping, clips_seen, early_stopping, refuse_trained_on
@@ -52,7 +51,7 @@ def out_of_fold_file(folder: Path) -> Path | None:
     return next(iter(sorted(folder.glob(f"{OUT_OF_FOLD}*.jsonl"))), None)
 
 
-def refuse_occupied(out: Path, *, overwrite: bool, source: Path | None = None) -> None:
+def refuse_other_content(out: Path, *, overwrite: bool, source: Path | None = None) -> None:
     """Let a fusion replace nothing but a fusion, and that only when asked to; never the one that is applied.
 
     Args:
@@ -66,15 +65,7 @@ def refuse_occupied(out: Path, *, overwrite: bool, source: Path | None = None) -
         raise OutputExistsError(
             f"{out}: holds the fusion that is applied, whose out-of-fold predictions would be lost; give another --out"
         )
-    if out.exists() and not out.is_dir():
-        raise OutputExistsError(f"{out}: is a file, expected a folder to make; give another --out")
-    names = sorted(path.name for path in out.iterdir()) if out.exists() else []
-    if names and not overwrite:
-        raise OutputExistsError(f"{out}: holds {first_five(names)}; give another --out, or --overwrite")
-    if foreign := [name for name in names if not any(fnmatch(name, pattern) for pattern in _OWN)]:
-        raise OutputExistsError(
-            f"{out}: holds {first_five(foreign)}, which no fusion wrote and --overwrite would lose; give another --out"
-        )
+    refuse_occupied(out, what="fusion", own=_OWN, overwrite=overwrite)
 
 
 def write_fusion(
@@ -86,7 +77,7 @@ def write_fusion(
     about: Mapping[str, Any],
 ) -> None:
     """Write predictions by their files' names, the answer and the record; `out` appears complete or not at all."""
-    with whole_folder(out, replace=True) as folder:
+    with atomic_folder(out, replace=True) as folder:
         for name, predictions in files.items():
             write_predictions(folder / name, predictions)
         write_answer(folder / ANSWER_NAME, answer)
@@ -126,7 +117,7 @@ def fuse(sources: Sequence[Path], out: Path, recipe: Recipe = RIDGE, *, overwrit
         several fingerprints. OutputExistsError: `out` holds something, and `overwrite` is False or it is not a
         fusion's.
     """
-    refuse_occupied(out, overwrite=overwrite)
+    refuse_other_content(out, overwrite=overwrite)
     recipe, members = _members_for(recipe, expand_runs(sources))
     fingerprint = require_one_fingerprint(members)
     lesson = read_lesson(recipe, members) if recipe.learns else None
@@ -190,7 +181,7 @@ def apply_fusion(
     """
     if apply_split is not None:
         check_split(apply_split)
-    refuse_occupied(out, overwrite=overwrite, source=folder)
+    refuse_other_content(out, overwrite=overwrite, source=folder)
     record = read_record(folder)
     sources = expand_runs(sources)
     if _are_runs(sources, ()):

@@ -6,9 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import xxhash
 
-from audiomos_cache.cache.fingerprint import Fingerprint
+from audiomos_cache.artifacts import Fingerprint, hash_bytes
 from audiomos_cache.errors import DataError, first_five
 from audiomos_cache.evaluation.predictions import Predictions, read_predictions
 from audiomos_cache.fusion.align import align, common_clips
@@ -138,7 +137,7 @@ def run_hash(run: Path, best: str) -> str:
     history = run / HISTORY
     weights = checkpoint_path(run, best)
     content = [run / CONFIG, history if history.is_file() else weights]
-    return xxhash.xxh3_128_hexdigest(b"".join(path.read_bytes() for path in content if path.is_file()))
+    return hash_bytes(b"".join(path.read_bytes() for path in content if path.is_file()))
 
 
 def _member_of_file(path: Path) -> Member:

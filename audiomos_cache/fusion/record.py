@@ -8,10 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import xxhash
-
+from audiomos_cache.artifacts import atomic_write, hash_bytes, require_format_version
 from audiomos_cache.errors import DataError, first_five
-from audiomos_cache.files import write_whole
 from audiomos_cache.fusion.base import Fusion
 from audiomos_cache.fusion.members import Member, members_of_files, members_of_runs, run_hash
 from audiomos_cache.fusion.methods import METHODS
@@ -104,7 +102,7 @@ def write_record(folder: Path, fusion: Fusion, members: Sequence[RecordedMember]
         **about,
         "versions": _versions(),
     }
-    write_whole(folder / RECORD_NAME, f"{json.dumps(content, indent=1, allow_nan=False)}\n".encode())
+    atomic_write(folder / RECORD_NAME, f"{json.dumps(content, indent=1, allow_nan=False)}\n".encode())
 
 
 def read_record(folder: Path) -> FusionRecord:
@@ -118,11 +116,12 @@ def read_record(folder: Path) -> FusionRecord:
         raise DataError(f"{folder}: no {RECORD_NAME} in it, so not a fusion; fuse makes fusions")
     try:
         content = json.loads(path.read_bytes())
-        found = (content["format"], content["format_version"])
+        name, version = content["format"], content["format_version"]
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise DataError(f"{path}: not the record of a fusion ({error!r}); fuse again") from error
-    if found != (FORMAT, FORMAT_VERSION):
-        raise DataError(f"{path}: is {found}, expected {(FORMAT, FORMAT_VERSION)}; fuse again with this version")
+    if name != FORMAT:
+        raise DataError(f"{path}: format is {name!r:.40}, expected {FORMAT!r}; fuse again")
+    require_format_version(path, version, FORMAT_VERSION, again="fuse again", error=DataError)
     try:
         members = tuple(RecordedMember.from_json(member) for member in content["members"])
         if not members:
@@ -144,7 +143,7 @@ def load_fusion(folder: Path) -> Fusion:
 
 def identity(path: Path) -> dict[str, str]:
     """Tell a file from all others: its path, and 32 hex digits of xxh3_128 of its bytes."""
-    return {"path": str(path), "xxh3_128": xxhash.xxh3_128_hexdigest(path.read_bytes())}
+    return {"path": str(path), "xxh3_128": hash_bytes(path.read_bytes())}
 
 
 def _versions() -> dict[str, str]:

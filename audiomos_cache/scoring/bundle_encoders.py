@@ -3,16 +3,14 @@
 import logging
 from collections.abc import Container
 from pathlib import Path
-from typing import Any
 
-from audiomos_cache.bundle.fields import layer_numbers
 from audiomos_cache.bundle.load import Bundle, EncoderSource
-from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder
 from audiomos_cache.encoders.lookup import BUILT_IN_AUDIO, BUILT_IN_TEXT, load_audio_encoder, load_text_encoder
 from audiomos_cache.errors import EncoderError, shown
-from audiomos_cache.extraction.options import ExtractionOptions, fingerprint_of, precision_for
+from audiomos_cache.extraction.options import ExtractionOptions, precision_for
 from audiomos_cache.hub import is_folder
+from audiomos_cache.input_spec import InputSpec
 
 log = logging.getLogger(__name__)
 
@@ -35,19 +33,17 @@ def load_encoders(
     Raises:
         EncoderError: one cannot be loaded; says what to download, and where to put it.
     """
-    fields = bundle.fingerprint.fields
-    layers = layer_numbers(fields["audio_encoder"]["layers"])
-    chosen = precision_for(device, fields["dtype"], precision or fields["audio_encoder"].get("precision"))
+    features = bundle.input
+    chosen = precision_for(device, features.dtype, precision or features.audio_encoder.precision)
     name, revision = _where(bundle.audio_encoder, audio_encoder, "--audio-encoder", BUILT_IN_AUDIO)
-    audio = load_audio_encoder(name, revision, device, layers=layers, precision=chosen)
+    audio = load_audio_encoder(name, revision, device, layers=features.layers, precision=chosen)
     name, revision = _where(bundle.text_encoder, text_encoder, "--text-encoder", BUILT_IN_TEXT)
     return audio, load_text_encoder(name, revision, device)
 
 
-def options_of(fingerprint: Fingerprint, batch_size: int) -> ExtractionOptions:
+def options_of(features: InputSpec, batch_size: int) -> ExtractionOptions:
     """Return how the clips of a bundle's caches were encoded."""
-    fields = fingerprint.fields
-    return ExtractionOptions(pad_to_s=fields["pad_to_s"], dtype=fields["dtype"], batch_size=batch_size)
+    return ExtractionOptions(pad_to_s=features.pad_to_s, dtype=features.dtype, batch_size=batch_size)
 
 
 def require_same_features(bundle: Bundle, audio: AudioEncoder, text: TextEncoder, options: ExtractionOptions) -> None:
@@ -58,9 +54,9 @@ def require_same_features(bundle: Bundle, audio: AudioEncoder, text: TextEncoder
     Raises:
         CacheError: naming both fingerprints and the first difference, in one line.
     """
-    found, expected = fingerprint_of(audio, text, options), bundle.fingerprint
-    if _without_version(found) == _without_version(expected):
-        versions = [shown(each.fields["resampler"]["version"]) for each in (found, expected)]
+    found, expected = options.input_spec(audio, text), bundle.input
+    if found.makes_same_features(expected):
+        versions = [shown(each.resampler.version) for each in (found, expected)]
         if versions[0] != versions[1]:
             log.warning(
                 "torchaudio %s resamples here, and %s did for what %s was trained on", *versions, shown(bundle.name)
@@ -71,7 +67,7 @@ def require_same_features(bundle: Bundle, audio: AudioEncoder, text: TextEncoder
         f"{shown(bundle.name)} scores with features of weights with these hashes alone: {weights}; give "
         "--audio-encoder and --text-encoder that have them"
     )
-    found.require(expected, f"{audio.name} and {text.name}", advice, readable=False)
+    found.fingerprint.require(expected.fingerprint, f"{audio.name} and {text.name}", advice, readable=False)
 
 
 def _where(recorded: EncoderSource, given: str | None, option: str, built_in: Container[str]) -> tuple[str, str | None]:
@@ -104,8 +100,3 @@ def _where(recorded: EncoderSource, given: str | None, option: str, built_in: Co
             f"{option} a folder with {weights}"
         )
     return recorded.source, recorded.revision
-
-
-def _without_version(fingerprint: Fingerprint) -> dict[str, Any]:
-    fields = fingerprint.fields
-    return fields | {"resampler": {key: value for key, value in fields["resampler"].items() if key != "version"}}

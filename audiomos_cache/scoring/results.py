@@ -10,8 +10,9 @@ from io import FileIO
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from audiomos_cache.artifacts import atomic_write, sync_folder, writing
 from audiomos_cache.errors import DataError, OutputError, OutputExistsError
-from audiomos_cache.files import locked, sync_folder, write_whole, writing
+from audiomos_cache.locks import locked
 from audiomos_cache.targets import HIGHEST, LOWEST
 
 DECIMALS = 6
@@ -179,7 +180,7 @@ class ScoreFile:
             kept.append(line + b"\n")
             rows[row["id"]] = row
         if (whole := b"".join(kept)) != content:
-            write_whole(self._path, whole)
+            atomic_write(self._path, whole)
         return {clip_id: row for clip_id, row in rows.items() if clip_id in wanted}
 
     def write(self, line: bytes) -> None:

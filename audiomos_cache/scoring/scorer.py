@@ -61,8 +61,9 @@ class Scorer:
     def __init__(self, bundle: Bundle, audio: AudioEncoder, text: TextEncoder, batch_size: int | None = None) -> None:
         if batch_size is not None and batch_size < 1:
             raise ConfigError(f"batch_size is {batch_size}, expected 1 or more")
-        pad_to_s = bundle.fingerprint.fields["pad_to_s"]
-        options = options_of(bundle.fingerprint, batch_size or batch_size_for(audio, pad_to_s, free_gpu_bytes))
+        features = bundle.input
+        size = batch_size or batch_size_for(audio, features.pad_to_s, free_gpu_bytes)
+        options = options_of(features, size)
         require_same_features(bundle, audio, text, options)
         self.digest = bundle.digest
         self.untrained = tuple(encoder.name for encoder in (audio, text) if encoder.untrained)

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import soundfile
 
-from audiomos_cache.errors import OutputExistsError
+from audiomos_cache.artifacts import refuse_occupied
 
 Audio = npt.NDArray[np.float32]
 _Wave = npt.NDArray[np.float64]
@@ -225,8 +225,7 @@ def make_dataset(root: Path, *, prompts: int = 24, seconds: tuple[float, float] 
     """
     if prompts < 3:
         raise ValueError(f"prompts: {prompts}, expected at least 3, one for each split")
-    if root.exists() and not (root.is_dir() and not any(root.iterdir())):
-        raise OutputExistsError(f"{root}: holds something already, expected a new or an empty folder")
+    refuse_occupied(root, what="new dataset", own=(), overwrite=False)
     for folder in ("wav", "sets"):
         (root / folder).mkdir(parents=True)
 

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import xxhash
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from audiomos_cache.artifacts import atomic_write, hash_bytes, sync_folder
 from audiomos_cache.errors import DataError
-from audiomos_cache.files import sync_folder, write_whole
 from audiomos_cache.heads.model import Head
 from audiomos_cache.runs import BESTS
 
@@ -121,7 +120,7 @@ def save_state(folder: Path, job: Mapping[str, Any], state: TrainingState, saved
     files = {name: saved[name] if name in saved else _write(folder / name, each) for name, each in contents.items()}
     sync_folder(folder)
     record = json.dumps({"job": job, "history": list(state.history), "files": files})
-    write_whole(folder / RECORD, f"{xxhash.xxh3_128_hexdigest(record.encode())}\n{record}\n".encode())
+    atomic_write(folder / RECORD, f"{hash_bytes(record.encode())}\n{record}\n".encode())
     sync_folder(folder)
     for path in folder.glob("*.safetensors"):
         if path.name not in files:
@@ -142,7 +141,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
         return None
     except UnicodeDecodeError as error:
         raise _damaged(path) from error
-    if xxhash.xxh3_128_hexdigest(record.removesuffix("\n").encode()) != digest:
+    if hash_bytes(record.removesuffix("\n").encode()) != digest:
         raise _damaged(path)
     content: dict[str, Any] = json.loads(record)
     return content
@@ -168,14 +167,13 @@ def load_state(folder: Path, record: Mapping[str, Any]) -> TrainingState:
 
 def _write(path: Path, tensors: Tensors) -> str:
     content = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
-    write_whole(path, content)
-    return xxhash.xxh3_128_hexdigest(content)
+    return atomic_write(path, content)
 
 
 def _read(path: Path, digest: str) -> dict[str, Tensor]:
     try:
         content = path.read_bytes()
-        if xxhash.xxh3_128_hexdigest(content) != digest:
+        if hash_bytes(content) != digest:
             raise _damaged(path)
         return load(content)
     except (FileNotFoundError, SafetensorError) as error:

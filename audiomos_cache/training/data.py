@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 
-from audiomos_cache.cache.fingerprint import Fingerprint
+from audiomos_cache.artifacts import Fingerprint, hash_bytes
 from audiomos_cache.cache.reader import CacheReader, open_cache
 from audiomos_cache.dataset.labels import Labels, Ratings, read_labels, read_ratings
 from audiomos_cache.errors import DataError, first_five
@@ -114,7 +113,7 @@ class ClipSet:
     def labels_hash(self) -> str:
         """Hash ids and labels: 32 hex digits of xxh3_128."""
         rows: list[tuple[Any, ...]] = sorted(zip(self.ids, self.mi.tolist(), self.ta.tolist(), strict=True))
-        return xxhash.xxh3_128_hexdigest(repr(rows).encode())
+        return hash_bytes(repr(rows).encode())
 
     def with_ratings(self, ratings: Ratings) -> "ClipSet":
         """Return the same clips with what the listeners said of them.
@@ -132,7 +131,7 @@ class ClipSet:
             (clip_id, sorted((mi, ta) for mi, ta in pairs if not math.isnan(mi)))
             for clip_id, pairs in zip(self.ids, both, strict=True)
         )
-        return xxhash.xxh3_128_hexdigest(repr(rows).encode())
+        return hash_bytes(repr(rows).encode())
 
     def require_labels(self) -> None:
         """Raise DataError naming the clips without labels, if there are any."""

@@ -2,8 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from pydantic import Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
+from audiomos_cache.artifacts import differences
 from audiomos_cache.errors import ConfigError, DataError, first_five
 from audiomos_cache.heads.config import Group, HeadConfig, scaled_lr
 from audiomos_cache.heads.layers import layers_to_read
@@ -61,14 +61,14 @@ def run_config(job: HeadJob, clips: TrainingClips, device: str, precision: str =
     }
 
 
-def job_differences(found: Mapping[str, Any], wanted: Mapping[str, Any], *, how: bool = True) -> list[str]:
-    """Name what differs between two runs' configs that decides their numbers: `head.dropout is 0.3, here 0.1`.
+def job_differences(found: Mapping[str, Any], requested: Mapping[str, Any], *, how: bool = True) -> list[str]:
+    """Name what differs between two runs' configs that decides their numbers: `head.dropout is 0.3, requested 0.1`.
 
     Args:
-        found, wanted: what `run_config` returns, or what was read of it.
+        found, requested: what `run_config` returns, or what was read of it.
         how: whether device, precision and versions count, which decide the last digits.
     """
-    return list(_differences(_what_decides(found, how), _what_decides(wanted, how), ""))
+    return differences(_what_decides(found, how), _what_decides(requested, how))
 
 
 def _what_decides(config: Mapping[str, Any], how: bool) -> dict[str, Any]:
@@ -79,23 +79,12 @@ def _what_decides(config: Mapping[str, Any], how: bool) -> dict[str, Any]:
     left_out = {"name", "encoders", "resolved_lr", "fingerprint", "threads"}
     left_out |= set() if how else {"device", "precision", "versions"}
     kept = {key: value for key, value in config.items() if key not in left_out}
-    with suppress(ValidationError):  # of a version that had other keys
-        kept["head"] = HeadConfig.model_validate(kept["head"]).model_dump()
     kept["data"] = {
         role: {key: value for key, value in described.items() if key != "from"}
         for role, described in kept["data"].items()
     }
     plain: dict[str, Any] = json.loads(json.dumps(kept))
     return plain
-
-
-def _differences(found: object, wanted: object, where: str) -> Iterator[str]:
-    if isinstance(found, Mapping) and isinstance(wanted, Mapping):
-        for key in sorted(found.keys() | wanted.keys()):
-            inner = f"{where}.{key}" if where else key
-            yield from _differences(found.get(key, "(absent)"), wanted.get(key, "(absent)"), inner)
-    elif found != wanted:
-        yield f"{where} is {found!r}, here {wanted!r}"
 
 
 def _described(clips: ClipSet, job: HeadJob) -> dict[str, Any]:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import torch
 
+from audiomos_cache.artifacts import refuse_occupied
 from audiomos_cache.cache.reader import CacheReader
-from audiomos_cache.errors import CacheError, OutputExistsError
+from audiomos_cache.errors import CacheError
 from audiomos_cache.evaluation.predictions import write_predictions
 from audiomos_cache.heads.layers import layers_to_read
 from audiomos_cache.runs import Run, predictions_path
@@ -37,8 +38,7 @@ def predict_split(
     else:
         _refuse_other_features(run, clips.first_reader)
     path = out or predictions_path(run_folder, split, best)
-    if path.exists() and not overwrite:
-        raise OutputExistsError(f"{path}: exists already; give another --out, or --overwrite to replace it")
+    refuse_occupied(path, what="predictions", overwrite=overwrite)
     # Each clip is read once, so nothing is gained by holding them.
     layers = run.layers_read or layers_to_read(run.config.layers, clips.first_reader.layers)
     upstream = run.config.compat == "upstream"

@@ -15,8 +15,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from audiomos_cache.artifacts import bring_back, move_folder
 from audiomos_cache.errors import AudiomosError, DataError, OutputError, OutputExistsError, first_five
-from audiomos_cache.files import bring_back, locked_folder, put_in_place
+from audiomos_cache.locks import locked
 from audiomos_cache.runs import TENSORBOARD
 from audiomos_cache.training.checkpoint import RECORD, TrainingState, load_state, read_record, save_state
 from audiomos_cache.training.jobs import job_differences
@@ -100,7 +101,7 @@ class Unfinished:
         """
         if self.tensorboard.exists():
             self.tensorboard.rename(self.new_run / TENSORBOARD)
-        put_in_place(self.new_run, self.run.resolve(), self.folder / "replaced", replace=overwrite)
+        move_folder(self.new_run, self.run.resolve(), self.folder / "replaced", replace=overwrite)
         self.forget()
 
     def forget(self) -> None:
@@ -128,7 +129,7 @@ def unfinished(run: Path, job: Mapping[str, Any]) -> Iterator[Unfinished]:
         BusyError: another process is training the run.
     """
     folder = unfinished_folder(run)
-    with locked_folder(folder, f"{run}: is being trained"):
+    with locked(folder / "lock", f"{run}: is being trained"):
         bring_back(folder / "replaced", run.resolve())
         training = Unfinished(run, job)
         try:

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
+from audiomos_cache.artifacts import require_writable
 from audiomos_cache.errors import BusyError
-from audiomos_cache.files import require_writable
 from audiomos_cache.heads.layers import layers_to_read
 from audiomos_cache.profiling import OFF, Profile
 from audiomos_cache.runs import RunWriter, refuse_existing

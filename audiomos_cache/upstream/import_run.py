@@ -6,13 +6,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from audiomos_cache.artifacts import atomic_folder
 from audiomos_cache.cache.reader import CacheReader, open_cache
 from audiomos_cache.errors import ConfigError
-from audiomos_cache.files import locked_folder, whole_folder
 from audiomos_cache.heads.config import HeadConfig
 from audiomos_cache.heads.layers import layers_to_read
 from audiomos_cache.heads.model import build_head
 from audiomos_cache.heads.presets import with_compat
+from audiomos_cache.locks import locked
 from audiomos_cache.runs import (
     CONFIG,
     RunWriter,
@@ -62,7 +63,7 @@ def import_upstream(
             refuse_existing([out], overwrite=overwrite)
         model = build_head(config, AUDIO_DIM, TEXT_DIM)
         load_upstream_state(model, read_upstream_checkpoint(checkpoint), str(checkpoint))
-        with whole_folder(out, replace=begun is not None or overwrite) as folder:
+        with atomic_folder(out, replace=begun is not None or overwrite) as folder:
             if begun is not None:
                 shutil.copytree(out, folder, dirs_exist_ok=True, ignore=_predictions_by(best))
                 content["imported"]["from"] = begun["imported"]["from"] | content["imported"]["from"]
@@ -75,7 +76,7 @@ def import_upstream(
 def _writing_alone(out: Path) -> Iterator[None]:
     """Let one process at a time add to a run: another's checkpoint would be lost."""
     folder = out.resolve().with_name(f".{out.name}.importing")
-    with locked_folder(folder, f"{out}: is being written"):
+    with locked(folder / "lock", f"{out}: is being written"):
         try:
             yield
         finally:

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import xxhash
 
+from audiomos_cache.artifacts import Fingerprint
 from audiomos_cache.cache.file_reader import CacheFile
 from audiomos_cache.cache.file_writer import write_file
-from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.cache.format import CachedClip, CachedPrompt, Header
 
 MELODY = "ein Stück für Flöte, 'schnell', 90 BPM 🎵"

@@ -3,7 +3,7 @@ import re
 import pytest
 import xxhash
 
-from audiomos_cache.cache.fingerprint import Fingerprint
+from audiomos_cache.artifacts import Fingerprint
 from audiomos_cache.errors import CacheError
 
 FIELDS = {"dtype": "float16", "pad_to_s": 30.0, "audio_encoder": {"class": "MuQ", "layer": -1, "mel_std": 18.4}}

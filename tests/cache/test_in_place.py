@@ -13,9 +13,8 @@ from audiomos_cache.cache import in_place as straight
 from audiomos_cache.cache import parts as writer
 from audiomos_cache.cache import publish
 from audiomos_cache.cache.file_reader import CacheFile
-from audiomos_cache.cache.lock import Shard
 from audiomos_cache.cache.parts import PartWriter
-from audiomos_cache.cache.paths import part_files
+from audiomos_cache.cache.paths import Shard, part_files
 from audiomos_cache.cache.verify import verify_split
 from audiomos_cache.errors import CacheError, DataError
 from audiomos_cache.extraction import extract as split

@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audiomos_cache.cache.file_reader import CacheFile
-from audiomos_cache.cache.lock import Shard
 from audiomos_cache.cache.maintenance import merge_caches
 from audiomos_cache.cache.parts import PartWriter
+from audiomos_cache.cache.paths import Shard
 from audiomos_cache.cache.publish import publish_split
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cache.verify import verify_file

@@ -18,7 +18,7 @@ from audiomos_cache.cache.file_reader import CacheFile
 from audiomos_cache.cache.parts import PartWriter
 from audiomos_cache.cache.publish import done_clips, publish_split, split_and_parts
 from audiomos_cache.cache.reader import CacheReader
-from audiomos_cache.errors import CacheError
+from audiomos_cache.errors import AudiomosError, CacheError
 
 
 @pytest.fixture
@@ -466,7 +466,9 @@ def test_a_disk_that_cannot_be_forced_is_named(many, cache, monkeypatch, number,
     writer.add(many.clips, many.frames)
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", failing("fsync", number, errno.EIO))
-        with pytest.raises(CacheError, match=rf"{what}: Input/output error; check the disk and run the command again"):
+        with pytest.raises(
+            AudiomosError, match=rf"{what}: Input/output error; check the disk and run the command again"
+        ):
             writer.flush()
     assert sorted(done_in(cache)) == ([clip.id for clip in many.clips] if number == 3 else [])
 

@@ -6,7 +6,7 @@ import pytest
 import xxhash
 
 from audiomos_cache.cache import paths as store
-from audiomos_cache.cache.lock import Shard
+from audiomos_cache.cache.paths import Shard
 from audiomos_cache.errors import CacheError
 
 

@@ -24,12 +24,11 @@ import pytest
 
 from audiomos_cache.cache.file_reader import CacheFile
 from audiomos_cache.cache.format import COLUMNS
-from audiomos_cache.cache.lock import Shard
 from audiomos_cache.cache.maintenance import merge_caches
 from audiomos_cache.cache.parts import PartWriter
-from audiomos_cache.cache.paths import part_files
+from audiomos_cache.cache.paths import Shard, part_files
 from audiomos_cache.cache.reader import CacheReader
-from audiomos_cache.errors import CacheError
+from audiomos_cache.errors import AudiomosError, CacheError
 from audiomos_cache.extraction import extract as split
 from audiomos_cache.extraction.extract import extract_split
 from audiomos_cache.testing.fakes import FakeTextEncoder
@@ -189,7 +188,7 @@ def test_a_disk_that_fails_to_sync_once(clips, cache, tmp_path, monkeypatch, num
 
         patch.setattr(os, "fsync", fail_once)
         with pytest.raises(
-            CacheError, match=rf"{cache}\S*: Input/output error; check the disk and run the command aga"
+            AudiomosError, match=rf"{cache}\S*: Input/output error; check the disk and run the command aga"
         ):
             extract(clips, cache)
     assert later == []
@@ -427,7 +426,10 @@ def no_locks(monkeypatch):
     monkeypatch.setattr(fcntl, "flock", flock)
 
 
-WARNING = "this filesystem has no locks; see to it that no other process writes split 'train'"
+WARNING = (
+    "split 'train' is being written without a lock, as this filesystem has none; see to it that no other process does "
+    "the same"
+)
 
 
 @pytest.mark.usefixtures("no_locks")

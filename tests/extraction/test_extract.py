@@ -12,12 +12,11 @@ import xxhash
 
 from audiomos_cache.cache import publish
 from audiomos_cache.cache.file_reader import CacheFile
-from audiomos_cache.cache.lock import Shard, locked
 from audiomos_cache.cache.parts import PartWriter
-from audiomos_cache.cache.paths import part_files
+from audiomos_cache.cache.paths import Shard, locked_split, part_files
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cache.verify import verify_file, verify_split
-from audiomos_cache.errors import CacheError, DataError, EncoderError
+from audiomos_cache.errors import BusyError, CacheError, DataError, EncoderError
 from audiomos_cache.extraction import batching as waveforms
 from audiomos_cache.extraction import extract as split
 from audiomos_cache.extraction import options, plan
@@ -25,7 +24,6 @@ from audiomos_cache.extraction import pipeline as loop
 from audiomos_cache.extraction import plan as preflight
 from audiomos_cache.extraction.batching import encode_prompts
 from audiomos_cache.extraction.extract import extract_split, plan_only
-from audiomos_cache.extraction.options import fingerprint_of
 from audiomos_cache.extraction.plan import estimate_seconds
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
 from tests.support.extraction import (
@@ -679,9 +677,9 @@ def test_another_fingerprint_is_refused(clips, cache, finished, options, dim, di
 @pytest.mark.parametrize("change", ["sample_rate_hz", "layers", "resampler", "text"])
 def test_what_decides_a_feature_is_in_the_fingerprint(change, monkeypatch):
     audio, text = FakeAudioEncoder(), FakeTextEncoder()
-    before = fingerprint_of(audio, text, PAD)
+    before = PAD.input_spec(audio, text).fingerprint
     for harmless in ({"batch_size": 9}, {"on_error": "skip"}, {"overwrite": True}, {"repair": True}, {"shard": SHARD}):
-        assert fingerprint_of(audio, text, replace(PAD, **harmless)) == before
+        assert replace(PAD, **harmless).input_spec(audio, text).fingerprint == before
     if change == "sample_rate_hz":
         audio.sample_rate_hz = 999
     elif change == "layers":
@@ -690,7 +688,7 @@ def test_what_decides_a_feature_is_in_the_fingerprint(change, monkeypatch):
         text.max_tokens = 7
     else:
         monkeypatch.setattr(options, "resampler_identity", lambda: {"name": "another"})
-    assert fingerprint_of(audio, text, PAD).digest != before.digest
+    assert PAD.input_spec(audio, text).fingerprint.digest != before.digest
 
 
 def test_overwrite_that_cannot_work_deletes_nothing(clips, cache):
@@ -727,7 +725,8 @@ def test_a_lost_file_of_several_is_extracted_again(clips, cache, monkeypatch):
 
 def test_a_second_extraction_of_the_split_is_refused(clips, cache):
     audio = LoggingEncoder()
-    with locked(cache, "train"), pytest.raises(CacheError, match=f"'train' is being written by process {os.getpid()}"):
+    message = f"'train' is being written by process {os.getpid()}"
+    with locked_split(cache, "train"), pytest.raises(BusyError, match=message):
         extract(clips, cache, audio=audio)
     assert audio.batches == []
 

@@ -15,12 +15,11 @@ import pytest
 from click.testing import CliRunner
 
 from audiomos_cache.cache.file_reader import CacheFile
-from audiomos_cache.cache.lock import Shard, locked
-from audiomos_cache.cache.paths import part_files
+from audiomos_cache.cache.paths import Shard, locked_split, part_files
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cli import main
 from audiomos_cache.encoders import lookup
-from audiomos_cache.errors import CacheError, DataError, LockedError
+from audiomos_cache.errors import BusyError, CacheError, DataError
 from audiomos_cache.extraction import extract as split
 from audiomos_cache.extraction.extract import extract_split, plan_only
 from audiomos_cache.extraction.options import ExtractionOptions
@@ -118,10 +117,10 @@ def test_a_shard_that_ends_while_another_writes_the_file(clips, cache, monkeypat
     def locked_too_late(cache, name, shard=None):
         if shard is None:
             shutil.rmtree(cache / "train.parts")
-            raise LockedError
-        return locked(cache, name, shard)
+            raise BusyError
+        return locked_split(cache, name, shard)
 
-    monkeypatch.setattr(split, "locked", locked_too_late)
+    monkeypatch.setattr(split, "locked_split", locked_too_late)
     summary = extract(clips, cache, 2, 2)
     assert (summary.clips, summary.encoded, summary.missing, summary.files) == (10, 4, 0, [])
 
@@ -153,7 +152,7 @@ def test_a_shard_that_ends_while_another_works(clips, cache, whole):
     clips[1].path.unlink()
     skip = replace(PAD, on_error="skip")
     expected, _ = whole(skip)
-    with locked(cache, "train", Shard(2, 2)):
+    with locked_split(cache, "train", Shard(2, 2)):
         summary = extract(clips, cache, 1, 2, skip)
     assert (summary.clips, summary.missing, summary.files) == (5, 4, [])
     extract(clips, cache, 2, 2, skip)
@@ -166,9 +165,9 @@ def test_a_shard_that_ends_lets_others_start(clips, cache, monkeypatch):
 
     def watch(cache, name, shard=None):
         asked.append(shard)
-        return locked(cache, name, shard)
+        return locked_split(cache, name, shard)
 
-    monkeypatch.setattr(split, "locked", watch)
+    monkeypatch.setattr(split, "locked_split", watch)
     for index in (1, 2):
         extract(clips, cache, index, 2)
     assert asked == [Shard(1, 2), Shard(2, 2), None]
@@ -177,14 +176,14 @@ def test_a_shard_that_ends_lets_others_start(clips, cache, monkeypatch):
 def test_who_may_write_beside_whom(clips, cache):
     audio = LoggingEncoder()
     holder = rf"cache: split 'train' is being written by process {os.getpid()} on \S+ since .*; wait for it to"
-    with locked(cache, "train", Shard(1, 2)):
-        with pytest.raises(LockedError, match=holder):
+    with locked_split(cache, "train", Shard(1, 2)):
+        with pytest.raises(BusyError, match=holder):
             extract(clips, cache, 1, 2, audio=audio)
-        with pytest.raises(LockedError, match=holder):
+        with pytest.raises(BusyError, match=holder):
             extract_split(clips, cache, audio, FakeTextEncoder(), PAD)
         assert not part_files(cache, "train")
         assert extract(clips, cache, 2, 2).missing == 6
-    with locked(cache, "train"), pytest.raises(LockedError, match=holder):
+    with locked_split(cache, "train"), pytest.raises(BusyError, match=holder):
         extract(clips, cache, 1, 2, audio=audio)
     assert audio.batches == []
     assert extract(clips, cache, 1, 2).files == [cache / "train.h5"]
@@ -399,7 +398,7 @@ def test_the_last_shard_that_may_not_write_the_file_says_so(data, tmp_path):
     cache = tmp_path / "cache"
     options = ("--data", data, "--cache", cache, "--split", "dev", "--batch-size", 4)
     run("extract", *options, "--shard", "1/2")
-    with locked(cache, "dev", Shard(3, 3)):
+    with locked_split(cache, "dev", Shard(3, 3)):
         result = run("extract", *options, "--shard", "2/2")
     assert result.exit_code == 0
     (line,) = result.stdout.splitlines()

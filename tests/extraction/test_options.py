@@ -13,7 +13,6 @@ from audiomos_cache.extraction.options import (
     batch_size_for,
     compile_for,
     compile_pays,
-    fingerprint_of,
     precision_for,
 )
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
@@ -72,7 +71,7 @@ def test_precision(device, dtype, asked, expected):
 def test_precision_is_in_the_fingerprint_where_it_shows():
     def digest(precision, dtype="float16"):
         options = replace(OPTIONS, dtype=dtype)
-        return fingerprint_of(FakeAudioEncoder(precision=precision), FakeTextEncoder(), options).digest
+        return options.input_spec(FakeAudioEncoder(precision=precision), FakeTextEncoder()).fingerprint.digest
 
     assert digest("fp16") == digest("fp32") != digest("bf16")
     assert len({digest(precision, "float32") for precision in ("fp16", "bf16", "fp32")}) == 3

@@ -8,7 +8,7 @@ import pytest
 import xxhash
 import yaml
 
-from audiomos_cache.cache.fingerprint import Fingerprint
+from audiomos_cache.artifacts import Fingerprint
 from audiomos_cache.dataset.labels import read_labels
 from audiomos_cache.errors import CacheError, ConfigError, DataError, OutputError, OutputExistsError
 from audiomos_cache.evaluation.predictions import read_predictions
@@ -283,7 +283,7 @@ def test_a_failure_while_replacing_puts_the_old_folder_back(tmp_path, monkeypatc
         return rename(path, target)
 
     monkeypatch.setattr(Path, "rename", refuse_new)
-    with pytest.raises(OutputError, match=r"/out: cannot be written: Input/output error; mend that, or give another -"):
+    with pytest.raises(OutputError, match=r"/out: cannot be written: Input/output error; fix that, or give another -"):
         fuse(EVAL[:1], out, method="mean", overwrite=True)
     assert len(json.loads((out / "fusion.json").read_text())["members"]) == 3
     assert list(tmp_path.iterdir()) == [out]

@@ -3,12 +3,12 @@ from pathlib import Path
 
 import pytest
 
+from audiomos_cache.artifacts import Fingerprint
 from audiomos_cache.bundle.load import EncoderSource
-from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.encoders.base import AudioEncoder, TextEncoder
 from audiomos_cache.encoders.lookup import load_audio_encoder
 from audiomos_cache.errors import CacheError, EncoderError
-from audiomos_cache.extraction.options import ExtractionOptions, fingerprint_of
+from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.scoring import bundle_encoders as features
 from audiomos_cache.scoring.bundle_encoders import load_encoders, options_of, require_same_features
 from tests.support.scoring import make_bundle
@@ -112,7 +112,7 @@ def test_what_is_not_here_is_not_looked_for_elsewhere(
 
 def test_other_features_are_refused_in_one_line(audio: AudioEncoder, text: TextEncoder) -> None:
     bundle = make_bundle(audio, text)
-    other = fingerprint_of(audio, text, ExtractionOptions(pad_to_s=2.0))
+    other = ExtractionOptions(pad_to_s=2.0).input_spec(audio, text).fingerprint
     with pytest.raises(CacheError) as caught:
         require_same_features(bundle, audio, text, ExtractionOptions(pad_to_s=2.0))
     [line] = str(caught.value).splitlines()
@@ -142,6 +142,6 @@ def test_layers_and_precision_are_those_of_the_features(text: TextEncoder, monke
 
 def test_options_are_those_of_the_features(audio: AudioEncoder, text: TextEncoder) -> None:
     wanted = ExtractionOptions(pad_to_s=7.0, dtype="float32", batch_size=9)
-    assert options_of(make_bundle(audio, text, pad_to_s=7.0, dtype="float32").fingerprint, 9) == wanted
-    own_lengths = options_of(make_bundle(audio, text, pad_to_s=None).fingerprint, 1)
+    assert options_of(make_bundle(audio, text, pad_to_s=7.0, dtype="float32").input, 9) == wanted
+    own_lengths = options_of(make_bundle(audio, text, pad_to_s=None).input, 1)
     assert (own_lengths.pad_to_s, own_lengths.max_seconds) == (None, 30.0)

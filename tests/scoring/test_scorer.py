@@ -246,7 +246,7 @@ def test_each_prompt_is_encoded_once(clips: list[Path], text: TextEncoder, audio
 def test_encoders_of_other_features_are_refused(audio: AudioEncoder, text: TextEncoder) -> None:
     from dataclasses import replace
 
-    from audiomos_cache.cache.fingerprint import Fingerprint
+    from audiomos_cache.artifacts import Fingerprint
 
     bundle = make_bundle(audio, text, pad_to_s=5.0)
     fields = bundle.fingerprint.fields
@@ -260,7 +260,7 @@ def test_another_version_of_the_resampler_is_told(
 ) -> None:
     from dataclasses import replace
 
-    from audiomos_cache.cache.fingerprint import Fingerprint
+    from audiomos_cache.artifacts import Fingerprint
 
     bundle = make_bundle(audio, text, pad_to_s=5.0)
     fields = bundle.fingerprint.fields

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from audiomos_cache.cache.fingerprint import Fingerprint
+from audiomos_cache.artifacts import Fingerprint
 from audiomos_cache.dataset.labels import Labels
 from audiomos_cache.evaluation.predictions import Predictions, write_predictions
 from audiomos_cache.fusion.fitting import Recipe

@@ -11,7 +11,7 @@ import torch
 from audiomos_cache.bundle.calibration import Calibration
 from audiomos_cache.bundle.load import Bundle, BundledHead, EncoderSource
 from audiomos_cache.encoders.base import AudioEncoder, TextEncoder
-from audiomos_cache.extraction.options import ExtractionOptions, fingerprint_of
+from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.fusion.averages import MeanFusion
 from audiomos_cache.heads.model import build_head
 from audiomos_cache.scoring.scorer import Scorer
@@ -39,7 +39,7 @@ def make_bundle(audio: AudioEncoder, text: TextEncoder, factor: float = 2.0, **o
     return Bundle(
         name="model",
         digest="0" * 32,
-        fingerprint=fingerprint_of(audio, text, ExtractionOptions(**options)),
+        fingerprint=ExtractionOptions(**options).input_spec(audio, text).fingerprint,
         audio_encoder=EncoderSource("muq-tiny", "seeded random weights", "none", "a" * 32),
         text_encoder=EncoderSource("roberta-tiny", "seeded random weights", "none", "b" * 32),
         members=tuple(members),

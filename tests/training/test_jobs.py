@@ -16,9 +16,9 @@ from audiomos_cache.cli import main
 from audiomos_cache.errors import ConfigError, DataError, OutputError, OutputExistsError
 from audiomos_cache.evaluation.metrics import evaluate
 from audiomos_cache.evaluation.predictions import read_predictions
-from audiomos_cache.files import locked_folder
 from audiomos_cache.fusion.averages import MeanFusion
 from audiomos_cache.heads.presets import load_head_config, plan_names, preset_names, presets_folder
+from audiomos_cache.locks import locked
 from audiomos_cache.training import resume as unfinished_module
 from audiomos_cache.training.data import ClipSet, Lists
 from audiomos_cache.training.jobs import HeadJob, load_plan
@@ -296,7 +296,7 @@ def test_two_processes_share_a_plan(
             shutil.copytree(tmp_path / "elsewhere" / JOBS[1].name, tmp_path / "runs" / JOBS[1].name)
 
     trained.clear()
-    with locked_folder(unfinished_folder(tmp_path / "runs" / JOBS[0].name), "held"), caplog.at_level("INFO"):
+    with locked(unfinished_folder(tmp_path / "runs" / JOBS[0].name) / "lock", "held"), caplog.at_level("INFO"):
         results = train_heads(order, cache, tmp_path / "runs", skip_finished=True, on_epoch=finish_the_second)
     assert [result.folder.name for result in results] == ["pooling-dist-seed3", "pooling-dist-seed2"]
     assert {seed for seed, _ in trained} == {3}

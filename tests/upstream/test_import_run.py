@@ -19,8 +19,8 @@ from audiomos_cache.encoders.lookup import load_audio_encoder, load_text_encoder
 from audiomos_cache.errors import ConfigError
 from audiomos_cache.extraction.extract import extract_split
 from audiomos_cache.extraction.options import ExtractionOptions
-from audiomos_cache.files import locked_folder
 from audiomos_cache.heads.model import build_head
+from audiomos_cache.locks import locked
 from audiomos_cache.runs import Run
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
 from audiomos_cache.training.batches import FeatureBatches
@@ -232,7 +232,7 @@ def test_a_checkpoint_that_cannot_be_read_leaves_the_run_as_it_is(imported, tmp_
 def test_two_imports_into_one_run_do_not_lose_each_others(imported, tmp_path):
     folder, _ = imported
     out = tmp_path / "run"
-    with locked_folder(tmp_path / ".run.importing", "another"):
+    with locked(tmp_path / ".run.importing" / "lock", "another"):
         result = run("import-upstream", folder / "ckpt_best_val_srcc.pth", "--head", "transformer-dist", "--out", out)
     assert result.exit_code == 1
     assert f"{out}: is being written by process {os.getpid()} on " in result.stderr

@@ -5,17 +5,18 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from audiomos_cache.artifacts import atomic_folder, atomic_write, require_writable
 from audiomos_cache.cli import main
 from audiomos_cache.errors import OutputError
-from audiomos_cache.files import locked_folder, require_writable, whole_folder, write_whole
+from audiomos_cache.locks import locked
 from tests.support.faults import full_disk
 
 
 def test_a_full_disk_is_named_and_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.bin"
-    write_whole(path, b"old")
+    atomic_write(path, b"old")
     with full_disk(1000), pytest.raises(OutputError) as caught:
-        write_whole(path, bytes(100_000))
+        atomic_write(path, bytes(100_000))
     assert str(caught.value) == f"{path}: cannot be written: File too large; make room there, or give another --out"
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
@@ -28,15 +29,15 @@ def test_a_full_disk_is_named_and_leaves_the_old_file(tmp_path: Path) -> None:
 def test_a_place_that_takes_no_file_is_named(tmp_path: Path, name: str, reason: str) -> None:
     (tmp_path / "file").write_bytes(b"mine")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(OutputError, match=rf"^{tmp_path / name}: cannot be written: {reason}; mend that, or give an"):
-        write_whole(tmp_path / name, b"new")
+    with pytest.raises(OutputError, match=rf"^{tmp_path / name}: cannot be written: {reason}; fix that, or give an"):
+        atomic_write(tmp_path / name, b"new")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"mine")
     out = tmp_path / "file" / "out"
-    for making in (whole_folder(out, replace=False), locked_folder(out, "out: is being written")):
+    for making in (atomic_folder(out, replace=False), locked(out / "lock", "out: is being written")):
         with pytest.raises(OutputError, match=rf"^{out}: cannot be written: .*ot a (folder|directory); "), making:
             pytest.fail("written")
 

@@ -1,0 +1,315 @@
+"""What all artefacts (caches, runs, fusions, bundles, score files) have in common.
+
+They are created atomically, replaced only where the user says so, hashed, versioned, and compared by fingerprint. Each
+artefact adds only what is its own. `locks.py` lets one process at a time write one.
+"""
+
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from audiomos_cache.errors import AudiomosError, CacheError, OutputError, OutputExistsError, first_five, shown
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_PROBE = bytes(4096)  # a block: less may fit where nothing else does
+
+
+def hash_bytes(content: bytes) -> str:
+    """Hash bytes: 32 hex digits of xxh3_128."""
+    return xxhash.xxh3_128_hexdigest(content)
+
+
+@contextmanager
+def writing(path: Path, advice: str = "give another --out") -> Iterator[None]:
+    """Turn an error of the system in the block into a message that names what was to be written, and what to do.
+
+    Raises:
+        OutputError: instead of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        in_the_way = f"{error.filename} is not a folder" if isinstance(error, FileExistsError) else None
+        repair = "make room there" if error.errno in _NO_ROOM else "fix that"
+        raise OutputError(
+            f"{path}: cannot be written: {in_the_way or error.strerror or error}; {repair}, or {advice}"
+        ) from error
+
+
+def atomic_write(path: Path, content: bytes) -> str:
+    """Write a file completely or not at all: a file in the same folder is written, synced and renamed.
+
+    Returns:
+        The hash of its content, see `hash_bytes`.
+    Raises:
+        OutputError: it cannot be written; `path` is as it was.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with part.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    return hash_bytes(content)
+
+
+def require_writable(folder: Path) -> None:
+    """Refuse a folder that nothing can be written in, before the work whose results go there. Leaves nothing there.
+
+    Args:
+        folder: which may not exist yet; then the nearest one above it that does is tried.
+    Raises:
+        OutputError: naming the folder.
+    """
+    with writing(folder):
+        existing = next(each for each in (folder, *folder.absolute().parents) if os.path.lexists(each))
+        with tempfile.TemporaryFile(dir=existing) as file:
+            file.write(_PROBE)
+            file.flush()
+
+
+def sync_folder(folder: Path) -> None:
+    """Force the names in a folder to the disk.
+
+    Raises:
+        OutputError: the disk refuses.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise OutputError(f"{folder}: {error.strerror}; check the disk and run the command again") from error
+
+
+@contextmanager
+def atomic_folder(out: Path, *, replace: bool) -> Iterator[Path]:
+    """Give a hidden folder to write in, which gets the name `out` when the block is done.
+
+    After an error or an interrupt `out` is as it was. Two processes never write in the same hidden folder.
+
+    Args:
+        out: the folder to make.
+        replace: whether a folder of that name is removed for it, once the new one is complete.
+    Raises:
+        OutputExistsError: `out` holds something when the block is done, and `replace` is False.
+        OutputError: it cannot be made.
+    """
+    out = out.resolve()
+    new, old = (out.with_name(f".{out.name}.{os.getpid()}.{age}") for age in ("new", "old"))
+    with writing(out):
+        new.mkdir(parents=True)
+    try:
+        yield new
+        move_folder(new, out, old, replace=replace)
+    finally:
+        for left in (new, old):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def move_folder(new: Path, out: Path, old: Path, *, replace: bool) -> None:
+    """Give a finished folder its final name, durably.
+
+    Args:
+        new: the folder, whose files are synced.
+        out: its final name.
+        old: what a folder that it replaces is named from then on; after an error that one has its name again, and
+            after a kill `bring_back` gives it back.
+        replace: whether it may replace one that holds something.
+    Raises:
+        OutputExistsError: `out` holds something, and `replace` is False.
+        OutputError: it cannot be named so.
+    """
+    for folder in (new, *(path for path in new.rglob("*") if path.is_dir())):
+        sync_folder(folder)
+    with writing(out):
+        try:
+            if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+                if not replace:
+                    raise OutputExistsError(f"{out}: another process has made it by now; give another --out")
+                out.rename(old)
+            new.rename(out)  # also where an empty folder is
+            sync_folder(out.parent)
+        finally:
+            bring_back(old, out)
+
+
+def bring_back(old: Path, out: Path) -> None:
+    """Give a folder that was to be replaced its name again, unless its successor has that name."""
+    if old.exists() and not out.exists():
+        old.rename(out)
+
+
+Own = Sequence[str] | Callable[[str], bool] | None  # which files an artefact may have, by their paths in it
+
+
+def refuse_occupied(
+    out: Path | Sequence[Path],
+    *,
+    what: str,
+    overwrite: bool,
+    own: Own = None,
+    marker: str | None = None,
+    advice: str = "give another --out",
+) -> None:
+    """Refuse to replace anything that is not to be replaced, before the work whose results go there.
+
+    A file or an artefact of the same kind is replaced where the user said `--overwrite`, a folder that holds anything
+    else never. An empty folder is free.
+
+    Args:
+        out: the file or folder to make, or several.
+        what: what is to be made, for messages, such as "fusion". It is a folder if `own` or `marker` is given.
+        overwrite: whether the user said so.
+        own: of a folder: the files that such an artefact may have, by their paths in it, as patterns or as a function;
+            None: any.
+        marker: of a folder: the file without which it is no such artefact.
+        advice: what the user can do.
+    Raises:
+        OutputExistsError: there is something; names it.
+    """
+    outs = [out] if isinstance(out, Path) else list(out)
+    makes_folders = own is not None or marker is not None
+    for each in outs:
+        if makes_folders:
+            _refuse_foreign(each, what, own, marker, advice)
+        elif each.is_dir():
+            raise OutputExistsError(f"{each}: is a folder, expected a file to write; {advice}")
+    taken = [str(each) for each in outs if _contents(each)] if makes_folders else [str(e) for e in outs if e.exists()]
+    if taken and not overwrite:
+        verb = "exists" if len(taken) == 1 else "exist"
+        raise OutputExistsError(f"{first_five(taken)}: {verb} already; {advice}, or --overwrite")
+
+
+def _refuse_foreign(out: Path, what: str, own: Own, marker: str | None, advice: str) -> None:
+    if out.exists() and not out.is_dir():
+        raise OutputExistsError(f"{out}: is a file, expected a folder to make; {advice}")
+    found = _contents(out)
+    foreign = [name for name in found if not _is_own(name, own)]
+    if foreign or (found and marker is not None and marker not in found):
+        raise OutputExistsError(
+            f"{out}: holds {first_five(foreign or found)}, which is not part of a {what} and would be lost; {advice}"
+        )
+
+
+def _is_own(name: str, own: Own) -> bool:
+    if own is None or callable(own):
+        return own is None or own(name)
+    return any(name.count("/") == pattern.count("/") and fnmatch(name, pattern) for pattern in own)
+
+
+def _contents(folder: Path) -> list[str]:
+    """Return the paths in a folder of all files, links and empty folders, sorted; none where there is no folder."""
+    found = []
+    for path in folder.rglob("*"):
+        if path.is_symlink() or not path.is_dir():
+            found.append(path.relative_to(folder).as_posix())
+        elif not any(path.iterdir()):
+            found.append(f"{path.relative_to(folder).as_posix()}/")
+    return sorted(found)
+
+
+def differences(found: object, requested: object, word: str = "requested") -> list[str]:
+    """Name what differs between two nested values, as `head.dropout is 0.3, requested 0.1`.
+
+    Args:
+        found, requested: mappings of mappings of plain values; keys that one lacks are "(absent)".
+        word: for what the second one is.
+    """
+    return list(_differences(found, requested, word, ""))
+
+
+def _differences(found: object, requested: object, word: str, where: str) -> Iterator[str]:
+    if isinstance(found, Mapping) and isinstance(requested, Mapping):
+        for key in sorted(found.keys() | requested.keys()):
+            inner = f"{where}.{key}" if where else key
+            yield from _differences(found.get(key, "(absent)"), requested.get(key, "(absent)"), word, inner)
+    elif found != requested:
+        yield f"{where} is {found!r}, {word} {requested!r}"
+
+
+def require_format_version(
+    name: str | Path,
+    found: object,
+    expected: int,
+    *,
+    again: str,
+    error: type[AudiomosError],
+    update: str = "update audiomos-cache",
+) -> None:
+    """Refuse an artefact of another version of its format.
+
+    Args:
+        name: the artefact.
+        found: what it says of its version, which may be anything.
+        expected: the version that is read.
+        again: what to do about an older one, such as "fuse again".
+        error: what is raised.
+        update: what to do about a newer one.
+    """
+    if type(found) is int and found == expected:  # True is 1 to Python
+        return
+    is_newer = type(found) is int and found > expected
+    raise error(f"{name}: format version is {found!r:.40}, expected {expected}; {update if is_newer else again}")
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """All that decides a feature's value (encoders, layers, resampler, padding, limits, dtype), as canonical JSON.
+
+    Batch size, device, number of threads and where the weights came from are not in it: they decide no value.
+    """
+
+    json: str
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> "Fingerprint":
+        """Make the fingerprint of nested fields of strings, numbers and None."""
+        return cls(json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False))
+
+    @property
+    def digest(self) -> str:
+        """The hash, 32 hex digits of xxh3_128."""
+        return hash_bytes(self.json.encode())
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The readable form."""
+        fields: dict[str, Any] = json.loads(self.json)
+        return fields
+
+    def require(self, expected: "Fingerprint", what: str, advice: str, *, readable: bool = True) -> None:
+        """Refuse a fingerprint that is not the expected one.
+
+        Args:
+            expected: what is asked for.
+            what: the item that has this fingerprint, for the message.
+            advice: what the user can do.
+            readable: add both readable forms, a line each.
+        Raises:
+            CacheError: naming both digests and the first field that differs, then both readable forms.
+        """
+        if self.digest != expected.digest:
+            forms = f"\n  found:    {self.json}\n  expected: {expected.json}" if readable else ""
+            first = next(iter(differences(self.fields, expected.fields, "expected")), "")
+            raise CacheError(
+                f"{what}: fingerprint {self.digest}, expected {expected.digest}; "
+                f"first difference: {shown(first)}; {advice}{forms}"
+            )

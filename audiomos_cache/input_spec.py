@@ -1,0 +1,167 @@
+"""What an encoder is given, and what it gives: one record that caches, bundles and the scorer share."""
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
+from pydantic_core import PydanticCustomError
+
+from audiomos_cache.artifacts import Fingerprint
+from audiomos_cache.audio.resample import resampler_identity
+from audiomos_cache.heads.config import Group
+
+# torch is imported where it is needed: a bundle's manifest is read without it.
+if TYPE_CHECKING:
+    from audiomos_cache.encoders.base import AudioEncoder, TextEncoder
+
+MAX_SECONDS = 30.0
+
+_WIDEST = 2**16  # frames and tokens: many times as wide as any encoder's
+_LONGEST_S = 3600
+
+Width = Annotated[int, Field(ge=1, le=_WIDEST)]
+Precision = Literal["fp32", "fp16", "bf16"]
+StoredDtype = Literal["float16", "float32"]
+
+
+def longest_s(pad_to_s: float | None) -> float:
+    """Return where clips are cut, in seconds: at the length that they are padded to, or at 30 s."""
+    return MAX_SECONDS if pad_to_s is None else pad_to_s
+
+
+def _seconds(found: object) -> int | float:
+    """Let pass what is a length, as it is: 30 and 30.0 make different fingerprints."""
+    if isinstance(found, bool) or not isinstance(found, int | float) or not 0 < found <= _LONGEST_S:
+        raise PydanticCustomError("seconds", "expected seconds above 0, at most {most}", {"most": _LONGEST_S})
+    return found
+
+
+def _seconds_or_none(found: object) -> int | float | None:
+    return None if found is None else _seconds(found)
+
+
+def _ascending(found: str) -> str:
+    if re.fullmatch(r"[0-9]{1,4}(,[0-9]{1,4})*", found):
+        numbers = _numbers(found)
+        if numbers == tuple(sorted(set(numbers))):
+            return found
+    raise PydanticCustomError("layers", "expected numbers of layers such as '6' or '4,6', ascending")
+
+
+def _numbers(layers: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in layers.split(","))
+
+
+class _AsGiven(Group):
+    """Keys of which some are known; they are written as they were read, others included, and none more."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, JsonValue]
+
+    @model_serializer(mode="wrap")
+    def _only_given(self, handler: SerializerFunctionWrapHandler) -> Mapping[str, Any]:
+        return {key: value for key, value in handler(self).items() if key in self.model_fields_set}
+
+
+class AudioIdentity(_AsGiven):
+    """What decides the frames that an audio encoder gives, see `AudioEncoder.identity`.
+
+    Attributes:
+        layers: numbers of the hidden states that are stored, ascending, such as "4,6".
+        dim: width of a frame; None where the encoder does not say.
+        precision: that they were computed in, where it shows beyond the rounding of the stored features.
+    """
+
+    layers: Annotated[str, AfterValidator(_ascending)]
+    dim: Width | None = None
+    precision: Precision | None = None
+
+
+class TextIdentity(_AsGiven):
+    """What decides the tokens that a text encoder gives, see `TextEncoder.identity`."""
+
+    dim: Width | None = None
+
+
+class ResamplerIdentity(_AsGiven):
+    """What decides the samples that resampling gives."""
+
+    version: str
+
+
+class InputSpec(_AsGiven):
+    """What an encoder is given and gives, which is all that decides a feature's value.
+
+    Attributes:
+        audio_encoder, text_encoder, resampler: what makes the features.
+        pad_to_s: the length that clips are padded to, in seconds; None: they are encoded at their own.
+        max_seconds: where longer clips are cut.
+        dtype: of the stored features.
+    """
+
+    audio_encoder: AudioIdentity
+    text_encoder: TextIdentity
+    resampler: ResamplerIdentity
+    pad_to_s: Annotated[int | float | None, BeforeValidator(_seconds_or_none)]
+    max_seconds: Annotated[int | float, BeforeValidator(_seconds)]
+    dtype: StoredDtype
+
+    @classmethod
+    def of(cls, audio: "AudioEncoder", text: "TextEncoder", pad_to_s: float | None, dtype: StoredDtype) -> "InputSpec":
+        """Put together what encoders give of clips that are padded so, as it is stored.
+
+        The precision that features were computed in is part of it only where it shows beyond the rounding of the stored
+        ones. float16 arithmetic moves a clip's features by 0.7e-3 of their size, storing them as float16 by 0.3e-3: a
+        cache made so on a GPU and a clip scored in float32 on a laptop belong together, as two GPUs do. bfloat16 moves
+        them by ten times as much, and features stored as float32 are there for their digits.
+
+        Raises:
+            ValidationError: an encoder's identity, or a length, is not what it should be.
+        """
+        coarse = audio.precision == "bf16" or (audio.precision == "fp16" and dtype == "float32")
+        return cls.model_validate(
+            {
+                "audio_encoder": audio.identity() | ({"precision": audio.precision} if coarse else {}),
+                "text_encoder": text.identity(),
+                "resampler": resampler_identity(),
+                "pad_to_s": pad_to_s,
+                "max_seconds": longest_s(pad_to_s),
+                "dtype": dtype,
+            }
+        )
+
+    @classmethod
+    def of_fingerprint(cls, fingerprint: Fingerprint) -> "InputSpec":
+        """Read what a fingerprint stands for.
+
+        Raises:
+            ValidationError: it is not one of features.
+        """
+        return cls.model_validate(fingerprint.fields)
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """What tells features made so from all others."""
+        return Fingerprint.of(self.model_dump())
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Numbers of the stored hidden states of the audio encoder, ascending."""
+        return _numbers(self.audio_encoder.layers)
+
+    def makes_same_features(self, other: "InputSpec") -> bool:
+        """Say whether the features are the same: another version of the resampler has the same filter."""
+        return self._without_version() == other._without_version()
+
+    def _without_version(self) -> dict[str, Any]:
+        content = self.model_dump()
+        return content | {"resampler": {key: value for key, value in content["resampler"].items() if key != "version"}}

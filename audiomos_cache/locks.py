@@ -1,0 +1,117 @@
+"""The right of one process to write something: a lock file that names the process."""
+
+import errno
+import fcntl
+import logging
+import os
+import socket
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import TextIO
+
+from audiomos_cache.artifacts import writing
+from audiomos_cache.errors import BusyError
+
+log = logging.getLogger(__name__)
+
+_NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+_ADVICE = "write elsewhere"
+
+
+@contextmanager
+def locked(path: Path, what: str, *, shared: bool = False, others: Iterable[Path] = ()) -> Iterator[bool]:
+    """Hold a lock file, which is made for it, with its folder, and may be removed by whoever holds it.
+
+    Args:
+        path: the lock file. Whoever holds it alone writes into it which process that is.
+        what: what a process is doing while it holds it, for messages, such as "runs/x: is being trained".
+        shared: hold it together with others that hold it so, each with a lock file of its own besides.
+        others: those other lock files, to name one who holds them.
+    Yields:
+        Whether it is held: some network filesystems have no locks, which a warning says.
+    Raises:
+        BusyError: another process holds it; names the process. OutputError: it cannot be made.
+    """
+    file, held = _open_and_take(path, shared=shared)
+    with file:
+        if held is None:
+            holder = _holder_of(others) or _read_holder(file)
+            raise BusyError(f"{what} by {holder}; wait for it to finish, or stop it")
+        if not held:
+            log.warning(
+                "%s without a lock, as this filesystem has none; see to it that no other process does the same", what
+            )
+        if shared or not held:
+            yield held
+            return
+        with writing(path, _ADVICE):
+            _write_holder(file, f"process {os.getpid()} on {socket.gethostname()} since {datetime.now():%F %T}\n")
+        try:
+            yield True
+        finally:
+            with suppress(OSError):
+                _write_holder(file, "")
+
+
+def _open_and_take(path: Path, *, shared: bool) -> tuple[TextIO, bool | None]:
+    """Open a lock file and take the lock, see `_take`; again where its last holder removed the file or its folder."""
+    while True:
+        with writing(path.parent, _ADVICE):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                file = path.open("a+", encoding="utf-8")
+            except FileNotFoundError:
+                continue
+        try:
+            with writing(path, _ADVICE):
+                held = _take(file, shared=shared)
+            if held is None or _is_at(file.fileno(), path):
+                return file, held
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+
+
+def _take(file: TextIO, *, shared: bool) -> bool | None:
+    """Take a lock without waiting. False: the filesystem has no locks. None: another process holds it."""
+    try:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        return False
+    return True
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Say whether an open file still has its name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _write_holder(file: TextIO, holder: str) -> None:
+    file.seek(0)
+    file.truncate()
+    file.write(holder)
+    file.flush()
+
+
+def _read_holder(file: TextIO) -> str:
+    file.seek(0)
+    return file.read().strip() or "another process"
+
+
+def _holder_of(paths: Iterable[Path]) -> str | None:
+    """Name the first process that holds one of these lock files."""
+    for path in paths:
+        with suppress(FileNotFoundError), path.open(encoding="utf-8") as file:  # it may be removed by now
+            if _take(file, shared=True) is None:
+                return _read_holder(file)
+    return None
