@@ -4,6 +4,7 @@ Training, prediction and scoring put their batches together here, and nowhere el
 
     tokens, token_counts = pad_sequences([prompt.tokens for prompt in prompts])
     batch = collate(frames, frame_counts, tokens, token_counts)
+    check_masks(batch)  # where it is not known that every clip has frames and a prompt
     output = head(*batch)
 """
 
@@ -44,6 +45,9 @@ class Batch:
 def collate(frames: Tensor, frame_counts: Tensor, tokens: Tensor, token_counts: Tensor) -> Batch:
     """Put a batch together from padded frames and tokens, on the device of the frames.
 
+    What comes from elsewhere is copied there without waiting for what the device is doing; where everything is on the
+    device already, nothing waits for it either.
+
     Args:
         frames: (B, T, audio_dim) or (B, layers, T, audio_dim), padded with anything finite.
         frame_counts: (B,) int, how many frames of each clip are valid.
@@ -53,15 +57,41 @@ def collate(frames: Tensor, frame_counts: Tensor, tokens: Tensor, token_counts: 
     device = frames.device
     return Batch(
         frames=frames,
-        frame_mask=valid_mask(frame_counts, frames.shape[-2]).to(device),
-        tokens=tokens.to(device).float(),
-        token_mask=valid_mask(token_counts, tokens.shape[1]).to(device),
+        frame_mask=_sent(valid_mask(frame_counts, frames.shape[-2]), device),
+        tokens=_sent(tokens, device).float(),
+        token_mask=_sent(valid_mask(token_counts, tokens.shape[1]), device),
     )
 
 
-def pad_sequences(sequences: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """Pad B sequences (L, dim) with zeros: (B, longest, dim), and their lengths (B,)."""
-    return pad_sequence(list(sequences), batch_first=True), torch.tensor([len(each) for each in sequences])
+def check_masks(batch: Batch) -> None:
+    """Refuse a clip without anything valid, which a head would give NaN for.
+
+    It looks into the masks, for which a GPU has to be waited for, so that heads do not do it themselves: call it on
+    batches that you put together by hand. Clips in a cache are checked when the cache is opened.
+
+    Raises:
+        ValueError: a clip without a valid frame or token; names its row.
+    """
+    for mask, what in ((batch.frame_mask, "frame"), (batch.token_mask, "token")):
+        if empty := (~mask.any(dim=1)).nonzero().flatten().tolist():
+            raise ValueError(f"row {empty[0]} of the batch has no valid {what}; every clip needs at least one")
+
+
+def pad_sequences(sequences: Sequence[Tensor], padding: Sequence[Tensor] | None = None) -> tuple[Tensor, Tensor]:
+    """Pad sequences to the length of the longest.
+
+    Args:
+        sequences: B of them, (L, dim) each.
+        padding: what to pad each with, B of (dim,); None: zeros.
+    Returns:
+        (B, longest, dim), and their lengths (B,).
+    """
+    lengths = torch.tensor([len(each) for each in sequences])
+    padded = pad_sequence(list(sequences), batch_first=True)
+    if padding is not None:
+        own = valid_mask(lengths, padded.shape[1]).unsqueeze(-1)
+        padded = torch.where(own, padded, torch.stack(list(padding)).unsqueeze(1))
+    return padded, lengths
 
 
 def valid_mask(lengths: Tensor, longest: int) -> Tensor:
@@ -72,3 +102,10 @@ def valid_mask(lengths: Tensor, longest: int) -> Tensor:
 def chunks(items: Sequence[T], size: int) -> list[list[T]]:
     """Cut items, in their order, into lists of at most `size`."""
     return [list(items[i : i + size]) for i in range(0, len(items), size)]
+
+
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy to a device, without waiting for what it is doing."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

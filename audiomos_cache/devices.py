@@ -1,6 +1,7 @@
 """What this machine has: devices to compute on, and memory that is free."""
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -16,6 +17,21 @@ def available_ram(root: Path = Path("/")) -> int:
         return 0
     machine = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
     return min(machine + _left_in_cgroups(root)) if machine else 0
+
+
+Compile = Literal["auto", "on", "off"]
+
+
+def should_compile(requested: Compile, device: str, saved_s: float, cost_s: float) -> bool:
+    """Say whether to compile a model: as requested, or for "auto" on a GPU where that saves more time than it costs.
+
+    Args:
+        requested: what the user says.
+        device: where the model is, "cpu" or "cuda".
+        saved_s: the seconds that compiled code saves in all.
+        cost_s: the seconds that compiling takes.
+    """
+    return requested == "on" or (requested == "auto" and device == "cuda" and saved_s > cost_s)
 
 
 def _left_in_cgroups(root: Path) -> list[int]:

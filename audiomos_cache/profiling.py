@@ -1,9 +1,8 @@
-"""Where the time goes: seconds per named stage of a piece of work, its peak of GPU memory, and how near a limit it is.
+"""Where the time goes: seconds per named stage of a piece of work, and its peak of GPU memory.
 
     profile = Profile()                          # or profiling.OFF, whose stages cost nothing
     with profile.stage("decode"): ...            # from any thread; times of one name are added up
     with profile.stage("encode", device): ...    # on CUDA: what the GPU takes for it, without waiting for the GPU
-    profile.at_best("encode", seconds)           # what the measured limit of the machine would take for it
     profile.stop()
     print(*profile.lines(), sep="\\n")
 
@@ -28,13 +27,11 @@ class Stage:
         name: of the stage.
         seconds: in it, summed over threads.
         share: of the wall time; those of stages side by side sum up to more than 1.
-        limit: the seconds that the machine's measured limit would take, as a share of those taken; None: not known.
     """
 
     name: str
     seconds: float
     share: float
-    limit: float | None
 
 
 class Profile:
@@ -43,8 +40,6 @@ class Profile:
     def __init__(self, *, on: bool = True) -> None:
         self.on = on
         self._seconds: dict[str, float] = {}
-        self._best: dict[str, float] = {}
-        self._counts: dict[str, int] = {}
         self._events: list[tuple[str, Any, Any]] = []
         self._lock = threading.Lock()
         self._start = time.perf_counter()
@@ -68,21 +63,6 @@ class Profile:
             with self._lock:
                 self._seconds[name] = self._seconds.get(name, 0.0) + seconds
 
-    def count(self, what: str, number: int) -> None:
-        """Add to a count of what was done."""
-        if self.on:
-            with self._lock:
-                self._counts[what] = self._counts.get(what, 0) + number
-
-    def counted(self, what: str) -> int:
-        """Return a count."""
-        return self._counts.get(what, 0)
-
-    def at_best(self, name: str, seconds: float) -> None:
-        """Say what the machine's measured limit would take for all that was done in a stage."""
-        if self.on:
-            self._best[name] = seconds
-
     def stop(self) -> None:
         """Take the wall time, and the times of what the GPU was given; waits for it."""
         for name, start, end in self._events:
@@ -100,10 +80,7 @@ class Profile:
     def stages(self) -> list[Stage]:
         """All stages, in the order in which they were first met."""
         wall = self.wall
-        return [
-            Stage(name, spent, spent / wall, self._best[name] / spent if name in self._best and spent else None)
-            for name, spent in self._seconds.items()
-        ]
+        return [Stage(name, spent, spent / wall) for name, spent in self._seconds.items()]
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -111,11 +88,9 @@ class Profile:
         return {"wall_s": self.wall, "gpu_peak_bytes": gpu_peak_bytes(), "stages": stages}
 
     def lines(self) -> list[str]:
-        """Return a table: seconds, share of the wall time and of the measured limit, and the peak of GPU memory."""
-        lines = [f"{'stage':<12} {'seconds':>9} {'share':>7} {'of limit':>9}"]
-        for stage in self.stages:
-            limit = "" if stage.limit is None else f"{stage.limit:.2f}"
-            lines.append(f"{stage.name:<12} {stage.seconds:>9.2f} {stage.share:>7.1%} {limit:>9}".rstrip())
+        """Return a table: seconds and share of the wall time, and the peak of GPU memory."""
+        lines = [f"{'stage':<12} {'seconds':>9} {'share':>7}"]
+        lines += [f"{each.name:<12} {each.seconds:>9.2f} {each.share:>7.1%}" for each in self.stages]
         lines.append(f"{'wall':<12} {self.wall:>9.2f}")
         peak = gpu_peak_bytes()
         return [*lines, f"GPU memory: {peak / 1e9:.2f} GB at most"] if peak is not None else lines

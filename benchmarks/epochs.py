@@ -20,6 +20,7 @@ from typing import Any
 import click
 import torch
 from figures import machine
+from limits import copy_bytes_per_s
 from noise_cache import write_noise_cache
 from rich.console import Console
 from rich.table import Table
@@ -31,9 +32,8 @@ from audiomos_cache.heads.presets import load_head_config
 from audiomos_cache.training.batches import FeatureBatches, epoch_order
 from audiomos_cache.training.data import ClipSet
 from audiomos_cache.training.frame_sources import FramesInMemory, FramesOnDisk, FrameSource
-from audiomos_cache.training.limits import copy_bytes_per_s
 from audiomos_cache.training.pooled_statistics import PooledFrames
-from audiomos_cache.training.trainer import TargetedBatches, Trainer, objective_of
+from audiomos_cache.training.trainer import LabelledBatches, Trainer, objective_of
 
 CPU = torch.device("cpu")
 BATCH = 32
@@ -54,7 +54,7 @@ def trainer_of(clips: ClipSet, frames: FrameSource, overrides: tuple[str, ...]) 
     reader = clips.first_reader
     torch.manual_seed(0)
     head = build_head(config, reader.audio_dim, reader.text_dim)
-    return Trainer(config, 0, head, TargetedBatches(FeatureBatches(clips, (0,), frames), objective_of(config)))
+    return Trainer(config, 0, head, LabelledBatches(FeatureBatches(clips, (0,), frames), objective_of(config)))
 
 
 def measure_epochs(trainers: dict[str, Trainer], epochs: int) -> dict[str, dict[str, float]]:

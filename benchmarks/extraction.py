@@ -24,7 +24,7 @@ import soundfile
 import torch
 from figures import machine
 from full_size import FULL_MUQ_CONFIG, random_roberta
-from limits import write_plainly
+from limits import matmul_flops, muq_flops, send_bytes_per_s, write_plainly
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -38,9 +38,7 @@ from audiomos_cache.encoders.base import DTYPES, AudioEncoder, Precision, TextEn
 from audiomos_cache.encoders.lookup import load_audio_encoder, load_text_encoder
 from audiomos_cache.encoders.muq import MuQEncoder, build_muq
 from audiomos_cache.extraction.extract import extract_split
-from audiomos_cache.extraction.limits import copy_bytes_per_s, note_limits
 from audiomos_cache.extraction.options import ExtractionOptions, batch_size_for, free_gpu_bytes
-from audiomos_cache.limits import matmul_flops
 from audiomos_cache.profiling import Profile
 
 WAV_RATE_HZ = 16_000
@@ -104,9 +102,11 @@ def extract(clips: Sequence[Clip], cache: Path, audio: AudioEncoder, text: TextE
     summary = extract_split(clips, cache, audio, text, options, profile=profile)
     profile.stop()
     assert (summary.encoded, len(summary.files)) == (len(clips), 1), summary
-    note_limits(profile, audio, options)
     speed = len(clips) / profile.wall
-    return Run(name, speed, speed / limit, profile.as_json())
+    stages = profile.as_json()
+    for stage in stages["stages"]:
+        stage["limit"] = len(clips) / limit / stage["seconds"] if stage["name"] == "encode" else None
+    return Run(name, speed, speed / limit, stages)
 
 
 def straightforward(clips: Sequence[Clip], audio: MuQEncoder, options: ExtractionOptions, limit: float) -> Run:
@@ -150,14 +150,14 @@ def errors(clips: Sequence[Clip], cache: Path, audio: MuQEncoder, options: Extra
 def limits_of(audio: MuQEncoder, options: ExtractionOptions, folder: Path) -> dict[str, float]:
     """Measure what the machine can do: matrix products, copies to the GPU, writes to the disk."""
     flops = matmul_flops(audio.device, DTYPES[audio.precision])
-    per_clip = audio.flops(round(options.max_seconds * audio.sample_rate_hz))
+    per_clip = muq_flops(audio, round(options.max_seconds * audio.sample_rate_hz))
     content = np.frombuffer(np.random.default_rng(0).bytes(1 << 20), np.uint8)
     content = np.tile(content, DISK_BYTES // len(content))
     start = time.perf_counter()
     write_plainly(folder / "plain", content)
     disk = DISK_BYTES / (time.perf_counter() - start)
     (folder / "plain").unlink()
-    copy = {"copy to GPU GB/s": copy_bytes_per_s(audio.device) / 1e9} if audio.device.type == "cuda" else {}
+    copy = {"copy to GPU GB/s": send_bytes_per_s(audio.device) / 1e9} if audio.device.type == "cuda" else {}
     return copy | {
         "matmul TFLOP/s": flops / 1e12,
         "TFLOP per clip": per_clip / 1e12,

@@ -38,7 +38,7 @@ from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.data import ClipSet
 from audiomos_cache.training.preload import open_frames
-from audiomos_cache.training.trainer import TargetedBatches, Trainer, objective_of
+from audiomos_cache.training.trainer import LabelledBatches, Trainer, objective_of
 
 AUDIO_DIM, TEXT_DIM, TOKENS = 1024, 768, 30
 SAMPLES_PER_FRAME = 100  # of the fake encoder
@@ -79,7 +79,7 @@ class Idle(Head):
         widths = [next(output.parameters()).shape[1] for output in (self.mi, self.ta)]
         self.features = nn.ParameterList(torch.zeros(1, width) for width in widths)
 
-    def compute(self, frames: Tensor, frame_mask: Tensor, tokens: Tensor, token_mask: Tensor) -> HeadOutput:
+    def forward(self, frames: Tensor, frame_mask: Tensor, tokens: Tensor, token_mask: Tensor) -> HeadOutput:
         del frame_mask, tokens, token_mask
         mi, ta = (features.expand(len(frames), -1) for features in self.features)
         return HeadOutput(self.mi(mi), self.ta(ta))
@@ -138,7 +138,7 @@ def measure(preset: str, features: FeatureBatches, batch: int, runs: int) -> Ste
     config = load_head_config(preset, (f"training.batch_size={batch}",))[1]
     torch.manual_seed(0)
     head = build_head(config, AUDIO_DIM, TEXT_DIM).to(features.device)
-    targeted = TargetedBatches(features, objective_of(config))
+    targeted = LabelledBatches(features, objective_of(config))
     bare = BareStep(head, targeted, config)
     whole = Trainer(config, 0, head, targeted)
     idle = Trainer(config, 0, Idle(head).to(features.device), targeted)
@@ -157,7 +157,7 @@ def measure(preset: str, features: FeatureBatches, batch: int, runs: int) -> Ste
 class BareStep:
     """A training step without the loop."""
 
-    def __init__(self, head: Head, targeted: TargetedBatches, config: HeadConfig) -> None:
+    def __init__(self, head: Head, targeted: LabelledBatches, config: HeadConfig) -> None:
         self.head, self.targeted = head, targeted
         self.features = targeted.features.gather(range(len(targeted.clips)))
         self.optimizer = Trainer(config, 0, head, targeted).optimizer
@@ -165,7 +165,7 @@ class BareStep:
     def take(self, clips: int) -> tuple[float, float]:
         """Return the seconds of the forward pass, and of the whole step, for the first clips."""
         x, device = self.features, self.targeted.features.device
-        inputs = [each[:clips] for each in (x.frames, x.frame_mask, x.tokens, x.token_mask)]
+        inputs = [each[:clips] for each in x]
         self.head.train()
         found: list[HeadOutput] = []
         forward = seconds(lambda: found.append(self.head(*inputs)), device)

@@ -32,7 +32,7 @@ from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.data import ClipSet
 from audiomos_cache.training.frame_sources import FramesInMemory
 from audiomos_cache.training.loop import predictions_of, run_head, train
-from audiomos_cache.training.precision import Computing, Precision
+from audiomos_cache.training.precision import Execution, Precision
 
 DIM, TEXT_DIM, MOST_FRAMES, KINDS = 256, 64, 100, 3
 NOISE = 0.2
@@ -74,10 +74,10 @@ def measure(
 ) -> tuple[float, float]:
     """Train a head; return the utterance SRCC of MI and of TA of its best-loss checkpoint on the test split."""
     config = load_head_config(preset, (f"training.max_epochs={epochs}", "training.batch_size=16", "dropout=0.1"))[1]
-    computing = Computing(precision)
-    trained = train(config, seed, splits[0], splits[1], computing=computing)
+    execution = Execution(precision)
+    trained = train(config, seed, splits[0], splits[1], execution=execution)
     trained.head.load_state_dict(trained.bests["loss"].weights)
-    predictions = predictions_of(run_head(trained.head, splits[2], computing), splits[2])
+    predictions = predictions_of(run_head(trained.head, splits[2], execution), splits[2])
     scores = evaluate(predictions, splits[2].clips.labels)
     return scores.utt_mi.srcc, scores.utt_ta.srcc
 

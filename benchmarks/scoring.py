@@ -101,9 +101,9 @@ class Ways:
         @torch.inference_mode()
         def run() -> None:
             with torch.autocast(self.device.type, dtype, enabled=precision != "fp32"):
-                for features in held:
+                for batch in held:
                     for member in self.bundle.members:
-                        member.head.compute(features.frames, features.frame_mask, features.tokens, features.token_mask)
+                        member.head(*batch)
             _wait(self.device)
 
         return seconds(run)

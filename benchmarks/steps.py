@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 
 import torch
+from limits import copy_bytes_per_s, matmul_flops
 from plain import plain_step
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
@@ -16,12 +17,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from audiomos_cache.heads.config import HeadConfig
 from audiomos_cache.heads.model import build_head
 from audiomos_cache.heads.presets import load_head_config
-from audiomos_cache.limits import matmul_flops
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.data import ClipSet
-from audiomos_cache.training.limits import copy_bytes_per_s
-from audiomos_cache.training.precision import Computing, Precision
-from audiomos_cache.training.trainer import TargetedBatches, Trainer, objective_of
+from audiomos_cache.training.precision import Execution, Precision
+from audiomos_cache.training.trainer import LabelledBatches, Trainer, objective_of
 
 SURE = 0.99  # cosine of the gradients in two precisions, at least
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -87,33 +86,31 @@ def limits(device: torch.device) -> dict[str, float]:
     return speeds | {"copy": copy_bytes_per_s(device)}
 
 
-def step_flops(config: HeadConfig, targeted: TargetedBatches) -> float:
+def step_flops(config: HeadConfig, targeted: LabelledBatches) -> float:
     """Count the arithmetic of a step on the first batch: matrix products and attention, forward and backward."""
     reader = targeted.clips.first_reader
     device = targeted.features.device
     head = build_head(config, reader.audio_dim, reader.text_dim).to(device)
     indices = list(range(config.training.batch_size))
-    features = targeted.features.gather(indices)
-    precise = Computing("bf16" if device.type == "cuda" else "fp32")
+    batch = targeted.features.gather(indices)
+    precise = Execution("bf16" if device.type == "cuda" else "fp32")
     with FlopCounterMode(display=False) as counter, precise.autocast(device):
-        output = head.compute(features.frames, features.frame_mask, features.tokens, features.token_mask)
-        targeted.loss(output, indices).backward()  # type: ignore[no-untyped-call]
+        targeted.loss(head(*batch), indices).backward()  # type: ignore[no-untyped-call]
     return float(counter.get_total_flops())
 
 
-def compare_precisions(config: HeadConfig, targeted: TargetedBatches, precision: Precision) -> tuple[float, float]:
+def compare_precisions(config: HeadConfig, targeted: LabelledBatches, precision: Precision) -> tuple[float, float]:
     """Return the cosine of a batch's gradients in two precisions, and the relative difference of the losses."""
     reader = targeted.clips.first_reader
     device = targeted.features.device
     indices = list(range(config.training.batch_size))
-    features = targeted.features.gather(indices)
+    batch = targeted.features.gather(indices)
     found = []
     for each in ("fp32", precision):
         torch.manual_seed(0)
         head = build_head(still(config), reader.audio_dim, reader.text_dim).to(device).train()
-        with Computing(each).autocast(device):
-            loss = targeted.loss(head.compute(features.frames, features.frame_mask, features.tokens,
-                                              features.token_mask), indices)  # fmt: skip
+        with Execution(each).autocast(device):
+            loss = targeted.loss(head(*batch), indices)
         loss.backward()  # type: ignore[no-untyped-call]
         gradients = [p.grad.flatten() for p in head.parameters() if p.grad is not None]
         found.append((torch.cat(gradients), loss.item()))
@@ -126,17 +123,17 @@ def still(config: HeadConfig) -> HeadConfig:
     return config.model_copy(update={"dropout": 0.0})
 
 
-def trainer_of(config: HeadConfig, targeted: TargetedBatches, computing: Computing) -> Trainer:
+def trainer_of(config: HeadConfig, targeted: LabelledBatches, execution: Execution) -> Trainer:
     torch.manual_seed(0)
     reader = targeted.clips.first_reader
     head = build_head(config, reader.audio_dim, reader.text_dim).to(targeted.features.device)
-    return Trainer(config, 0, head, targeted, computing)
+    return Trainer(config, 0, head, targeted, execution)
 
 
-def compare_recorded(config: HeadConfig, targeted: TargetedBatches, precision: Precision) -> float:
+def compare_recorded(config: HeadConfig, targeted: LabelledBatches, precision: Precision) -> float:
     """Return the relative difference of an epoch's loss with steps recorded and not, without dropout."""
     losses = [
-        trainer_of(still(config), targeted, Computing(precision, recorded=recorded)).train_epoch(1)[1]
+        trainer_of(still(config), targeted, Execution(precision, cuda_graph=recorded)).train_epoch(1)[1]
         for recorded in (True, False)
     ]
     return abs(losses[0] - losses[1]) / losses[1]
@@ -154,7 +151,7 @@ def measure(
     """Measure a preset."""
     config = load_head_config(preset)[1]
     device, size = features.device, config.training.batch_size
-    targeted = TargetedBatches(features, objective_of(config))
+    targeted = LabelledBatches(features, objective_of(config))
     steps = -(-len(clips) // size)
     flops = step_flops(config, targeted)
     cosine, loss_gap = compare_precisions(config, targeted, precision)
@@ -163,12 +160,12 @@ def measure(
     for batch in batches[:2]:
         plain(batch)
     plain_s = statistics.median(seconds(lambda: plain(batch), device) for batch in batches[1:])  # noqa: B023
-    trainer = trainer_of(config, targeted, Computing(precision))
+    trainer = trainer_of(config, targeted, Execution(precision))
     trainer.train_epoch(1)
     ours = min(seconds(lambda: trainer.train_epoch(epoch), device) for epoch in (2, 3)) / steps  # noqa: B023
     compiled_s = compiling = None
     if compiled:
-        trainer = trainer_of(config, targeted, Computing(precision, compiled=True))
+        trainer = trainer_of(config, targeted, Execution(precision, compiled=True))
         first = seconds(lambda: trainer.train_epoch(1), device)
         compiled_s = min(seconds(lambda: trainer.train_epoch(epoch), device) for epoch in (2, 3)) / steps  # noqa: B023
         compiling = first - compiled_s * steps
@@ -178,7 +175,7 @@ def measure(
     return Steps(
         preset, precision, plain_s, ours, compiled_s, compiling, flops, flops / best[precision], gather,
         moved / best["copy"],
-        cosine, loss_gap, compare_recorded(config, targeted, precision) if features.resident else None,
+        cosine, loss_gap, compare_recorded(config, targeted, precision) if features.on_gpu else None,
     )  # fmt: skip
 
 

@@ -13,8 +13,9 @@ from audiomos_cache.units import duration, gigabytes
 
 if TYPE_CHECKING:
     from audiomos_cache.dataset.clip import Clip
+    from audiomos_cache.devices import Compile
     from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder
-    from audiomos_cache.extraction.options import Compile, ExtractionOptions
+    from audiomos_cache.extraction.options import ExtractionOptions
     from audiomos_cache.extraction.pipeline import SplitSummary
     from audiomos_cache.extraction.plan import Plan
     from audiomos_cache.profiling import Profile
@@ -202,10 +203,7 @@ def extract(
         return
     _extract(dataset, cache, audio, text, options, compiling, profile)
     if profiled:
-        from audiomos_cache.extraction.limits import note_limits
-
         profile.stop()
-        note_limits(profile, audio, options)
         click.echo("\n".join(profile.lines()), err=True)
 
 

@@ -161,18 +161,6 @@ class MuQEncoder:
         images, size = (3, 2) if self._fast is not None else (5, 4)
         return int(images * channels * height * width * size) + 8 * samples
 
-    def flops(self, samples: int) -> float:
-        """Count the floating-point operations for one waveform: those of the convolutions and matrix products."""
-        frames, mel_frames, dim = self.frames_for(samples), samples // 240, self.dim
-        total = 0.0
-        for block, halved in zip(self._model.conv.conv, (2, 4), strict=True):
-            places = math.ceil(mel_frames / halved) * (_MELS // halved)
-            total += places * sum(conv.weight.numel() for conv in (block.conv1, block.conv2, block.conv3))
-        total += frames * self._model.conv.linear.weight.numel()
-        for layer in self._model.conformer.layers[: max(self.layers)]:
-            total += frames * (sum(p.numel() for p in layer.parameters() if p.ndim > 1) + 2 * frames * dim)
-        return float(2 * total)
-
     @torch.inference_mode()
     def encode(self, waveforms: Tensor) -> Tensor:
         """Turn waveforms of one length into the hidden states asked for.

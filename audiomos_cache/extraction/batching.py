@@ -79,6 +79,20 @@ def decode_ahead(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
+def prompt_batches(text: TextEncoder, prompts: Iterable[str], batch_size: int) -> list[list[str]]:
+    """Cut the distinct prompts into batches of one number of tokens each, so that none is padded for another.
+
+    Args:
+        text: what counts the tokens.
+        prompts: in any order; those of a batch keep it.
+        batch_size: prompts in a batch, at most.
+    """
+    by_length: dict[int, list[str]] = {}
+    for prompt in dict.fromkeys(prompts):
+        by_length.setdefault(text.count_tokens(prompt), []).append(prompt)
+    return [batch for same in by_length.values() for batch in chunks(same, batch_size)]
+
+
 def encode_prompts(
     text: TextEncoder, clips: Sequence[Clip], todo: set[str], options: ExtractionOptions
 ) -> dict[str, CachedPrompt]:
@@ -90,28 +104,25 @@ def encode_prompts(
         EncoderError: a prompt's features are not finite, with `on_error` "stop".
     """
     needed = {clip.prompt for clip in clips if clip.id in todo}
-    by_length: dict[int, list[str]] = {}
-    for prompt in dict.fromkeys(clip.prompt for clip in clips if clip.prompt is not None):
-        by_length.setdefault(text.count_tokens(prompt), []).append(prompt)
     encoded = {}
     cut = []
-    for prompts in by_length.values():
-        for batch in chunks(prompts, options.batch_size):
-            if needed.isdisjoint(batch):
+    prompts = (clip.prompt for clip in clips if clip.prompt is not None)
+    for batch in prompt_batches(text, prompts, options.batch_size):
+        if needed.isdisjoint(batch):
+            continue
+        for prompt, features in zip(batch, text.encode(batch), strict=True):
+            dtype = getattr(torch, options.dtype)
+            tokens, pad_vector = features.tokens.to(dtype).numpy(), features.pad_vector.to(dtype).numpy()
+            if not (np.isfinite(tokens).all() and np.isfinite(pad_vector).all()):
+                if options.on_error == "stop":
+                    raise EncoderError(
+                        f"prompt {prompt!r}: {text.name} gives NaN or Inf as {options.dtype}; "
+                        "leave its clips out with --on-error skip"
+                    )
                 continue
-            for prompt, features in zip(batch, text.encode(batch), strict=True):
-                dtype = getattr(torch, options.dtype)
-                tokens, pad_vector = features.tokens.to(dtype).numpy(), features.pad_vector.to(dtype).numpy()
-                if not (np.isfinite(tokens).all() and np.isfinite(pad_vector).all()):
-                    if options.on_error == "stop":
-                        raise EncoderError(
-                            f"prompt {prompt!r}: {text.name} gives NaN or Inf as {options.dtype}; "
-                            "leave its clips out with --on-error skip"
-                        )
-                    continue
-                encoded[prompt] = CachedPrompt(prompt, tokens, pad_vector)
-                if features.cut:
-                    cut.append(repr(prompt))
+            encoded[prompt] = CachedPrompt(prompt, tokens, pad_vector)
+            if features.cut:
+                cut.append(repr(prompt))
     if cut:
         log.warning("prompts longer than %d tokens, the rest is cut: %s", text.max_tokens, first_five(cut))
     return encoded

@@ -68,7 +68,6 @@ class BatchEncoder:
         """Begin to encode clips, those of one length together."""
         started = []
         for length, same in group_by_length(decoded, self._audio, self._options).items():
-            self._profile.count("clips", len(same))
             encoded = self._encoder.encode([sound for _, sound in same], length)
             download = self._staging.download(encoded.frames, encoded.finite)
             started.append(Started(same, encoded.waveforms, download))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from audiomos_cache.cache.paths import Shard
+from audiomos_cache.devices import Compile, should_compile
 from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder
 from audiomos_cache.encoders.muq import MuQEncoder
 from audiomos_cache.input_spec import MAX_SECONDS, InputSpec, StoredDtype, longest_s
@@ -61,8 +62,6 @@ class ExtractionOptions:
         return audio.device.type == "cuda" if self.straight is None else self.straight
 
 
-Compile = Literal["auto", "on", "off"]
-
 CPU_BATCH = 4
 GPU_BATCH_SECONDS = 32 * MAX_SECONDS  # of audio at once: with more, an H100 is hardly quicker
 SHARE_OF_MEMORY = 0.8  # of what is free
@@ -96,23 +95,22 @@ def free_gpu_bytes() -> int:
     return int(torch.cuda.mem_get_info()[0])
 
 
-def compile_pays(clips: int, seconds: float) -> bool:
-    """Say whether so many clips, of so many seconds each, repay the time that compiling takes."""
-    return clips * seconds * SAVED_PER_AUDIO_S > COMPILE_S
+def saved_seconds(clips: int, options: ExtractionOptions) -> float:
+    """Estimate how many seconds compiled code saves on a GPU, for so many clips.
+
+    Clips at their own lengths come in batches of many shapes, each compiled anew: nothing is saved.
+    """
+    return 0.0 if options.pad_to_s is None else clips * options.max_seconds * SAVED_PER_AUDIO_S
 
 
 def compile_for(plan: "Plan", audio: AudioEncoder, options: ExtractionOptions, compiling: Compile) -> float | None:
     """Compile the encoder for what is planned, where that was asked for, or is left to us and pays.
 
-    Clips at their own lengths come in batches of many shapes, each compiled anew: only `on` does that.
-
     Returns:
         The seconds it took; None: it was not compiled.
     """
-    if compiling == "off" or not plan.batches or not isinstance(audio, MuQEncoder):
+    if not plan.batches or not isinstance(audio, MuQEncoder):
         return None
-    if compiling == "auto":
-        on_gpu = audio.device.type == "cuda" and options.pad_to_s is not None
-        if not (on_gpu and compile_pays(len(plan.todo), options.max_seconds)):
-            return None
+    if not should_compile(compiling, audio.device.type, saved_seconds(len(plan.todo), options), COMPILE_S):
+        return None
     return audio.compile(options.batch_size, max(round(options.max_seconds * audio.sample_rate_hz), audio.min_samples))

@@ -106,7 +106,6 @@ class CudaStaging:
         self._down.wait_stream(torch.cuda.current_stream(self._device))
         done = torch.cuda.Event()  # type: ignore[no-untyped-call]
         with torch.cuda.stream(self._down), self._profile.stage("copy", self._device):
-            self._profile.count("copied bytes", frames.nbytes)
             fetched.copy_(frames, non_blocking=True)
             flags.copy_(finite, non_blocking=True)
         done.record(self._down)
@@ -133,7 +132,6 @@ class CudaStaging:
             row[len(own) :] = 0
         sent = torch.cuda.Event()  # type: ignore[no-untyped-call]
         with torch.cuda.stream(self._up), self._profile.stage("copy", self._device):
-            self._profile.count("copied bytes", host.nbytes)
             there = host.to(self._device, non_blocking=True)
         sent.record(self._up)
         self._sent.put((buffer, sent))

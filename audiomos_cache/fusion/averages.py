@@ -7,11 +7,11 @@ import numpy as np
 from scipy.optimize import nnls
 
 from audiomos_cache.dataset.labels import Labels
-from audiomos_cache.evaluation.metrics import TARGETS, Floats
 from audiomos_cache.evaluation.predictions import Predictions
 from audiomos_cache.fusion.align import align, align_labels
 from audiomos_cache.fusion.base import finite_array, stacked_scores
 from audiomos_cache.fusion.folds import Folds
+from audiomos_cache.targets import TARGETS, Floats
 
 
 class MeanFusion:

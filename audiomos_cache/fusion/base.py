@@ -6,9 +6,9 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 
 from audiomos_cache.dataset.labels import Labels
-from audiomos_cache.evaluation.metrics import Floats
 from audiomos_cache.evaluation.predictions import Predictions
 from audiomos_cache.fusion.folds import Folds
+from audiomos_cache.targets import Floats
 
 
 class Fusion(Protocol):

@@ -7,14 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audiomos_cache.dataset.labels import Labels
-from audiomos_cache.evaluation.metrics import TARGETS, Floats
 from audiomos_cache.evaluation.predictions import Predictions
 from audiomos_cache.fusion.align import align, align_labels
 from audiomos_cache.fusion.averages import blend, simplex
 from audiomos_cache.fusion.base import finite_array, stacked_scores
 from audiomos_cache.fusion.folds import Folds
 from audiomos_cache.fusion.stacking import SCORE_SIGMA
-from audiomos_cache.targets import HIGHEST, LOWEST, gaussian_distribution
+from audiomos_cache.targets import HIGHEST, LOWEST, TARGETS, Floats, gaussian_distribution
 
 MAX_STEPS = 100
 

@@ -7,11 +7,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from scipy.stats import rankdata
 
-from audiomos_cache.evaluation.metrics import Floats
 from audiomos_cache.evaluation.predictions import Predictions
 from audiomos_cache.fusion.align import align
 from audiomos_cache.fusion.base import stacked_scores
-from audiomos_cache.targets import HIGHEST, LOWEST
+from audiomos_cache.targets import HIGHEST, LOWEST, Floats
 
 log = logging.getLogger(__name__)
 

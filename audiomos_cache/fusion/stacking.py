@@ -8,12 +8,11 @@ import numpy as np
 
 from audiomos_cache.dataset.labels import Labels
 from audiomos_cache.errors import DataError
-from audiomos_cache.evaluation.metrics import TARGETS, Floats
 from audiomos_cache.evaluation.predictions import Predictions
 from audiomos_cache.fusion.align import align, align_labels
 from audiomos_cache.fusion.base import finite_array
 from audiomos_cache.fusion.folds import Folds
-from audiomos_cache.targets import HIGHEST, LOWEST, gaussian_distribution
+from audiomos_cache.targets import HIGHEST, LOWEST, TARGETS, Floats, gaussian_distribution
 
 SCORE_SIGMA = 0.35  # of the gaussian that stands for a member without distributions
 DEFAULT_BINS = 20

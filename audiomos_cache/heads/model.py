@@ -19,7 +19,7 @@ from audiomos_cache.heads.outputs import (
     ScalarOutput,
     TargetOutput,
 )
-from audiomos_cache.heads.pooling import POOLINGS, at_least_float32, refuse_empty_rows
+from audiomos_cache.heads.pooling import POOLINGS, at_least_float32
 from audiomos_cache.heads.presets import head_config, with_compat
 from audiomos_cache.heads.temporal import BiLstmTemporal, NoTemporal, TransformerTemporal
 from audiomos_cache.heads.text_audio import ConcatFusion, CrossAttentionFusion, NoFusion
@@ -100,7 +100,10 @@ class Head(nn.Module):
         self.ta = ta
 
     def forward(self, frames: Tensor, frame_mask: Tensor, tokens: Tensor, token_mask: Tensor) -> HeadOutput:
-        """Predict MI and TA of each clip.
+        """Predict MI and TA of each clip: `head(*batch)`.
+
+        The masks are not looked into, for which a GPU would have to be waited for: a clip without a valid frame or
+        token gives NaN. `audiomos_cache.batch.check_masks` refuses such a batch.
 
         Args:
             frames: (B, T, audio_dim) float, the clips' frames, padded with anything finite; (B, layers, T, audio_dim)
@@ -108,17 +111,6 @@ class Head(nn.Module):
             frame_mask: (B, T) bool, True = valid, the valid frames first, at least one per clip.
             tokens: (B, L, text_dim) float, the prompts' tokens, padded with anything finite.
             token_mask: (B, L) bool, True = valid, at least one per clip.
-        Raises:
-            ValueError: a clip without a valid frame or token.
-        """
-        refuse_empty_rows(frame_mask, "frame")
-        refuse_empty_rows(token_mask, "token")
-        return self.compute(frames, frame_mask, tokens, token_mask)
-
-    def compute(self, frames: Tensor, frame_mask: Tensor, tokens: Tensor, token_mask: Tensor) -> HeadOutput:
-        """Do what `forward` does without looking into the masks, for which a GPU would have to be waited for.
-
-        For batches of which it is known that no row is empty; one that is gives NaN.
         """
         mi, ta = self.represent(frames, frame_mask, tokens, token_mask)
         return HeadOutput(mi_output=self.mi(mi), ta_output=self.ta(ta))

@@ -9,13 +9,6 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
-def refuse_empty_rows(mask: Tensor, what: str) -> None:
-    """Raise ValueError if a row of `mask` (B, T) has no valid position; `what` names the positions."""
-    empty = (~mask.any(dim=1)).nonzero().flatten().tolist()
-    if empty:
-        raise ValueError(f"row {empty[0]} of the batch has no valid {what}; every clip needs at least one")
-
-
 class MeanPooling(nn.Module):
     """The mean of the valid positions."""
 

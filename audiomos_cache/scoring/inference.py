@@ -16,14 +16,13 @@ from audiomos_cache.batch import chunks, valid_mask
 from audiomos_cache.bundle.calibration import spreads
 from audiomos_cache.bundle.load import Bundle
 from audiomos_cache.encoders.base import DTYPES, AudioEncoder, TextEncoder
-from audiomos_cache.evaluation.metrics import TARGETS, Floats
 from audiomos_cache.evaluation.predictions import MAX_SCORE, Predictions
-from audiomos_cache.extraction.batching import group_by_length
+from audiomos_cache.extraction.batching import group_by_length, prompt_batches
 from audiomos_cache.extraction.encoding import EncodedWaveforms, WaveformEncoder, valid_frames
 from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.extraction.transfer import on_own_stream, staging_for
 from audiomos_cache.heads.model import HeadOutput
-from audiomos_cache.targets import HIGHEST, LOWEST
+from audiomos_cache.targets import HIGHEST, LOWEST, TARGETS, Floats
 
 MOST_KEPT = 1024  # prompts; of 128 tokens and 768 dimensions, 200 MB
 
@@ -60,15 +59,11 @@ class Prompts:
     def encode(self, prompts: Iterable[str]) -> dict[str, PromptTokens]:
         """Return the tokens of each distinct prompt; what is known is not encoded again."""
         wanted = dict.fromkeys(prompts)
-        by_length: dict[int, list[str]] = {}
-        for prompt in wanted:
-            if prompt not in self._known:
-                by_length.setdefault(self._text.count_tokens(prompt), []).append(prompt)
-        if by_length:
+        unknown = [prompt for prompt in wanted if prompt not in self._known]
+        if unknown:
             with on_own_stream(self._device):  # fetching tokens does not wait for the audio encoder
-                for same in by_length.values():
-                    for batch in chunks(same, self._batch_size):
-                        self._encode(batch)
+                for batch in prompt_batches(self._text, unknown, self._batch_size):
+                    self._encode(batch)
         # Those asked for now come last, and are kept longest.
         found = {prompt: self._known.pop(prompt) for prompt in wanted}
         self._known |= found
@@ -249,7 +244,7 @@ class BundleOnDevice:
         with torch.autocast(device.type, DTYPES[self._audio.precision], enabled=half):
             for head, layers in self._members:
                 own = by_clip[:, layers] if len(layers) > 1 else by_clip[:, layers[0]]
-                outputs.append(head.compute(own, frame_mask, padded, token_mask))
+                outputs.append(head(own, frame_mask, padded, token_mask))
         return outputs
 
 

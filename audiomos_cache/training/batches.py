@@ -1,26 +1,29 @@
-"""Batches of cached features: frames and tokens, padded and masked, in float32."""
+"""Batches of the clips in a cache, on the device where a head is trained or run."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from audiomos_cache.batch import chunks, valid_mask
+from audiomos_cache.batch import Batch, chunks, collate, pad_sequences
 from audiomos_cache.cache.format import CachedPrompt
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.errors import CacheError, ConfigError
 from audiomos_cache.training.data import ClipSet
-from audiomos_cache.training.frame_sources import FramesInMemory, FrameSource
-from audiomos_cache.training.gpu_batches import Features, ResidentClips
+from audiomos_cache.training.frame_sources import FramesInMemory, FrameSource, rows_to_take
 from audiomos_cache.training.pooled_statistics import PooledFrames, stand_ins
-from audiomos_cache.training.prefetch import features_ahead
 
 EVAL_SIZE = 32
-RESIDENT_EVAL_SIZE = 128  # on a GPU that holds all features there is room for more
+GPU_EVAL_SIZE = 128  # a GPU that holds all features has room for more
 UPSTREAM_EVAL_SIZE = 16  # the published code's; with its quirks a score depends on it
+
+T = TypeVar("T")
+S = TypeVar("S")
 
 
 class FeatureBatches:
@@ -48,38 +51,42 @@ class FeatureBatches:
         self._frames = frames
         self._upstream = upstream
         self._prompts: dict[str, CachedPrompt] = {}
+        self._prompt_of_clip: dict[int, CachedPrompt] = {}
         _refuse_clips_without_frames(clips)
         if upstream:
             _refuse_own_lengths(clips)
+
+    def __len__(self) -> int:
+        return len(self.clips.ids)
 
     @property
     def eval_size(self) -> int:
         """How many clips to take at once where nothing is learned."""
         if self._upstream:
             return UPSTREAM_EVAL_SIZE
-        return EVAL_SIZE if self.resident is None else RESIDENT_EVAL_SIZE
+        return EVAL_SIZE if self.on_gpu is None else GPU_EVAL_SIZE
 
     @cached_property
-    def resident(self) -> ResidentClips | None:
+    def on_gpu(self) -> "GpuClips | None":
         """The clips on the GPU, where they are held there; not `upstream`, where a score depends on the padding."""
         if self._upstream or not isinstance(self._frames, FramesInMemory) or not self._frames.on_gpu:
             return None
-        prompts = [self._prompt(reader, index) for reader, index in self.clips.places]
-        return ResidentClips(self.clips.places, prompts, self.layers, self._frames)
+        prompts = [self._prompt(index) for index in range(len(self))]
+        return GpuClips(self.clips.places, prompts, self.layers, self._frames)
 
-    def stream(self, batches: Sequence[list[int]]) -> Iterator[Features]:
+    def stream(self, batches: Sequence[list[int]]) -> Iterator[Batch]:
         """Gather batches one after the other; each may write over the one before.
 
         Where they come to a GPU from outside, the next is on its way while one is computed.
         """
-        if self.device.type == "cuda" and self.resident is None:
-            yield from features_ahead(self.gather, batches, self.device)
+        if self.device.type == "cuda" and self.on_gpu is None:
+            yield from _brought_ahead(self.gather, batches, self.device)
         else:
             for indices in batches:
                 yield self.gather(indices, reuse=True)
 
-    def gather(self, indices: Sequence[int], *, reuse: bool = False) -> Features:
-        """Put the clips at `indices` into one padded batch.
+    def gather(self, indices: Sequence[int], *, reuse: bool = False) -> Batch:
+        """Put the clips at `indices` into one padded batch, in float32.
 
         Args:
             indices: at least one.
@@ -87,36 +94,32 @@ class FeatureBatches:
         Raises:
             CacheError: a clip's features are damaged; names the clip.
         """
-        if self.resident is not None:
-            return self.resident.gather(torch.tensor(indices, device=self.device))
+        if self.on_gpu is not None:
+            return self.on_gpu.gather(torch.tensor(indices, device=self.device))
         places = [self.clips.places[index] for index in indices]
         frames = self._frames.gather(places, self.layers, padding=self._upstream, reuse=reuse)
-        prompts = [self._prompt(reader, i) for reader, i in places]
-        lengths = [len(prompt.tokens) for prompt in prompts]
-        tokens = np.zeros((len(prompts), max(lengths), prompts[0].tokens.shape[1]), prompts[0].tokens.dtype)
-        for row, prompt, length in zip(tokens, prompts, lengths, strict=True):
-            row[:length] = prompt.tokens
-            if self._upstream:
-                row[length:] = prompt.pad_vector
-        return Features(
-            frames=frames.squeeze(1) if len(self.layers) == 1 else frames,
-            frame_mask=_mask([int(self._frames.counts(r, padding=self._upstream)[i]) for r, i in places]).to(
-                self.device
-            ),
-            tokens=torch.from_numpy(tokens).to(self.device).float(),
-            token_mask=_mask(lengths).to(self.device),
-        )
+        counts = torch.tensor([int(self._frames.counts(r, padding=self._upstream)[i]) for r, i in places])
+        prompts = [self._prompt(index) for index in indices]
+        padding = [torch.from_numpy(each.pad_vector) for each in prompts] if self._upstream else None
+        tokens, token_counts = pad_sequences([torch.from_numpy(each.tokens) for each in prompts], padding)
+        return collate(frames.squeeze(1) if len(self.layers) == 1 else frames, counts, tokens, token_counts)
 
     def not_finite(self, indices: Sequence[int]) -> list[str]:
         """Name those of the clips at `indices` whose frames or tokens hold NaN or infinity."""
         found = []
-        for batch in chunks(indices, EVAL_SIZE):
-            features = self.gather(batch)
-            fine = [each.flatten(1).isfinite().all(dim=1) for each in (features.frames, features.tokens)]
-            found += [self.clips.ids[i] for i, ok in zip(batch, (fine[0] & fine[1]).tolist(), strict=True) if not ok]
+        for some in chunks(indices, EVAL_SIZE):
+            batch = self.gather(some)
+            fine = [each.flatten(1).isfinite().all(dim=1) for each in (batch.frames, batch.tokens)]
+            found += [self.clips.ids[i] for i, ok in zip(some, (fine[0] & fine[1]).tolist(), strict=True) if not ok]
         return found
 
-    def _prompt(self, reader: CacheReader, index: int) -> CachedPrompt:
+    def _prompt(self, index: int) -> CachedPrompt:
+        """Return the prompt of a clip, read once."""
+        if index not in self._prompt_of_clip:
+            self._prompt_of_clip[index] = self._read_prompt(*self.clips.places[index])
+        return self._prompt_of_clip[index]
+
+    def _read_prompt(self, reader: CacheReader, index: int) -> CachedPrompt:
         text = reader.prompt(index)
         if text not in self._prompts:
             prompt = self._prompts[text] = reader.read_prompt(index)
@@ -127,10 +130,96 @@ class FeatureBatches:
         return self._prompts[text]
 
 
+class GpuClips:
+    """The frames and tokens of N clips that are wholly on the device, whose batches are made there, without the host.
+
+    All batches have as many frames as the longest clip and as many tokens as the longest prompt, so that the work on
+    them can be recorded once. Masks hide what is too much.
+
+    Args:
+        places: reader and index in it of each clip.
+        prompts: of each clip.
+        layers: which of the stored layers.
+        frames: they are held where the batches are made.
+    """
+
+    def __init__(
+        self,
+        places: Sequence[tuple[CacheReader, int]],
+        prompts: Sequence[CachedPrompt],
+        layers: Sequence[int],
+        frames: FramesInMemory,
+    ) -> None:
+        device = frames.device
+        self._frames, self._several = frames, len(layers) > 1
+        counts = torch.tensor([int(frames.counts(reader)[index]) for reader, index in places])
+        self._longest = int(counts.max())
+        self._counts = counts.to(device)
+        self._first = frames.first_rows(places, layers).to(device)
+        distinct = {each.text: each for each in prompts}
+        rows = {text: row for row, text in enumerate(distinct)}
+        tokens, token_counts = pad_sequences([torch.from_numpy(each.tokens) for each in distinct.values()])
+        self._tokens, self._token_counts = tokens.to(device), token_counts.to(device)
+        self._prompt = torch.tensor([rows[each.text] for each in prompts]).to(device)
+
+    def gather(self, clips: Tensor) -> Batch:
+        """Put clips together.
+
+        Args:
+            clips: (B,) int64 on the device.
+        Returns:
+            Frames (B, T, D) as they are stored, T that of the longest clip of all, and tokens (B, L, text_dim),
+            L likewise; zero beyond each clip's own.
+        """
+        counts, prompts = self._counts[clips], self._prompt[clips]
+        rows = rows_to_take(self._first[clips], counts, self._longest, self._frames.nothing)
+        frames = self._frames.held.index_select(0, rows.flatten()).view(*rows.shape, -1)
+        own = frames if self._several else frames.squeeze(1)
+        return collate(own, counts, self._tokens[prompts], self._token_counts[prompts])
+
+
 def epoch_order(clips: int, seed: int, epoch: int) -> list[int]:
     """Return the order of the clips in an epoch; it depends on seed and epoch alone."""
     order: list[int] = np.random.default_rng([seed, epoch]).permutation(clips).tolist()
     return order
+
+
+def ahead(make: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
+    """Make something of each item, in order, in a thread, one ahead of what is used.
+
+    Raises:
+        Exception: what `make` raises, instead of what it would have made. The thread has ended then.
+    """
+    pool = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
+    coming: Future[T] | None = None
+    try:
+        for item in items:
+            made, coming = coming, pool.submit(make, item)
+            if made is not None:
+                yield made.result()
+        if coming is not None:
+            yield coming.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _brought_ahead(
+    gather: Callable[[list[int]], Batch], batches: Iterable[list[int]], device: torch.device
+) -> Iterator[Batch]:
+    """Gather batches for a GPU in a thread, which brings them there on a stream of its own."""
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def bring(indices: list[int]) -> Batch:
+        with torch.cuda.stream(stream):
+            batch = gather(indices)
+        stream.synchronize()  # here, where nothing waits for it
+        return batch
+
+    for batch in ahead(bring, batches):
+        used_on = torch.cuda.current_stream(device)
+        for tensor in batch:
+            tensor.record_stream(used_on)  # so that the memory is not given to the next batch before that
+        yield batch
 
 
 def _refuse_clips_without_frames(clips: ClipSet) -> None:
@@ -148,7 +237,3 @@ def _refuse_own_lengths(clips: ClipSet) -> None:
             f"compat: upstream: the clips of {clips.name} have from {min(stored)} to {max(stored)} frames, expected "
             "one number for all, as from audio that was padded; extract with --pad-to 30"
         )
-
-
-def _mask(lengths: Sequence[int]) -> Tensor:
-    return valid_mask(torch.tensor(lengths), max(lengths))

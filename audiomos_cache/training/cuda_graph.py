@@ -1,8 +1,9 @@
-"""Training steps that a GPU is told once, and then only to repeat.
+"""Training steps that are recorded on a GPU once, as a CUDA graph, and then repeated.
 
 A step of a small head is some hundreds of kernels; launching them takes the host as long as computing them takes the
 GPU. A CUDA graph launches them all at once. What differs from step to step, the clips and the learning rate, is on the
 GPU before the epoch begins, and a counter there says whose turn it is: the host does nothing for a step but start it.
+Python runs while a step is recorded and not when it is repeated: forward hooks of a head fire in the first steps alone.
 """
 
 import logging
@@ -11,7 +12,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from audiomos_cache.training.precision import one_line
+from audiomos_cache.heads.config import HeadConfig
+from audiomos_cache.training.batches import FeatureBatches
+from audiomos_cache.training.compiling import one_line
+from audiomos_cache.training.precision import Execution
 
 log = logging.getLogger(__name__)
 
@@ -20,10 +24,31 @@ WARM_UP = 3  # steps before it is recorded: memory, kernels and compiled code ar
 
 # Takes a step on the clips (B,) at a learning rate (1,), and returns its loss, a scalar.
 TakeStep = Callable[[Tensor, Tensor], Tensor]
+# Takes a step for each batch of an epoch, at the learning rate of each, and returns the loss of each, (batches,).
+TakeSteps = Callable[[Sequence[list[int]], Sequence[float]], Tensor]
 Action = Callable[[], None]
 
 
-class RecordedSteps:
+def recorded_if_possible(
+    steps: TakeSteps, step: TakeStep, config: HeadConfig, batches: FeatureBatches, execution: Execution
+) -> TakeSteps:
+    """Return what takes the steps of an epoch: recorded ones where they can be, or else `steps` as they are.
+
+    Recorded are those of heads whose clips are on the GPU: not with a BiLSTM, which needs their lengths on the host,
+    and not with mixup, which draws on the host.
+
+    Args:
+        steps: takes the steps one after the other, as the host comes to each.
+        step: takes one step without waiting for the GPU.
+        config, batches, execution: of the training.
+    """
+    host_is_needed = batches.on_gpu is None or config.temporal.kind == "bilstm" or config.training.feature_mixup > 0
+    if host_is_needed or not execution.cuda_graph:
+        return steps
+    return GraphSteps(step, config.training.batch_size, batches.device)
+
+
+class GraphSteps:
     """The steps of an epoch, those of its short last batch apart.
 
     Args:
@@ -40,12 +65,12 @@ class RecordedSteps:
         self._record = record or record_graph
         self._repeat: Action | None = None
         self._taken = 0
-        self._short: RecordedSteps | None = None
+        self._short: GraphSteps | None = None
         self._clips = torch.empty(0, batch_size, dtype=torch.int64, device=device)
         self._rates = self._losses = torch.empty(0, device=device)
         self._turn = torch.zeros(1, dtype=torch.int64, device=device)
 
-    def run(self, batches: Sequence[Sequence[int]], rates: Sequence[float]) -> Tensor:
+    def __call__(self, batches: Sequence[Sequence[int]], rates: Sequence[float]) -> Tensor:
         """Take a step for each batch.
 
         Args:
@@ -61,8 +86,8 @@ class RecordedSteps:
         if len(full) == len(batches):
             return self._losses.clone()
         if self._short is None:
-            self._short = RecordedSteps(self.take, len(batches[-1]), self.device, self._record)
-        return torch.cat((self._losses, self._short.run(batches[len(full) :], rates[len(full) :])))
+            self._short = GraphSteps(self.take, len(batches[-1]), self.device, self._record)
+        return torch.cat((self._losses, self._short(batches[len(full) :], rates[len(full) :])))
 
     def _prepare(self, batches: Sequence[Sequence[int]], rates: Sequence[float]) -> None:
         if len(self._rates) != len(batches):  # once: all epochs have as many
@@ -99,7 +124,7 @@ class RecordedSteps:
 
 
 def record_graph(action: Action) -> Action:
-    """Record what an action tells the GPU, without doing it, as a CUDA graph; return what does it.
+    """Record what an action gives the GPU to do, without doing it, as a CUDA graph; return what does it.
 
     Chance is drawn anew each time, from torch's generator, whose state moves on as if the action had been done.
     """

@@ -51,6 +51,10 @@ class FrameSource(ABC):
         """Return how many frames each clip of a reader has in a batch, (clips,)."""
         return reader.frames if padding else reader.valid_frames
 
+    def width(self, reader: CacheReader) -> int:
+        """Return the width of a frame, audio_dim."""
+        return reader.audio_dim
+
     def stored_dtype(self, reader: CacheReader) -> torch.dtype:
         """Return the type that frames have before they are widened to float32."""
         return torch.from_numpy(np.empty(0, reader.dtype)).dtype
@@ -78,7 +82,7 @@ class FrameSource(ABC):
         """
         lengths = [int(self.counts(reader, padding=padding)[index]) for reader, index in places]
         first = places[0][0]
-        shape = (len(places), len(layers), max(lengths), first.audio_dim)
+        shape = (len(places), len(layers), max(lengths), self.width(first))
         if self.device.type == "cpu":
             return self._gather_on_cpu(shape, places, layers, lengths, reuse=reuse)
         batch = self._take(shape, self.stored_dtype(first))
@@ -216,6 +220,11 @@ class FramesInMemory(FrameSource):
         """Read to wherever the frames belong, a GPU too."""
         frames = wanted.reader.read_frames(wanted.index, layer=wanted.layer, padding=_padded(wanted))
         wanted.out.copy_(torch.from_numpy(frames))
+
+    def width(self, reader: CacheReader) -> int:
+        """Return the width of a frame, that of all readers."""
+        del reader
+        return self.held.shape[1]
 
     @property
     def on_gpu(self) -> bool:

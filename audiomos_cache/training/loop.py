@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from audiomos_cache.batch import chunks
 from audiomos_cache.errors import DataError
@@ -18,19 +18,16 @@ from audiomos_cache.profiling import OFF, Profile
 from audiomos_cache.runs import BESTS
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.checkpoint import TrainingState, best_epochs, epochs_since_best, measures
-from audiomos_cache.training.precision import PLAINLY, Computing
-from audiomos_cache.training.trainer import TargetedBatches, Trainer, not_finite, objective_of
+from audiomos_cache.training.precision import UNCOMPILED_FP32, Execution
+from audiomos_cache.training.trainer import LabelledBatches, Trainer, not_finite, objective_of
 
 
 @torch.inference_mode()
-def run_head(head: Head, batches: FeatureBatches, computing: Computing = PLAINLY) -> list[HeadOutput]:
+def run_head(head: nn.Module, batches: FeatureBatches, execution: Execution = UNCOMPILED_FP32) -> list[HeadOutput]:
     """Run a head over a clip set, in order, in evaluation mode, on the batches' device."""
     head.eval()
-    with computing.uncompiled(), computing.autocast(batches.device):
-        return [
-            head.compute(features.frames, features.frame_mask, features.tokens, features.token_mask)
-            for features in batches.stream(chunks(range(len(batches.clips)), batches.eval_size))
-        ]
+    with execution.autocast(batches.device):
+        return [head(*batch) for batch in batches.stream(chunks(range(len(batches)), batches.eval_size))]
 
 
 def predictions_of(outputs: list[HeadOutput], batches: FeatureBatches) -> Predictions:
@@ -39,8 +36,10 @@ def predictions_of(outputs: list[HeadOutput], batches: FeatureBatches) -> Predic
     Raises:
         DataError: a prediction is not finite; names the clips.
     """
-    told = [output.columns() for output in outputs]
-    columns = {name: torch.cat([each[name] for each in told]).double().cpu().numpy() for name in told[0]}
+    each_columns = [output.columns() for output in outputs]
+    columns = {
+        name: torch.cat([each[name] for each in each_columns]).double().cpu().numpy() for name in each_columns[0]
+    }
     return Predictions.build(batches.clips.ids, **columns)
 
 
@@ -83,7 +82,7 @@ def train(
     dev_batches: FeatureBatches,
     *,
     begun: TrainingState | None = None,
-    computing: Computing = PLAINLY,
+    execution: Execution = UNCOMPILED_FP32,
     profile: Profile = OFF,
     on_epoch: Callable[[TrainingState, bool], None] = lambda _state, _last: None,
 ) -> Trained:
@@ -95,9 +94,9 @@ def train(
         train_batches, dev_batches: of labelled clips of one cache, on one device: the head is trained there. They have
             ratings where the head is trained on those.
         begun: the state of an earlier, interrupted training of the same kind, to go on from.
-        computing: in which precision, compiled or not.
+        execution: how the head is executed.
         profile: where the times of the stages go.
-        on_epoch: told the state after each epoch, and whether it is the last.
+        on_epoch: called with the state after each epoch, and whether it is the last.
     Raises:
         DivergedError: the loss or a prediction is not finite; names the clips. CacheError: features are not.
     Source: Ritter-Gutierrez et al. 2025 and the published code (AdamW, the three bests, patience).
@@ -106,8 +105,8 @@ def train(
     reader = train_batches.clips.first_reader
     head = build_head(config, reader.audio_dim, reader.text_dim, layers=len(reader.layers)).to(train_batches.device)
     objective = objective_of(config)
-    trainer = Trainer(config, seed, head, TargetedBatches(train_batches, objective), computing, profile)
-    dev_set = TargetedBatches(dev_batches, objective)
+    trainer = Trainer(config, seed, head, LabelledBatches(train_batches, objective), execution, profile)
+    dev_set = LabelledBatches(dev_batches, objective)
     trained = Trained(head, _bests_of(begun), list(begun.history) if begun else [])
     if begun:
         begun.restore(head, trainer.optimizer)
@@ -120,7 +119,7 @@ def train(
         epoch = len(trained.history) + 1
         lr, train_loss = trainer.train_epoch(epoch)
         with profile.stage("validate"):
-            dev_loss, scores = _validate(head, dev_set, computing)
+            dev_loss, scores = _validate(head, dev_set, execution)
         line: dict[str, Any] = {"epoch": epoch, "lr": lr, "train_loss": train_loss, "dev_loss": dev_loss}
         line["dev"] = scores.to_json()
         weights = {name: tensor.detach().clone() for name, tensor in head.state_dict().items()}
@@ -143,9 +142,9 @@ def _bests_of(begun: TrainingState | None) -> dict[str, Best]:
 
 
 @torch.inference_mode()
-def _validate(head: Head, batches: TargetedBatches, computing: Computing) -> tuple[float, Scores]:
+def _validate(head: Head, batches: LabelledBatches, execution: Execution) -> tuple[float, Scores]:
     """Return the mean over the clips of (loss MI + loss TA) / 2, and the sixteen numbers."""
-    outputs = run_head(head, batches.features, computing)
+    outputs = run_head(head, batches.features, execution)
     sizes = [len(output.mi) for output in outputs]
     chosen = chunks(range(sum(sizes)), sizes[0])
     losses = torch.stack([batches.loss(output, indices) for output, indices in zip(outputs, chosen, strict=True)])

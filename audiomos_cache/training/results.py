@@ -15,7 +15,7 @@ from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.checkpoint import best_epochs
 from audiomos_cache.training.jobs import job_differences
 from audiomos_cache.training.loop import Trained, predictions_of, run_head
-from audiomos_cache.training.precision import PLAINLY, Computing
+from audiomos_cache.training.precision import UNCOMPILED_FP32, Execution
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def write_run(
     config: Mapping[str, Any],
     trained: Trained,
     splits: Sequence[FeatureBatches],
-    computing: Computing = PLAINLY,
+    execution: Execution = UNCOMPILED_FP32,
 ) -> None:
     """Write the run of a trained head, with predictions of every split, and numbers where there are labels."""
     writer.write_config(config)
@@ -106,7 +106,7 @@ def write_run(
             layers = map(str, splits[0].layers)
             metrics[name]["layer_weights"] = dict(zip(layers, shares, strict=True))
         if best.epoch not in predicted:
-            predicted[best.epoch] = [predictions_of(run_head(trained.head, each, computing), each) for each in splits]
+            predicted[best.epoch] = [predictions_of(run_head(trained.head, each, execution), each) for each in splits]
         for clips, predictions in zip((each.clips for each in splits), predicted[best.epoch], strict=True):
             writer.write_predictions(clips.name, name, predictions)
             if clips.labelled:

@@ -11,25 +11,19 @@ from typing import Any
 import torch
 
 from audiomos_cache.artifacts import require_writable
+from audiomos_cache.devices import Compile
 from audiomos_cache.errors import BusyError
 from audiomos_cache.heads.layers import layers_to_read
 from audiomos_cache.profiling import OFF, Profile
 from audiomos_cache.runs import RunWriter, refuse_existing
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.checkpoint import TrainingState
+from audiomos_cache.training.compiling import should_compile_heads
 from audiomos_cache.training.data import NO_LISTS, Lists, TrainingClips, TrainingData, open_clips
 from audiomos_cache.training.jobs import HeadJob, check_heads, check_names, check_ratings, run_config
-from audiomos_cache.training.limits import note_limits
 from audiomos_cache.training.loop import train
 from audiomos_cache.training.pooled_statistics import pools_first
-from audiomos_cache.training.precision import (
-    Compile,
-    Computing,
-    Precision,
-    choose_precision,
-    compiling_pays,
-    repeatable,
-)
+from audiomos_cache.training.precision import Execution, Precision, choose_precision, repeatable
 from audiomos_cache.training.preload import Preload, open_frames, open_pooled, refuse_preload
 from audiomos_cache.training.results import HeadResult, finished_result, write_run
 from audiomos_cache.training.resume import Unfinished, refuse_other_job, remove_leftovers, unfinished, unfinished_folder
@@ -59,7 +53,7 @@ class _Options:
 
     out: Path
     device: torch.device
-    computing: Computing
+    execution: Execution
     overwrite: bool
     skip_finished: bool
     tensorboard: bool
@@ -68,7 +62,7 @@ class _Options:
 
     def config_of(self, job: HeadJob, clips: TrainingClips) -> dict[str, Any]:
         """Return what a run remembers of how it was made."""
-        return run_config(job, clips, self.device.type, self.computing.precision)
+        return run_config(job, clips, self.device.type, self.execution.precision)
 
 
 def train_heads(
@@ -124,22 +118,21 @@ def train_heads(
     if tensorboard:
         summary_writer()
     on = torch.device(device)
-    computing = Computing(choose_precision(precision, on), compiled=compiling == "on", recorded=not profile.on)
+    execution = Execution(choose_precision(precision, on), cuda_graph=not profile.on)
     clips = open_clips(cache, lists)
     check_heads(jobs, clips)
-    options = _Options(out, on, computing, overwrite, skip_finished, tensorboard, profile, on_epoch)
+    options = _Options(out, on, execution, overwrite, skip_finished, tensorboard, profile, on_epoch)
     results = _finished(jobs, clips, options)
     diverged: dict[str, DivergedError] = {}
     if left := [job for job in jobs if job.name not in results]:
         require_writable(out)  # before the features are read
-        if compiling == "auto" and _compiling_pays(left, clips, on):
-            options = replace(options, computing=replace(computing, compiled=True))
+        compiled = should_compile_heads(compiling, [job.config for job in left], clips.train, on)
+        options = replace(options, execution=replace(execution, compiled=compiled))
         with profile.stage("load"):
             data = _open_data(left, clips, on, preload)
         diverged = _train_all(left, data, options, results)
     if profile.on:
         profile.stop()
-        note_limits(profile, on, computing)
     in_order = [results[job.name] for job in jobs if job.name in results]
     if diverged:
         raise DivergedRunsError("; ".join(_told(out / name, error) for name, error in diverged.items()), in_order)
@@ -183,8 +176,7 @@ def _train_all(
 ) -> dict[str, DivergedError]:
     """Train each job, and add what came of it to the results. Returns the errors of those that diverged."""
     if options.device.type == "cuda":
-        how = "compiled" if options.computing.compiled else "not compiled"
-        log.info("heads are computed in %s, %s", options.computing.precision, how)
+        log.info("heads are computed in %s", options.execution)
     diverged = {}
     for job in jobs:
         try:
@@ -208,14 +200,14 @@ def _train_one(job: HeadJob, data: TrainingData, options: _Options) -> HeadResul
             training.forget()
             return result
         begun = training.load(overwrite=options.overwrite)
-        with _threads(training.job["threads"]), repeatable(options.device, options.computing.precision):
+        with _threads(training.job["threads"]), repeatable(options.device, options.execution.precision):
             return _train_and_write(job, data, options, training, begun)
 
 
 def _train_and_write(
     job: HeadJob, data: TrainingData, options: _Options, training: Unfinished, begun: TrainingState | None
 ) -> HeadResult:
-    start, profile, computing = time.monotonic(), options.profile, options.computing
+    start, profile, execution = time.monotonic(), options.profile, options.execution
     layers, frames = layers_to_read(job.config.layers, data.clips.reader.layers), data.frames_for(job.config)
     train_set, dev_set, *splits = (
         FeatureBatches(each, layers, frames, upstream=job.config.compat == "upstream")
@@ -233,26 +225,17 @@ def _train_and_write(
             for line in begun.history:
                 write_line(line)
         trained = train(
-            job.config, job.seed, train_set, dev_set, begun=begun, computing=computing, profile=profile,
+            job.config, job.seed, train_set, dev_set, begun=begun, execution=execution, profile=profile,
             on_epoch=report,
         )  # fmt: skip
     with profile.stage("write"):
         writer = RunWriter(training.new_run)
         writer.write_clips(data.clips.train.ids, data.clips.dev.ids)
-        write_run(writer, training.job, trained, splits, computing)
+        write_run(writer, training.job, trained, splits, execution)
         training.finish(overwrite=options.overwrite)
     seconds = time.monotonic() - start
     log.info("%s: %d epochs, %.1f s", job.name, len(trained.history) - (begun.epoch if begun else 0), seconds)
     return HeadResult.of(training.run, trained.history, seconds)
-
-
-def _compiling_pays(jobs: Sequence[HeadJob], clips: TrainingClips, device: torch.device) -> bool:
-    """Say whether it pays to compile what a plan has to compile: what has a temporal layer, for a GPU."""
-    if device.type != "cuda":
-        return False
-    wanted = [job.config.training for job in jobs if job.config.temporal.kind == "transformer"]
-    longest = max(int(reader.valid_frames[index]) for reader, index in clips.train.places)
-    return compiling_pays(wanted, len(clips.train), longest, clips.reader.audio_dim)
 
 
 @contextmanager

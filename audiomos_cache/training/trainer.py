@@ -1,35 +1,32 @@
 """One epoch of training: a step for each batch, and the losses that it minimises."""
 
-import logging
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from audiomos_cache.batch import chunks
+from audiomos_cache.batch import Batch, chunks
 from audiomos_cache.errors import AudiomosError, CacheError, DataError, first_five
 from audiomos_cache.heads.config import HeadConfig, scaled_lr
 from audiomos_cache.heads.losses import Objective, build_objective
-from audiomos_cache.heads.model import Head, HeadOutput
-from audiomos_cache.heads.ranking import WeightedRanking, build_ranking
+from audiomos_cache.heads.model import HeadOutput
+from audiomos_cache.heads.ranking import build_ranking
 from audiomos_cache.profiling import OFF, Profile
 from audiomos_cache.training.batches import FeatureBatches, epoch_order
-from audiomos_cache.training.cuda_graph import RecordedSteps
-from audiomos_cache.training.gpu_batches import Features
-from audiomos_cache.training.limits import WorkCounter
+from audiomos_cache.training.compiling import compiled_if_requested
+from audiomos_cache.training.cuda_graph import recorded_if_possible
 from audiomos_cache.training.mixup import draw_mixup, mix_frames, mixed_loss
 from audiomos_cache.training.optimizer import LearningRate, build_optimizer, set_rate, steps_per_epoch
-from audiomos_cache.training.precision import PLAINLY, Computing, compile_head, one_line
+from audiomos_cache.training.precision import UNCOMPILED_FP32, Execution
 
-log = logging.getLogger(__name__)
+Indices = list[int] | Tensor  # of the clips of a batch; a tensor where they are on the device
 
 
-class TargetedBatches:
+class LabelledBatches:
     """Batches of a labelled clip set, with the targets of both scores on their device."""
 
     def __init__(self, features: FeatureBatches, objective: Objective) -> None:
@@ -65,7 +62,7 @@ class DivergedError(DataError):
     """What is trained is not finite any more, and would not be again."""
 
 
-def not_finite(what: str, batches: TargetedBatches, indices: list[int]) -> AudiomosError:
+def not_finite(what: str, batches: LabelledBatches, indices: list[int]) -> AudiomosError:
     """Return the error for a number that is not finite: what the head made of the clips, or what it was given."""
     if bad := batches.features.not_finite(indices):
         cache = batches.clips.first_reader.cache
@@ -77,33 +74,36 @@ class Trainer:
     """Trains a head, an epoch at a time. All chance of an epoch but dropout depends on seed and epoch alone.
 
     Nothing in an epoch waits for a GPU: the losses are looked at when it is over.
+
+    Args:
+        config: head and training.
+        seed: of the order of the clips, and of what mixes them.
+        head: on the device of the batches; it is called, so that its hooks and wrappers work.
+        batches: of the clips to train on.
+        execution: how the head is executed.
+        profile: where the times of the stages go.
     """
 
     def __init__(
         self,
         config: HeadConfig,
         seed: int,
-        head: Head,
-        batches: TargetedBatches,
-        computing: Computing = PLAINLY,
+        head: nn.Module,
+        batches: LabelledBatches,
+        execution: Execution = UNCOMPILED_FP32,
         profile: Profile = OFF,
     ) -> None:
         self.config, self.seed, self.head, self.batches = config.training, seed, head, batches
-        self.computing, self.profile = computing, profile
+        self.profile, self.device = profile, batches.features.device
         lr = scaled_lr(self.config.lr, batches.clips.first_reader.audio_dim)
         self.optimizer = build_optimizer(head, lr, self.config.weight_decay, self.config.decay)
-        self._steps_per_epoch = steps_per_epoch(self.config, len(batches.clips))
+        self._clips = len(batches.features)
+        self._steps_per_epoch = steps_per_epoch(self.config, self._clips)
         self._lr = LearningRate.of(self.config, lr, self._steps_per_epoch)
-        self._ranking = build_ranking(**config.ranking.model_dump())
-        self._work = WorkCounter(profile)
-        self._compiled = computing.compiled
-        if self._compiled:
-            compile_head(head)
-        device = batches.features.device
-        can_be_recorded = batches.features.resident is not None and config.temporal.kind != "bilstm"
-        self._recorded: RecordedSteps | None = None
-        if computing.recorded and can_be_recorded and not self.config.feature_mixup:
-            self._recorded = RecordedSteps(self._take_resident, self.config.batch_size, device)
+        self._batch_loss = batch_loss_of(config, seed)
+        self._autocast = execution.autocast(self.device)
+        self._gradients = compiled_if_requested(self._compute_gradients, head, self.config.batch_size, execution)
+        self._steps = recorded_if_possible(self._take_each, self._take_on_gpu, config, batches.features, execution)
 
     def train_epoch(self, epoch: int) -> tuple[float, float]:
         """Take a step for each batch.
@@ -118,127 +118,112 @@ class Trainer:
             features are not; names the clips.
         """
         self.head.train()
-        batches = chunks(epoch_order(len(self.batches.clips), self.seed, epoch), self.config.batch_size)
+        self._batch_loss.begin(epoch)
+        batches = chunks(epoch_order(self._clips, self.seed, epoch), self.config.batch_size)
         first = (epoch - 1) * self._steps_per_epoch
-        rates = [self._lr.at(first + place) for place in range(len(batches))]
-        if self._recorded:
-            with self.profile.stage("steps", self.batches.features.device):
-                losses = self._recorded.run(batches, rates).tolist()
-        else:
-            losses = self._take_all(batches, rates, self._batch_loss(epoch))
+        rates = [self._lr.at(first + step) for step in range(len(batches))]
         total = 0.0
-        for indices, loss in zip(batches, losses, strict=True):
+        for indices, loss in zip(batches, self._steps(batches, rates).tolist(), strict=True):
             if not math.isfinite(loss):
                 ids = [self.batches.clips.ids[i] for i in indices]
                 raise not_finite(f"the loss is {loss} on the batch of {first_five(ids)}", self.batches, indices)
             total += loss / 2 * len(indices)
-        return rates[-1], total / len(self.batches.clips)
+        return rates[-1], total / self._clips
 
-    def _batch_loss(self, epoch: int) -> "BatchLoss":
-        if self.config.feature_mixup:
-            return MixedLoss(self.config.feature_mixup, epoch_generator(self.seed, epoch))
-        return PlainLoss(self._ranking)
-
-    def _take_all(self, batches: list[list[int]], rates: list[float], batch_loss: "BatchLoss") -> list[float]:
+    def _take_each(self, batches: Sequence[list[int]], rates: Sequence[float]) -> Tensor:
         """Take each step as the host comes to it. Returns the loss of each."""
-        device = self.batches.features.device
         losses = []
         gathered = self.batches.features.stream(batches)
         for indices, rate in zip(batches, rates, strict=True):
-            with self.profile.stage("gather", device):
-                features = next(gathered)
-            self.profile.count("gathered bytes", features.frames.nbytes)
-            losses.append(self._take(batch_loss, features, indices, rate))
-        found: list[float] = torch.stack(losses).tolist()
-        return found
+            with self.profile.stage("gather", self.device):
+                batch = next(gathered)
+            losses.append(self._take(batch, indices, rate))
+        return torch.stack(losses)
 
-    def _take_resident(self, clips: Tensor, rate: Tensor) -> Tensor:
-        """Take a step on clips (B,) that are on the device, at a rate (1,); returns its loss."""
-        assert self.batches.features.resident is not None
-        features = self.batches.features.resident.gather(clips)
-        return self._take(PlainLoss(self._ranking), features, clips, rate)
+    def _take_on_gpu(self, clips: Tensor, rate: Tensor) -> Tensor:
+        """Take a step on clips (B,) that are on the GPU, at a rate (1,); returns its loss."""
+        assert self.batches.features.on_gpu is not None
+        return self._take(self.batches.features.on_gpu.gather(clips), clips, rate)
 
-    def _take(
-        self, batch_loss: "BatchLoss", features: Features, indices: list[int] | Tensor, rate: float | Tensor
-    ) -> Tensor:
-        compiled = self._compiled and len(features.frames) == self.config.batch_size
-        try:
-            objective = self._differentiate(batch_loss, features, indices, compiled=compiled)
-        except Exception as error:  # of whatever kind; what is not the compiler's comes again below
-            if not compiled:
-                raise
-            log.warning("the head cannot be compiled, so it is trained without: %s", one_line(error))
-            self._compiled = False
-            objective = self._differentiate(batch_loss, features, indices, compiled=False)
-        with self.profile.stage("step", objective.device):
+    def _take(self, batch: Batch, indices: Indices, rate: float | Tensor) -> Tensor:
+        objective = self._gradients(batch, indices)
+        with self.profile.stage("step", self.device):
             if self.config.clip_norm:
                 torch.nn.utils.clip_grad_norm_(self.head.parameters(), self.config.clip_norm)
             set_rate(self.optimizer, rate)
             self.optimizer.step()
         return objective
 
-    def _differentiate(
-        self, batch_loss: "BatchLoss", features: Features, indices: list[int] | Tensor, *, compiled: bool
-    ) -> Tensor:
+    def _compute_gradients(self, batch: Batch, indices: Indices) -> Tensor:
         """Compute a batch's gradients; returns its objective."""
-        device = features.frames.device
         self.optimizer.zero_grad()
-        with nullcontext() if compiled else self.computing.uncompiled():
-            with self._stage("forward", features), self.computing.autocast(device):
-                objective, loss = batch_loss.of(self.head, features, self.batches, indices)
-            with self._stage("backward", features):
-                loss.backward()  # type: ignore[no-untyped-call]
+        with self.profile.stage("forward", self.device), self._autocast:
+            objective, loss = self._batch_loss.of(self.head, batch, self.batches, indices)
+        with self.profile.stage("backward", self.device):
+            loss.backward()  # type: ignore[no-untyped-call]
         return objective.detach()
-
-    @contextmanager
-    def _stage(self, name: str, features: Features) -> Iterator[None]:
-        """Tell the profile of what is in a block: its time, and its arithmetic."""
-        counter = self._work.counting(name)
-        with self.profile.stage(name, features.frames.device), counter or nullcontext():
-            yield
-        self._work.done(name, len(features.frames), counter)
 
 
 class BatchLoss(Protocol):
     """What a step minimises."""
 
-    def of(
-        self, head: Head, features: Features, targets: TargetedBatches, indices: list[int] | Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Run the head on the features of the clips at `indices`. Returns its objective, and the whole loss."""
+    def begin(self, epoch: int) -> None:
+        """Set up what an epoch draws from."""
+
+    def of(self, head: nn.Module, batch: Batch, targets: LabelledBatches, indices: Indices) -> tuple[Tensor, Tensor]:
+        """Call the head with the batch of the clips at `indices`. Returns its objective, and the whole loss."""
 
 
 class PlainLoss:
-    """The clips as they are; their scores are compared with the targets, and with each other."""
+    """The clips as they are; their scores are compared with the targets, and with each other.
 
-    def __init__(self, ranking: WeightedRanking) -> None:
-        self.ranking = ranking
+    Args:
+        config: of the head.
+    """
 
-    def of(
-        self, head: Head, features: Features, targets: TargetedBatches, indices: list[int] | Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def __init__(self, config: HeadConfig) -> None:
+        self.ranking = build_ranking(**config.ranking.model_dump())
+
+    def begin(self, epoch: int) -> None:
+        """Nothing is drawn."""
+
+    def of(self, head: nn.Module, batch: Batch, targets: LabelledBatches, indices: Indices) -> tuple[Tensor, Tensor]:
         """Return the objective, and the objective with the ranking term."""
-        output = head.compute(features.frames, features.frame_mask, features.tokens, features.token_mask)
+        output = head(*batch)
         objective = targets.loss(output, indices)
         return objective, objective + self.ranking.loss(output, *targets.labels(indices))
 
 
 class MixedLoss:
-    """Each clip mixed with another of its batch; such clips have two targets, and no place in an order."""
+    """Each clip mixed with another of its batch; a mixture has two targets, and no rank among others.
 
-    def __init__(self, alpha: float, generator: torch.Generator) -> None:
-        self.alpha, self.generator = alpha, generator
+    Args:
+        alpha: of `draw_mixup`.
+        seed: decides, with the epoch, what is mixed.
+    """
 
-    def of(
-        self, head: Head, features: Features, targets: TargetedBatches, indices: list[int] | Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def __init__(self, alpha: float, seed: int) -> None:
+        self.alpha, self.seed = alpha, seed
+        self.begin(1)
+
+    def begin(self, epoch: int) -> None:
+        """Set up the generator that an epoch's clips are mixed by."""
+        self.generator = epoch_generator(self.seed, epoch)
+
+    def of(self, head: nn.Module, batch: Batch, targets: LabelledBatches, indices: Indices) -> tuple[Tensor, Tensor]:
         """Return the objective, twice."""
-        order, lam = draw_mixup(len(indices), self.alpha, self.generator)
+        order, lam = draw_mixup(len(batch), self.alpha, self.generator)
         others = torch.as_tensor(indices)[order]
-        mixed, mask = mix_frames(features.frames.float(), features.frame_mask, order.to(features.frames.device), lam)
-        output = head.compute(mixed, mask, features.tokens, features.token_mask)
+        frames, mask = mix_frames(batch.frames.float(), batch.frame_mask, order.to(batch.frames.device), lam)
+        output = head(frames, mask, batch.tokens, batch.token_mask)
         loss = mixed_loss(targets.loss(output, indices), targets.loss(output, others), lam)
         return loss, loss
+
+
+def batch_loss_of(config: HeadConfig, seed: int) -> BatchLoss:
+    """Return what the steps of a training minimise."""
+    alpha = config.training.feature_mixup
+    return MixedLoss(alpha, seed) if alpha else PlainLoss(config)
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:

@@ -12,8 +12,8 @@ from audiomos_cache.extraction.options import (
     ExtractionOptions,
     batch_size_for,
     compile_for,
-    compile_pays,
     precision_for,
+    saved_seconds,
 )
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
 
@@ -79,9 +79,9 @@ def test_precision_is_in_the_fingerprint_where_it_shows():
 
 def test_compiling_pays_from_a_number_of_clips_on():
     few = 2748  # MusicEval's
-    assert not compile_pays(few, 30.0)
-    assert compile_pays(200_000, 30.0)
-    assert not compile_pays(200_000, 1.0)
+    assert saved_seconds(few, OPTIONS) < COMPILE_S < saved_seconds(200_000, OPTIONS)
+    assert saved_seconds(200_000, replace(OPTIONS, pad_to_s=1.0)) < COMPILE_S
+    assert saved_seconds(200_000, replace(OPTIONS, pad_to_s=None)) == 0
 
 
 class Compiled:

@@ -4,6 +4,7 @@ import pytest
 import torch
 import yaml
 
+from audiomos_cache.batch import check_masks
 from audiomos_cache.errors import ConfigError
 from audiomos_cache.heads.config import HeadConfig
 from audiomos_cache.heads.model import build_head
@@ -146,11 +147,11 @@ def test_dropout_is_on_in_training_alone(preset, make_clips, randomise):
 
 
 @pytest.mark.parametrize(("which", "word"), [("frame_mask", "frame"), ("token_mask", "token")])
-def test_a_clip_without_anything_valid_is_refused(preset, make_clips, which, word):
+def test_a_clip_without_anything_valid_is_refused(make_clips, which, word):
     clips = make_clips([7, 3, 5], [4, 6, 2])
     getattr(clips, which)[1] = False
     with pytest.raises(ValueError) as caught:
-        tiny(preset)(*clips)
+        check_masks(clips)
     assert str(caught.value) == f"row 1 of the batch has no valid {word}; every clip needs at least one"
 
 

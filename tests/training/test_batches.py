@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from audiomos_cache.training.prefetch import ahead
+from audiomos_cache.training.batches import ahead
 
 
 def test_things_come_in_order_and_one_ahead() -> None:

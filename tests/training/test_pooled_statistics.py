@@ -251,7 +251,7 @@ def test_training_on_statistics_is_training_on_all_frames(
     plain = train(config, 1, *(batches(cache, split, pooled=False) for split in ("train", "dev")))
     recorded = request.getfixturevalue("on_gpu") if gpu else []
     few = [batches(cache, split, pooled=True) for split in ("train", "dev")]
-    assert (few[0].resident is not None) == gpu
+    assert (few[0].on_gpu is not None) == gpu
     pooled = train(config, 1, *few)
     assert len(recorded) == gpu
     for name in ("train_loss", "dev_loss"):

@@ -7,7 +7,8 @@ step, which nothing but a GPU can, is replaced by its repetition.
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +19,23 @@ from click.testing import CliRunner
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from audiomos_cache.batch import check_masks
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cli import main
 from audiomos_cache.errors import CacheError, ConfigError, DataError, OutputExistsError
 from audiomos_cache.heads.config import HeadConfig, TrainingConfig
-from audiomos_cache.heads.model import Head, build_head
+from audiomos_cache.heads.model import build_head
+from audiomos_cache.training import compiling as compiling_module
 from audiomos_cache.training import cuda_graph as recorded_module
-from audiomos_cache.training import trainer as epoch_module
-from audiomos_cache.training.batches import RESIDENT_EVAL_SIZE, FeatureBatches
-from audiomos_cache.training.cuda_graph import RecordedSteps
+from audiomos_cache.training.batches import GPU_EVAL_SIZE, FeatureBatches, GpuClips
+from audiomos_cache.training.compiling import COMPILING_S, CompiledGradients, saved_seconds, should_compile_heads
+from audiomos_cache.training.cuda_graph import GraphSteps
 from audiomos_cache.training.data import ClipSet
 from audiomos_cache.training.frame_sources import FramesInMemory
-from audiomos_cache.training.gpu_batches import ResidentClips
 from audiomos_cache.training.loop import train
-from audiomos_cache.training.precision import Computing, choose_precision, compile_head, compiling_pays, repeatable
+from audiomos_cache.training.precision import Execution, choose_precision, repeatable
 from audiomos_cache.training.train_head import train_heads
-from audiomos_cache.training.trainer import PlainLoss, TargetedBatches, Trainer, objective_of
+from audiomos_cache.training.trainer import LabelledBatches, PlainLoss, Trainer, objective_of
 from tests.support.training import PretendLayers, batches_of, job
 
 CPU = torch.device("cpu")
@@ -54,7 +56,7 @@ def test_a_batch_of_static_shape_is_the_plain_batch_and_masked_zeros(
     with monkeypatch.context() as patch:
         patch.setattr(FramesInMemory, "on_gpu", True)
         static = held(cache, "train", layers)
-        assert isinstance(static.resident, ResidentClips) and static.eval_size == RESIDENT_EVAL_SIZE
+        assert isinstance(static.on_gpu, GpuClips) and static.eval_size == GPU_EVAL_SIZE
     reader = CacheReader(cache, "train")
     longest = int(reader.valid_frames.max())
     most_tokens = max(len(reader.read_prompt(i).tokens) for i in range(len(reader)))
@@ -102,7 +104,7 @@ def test_what_cannot_be_recorded_is_trained_without(cache: Path, on_gpu: list[in
     frames = FramesInMemory([reader], reader.layers, held_on=CPU, device=CPU, padding=True)
     upstream = config.compat == "upstream"
     batches = FeatureBatches(ClipSet.of_reader(reader), reader.layers, frames, upstream=upstream)
-    assert (batches.resident is None) == upstream, "there a score depends on the padding"
+    assert (batches.on_gpu is None) == upstream, "there a score depends on the padding"
     history = train(config, 1, batches, batches_of(cache, "dev")).history
     assert not on_gpu
     assert history[-1]["train_loss"] < history[0]["train_loss"]
@@ -139,19 +141,19 @@ def test_each_recorded_step_takes_its_own_batch_at_its_own_rate() -> None:
         calls.append("recorded")
         return lambda: (calls.append("repeated"), action())[1]
 
-    steps = RecordedSteps(take, 2, CPU, record)
+    steps = GraphSteps(take, 2, CPU, record)
     for epoch in range(3):
         batches = [[epoch, 1], [2, 3], [epoch, 5], [6]]
         rates = [0.1, 0.2, 0.3, 0.4 + epoch]
         taken.clear()
-        losses = steps.run(batches, rates)
+        losses = steps(batches, rates)
         assert taken == [(batch, pytest.approx(rate)) for batch, rate in zip(batches, rates, strict=True)]
         assert losses.tolist() == pytest.approx([sum(b) + r for b, r in zip(batches, rates, strict=True)])
     assert calls == ["recorded", *["repeated"] * 6], "after three steps that warm up; there were three short batches"
     batches, rates = [[0, 1], [2, 3], [4, 5], [7]], [0.1, 0.1, 0.1, 0.5]
-    assert steps.run(batches, rates).tolist() == pytest.approx([1.1, 5.1, 9.1, 7.5])
+    assert steps(batches, rates).tolist() == pytest.approx([1.1, 5.1, 9.1, 7.5])
     assert calls[7:] == [*["repeated"] * 3, "recorded", "repeated"], "the short one, too"
-    assert steps.run(batches[:2], rates[:2]).tolist() == pytest.approx([1.1, 5.1])
+    assert steps(batches[:2], rates[:2]).tolist() == pytest.approx([1.1, 5.1])
 
 
 class NothingWaits(TorchDispatchMode):
@@ -179,17 +181,18 @@ def test_no_step_waits_for_the_gpu(cache: Path, settings: tuple[str, ...]) -> No
     config = job(preset, 1, *more).config
     batches = held(cache, "train")
     head = build_head(config, 64, 2).train()
-    trainer = Trainer(config, 1, head, TargetedBatches(batches, objective_of(config)))
+    trainer = Trainer(config, 1, head, LabelledBatches(batches, objective_of(config)))
     for group in trainer.optimizer.param_groups:
         group["lr"] = torch.tensor(1e-3)  # as on a GPU
     before = head.state_dict()["mi.1.linear.weight"].clone()
     clips, rate = torch.arange(8), torch.tensor([1e-3])
     with NothingWaits():
-        trainer._take_resident(clips, rate)
+        trainer._take_on_gpu(clips, rate)
     assert not torch.equal(head.state_dict()["mi.1.linear.weight"], before)
-    features = batches.gather(range(8))
+    batch = batches.gather(range(8))
+    check_masks(batch)
     with pytest.raises(AssertionError), NothingWaits():
-        head(features.frames, features.frame_mask, features.tokens, features.token_mask)  # which looks at the masks
+        check_masks(batch)  # so that this is not a head's to do
 
 
 def test_a_recorded_training_that_diverges_names_the_first_bad_batch(cache: Path, on_gpu: list[int]) -> None:
@@ -199,34 +202,38 @@ def test_a_recorded_training_that_diverges_names_the_first_bad_batch(cache: Path
     assert len(on_gpu) <= 1
 
 
-def outputs_of(head: Head, batches: FeatureBatches) -> tuple[Tensor, Tensor]:
-    """The objective of a batch, and its gradients."""
-    config = job("transformer-dist").config
-    targeted = TargetedBatches(batches, objective_of(config))
-    features = batches.gather(range(8))
-    loss, _ = PlainLoss(Trainer(config, 1, head, targeted)._ranking).of(head, features, targeted, list(range(8)))
-    head.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    return loss.detach(), torch.cat([p.grad.flatten() for p in head.parameters() if p.grad is not None])
+@contextmanager
+def compiled_by(backend: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let a backend compile the heads that are trained in a block; it takes a graph and its inputs."""
+    torch.compiler.reset()
+    with monkeypatch.context() as patch:
+        patch.setattr(CompiledGradients.__init__, "__defaults__", (backend,))
+        yield
+    torch.compiler.reset()
 
 
-def test_a_compiled_head_computes_the_same_and_is_compiled_once_for_all_seeds(cache: Path) -> None:
-    compilations = []
+def test_a_compiled_head_computes_the_same_and_is_compiled_once_for_all_seeds(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compilations, calls = [], []
 
     def backend(graph: Any, _inputs: Any) -> Any:
         compilations.append(1)
-        return graph.forward
+        return lambda *inputs: (calls.append(1), graph.forward(*inputs))[1]
 
-    batches = batches_of(cache, "train")
-    # The last differs only in what is not compiled, the layers of each target.
-    for seed, preset in enumerate(("transformer-dist", "transformer-dist", "transformer-onehot")):
-        torch.manual_seed(seed)
-        head = build_head(job(preset, 1, "dropout=0").config, 64, 2).train()
-        loss, gradients = outputs_of(head, batches)
-        compile_head(head, backend)  # type: ignore[arg-type]
-        compiled_loss, compiled_gradients = outputs_of(head, batches)
-        assert compiled_loss.item() == pytest.approx(loss.item(), rel=1e-6)
-        torch.testing.assert_close(compiled_gradients, gradients, rtol=1e-4, atol=1e-6)
+    monkeypatch.setattr(FramesInMemory, "on_gpu", True)  # so that all batches have one shape
+    train_set, dev_set = held(cache, "train"), held(cache, "dev")
+    with compiled_by(backend, monkeypatch):
+        # The last differs only in what is not compiled, the layers of each target.
+        for seed, preset in enumerate(("transformer-dist", "transformer-dist", "transformer-onehot")):
+            config = still(preset, "training.max_epochs=2")
+            plain, compiled = (
+                train(config, seed, train_set, dev_set, execution=Execution(compiled=compiled, cuda_graph=False))
+                for compiled in (False, True)
+            )
+            assert losses_of(compiled.history) == pytest.approx(losses_of(plain.history), rel=1e-4)
+            full_batches = 3 * 2
+            assert len(calls) == full_batches * (seed + 1), "neither short batches nor those that are validated"
     assert len(compilations) == 1
 
 
@@ -243,35 +250,25 @@ def test_a_head_that_cannot_be_compiled_is_trained_without(
         def backward(_context: Any, *_gradients: Tensor) -> Tensor:
             raise RuntimeError("no compiler\nis there")
 
-    def compile_badly(head: Head) -> None:
-        plain = head.represent
+    tries = []
 
-        def represent(*arguments: Tensor) -> tuple[Tensor, Tensor]:
-            if stances[-1]:
-                return plain(*arguments)
+    def compile_badly(represent: Callable[..., Any], **_options: object) -> Callable[..., Any]:
+        def broken(*batch: Tensor) -> tuple[Tensor, Tensor]:
+            tries.append(1)
             if not in_backward:
                 raise RuntimeError("no compiler\nis there")
-            mi, ta = plain(*arguments)
+            mi, ta = represent(*batch)
             return Broken.apply(mi), ta  # type: ignore[no-untyped-call]
 
-        head.represent = represent  # type: ignore[method-assign]
-
-    stances = [False]
-
-    class Stance:
-        def __enter__(self) -> None:
-            stances.append(True)
-
-        def __exit__(self, *_error: object) -> None:
-            stances.pop()
+        return broken
 
     config = still("transformer-dist")
     expected = train(config, 1, batches_of(cache, "train"), batches_of(cache, "dev"))
-    monkeypatch.setattr(epoch_module, "compile_head", compile_badly)
-    monkeypatch.setattr(Computing, "uncompiled", lambda _self: Stance())
-    trained = train(config, 1, batches_of(cache, "train"), batches_of(cache, "dev"), computing=Computing(compiled=True))
+    monkeypatch.setattr(torch, "compile", compile_badly)
+    trained = train(config, 1, batches_of(cache, "train"), batches_of(cache, "dev"), execution=Execution(compiled=True))
     assert losses_of(trained.history) == losses_of(expected.history)
     assert caplog.messages == ["the head cannot be compiled, so it is trained without: RuntimeError: no compiler"]
+    assert len(tries) == 1 and "represent" not in vars(trained.head), "it is as it was"
 
 
 def test_an_error_that_is_not_the_compilers_is_raised(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,16 +278,31 @@ def test_an_error_that_is_not_the_compilers_is_raised(cache: Path, monkeypatch: 
     monkeypatch.setattr(PlainLoss, "of", fail)
     with pytest.raises(RuntimeError, match="out of memory"):
         train(still("pooling-dist"), 1, batches_of(cache, "train"), batches_of(cache, "dev"),
-              computing=Computing(compiled=True))  # fmt: skip
+              execution=Execution(compiled=True))  # fmt: skip
 
 
 def test_compiling_pays_where_it_saves_more_than_it_takes() -> None:
     """An ensemble of eight, of MusicEval's size, and not a single short training."""
+
+    def pays(trainings: list[TrainingConfig], audio_dim: int = 1024) -> bool:
+        return saved_seconds(trainings, clips=1923, longest=750, audio_dim=audio_dim) > COMPILING_S
+
     patient = TrainingConfig(max_epochs=100, patience=15)
-    assert compiling_pays([patient] * 8, clips=1923, longest=750, audio_dim=1024)
-    assert not compiling_pays([TrainingConfig(max_epochs=3)], clips=1923, longest=750, audio_dim=1024)
-    assert not compiling_pays([patient] * 8, clips=1923, longest=750, audio_dim=64)
-    assert not compiling_pays([], clips=1923, longest=750, audio_dim=1024)
+    assert pays([patient] * 8)
+    assert not pays([TrainingConfig(max_epochs=3)])
+    assert not pays([patient] * 8, audio_dim=64)
+    assert not pays([])
+
+
+def test_heads_with_a_transformer_are_compiled_where_that_pays(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clips, gpu = ClipSet.of_split(cache, "train"), torch.device("cuda")
+    monkeypatch.setattr(compiling_module, "COMPILING_S", 1e-6)
+    transformer, pooling = job("transformer-dist").config, job("pooling-dist").config
+    assert should_compile_heads("auto", [pooling, transformer], clips, gpu)
+    assert not should_compile_heads("auto", [pooling], clips, gpu)
+    assert not should_compile_heads("auto", [transformer], clips, CPU)
+    assert should_compile_heads("on", [pooling], clips, CPU)
+    assert not should_compile_heads("off", [transformer], clips, gpu)
 
 
 def test_the_precision_is_chosen_by_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -350,8 +362,6 @@ def test_profile_tells_where_the_time_went(cache: Path, tmp_path: Path, caplog: 
     assert result.exit_code == 0, result.output
     stages = [line.split()[0] for line in result.stderr.splitlines() if line.count("%")]
     assert stages == ["load", "gather", "forward", "backward", "step", "validate", "save", "write"]
-    near = {line.split()[0]: float(line.split()[3]) for line in result.stderr.splitlines() if len(line.split()) == 4}
-    assert {"forward", "backward", "gather"} <= near.keys() and all(0 <= share < 2 for share in near.values())
 
 
 def test_the_reference_is_computed_by_repeatable_algorithms(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.data import ClipSet
 from audiomos_cache.training.frame_sources import FramesInMemory
 from audiomos_cache.training.loop import predictions_of, run_head, train
-from audiomos_cache.training.precision import Computing
+from audiomos_cache.training.precision import Execution
 
 DIM, FRAMES, KINDS = 32, 18, ("piano", "drums", "voice")
 NOISE = 0.02
@@ -119,8 +119,8 @@ def test_as_much_is_learned_in_bfloat16(splits: list[FeatureBatches]) -> None:
     config = load_head_config("cross-attention-dist", ("training.max_epochs=20", "training.batch_size=16"))[1]
     found = []
     for precision in ("fp32", "bf16"):
-        computing = Computing(precision)
-        trained = train(config, 1, train_set, dev, computing=computing)
+        computing = Execution(precision)
+        trained = train(config, 1, train_set, dev, execution=computing)
         trained.head.load_state_dict(trained.bests["loss"].weights)
         scores = evaluate(predictions_of(run_head(trained.head, test, computing), test), test.clips.labels)
         found.append((scores.utt_mi.srcc, scores.utt_ta.srcc))

@@ -24,7 +24,7 @@ from audiomos_cache.training.frame_sources import FramesOnDisk
 from audiomos_cache.training.loop import train
 from audiomos_cache.training.mixup import draw_mixup
 from audiomos_cache.training.train_head import train_heads
-from audiomos_cache.training.trainer import MixedLoss, PlainLoss, TargetedBatches, epoch_generator, objective_of
+from audiomos_cache.training.trainer import LabelledBatches, MixedLoss, PlainLoss, epoch_generator, objective_of
 from tests.support.training import RATERS, PretendLayers, batches_of, files_of, job, results_of, write_ratings
 
 
@@ -123,7 +123,7 @@ def test_a_scalar_is_trained_with_the_loss_that_is_named(cache: Path, name: str,
     trained.head.eval()
     features = dev.gather(range(16))
     with torch.inference_mode():
-        output = trained.head(features.frames, features.frame_mask, features.tokens, features.token_mask)
+        output = trained.head(*features)
     missed = [
         np.mean(np.abs(score.numpy() - labels) ** power)
         for score, labels in ((output.mi, dev.clips.mi), (output.ta, dev.clips.ta))
@@ -135,7 +135,7 @@ def test_a_scalar_is_trained_with_the_loss_that_is_named(cache: Path, name: str,
 def test_a_ranking_is_added_where_a_head_is_trained_and_nowhere_else(cache: Path, kind: str) -> None:
     settings = (f"ranking.kind={kind}", "ranking.weight_mi=0.5", "ranking.weight_ta=0.25")
     config = job("pooling-dist", 1, *settings).config
-    targeted = TargetedBatches(batches_of(cache, "train"), objective_of(config))
+    targeted = LabelledBatches(batches_of(cache, "train"), objective_of(config))
     torch.manual_seed(0)
     head = build_head(config, 64, 2).eval()
     with torch.no_grad():
@@ -144,8 +144,8 @@ def test_a_ranking_is_added_where_a_head_is_trained_and_nowhere_else(cache: Path
     indices = [5, 0, 17, 3, 30, 41, 22, 12]
     ranking = build_ranking(**config.ranking.model_dump())
     features = targeted.features.gather(indices)
-    objective, whole = PlainLoss(ranking).of(head, features, targeted, indices)
-    output = head(features.frames, features.frame_mask, features.tokens, features.token_mask)
+    objective, whole = PlainLoss(config).of(head, features, targeted, indices)
+    output = head(*features)
     labels = (torch.tensor(scores[indices], dtype=torch.float32) for scores in (targeted.clips.mi, targeted.clips.ta))
     term = 0.5 * ranking.ranking.loss(output.mi, next(labels)) + 0.25 * ranking.ranking.loss(output.ta, next(labels))
     assert term.item() > 0.01
@@ -156,9 +156,8 @@ def test_a_ranking_is_added_where_a_head_is_trained_and_nowhere_else(cache: Path
     with_ranking, without = (train(each, 1, targeted.features, dev) for each in (config, job("pooling-dist", 1).config))
     weights = [trained.head.state_dict()["mi.1.linear.weight"] for trained in (with_ranking, without)]
     assert not torch.equal(*weights), "the ranking took part"
-    outputs = with_ranking.head.eval()(*(getattr(dev.gather(range(16)), name) for name in
-                                         ("frames", "frame_mask", "tokens", "token_mask")))  # fmt: skip
-    judged = TargetedBatches(dev, objective_of(config)).loss(outputs, range(16)).item() / 2
+    outputs = with_ranking.head.eval()(*dev.gather(range(16)))
+    judged = LabelledBatches(dev, objective_of(config)).loss(outputs, range(16)).item() / 2
     assert with_ranking.history[-1]["dev_loss"] == pytest.approx(judged, rel=1e-5), "it depends on the batch"
 
 
@@ -168,14 +167,16 @@ def test_mixed_clips_are_compared_with_both_targets(
 ) -> None:
     pretend_layers(*layers)
     config = job("pooling-dist", 1, *(["layers=weighted"] if len(layers) > 1 else [])).config
-    targeted = TargetedBatches(batches_of(cache, "train"), objective_of(config))
+    targeted = LabelledBatches(batches_of(cache, "train"), objective_of(config))
     torch.manual_seed(0)
     head = build_head(config, 64, 2, layers=len(layers)).eval()
     indices = [5, 0, 17, 3]
-    order, lam = draw_mixup(4, 0.4, torch.Generator().manual_seed(11))
+    order, lam = draw_mixup(4, 0.4, epoch_generator(11, 2))
     assert 0.001 < lam < 0.999 and order.tolist() != [0, 1, 2, 3], "draws that show something"
     one, other = targeted.features.gather(indices), targeted.features.gather([indices[i] for i in order])
-    loss, whole = MixedLoss(0.4, torch.Generator().manual_seed(11)).of(head, one, targeted, indices)
+    mixed = MixedLoss(0.4, 11)
+    mixed.begin(2)
+    loss, whole = mixed.of(head, one, targeted, indices)
     assert loss is whole
     length = one.frames.shape[-2]
     frames, mask = lam * one.frames, one.frame_mask.clone()
@@ -224,7 +225,7 @@ def test_ratings_stay_with_their_clips_whatever_order_a_list_has_them_in(
     config = load_head_config("pooling-dist", ("output.targets=raters", "output.bins=5"))[1]
     source = FramesOnDisk(torch.device("cpu"))
     for upstream in (False, True):
-        targeted = TargetedBatches(FeatureBatches(clips, (0,), source, upstream=upstream), objective_of(config))
+        targeted = LabelledBatches(FeatureBatches(clips, (0,), source, upstream=upstream), objective_of(config))
         assert targeted.clips.ids == tuple(sorted(ids)) != clips.ids
         expected = [shares_of(rater_lists[1], clip_id, 3) for clip_id in sorted(ids)]
         assert targeted._targets[1].numpy() == pytest.approx(np.array(expected), abs=1e-6)

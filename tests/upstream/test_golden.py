@@ -18,7 +18,7 @@ import torch
 from audiomos_cache.heads.model import build_head
 from audiomos_cache.heads.presets import load_head_config
 from audiomos_cache.training.data import ClipSet
-from audiomos_cache.training.trainer import TargetedBatches, Trainer, objective_of
+from audiomos_cache.training.trainer import LabelledBatches, Trainer, objective_of
 from audiomos_cache.upstream.checkpoints import load_upstream_state
 from tests.support.heads import Clips
 
@@ -135,7 +135,7 @@ def test_training_as_the_original(case):
     config = load_head_config(preset_of(case), ("compat=upstream", "dropout=0"))[1]
     head = original_head(case, "compat=upstream", "dropout=0", dtype=torch.float64)
     batches, train = GoldenBatches(case), case["train"]
-    trainer = Trainer(config, 0, head, TargetedBatches(batches, objective_of(config)))
+    trainer = Trainer(config, 0, head, LabelledBatches(batches, objective_of(config)))
     assert len(train["losses_mi_ta"]) == train["steps"] == 5
     for epoch, losses in enumerate(train["losses_mi_ta"], start=1):
         lr, loss = trainer.train_epoch(epoch)
