@@ -6,10 +6,9 @@ import numpy as np
 
 from audiomos_cache.dataset.labels import Labels
 from audiomos_cache.errors import DataError, first_five
-from audiomos_cache.evaluation.metrics import TARGETS
 from audiomos_cache.evaluation.predictions import Predictions, join_ids
 from audiomos_cache.fusion.base import Blend, Members, Truth
-from audiomos_cache.targets import HIGHEST, LOWEST
+from audiomos_cache.targets import HIGHEST, LOWEST, TARGETS
 
 
 def join_members(predictions: Sequence[Predictions], names: Sequence[str]) -> tuple[tuple[str, ...], Members]:

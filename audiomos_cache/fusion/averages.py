@@ -6,9 +6,9 @@ from typing import Any, Self
 import numpy as np
 from scipy.optimize import nnls
 
-from audiomos_cache.evaluation.metrics import TARGETS, Floats
 from audiomos_cache.fusion.base import AssignFolds, Blend, Fusion, LearnedFusion, Members, Truth, finite_array
 from audiomos_cache.registry import register
+from audiomos_cache.targets import TARGETS, Floats
 
 
 @register("fusion", "mean")

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from audiomos_cache import registry
 from audiomos_cache.errors import ConfigError, DataError, first_five
-from audiomos_cache.evaluation.metrics import TARGETS, Floats
+from audiomos_cache.targets import TARGETS, Floats
 
 Truth = Mapping[str, Floats]
 """Labels by target (`mi`, `ta`): (N,) from 1 to 5."""

@@ -10,7 +10,6 @@ import xxhash
 from numpy.typing import NDArray
 
 from audiomos_cache.errors import ConfigError
-from audiomos_cache.evaluation.metrics import Floats
 from audiomos_cache.fusion.stacking import Layout, Stacking
 from audiomos_cache.registry import register
 

@@ -6,12 +6,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from audiomos_cache.evaluation.metrics import TARGETS, Floats
 from audiomos_cache.fusion.averages import simplex, weighted_mean
 from audiomos_cache.fusion.base import AssignFolds, Blend, LearnedFusion, Members, Truth, finite_array
 from audiomos_cache.fusion.stacking import SCORE_SIGMA
 from audiomos_cache.registry import register
-from audiomos_cache.targets import HIGHEST, LOWEST, gaussian_distribution
+from audiomos_cache.targets import HIGHEST, LOWEST, TARGETS, Floats, gaussian_distribution
 
 MAX_STEPS = 100
 

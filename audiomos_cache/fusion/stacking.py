@@ -7,10 +7,9 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 
 from audiomos_cache.errors import DataError
-from audiomos_cache.evaluation.metrics import TARGETS, Floats
 from audiomos_cache.fusion.base import AssignFolds, Blend, LearnedFusion, Members, Truth, finite_array
 from audiomos_cache.registry import register
-from audiomos_cache.targets import HIGHEST, LOWEST, gaussian_distribution
+from audiomos_cache.targets import HIGHEST, LOWEST, TARGETS, Floats, gaussian_distribution
 
 SCORE_SIGMA = 0.35  # of the gaussian that stands for a member without distributions
 DEFAULT_BINS = 20

@@ -16,14 +16,13 @@ from audiomos_cache.batch import chunks, valid_mask
 from audiomos_cache.bundle.calibration import spreads
 from audiomos_cache.bundle.load import Bundle
 from audiomos_cache.encoders.base import DTYPES, AudioEncoder, TextEncoder
-from audiomos_cache.evaluation.metrics import TARGETS, Floats
 from audiomos_cache.evaluation.predictions import MAX_SCORE, Predictions
 from audiomos_cache.extraction.batching import group_by_length
 from audiomos_cache.extraction.encoding import EncodedWaveforms, WaveformEncoder, valid_frames
 from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.extraction.transfer import on_own_stream, staging_for
 from audiomos_cache.heads.model import HeadOutput
-from audiomos_cache.targets import HIGHEST, LOWEST
+from audiomos_cache.targets import HIGHEST, LOWEST, TARGETS, Floats
 
 MOST_KEPT = 1024  # prompts; of 128 tokens and 768 dimensions, 200 MB
 

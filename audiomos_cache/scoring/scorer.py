@@ -17,7 +17,6 @@ from torch import Tensor
 from audiomos_cache.bundle.load import Bundle, load_bundle
 from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder
 from audiomos_cache.errors import AudiomosError, ConfigError, DataError, EncoderError
-from audiomos_cache.evaluation.metrics import TARGETS
 from audiomos_cache.extraction.batching import decode_ahead, decode_threads
 from audiomos_cache.extraction.options import batch_size_for, free_gpu_bytes
 from audiomos_cache.scoring.bundle_encoders import load_encoders, options_of, require_same_features
@@ -25,6 +24,7 @@ from audiomos_cache.scoring.inference import Batch, BundleOnDevice, Prompts, Pro
 from audiomos_cache.scoring.inputs import SoundLike, Wanted, wanted_of
 from audiomos_cache.scoring.results import Item, Score
 from audiomos_cache.scoring.windows import NO_SCORE, Sound, clip_score
+from audiomos_cache.targets import TARGETS
 
 OnError = Literal["raise", "return"]
 

@@ -15,8 +15,8 @@ from audiomos_cache.audio.decode import SILENT_PEAK, Audio, Channels, mixed_down
 from audiomos_cache.audio.resample import resample, resampled_length
 from audiomos_cache.bundle.calibration import Calibration
 from audiomos_cache.errors import DataError
-from audiomos_cache.evaluation.metrics import Floats
 from audiomos_cache.scoring.results import Interval
+from audiomos_cache.targets import Floats
 
 
 @dataclass(frozen=True, slots=True)
