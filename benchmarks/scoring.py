@@ -28,6 +28,7 @@ from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder
 from audiomos_cache.encoders.lookup import load_audio_encoder, load_text_encoder
 from audiomos_cache.extraction.extract import extract_split
 from audiomos_cache.extraction.options import ExtractionOptions, batch_size_for, free_gpu_bytes
+from audiomos_cache.fusion.align import fuse_predictions
 from audiomos_cache.fusion.averages import MeanFusion
 from audiomos_cache.heads.model import build_head
 from audiomos_cache.scoring.results import Item, Score
@@ -85,7 +86,7 @@ class Ways:
 
         def run() -> None:
             members = [predictions_of(run_head(member.head, batches), batches) for member in self.bundle.members]
-            fused = self.bundle.fusion.apply(members)
+            fused = fuse_predictions(self.bundle.fusion, members)
             self.fused = {"ids": np.array(fused.ids), "mi": fused.mi, "ta": fused.ta}
 
         return seconds(run)

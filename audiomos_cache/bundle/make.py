@@ -26,6 +26,7 @@ from audiomos_cache.bundle.manifest import (
 from audiomos_cache.bundle.sources import Source, Sources, find_sources
 from audiomos_cache.encoders.muq import HUB_ID
 from audiomos_cache.errors import BundleError, first_five
+from audiomos_cache.fusion.record import method_json
 from audiomos_cache.runs import CONFIG, versions, weights_bytes
 
 log = logging.getLogger(__name__)
@@ -197,7 +198,7 @@ def make_bundle(
     sources = find_sources(runs, fusion, best)
     evidence = find_evidence(sources, labels, fit_split, n_boot)
     names = [member.name for member in sources.members]
-    told = {"method": sources.fusion.method, "members": names, "fusion": sources.fusion.to_json()}
+    told = {**method_json(sources.fusion), "members": names, "fusion": sources.fusion.to_json()}
     with atomic_folder(out, replace=True) as folder:
         hashes = {FUSION: atomic_write(folder / FUSION, f"{json.dumps(told, indent=1, allow_nan=False)}\n".encode())}
         for member in sources.members:

@@ -16,11 +16,12 @@ from audiomos_cache.batch import chunks, valid_mask
 from audiomos_cache.bundle.calibration import spreads
 from audiomos_cache.bundle.load import Bundle
 from audiomos_cache.encoders.base import DTYPES, AudioEncoder, TextEncoder
-from audiomos_cache.evaluation.predictions import MAX_SCORE, Predictions
+from audiomos_cache.evaluation.predictions import MAX_SCORE
 from audiomos_cache.extraction.batching import group_by_length, prompt_batches
 from audiomos_cache.extraction.encoding import EncodedWaveforms, WaveformEncoder, valid_frames
 from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.extraction.transfer import on_own_stream, staging_for
+from audiomos_cache.fusion.base import Members
 from audiomos_cache.heads.model import HeadOutput
 from audiomos_cache.targets import HIGHEST, LOWEST, TARGETS, Floats
 
@@ -198,17 +199,19 @@ class BundleOnDevice:
         places = [place for said in batch.said for place in said.places]
         if not places:
             return found
-        ids = [f"{place:012d}" for place in places]  # sorted as the places are
-        by_member = zip(*(said.columns for said in batch.said), strict=True)
-        members = [
-            Predictions.build(ids, **{name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
-            for parts in by_member
+        columns = [
+            {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            for parts in zip(*(said.columns for said in batch.said), strict=True)
         ]
-        fused = self._bundle.fusion.apply(members)
-        rows = sorted(places)
+        members = Members(
+            self._bundle.fusion.names,
+            {target: np.stack([each[target] for each in columns]) for target in TARGETS},
+            {target: [each.get(f"{target}_dist") for each in columns] for target in TARGETS},
+        )
+        blend = self._bundle.fusion.apply(members)
         for target in TARGETS:
-            found.scores[target][rows] = getattr(fused, target).clip(LOWEST, HIGHEST)
-            found.spreads[target][rows] = spreads(members, fused, target)
+            found.scores[target][places] = blend.scores[target].clip(LOWEST, HIGHEST)
+            found.spreads[target][places] = spreads(members, blend, target)
         return found
 
     def _wait(self, batch: Batch, pending: int) -> None:
