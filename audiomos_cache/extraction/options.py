@@ -11,11 +11,13 @@ from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.cache.lock import Shard
 from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder
 from audiomos_cache.encoders.muq import MuQEncoder
+from audiomos_cache.errors import ArgumentError
 
 if TYPE_CHECKING:
     from audiomos_cache.extraction.plan import Plan
 
 MAX_SECONDS = 30.0
+MAX_PAD_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,20 @@ class ExtractionOptions:
     def goes_straight(self, audio: AudioEncoder) -> bool:
         """Say whether to fill the split's file while encoding, where that is possible."""
         return audio.device.type == "cuda" if self.straight is None else self.straight
+
+
+def parse_shard(shard: str | tuple[int, int] | None) -> Shard | None:
+    """Return the share that `1/4` or (1, 4) means.
+
+    Raises:
+        ArgumentError: not I of N with I from 1 to N.
+    """
+    if shard is None:
+        return None
+    pair = shard.split("/") if isinstance(shard, str) else list(map(str, shard))
+    if len(pair) != 2 or not all(map(str.isdecimal, pair)) or not 1 <= int(pair[0]) <= int(pair[1]):
+        raise ArgumentError(f"shard {shard!r}: is not I/N with I from 1 to N, such as 1/4")
+    return Shard(int(pair[0]), int(pair[1]))
 
 
 def fingerprint_of(audio: AudioEncoder, text: TextEncoder, options: ExtractionOptions) -> Fingerprint:
