@@ -39,7 +39,7 @@ class _Terminated(KeyboardInterrupt):
 
 
 class _Group(click.Group):
-    """Turns our errors into one line and exit code 1, an interrupt into 130, SIGTERM into 143: the one file that does."""
+    """Turns our errors into one line and exit code 1, an interrupt into 130, SIGTERM into 143."""
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -86,7 +86,7 @@ def _terminated_as_interrupted() -> Iterator[None]:
     "--profile",
     "profiled",
     is_flag=True,
-    help="Print where extract or train-head spent its time: seconds of each stage.",
+    help="Print where extract or train-head spent the time.",
 )
 @click.pass_context
 def main(ctx: click.Context, debug: bool, profiled: bool) -> None:
@@ -115,7 +115,7 @@ def main(ctx: click.Context, debug: bool, profiled: bool) -> None:
 
 @main.result_callback()
 @click.pass_obj
-def _show_profile(profile: Profile, _result: object, **_options: object) -> None:
+def _show_profile(profile: Profile, /, _result: object, **_options: object) -> None:
     """Print where the time went, where that was asked for."""
     if profile.on:
         profile.stop()

@@ -90,7 +90,7 @@ def _layers(_context: click.Context, _option: click.Parameter, value: str) -> tu
 @advanced_option("--shard", metavar="I/N", help="Encode only share I of N; run the others elsewhere.")
 @device_option
 @click.pass_obj
-def extract(profile: Profile, **options: Any) -> None:
+def extract(profile: Profile, /, **options: Any) -> None:
     """Run the frozen encoders over a dataset once, and keep their features in a cache.
 
     Interrupt it whenever you like: run it again, it goes on where it stopped, and ends with the same files.
@@ -110,9 +110,9 @@ def extract(profile: Profile, **options: Any) -> None:
       CUDA_VISIBLE_DEVICES=1 audiomos-cache extract --data MusicEval-phase1 --shard 2/4 --batch-size 32
       audiomos-cache extract --data demo/data --audio-encoder muq-tiny --text-encoder roberta-tiny
     """
-    from audiomos_cache.extraction import verb
+    from audiomos_cache import extract as run
 
     with progress("clips") as update:
-        result = verb.extract(**options, progress=update, notify=notify, profile=profile)
+        result = run(**options, progress=update, notify=notify, profile=profile)
     for line in result.lines():
         click.echo(line)
