@@ -71,7 +71,10 @@ def info(target: str | PathLike[str] | None = None) -> Info:
     folder = Path(target)
     if not folder.is_dir():
         found = "is a file" if folder.exists() else "no such folder"
-        raise DataError(f"{folder}: {found}, expected a cache, run, fusion or bundle, or one of {', '.join(WORDS)}")
+        raise DataError(
+            f"{folder}: {found}, expected a folder that extract, train-head, fuse or bundle wrote, or one of "
+            f"{', '.join(WORDS)}"
+        )
     if (folder / CONFIG).is_file():
         return _run(folder)
     if (folder / "bundle.yaml").is_file():
@@ -137,9 +140,8 @@ def _bundle(folder: Path) -> Info:
 
     manifest, digest = read_manifest(folder)
     names = [member.name for member in manifest.members]
-    encoders = [
-        f"{each.name} ({each.source}, {each.revision})" for each in (manifest.encoders.audio, manifest.encoders.text)
-    ]
+    both = (manifest.encoders.audio, manifest.encoders.text)
+    encoders = [f"{each.name} ({each.source}, {each.revision})" for each in both]
     details = [f"heads: {', '.join(names)}", f"encoders: {', '.join(encoders)}", f"licence: {manifest.licence.id}"]
     details += manifest.intervals.lines() if manifest.intervals else ["no intervals: it was not calibrated"]
     content = {"bundle": str(folder), "digest": digest} | json.loads(manifest.model_dump_json())
@@ -169,6 +171,5 @@ def _heads() -> Info:
 def _everything() -> Info:
     found = [_bundles(), _encoders(), _heads()]
     content = {each.kind: each.to_dict() for each in found}
-    return Info(
-        "known", "known bundles, encoders and heads", content, tuple(line for each in found for line in each.lines())
-    )
+    details = tuple(line for each in found for line in each.lines())
+    return Info("known", "known bundles, encoders and heads", content, details)

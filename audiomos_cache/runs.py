@@ -162,7 +162,7 @@ class Run:
         return sorted((self.folder / "predictions").glob("*.jsonl"))
 
     def metrics(self) -> dict[str, Any]:
-        """Return the epoch of each best checkpoint, and its numbers on each labelled split; empty of an imported run."""
+        """Return the epoch of each best checkpoint and its numbers on each labelled split; imported runs have none."""
         path = self.folder / METRICS
         found: dict[str, Any] = json.loads(path.read_bytes()) if path.is_file() else {}
         return found

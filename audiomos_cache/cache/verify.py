@@ -73,9 +73,8 @@ class VerifyResult:
         return lines
 
     def __repr__(self) -> str:
-        return "\n  ".join(
-            [f"VerifyResult of {self.cache}: {'nothing' if self.ok else 'something'} is damaged", *self.lines()]
-        )
+        found = "nothing is damaged" if self.ok else "damaged"
+        return "\n  ".join([f"VerifyResult of {self.cache}: {found}", *self.lines()])
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""

@@ -117,8 +117,7 @@ def main(ctx: click.Context, debug: bool, profiled: bool) -> None:
 @click.pass_obj
 def _show_profile(profile: Profile, /, _result: object, **_options: object) -> None:
     """Print where the time went, where that was asked for."""
-    if profile.on:
-        profile.stop()
+    if profile.stages:
         for line in profile.lines():
             click.echo(line, err=True)
 

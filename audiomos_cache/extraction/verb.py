@@ -13,11 +13,12 @@ from audiomos_cache.cache.publish import done_clips, split_and_parts
 from audiomos_cache.dataset.clip import Clip
 from audiomos_cache.dataset.loading import load_dataset
 from audiomos_cache.devices import resolve_device
+from audiomos_cache.encoders import lookup
 from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder
-from audiomos_cache.encoders.lookup import UNTRAINED_NOTICE, load_audio_encoder, load_text_encoder
 from audiomos_cache.errors import ArgumentError
 from audiomos_cache.extraction import gpus as several
 from audiomos_cache.extraction.extract import extract_split, plan_only
+from audiomos_cache.extraction.limits import note_limits
 from audiomos_cache.extraction.options import (
     MAX_PAD_S,
     Compile,
@@ -123,7 +124,7 @@ def extract(
                 "layers": ",".join(map(str, kept)), "device": device, "precision": precision, "on-error": on_error,
                 "batch-size": batch_size or several.BATCH_SIZE,
             }  # fmt: skip
-            return _extract_on_gpus(dataset, cache, arguments, visible, notify)
+            return _extract_on_gpus(dataset, cache, arguments, visible, notify, profiled=profile.on)
     with profile.stage("load"):
         audio, text = _load_encoders(audio_encoder, text_encoder, on, kept, chosen)
     options = ExtractionOptions(
@@ -137,13 +138,17 @@ def extract(
     )
     untrained = tuple(encoder.name for encoder in (audio, text) if encoder.untrained)
     for name in untrained:
-        notify(f"{name} is {UNTRAINED_NOTICE}")
+        notify(f"{name} is {lookup.UNTRAINED_NOTICE}")
     work = _Work(dataset, cache, audio, text, options)
     if dry_run:
         plans = work.plans()
         seconds = work.estimate(plans, warm_up=audio.device.type == "cuda")
         return ExtractResult(cache, {}, plans, seconds, untrained)
-    return ExtractResult(cache, work.run(compile, progress, notify, profile), {}, None, untrained)
+    summaries = work.run(compile, progress, notify, profile)
+    if profile.on:
+        profile.stop()
+        note_limits(profile, audio, options)
+    return ExtractResult(cache, summaries, {}, None, untrained)
 
 
 def _check(
@@ -243,15 +248,21 @@ def _load_encoders(
     """Load the encoders that are given by name."""
     if isinstance(audio, Source):
         name, revision = split_revision(str(audio))
-        audio = load_audio_encoder(name, revision, device, layers=layers, precision=precision)
+        audio = lookup.load_audio_encoder(name, revision, device, layers=layers, precision=precision)
     if isinstance(text, Source):
         name, revision = split_revision(str(text))
-        text = load_text_encoder(name, revision=revision, device=device)
+        text = lookup.load_text_encoder(name, revision=revision, device=device)
     return audio, text
 
 
 def _extract_on_gpus(
-    dataset: Dataset, cache: Path, arguments: Mapping[str, Any], gpus: Sequence[str], notify: Notify
+    dataset: Dataset,
+    cache: Path,
+    arguments: Mapping[str, Any],
+    gpus: Sequence[str],
+    notify: Notify,
+    *,
+    profiled: bool,
 ) -> ExtractResult:
     """Extract with a process for each GPU, and count what all of them have done."""
 
@@ -260,7 +271,7 @@ def _extract_on_gpus(
         return {name: len(done_clips(split_and_parts(cache, name))) if name in names else 0 for name in dataset}
 
     before = done()
-    words = ["extract"]
+    words = ["--profile", "extract"] if profiled else ["extract"]
     for name, value in arguments.items():
         for each in value if isinstance(value, list) else [] if value is None else [value]:
             words += [f"--{name}", str(each)]

@@ -170,7 +170,7 @@ def _fingerprint_of(member: Member) -> Fingerprint | None:
 def _predictions_of(run: Path, split: str, best: str) -> Path:
     path = predictions_path(run, split, best)
     if not path.is_file():
-        raise DataError(f"{path}: does not exist; make it with audiomos-cache predict --run {run} --split {split}")
+        raise DataError(f"{path}: does not exist; make it with audiomos-cache predict {run} --split {split}")
     return path
 
 

@@ -87,9 +87,8 @@ def import_upstream(
     chosen = best or _BESTS.get(checkpoint.stem, "loss")
     if chosen not in BESTS:
         raise ArgumentError(f"best {chosen!r}: is not one of {', '.join(BESTS)}")
-    _import(
-        checkpoint, name, config, out, chosen, cache=Path(cache) if cache is not None else None, overwrite=overwrite
-    )
+    features = Path(cache) if cache is not None else None
+    _import(checkpoint, name, config, out, chosen, cache=features, overwrite=overwrite)
     return ImportResult(out, chosen, checkpoint)
 
 

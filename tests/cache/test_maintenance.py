@@ -288,13 +288,13 @@ def test_datasets_in_shards_and_merge_of_merged(clips, tmp_path):
 )
 def test_an_interrupted_merge_is_repeated(clips, tmp_path, shards_of, moment):
     sources = shards_of(clips)
-    merge = partial(merge, sources, bytes_per_file=300)
-    merge(tmp_path / "expected")
+    merge_again = partial(merge, sources, bytes_per_file=300)
+    merge_again(tmp_path / "expected")
     assert len(content(tmp_path / "expected")) == 4
     with pytest.raises(Killed), killed_at(*moment):
-        merge(tmp_path / "out")
+        merge_again(tmp_path / "out")
     assert content(tmp_path / "out") != content(tmp_path / "expected")
-    merge(tmp_path / "out")
+    merge_again(tmp_path / "out")
     assert content(tmp_path / "out") == content(tmp_path / "expected")
 
 
