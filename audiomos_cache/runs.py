@@ -13,6 +13,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,13 +27,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from audiomos_cache.evaluation.predictions import Predictions
-    from audiomos_cache.heads.config import HeadConfig
     from audiomos_cache.heads.model import Head
 
 BESTS = ("loss", "srcc", "combined")
 CLIPS = "clips.json"
 CONFIG = "config.yaml"
 HISTORY = "history.jsonl"
+MADE_WITH = "made_with"  # the key of config.yaml, the last one there, for the command, cache and lists
 METRICS = "metrics.json"
 TENSORBOARD = "tensorboard"
 
@@ -99,13 +100,21 @@ def read_run_clips(run: Path) -> RunClips | None:
     return RunClips(frozenset(map(str, content["train"])), frozenset(map(str, content["dev"])))
 
 
+def deciding_config(run: Path) -> bytes:
+    """Return the bytes of a run's config.yaml without the command that it was made with; empty where it has none."""
+    path = run / CONFIG
+    kept, made_with, _ = (path.read_bytes() if path.is_file() else b"").partition(f"\n{MADE_WITH}:".encode())
+    return kept + (b"\n" if made_with else b"")
+
+
 _VERSIONED = ("audiomos-cache", "torch", "numpy", "scipy", "h5py", "safetensors")
 
 
-@dataclass(frozen=True, slots=True)
 class Run:
-    """A finished run.
+    """A finished run: a trained head in its folder.
 
+    Args:
+        folder: the run folder.
     Attributes:
         folder: where it is.
         config: the head's.
@@ -114,40 +123,72 @@ class Run:
         audio_dim, text_dim: widths it was built for.
         audio_layers: numbers of the layers in that cache.
         layers_read: those of them that the head looks at. Both are empty in an imported run that was given no cache.
+        made_with: the command or call, the cache and the lists that it was trained with; empty of an imported run.
+    Raises:
+        DataError: not a run folder. ConfigError: its config is not valid.
+
+    >>> run = Run("runs/pooling-dist-seed1")
+    >>> run.seed, run.audio_dim, run.bests
+    (1, 128, ['loss', 'srcc', 'combined'])
     """
 
-    folder: Path
-    config: "HeadConfig"
-    seed: int
-    fingerprint: Fingerprint | None
-    audio_dim: int
-    text_dim: int
-    audio_layers: tuple[int, ...]
-    layers_read: tuple[int, ...]
-
-    @classmethod
-    def open(cls, folder: Path) -> "Run":
-        """Read a run's config.
-
-        Raises:
-            DataError: not a run folder. ConfigError: its config is not valid.
-        """
+    def __init__(self, folder: str | PathLike[str]) -> None:
         from audiomos_cache.heads.config import HeadConfig
 
-        content = read_run_config(folder)
+        self.folder = Path(folder)
+        content = read_run_config(self.folder)
         try:
-            return cls(
-                folder=folder,
-                config=HeadConfig.model_validate(content["head"]),
-                seed=int(content["seed"] or 0),
-                fingerprint=Fingerprint.of(content["fingerprint_fields"]) if content["fingerprint_fields"] else None,
-                audio_dim=int(content["audio_dim"]),
-                text_dim=int(content["text_dim"]),
-                audio_layers=tuple(map(int, content["audio_layers"])),
-                layers_read=tuple(map(int, content["layers_read"])),
-            )
+            self.config: HeadConfig = HeadConfig.model_validate(content["head"])
+            self.seed = int(content["seed"] or 0)
+            fields = content["fingerprint_fields"]
+            self.fingerprint: Fingerprint | None = Fingerprint.of(fields) if fields else None
+            self.audio_dim, self.text_dim = int(content["audio_dim"]), int(content["text_dim"])
+            self.audio_layers = tuple(map(int, content["audio_layers"]))
+            self.layers_read = tuple(map(int, content["layers_read"]))
+            self.made_with: dict[str, Any] = dict(content.get(MADE_WITH) or {})
         except (KeyError, TypeError, ValueError) as error:
-            raise ConfigError(f"{folder / CONFIG}: not the config of a run: {' '.join(str(error).split())}") from error
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"{self.folder / CONFIG}: not the config of a run: {reason}") from error
+
+    @property
+    def bests(self) -> list[str]:
+        """Which checkpoints it has: by dev loss, by system SRCC of MI, combined."""
+        return bests_in(self.folder)
+
+    def predictions(self) -> list[Path]:
+        """Return its predictions files, `SPLIT.BEST.jsonl`, sorted."""
+        return sorted((self.folder / "predictions").glob("*.jsonl"))
+
+    def metrics(self) -> dict[str, Any]:
+        """Return the epoch of each best checkpoint and its numbers on each labelled split; imported runs have none."""
+        path = self.folder / METRICS
+        found: dict[str, Any] = json.loads(path.read_bytes()) if path.is_file() else {}
+        return found
+
+    def __repr__(self) -> str:
+        made = f"\n  made with: {self.made_with['command']}" if "command" in self.made_with else ""
+        splits = sorted({path.name.split(".")[0] for path in self.predictions()})
+        return (
+            f"Run({str(self.folder)!r}): seed {self.seed}, checkpoints by {', '.join(self.bests)}, "
+            f"predictions of {', '.join(splits) or 'nothing'}{made}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values: config, widths, layers, fingerprint, numbers of each checkpoint."""
+        return {
+            "run": str(self.folder),
+            "seed": self.seed,
+            "head": self.config.model_dump(),
+            "audio_dim": self.audio_dim,
+            "text_dim": self.text_dim,
+            "audio_layers": list(self.audio_layers),
+            "layers_read": list(self.layers_read),
+            "fingerprint": self.fingerprint.digest if self.fingerprint else None,
+            "checkpoints": self.bests,
+            "predictions": [str(path) for path in self.predictions()],
+            "metrics": self.metrics(),
+            "made_with": self.made_with,
+        }
 
     def load_head(self, best: str) -> "Head":
         """Build the head and load one of its three checkpoints.

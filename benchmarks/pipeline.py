@@ -65,7 +65,7 @@ def run(folder: Path, clips: int, length_s: float, epochs: int, device: str, mor
         "--device", device, *more,
     )  # fmt: skip
     stages["train-head"] = command(
-        "train-head", "--cache", folder / "cache", "--plan", PLAN, "--max-epochs", epochs,
+        "train-head", "--cache", folder / "cache", "--plan", PLAN, "--set", f"training.max_epochs={epochs}",
         f"--set=training.patience={epochs}", "--out", folder / "runs", "--device", device,
     )  # fmt: skip
     names = [job.name for job in load_plan(PLAN)]

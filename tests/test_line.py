@@ -130,15 +130,15 @@ def test_a_bundle_scores_as_the_line_does(line: Path, tmp_path: Path) -> None:
             assert 1 <= low <= row[target] <= high <= 5
 
 
-def test_inspect_tells_what_was_extracted(line: Path) -> None:
-    described = json.loads(run("inspect", line / "cache", "--json").stdout)
+def test_info_says_what_was_extracted(line: Path) -> None:
+    described = json.loads(run("info", line / "cache", "--json").stdout)
     lists = {split: f"{split}_mos_list.txt" for split in ("train", "dev", "test")} | {"eval": "eval_list.txt"}
     for split, name in lists.items():
         listed = (line / "data" / "sets" / name).read_text().split()
         assert described["splits"][split]["clips"] == len(listed)
     assert described["fingerprint"] == CacheReader(line / "cache", "dev").fingerprint.digest
     assert described["encoders"]["audio_encoder"]["notice"].startswith("untrained")
-    assert described["fingerprint"] in run("inspect", line / "cache").stdout
+    assert described["fingerprint"] in run("info", line / "cache").stdout
 
 
 @pytest.mark.parametrize(
@@ -149,9 +149,12 @@ def test_inspect_tells_what_was_extracted(line: Path) -> None:
         (["train-head", "--set", "layer=2"], "layer: unknown key"),
         (["train-head", "--cache", "nowhere"], "nowhere: no finished split in it; run extract first"),
         (["extract", "--data", "nowhere"], "nowhere"),
-        (["inspect", "nowhere"], "nowhere: no such folder, expected a folder that extract wrote"),
+        (
+            ["info", "nowhere"],
+            "nowhere: no such folder, expected a folder that extract, train-head, fuse or bundle wrote",
+        ),
         (["verify", "nowhere"], "nowhere: no such folder, expected a folder that extract wrote"),
-        (["predict", "--run", "nowhere"], "nowhere: no config.yaml in it, so not a run; train-head makes runs"),
+        (["predict", "nowhere"], "nowhere: no config.yaml in it, so not a run; train-head makes runs"),
         (["evaluate", "nowhere.jsonl", "--labels", "nowhere.txt"], "nowhere"),
         (["fuse", "nowhere", "--method", "mean", "--out", "fused"], "nowhere"),
         (["bundle", "nowhere", "--out", "model"], "nowhere"),
@@ -187,7 +190,7 @@ def test_another_pad_to_is_another_fingerprint(line: Path) -> None:
 
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
-    result = invoke("--debug", "inspect", tmp_path)
+    result = invoke("--debug", "info", tmp_path)
     assert type(result.exception).__name__ == "CacheError"
 
 

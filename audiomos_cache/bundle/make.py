@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from audiomos_cache.encoders.muq import HUB_ID
 from audiomos_cache.errors import BundleError, first_five
 from audiomos_cache.fusion.record import method_json
 from audiomos_cache.runs import CONFIG, versions, weights_bytes
+from audiomos_cache.units import gigabytes
 
 log = logging.getLogger(__name__)
 
@@ -166,13 +168,36 @@ class MadeBundle:
     digest: str
     size_bytes: int
 
+    def lines(self) -> list[str]:
+        """Return what it is made of, its digest, and how well its intervals cover."""
+        names = [member.name for member in self.manifest.members]
+        method = self.manifest.fusion.method
+        lines = [
+            f"{self.folder}: {method} of {len(names)} heads, {gigabytes(self.size_bytes)}",
+            f"heads: {', '.join(names)}",
+            f"digest: {self.digest}",
+        ]
+        return lines + (intervals.lines() if (intervals := self.manifest.intervals) else [])
+
+    def __repr__(self) -> str:
+        return "\n  ".join(["MadeBundle", *self.lines()])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values: the folder, its digest and size, and what its `bundle.yaml` says."""
+        return {
+            "folder": str(self.folder),
+            "digest": self.digest,
+            "size_bytes": self.size_bytes,
+            "manifest": self.manifest.model_dump(mode="json"),
+        }
+
 
 def make_bundle(
-    runs: Sequence[Path],
-    fusion: Path | None,
-    out: Path,
+    runs: str | PathLike[str] | Sequence[str | PathLike[str]],
+    out: str | PathLike[str],
+    fusion: str | PathLike[str] | None = None,
     *,
-    labels: Path | None = None,
+    labels: str | PathLike[str] | None = None,
     fit_split: str | None = None,
     best: str = "loss",
     overwrite: bool = False,
@@ -183,20 +208,28 @@ def make_bundle(
     The same runs and fusion give the same bytes.
 
     Args:
-        runs: run folders, or folders of runs, in any order.
-        fusion: what `fuse` wrote of them; None: the one run as it is.
+        runs: run folders, or folders of runs, in any order; or one.
         out: the folder to make; it appears complete or not at all.
-        labels, fit_split: see `find_evidence`.
+        fusion: what `fuse` wrote of them; None: the one run as it is.
+        labels: the list that the fusion was fitted on, if it was moved since; of one run or a mean, labels of
+            `fit_split`, for the card's table and the intervals.
+        fit_split: of one run or a mean, the split of `labels`; None: dev.
         best: of a single run, which checkpoint; a fusion knows its own.
         overwrite: replace the bundle that `out` holds.
         n_boot: resamples of the intervals in the card's table, of a fusion that is not fitted; 0: none.
     Raises:
         BundleError, DataError: see `find_sources` and `find_evidence`. CacheError: runs of several fingerprints.
         OutputExistsError: `out` holds something, and `overwrite` is False or it is not a bundle.
+
+    >>> made = make_bundle("runs/pooling-dist-seed1", "model-example")
+    >>> made.manifest.fusion.method, len(made.digest)
+    ('mean', 32)
     """
+    out = Path(out)
+    folders = [Path(runs)] if isinstance(runs, str | PathLike) else list(map(Path, runs))
     refuse_occupied(out, what="bundle", own=_is_own, marker=MANIFEST, overwrite=overwrite)
-    sources = find_sources(runs, fusion, best)
-    evidence = find_evidence(sources, labels, fit_split, n_boot)
+    sources = find_sources(folders, Path(fusion) if fusion is not None else None, best)
+    evidence = find_evidence(sources, Path(labels) if labels is not None else None, fit_split, n_boot)
     names = [member.name for member in sources.members]
     told = {**method_json(sources.fusion), "members": names, "fusion": sources.fusion.to_json()}
     with atomic_folder(out, replace=True) as folder:

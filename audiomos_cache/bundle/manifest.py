@@ -147,6 +147,18 @@ class IntervalsEntry(Group):
     mi: IntervalEntry
     ta: IntervalEntry
 
+    def lines(self) -> list[str]:
+        """Return a line for each target: the coverage of its intervals, and their mean width."""
+        lines = []
+        for target, each in (("MI", self.mi), ("TA", self.ta)):
+            bounds = each.coverage_ci
+            known = f" (95 % interval {bounds[0]:.3f} to {bounds[1]:.3f})" if bounds else ""
+            lines.append(
+                f"{100 * self.level:.0f} % intervals of {target}: coverage {each.coverage:.3f}{known} on {each.clips} "
+                f"clips that they were calibrated without, mean width {each.mean_width:.3f}"
+            )
+        return lines
+
 
 def _refuse_twins(members: list[MemberEntry]) -> list[MemberEntry]:
     """Refuse members that cannot be told from each other; some disks know no capitals."""

@@ -106,7 +106,7 @@ def _named(chosen: Sequence[tuple[Path, str]]) -> tuple[Source, ...]:
         candidates = chain((name, f"{name}-{best}"), (f"{name}-{number}" for number in count(2)))
         free = next(each for each in candidates if each.casefold() not in taken)  # some disks know no capitals
         taken.add(free.casefold())
-        members.append(Source(free, Run.open(folder), best, read_run_config(folder)))
+        members.append(Source(free, Run(folder), best, read_run_config(folder)))
     return tuple(members)
 
 

@@ -1,8 +1,9 @@
 """Whole caches: join them, set damaged files aside, describe what they hold."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,7 @@ from audiomos_cache.cache.publish import (
 from audiomos_cache.cache.reader import open_cache
 from audiomos_cache.cache.verify import FileReport, verify_file
 from audiomos_cache.errors import CacheError, FormatVersionError, OutputExistsError, first_five
-
-Progress = Callable[[str, int, int], None]
+from audiomos_cache.progress import Progress, no_progress
 
 
 @dataclass(slots=True)
@@ -36,6 +36,26 @@ class MergedSplit:
     split: str
     clips: int
     files: list[Path]
+
+
+@dataclass(frozen=True)
+class MergeResult:
+    """What `merge` made: the folder, and what became of each split."""
+
+    out: Path
+    splits: tuple[MergedSplit, ...]
+
+    def lines(self) -> list[str]:
+        """Return a line for each split."""
+        return [f"{each.split}: {each.clips} clips in {', '.join(map(str, each.files))}" for each in self.splits]
+
+    def __repr__(self) -> str:
+        return "\n  ".join([f"MergeResult in {self.out}", *self.lines()])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        splits = {each.split: {"clips": each.clips, "files": list(map(str, each.files))} for each in self.splits}
+        return {"out": str(self.out), "splits": splits}
 
 
 @dataclass(slots=True)
@@ -56,27 +76,31 @@ class _List:
         return tuple((clip_id, reason) for clip_id, reason in self.skipped.items() if clip_id not in self.done)
 
 
-def merge_caches(
-    sources: Sequence[Path],
-    out: Path,
+def merge(
+    caches: Sequence[str | PathLike[str]],
+    out: str | PathLike[str],
     *,
     bytes_per_file: int = BYTES_PER_FILE,
-    progress: Progress = lambda _split, _done, _total: None,
-) -> list[MergedSplit]:
-    """Join caches into a new one; the sources stay as they are.
+    progress: Progress = no_progress,
+) -> MergeResult:
+    """Join caches, or the shards of one, into a new cache; the merged ones stay as they are.
 
     Shards of one dataset give what a single extraction of it gives, byte for byte. Clips of different datasets come
-    one after the other, in the order of `sources`.
+    one after the other, in the order of `caches`.
 
     Args:
-        sources: cache folders, finished or not.
+        caches: cache folders, finished or not, of one fingerprint.
         out: the folder of the new cache.
         bytes_per_file: a split is cut into several files where it is larger.
-        progress: told the split and (done, total) of its clips.
+        progress: called with (split, done, total) clips.
     Raises:
         CacheError: different fingerprints, a clip that two sources have, clips that none has, damaged features.
         OutputExistsError: `out` has the split already, with other content.
+
+    >>> merge(["cache/tiny"], "cache/joined").splits[0].clips
+    24
     """
+    sources, out = [Path(cache) for cache in caches], Path(out)
     if out.resolve() in [source.resolve() for source in sources]:
         raise OutputExistsError(f"{out}: is one of the caches to merge, which stay as they are; give another --out")
     names = _names(sources)
@@ -92,7 +116,7 @@ def merge_caches(
                 store.clear_temporaries(out, name)
             paths = _publish(out, name, lists[name], bytes_per_file, progress)
         merged.append(MergedSplit(name, sum(len(each.done) for each in lists[name]), paths))
-    return merged
+    return MergeResult(out, tuple(merged))
 
 
 def _names(sources: Sequence[Path]) -> list[str]:
@@ -148,7 +172,7 @@ def _publish(out: Path, split: str, lists: Sequence[_List], bytes_per_file: int,
     _refuse_other_content(out, split, done)
     return publish_split(
         out, header, order, done, bytes_per_file=bytes_per_file,
-        progress=lambda finished, total: progress(split, finished, total),
+        progress=lambda finished, total: progress(f"merge {split}", finished, total),
     )  # fmt: skip
 
 

@@ -2,10 +2,12 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from audiomos_cache.batch import chunks
 from audiomos_cache.cache import paths as store
@@ -14,6 +16,8 @@ from audiomos_cache.cache.format import COLUMNS
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cache.stable_file import Buffer
 from audiomos_cache.errors import CacheError
+from audiomos_cache.progress import Progress as WorkProgress
+from audiomos_cache.progress import no_progress
 
 READ_THREADS = max(2, min(8, (os.cpu_count() or 2) // 2))
 CLIPS_AT_ONCE = 64
@@ -36,6 +40,81 @@ class FileReport:
     file: CacheFile | None = None
     whole: list[int] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class VerifyResult:
+    """What `verify` found in a cache.
+
+    Attributes:
+        cache: its folder.
+        whole: of each split that could be read, how many clips are whole.
+        damaged: of each split, a line for each damaged clip, prompt or file; empty where all is whole.
+    """
+
+    cache: Path
+    whole: Mapping[str, int]
+    damaged: Mapping[str, Sequence[str]]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is damaged."""
+        return not any(self.damaged.values())
+
+    def lines(self) -> list[str]:
+        """Return a line for each split, and one for each damaged item after it."""
+        lines = []
+        for split, found in self.damaged.items():
+            if split in self.whole:
+                lines.append(f"{split}: {self.whole[split]} clips whole, {len(found)} items damaged")
+                lines += found
+            else:
+                lines += [f"{split}: {line}" for line in found]
+        return lines
+
+    def __repr__(self) -> str:
+        found = "nothing is damaged" if self.ok else "damaged"
+        return "\n  ".join([f"VerifyResult of {self.cache}: {found}", *self.lines()])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        damaged = {split: list(lines) for split, lines in self.damaged.items()}
+        return {"cache": str(self.cache), "ok": self.ok, "whole": dict(self.whole), "damaged": damaged}
+
+    def raise_if_damaged(self) -> None:
+        """Raise CacheError where something is damaged."""
+        if count := sum(map(len, self.damaged.values())):
+            raise CacheError(f"{self.cache}: {count} damaged items; extract with --repair encodes only what was lost")
+
+
+def verify(
+    cache: str | PathLike[str], split: str | Sequence[str] = (), *, progress: WorkProgress = no_progress
+) -> VerifyResult:
+    """Read every feature of a cache, and check it against its hash. Nothing is changed.
+
+    Args:
+        cache: the cache folder.
+        split: the split to read, or several; none means all, finished or not.
+        progress: called with (file, done, total) clips.
+    Returns:
+        What is whole and what is damaged; extract with `repair` encodes only what was lost.
+    Raises:
+        CacheError: no such cache or split.
+
+    >>> verify("cache/tiny", "dev").ok
+    True
+    """
+    cache = Path(cache)
+    whole, damaged = {}, {}
+    for name in store.require_names(cache, [split] if isinstance(split, str) else list(split)):
+        try:
+            reports = verify_split(cache, name, lambda path, *counts: progress(f"verify {path.name}", *counts))
+        except CacheError as error:  # the other splits are read all the same
+            damaged[name] = [str(error)]
+        else:
+            whole[name] = sum(len(report.whole) for report in reports)
+            damaged[name] = [line for report in reports for line in report.damaged]
+    return VerifyResult(cache, whole, damaged)
 
 
 def verify_split(

@@ -5,18 +5,22 @@ Results go to stdout, progress and logs to stderr.
 """
 
 import logging
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import click
 
-from audiomos_cache import __version__
+from audiomos_cache._version import __version__
 from audiomos_cache.cli.cmd_bundle import bundle
 from audiomos_cache.cli.cmd_demo import demo
 from audiomos_cache.cli.cmd_evaluate import evaluate
 from audiomos_cache.cli.cmd_extract import extract
 from audiomos_cache.cli.cmd_fuse import fuse
 from audiomos_cache.cli.cmd_import_upstream import import_upstream
-from audiomos_cache.cli.cmd_inspect import inspect
+from audiomos_cache.cli.cmd_info import info
 from audiomos_cache.cli.cmd_merge import merge
 from audiomos_cache.cli.cmd_predict import predict
 from audiomos_cache.cli.cmd_score import score
@@ -25,19 +29,26 @@ from audiomos_cache.cli.cmd_submit import submit
 from audiomos_cache.cli.cmd_train_head import train_head
 from audiomos_cache.cli.cmd_verify import verify
 from audiomos_cache.errors import AudiomosError
+from audiomos_cache.profiling import Profile
 
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM came: what an interrupt would keep is kept."""
 
 
 class _Group(click.Group):
-    """Turns our errors into one line and exit code 1, an interrupt into 130: the one place that does."""
+    """Turns our errors into one line and exit code 1, an interrupt into 130, SIGTERM into 143."""
 
     def invoke(self, ctx: click.Context) -> object:
         try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            click.echo("Interrupted. What was finished is kept.", err=True)
-            ctx.exit(INTERRUPTED)
+            with _terminated_as_interrupted():
+                return super().invoke(ctx)
+        except KeyboardInterrupt as interrupt:
+            terminated = isinstance(interrupt, _Terminated)
+            click.echo(f"{'Terminated' if terminated else 'Interrupted'}. What was finished is kept.", err=True)
+            ctx.exit(TERMINATED if terminated else INTERRUPTED)
         except BrokenPipeError:
             raise  # click ends quietly when the reader of a pipe has gone
         except (AudiomosError, OSError) as error:
@@ -51,10 +62,34 @@ class _Group(click.Group):
         return list(self.commands)
 
 
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """End on SIGTERM as on an interrupt, so that what would be lost is saved, and child processes end too."""
+
+    def terminate(_signal: int, _frame: object) -> None:
+        raise _Terminated
+
+    if threading.current_thread() is not threading.main_thread():  # which alone may handle signals
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__, prog_name="audiomos-cache")
 @click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
-def main(debug: bool) -> None:
+@click.option(
+    "--profile",
+    "profiled",
+    is_flag=True,
+    help="Print where extract or train-head spent the time.",
+)
+@click.pass_context
+def main(ctx: click.Context, debug: bool, profiled: bool) -> None:
     """Predict mean opinion scores of generated music: MI (music impression), TA (text alignment).
 
     \b
@@ -68,14 +103,26 @@ def main(debug: bool) -> None:
       audiomos-cache bundle runs/* --fusion fused --out model
       audiomos-cache score song.wav --prompt "slow piano, melancholic" --bundle model
 
-    See it work on made-up music: audiomos-cache demo
+    \b
+    Run it all on made-up music:
+      audiomos-cache demo
     """
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, stream=sys.stderr, format="%(message)s")
     for noisy in ("httpx", "httpcore", "huggingface_hub", "transformers", "urllib3", "numba", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
+    ctx.obj = Profile(on=profiled)
 
 
-_FEATURES = (extract, inspect, verify, merge)
+@main.result_callback()
+@click.pass_obj
+def _show_profile(profile: Profile, /, _result: object, **_options: object) -> None:
+    """Print where the time went, where that was asked for."""
+    if profile.stages:
+        for line in profile.lines():
+            click.echo(line, err=True)
+
+
+_FEATURES = (extract, info, verify, merge)
 _HEADS = (split, train_head, import_upstream, predict)
 _NUMBERS = (fuse, evaluate, submit)
 _MUSIC = (bundle, score)

@@ -16,7 +16,7 @@ _MARKER = ".audiomos-demo"
 _NEXT = """
 Files
   {out}/data              the made-up music, in the MusicEval layout
-  {out}/cache             the features, a file per split: audiomos-cache inspect {out}/cache
+  {out}/cache             the features, a file per split: audiomos-cache info {out}/cache
   {out}/runs              a folder per trained head: config, checkpoints, history, predictions
   {out}/fused/answer.txt  the fused MI and TA of every clip of the eval list
   {out}/model             the heads and their fusion as one folder, with a card: README.md

@@ -4,12 +4,13 @@ from pathlib import Path
 
 import click
 
+from audiomos_cache.cli.options import FILE, Command
 from audiomos_cache.cli.progress import progress
 
 
-@click.command
-@click.argument("caches", nargs=-1, required=True, metavar="CACHE...", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder of the new cache.")
+@click.command(cls=Command)
+@click.argument("caches", nargs=-1, required=True, metavar="CACHE...", type=FILE)
+@click.option("--out", required=True, type=FILE, help="The folder of the new cache.")
 def merge(caches: tuple[Path, ...], out: Path) -> None:
     """Join caches, or the shards of one, into a new cache. All must have one fingerprint, and no clip twice.
 
@@ -20,11 +21,9 @@ def merge(caches: tuple[Path, ...], out: Path) -> None:
     Example:
       audiomos-cache merge cache/shard-1 cache/shard-2 --out cache/musiceval
     """
-    from audiomos_cache.cache.maintenance import merge_caches
+    from audiomos_cache import merge as run
 
     with progress("clips") as update:
-        merged = merge_caches(
-            caches, out, progress=lambda split, done, total: update(f"merge {split}", done, total)
-        )  # fmt: skip
-    for each in merged:
-        click.echo(f"{each.split}: {each.clips} clips in {', '.join(map(str, each.files))}")
+        result = run(caches, out, progress=update)
+    for line in result.lines():
+        click.echo(line)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from audiomos_cache.cli.progress import Update, progress
+from audiomos_cache.cli.progress import progress
 from audiomos_cache.devices import DEVICES, resolve_device
 from audiomos_cache.errors import DataError, OutputError, first_five
+from audiomos_cache.progress import Progress
 
 if TYPE_CHECKING:
     from audiomos_cache.scoring.results import Item
@@ -138,7 +139,7 @@ def _score(
     scorer: "Scorer",
     write: Callable[[bytes], None],
     tally: "_Tally",
-    shown: AbstractContextManager[Update],
+    shown: AbstractContextManager[Progress],
 ) -> None:
     from audiomos_cache.scoring.results import to_line
 

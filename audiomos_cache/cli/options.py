@@ -1,5 +1,6 @@
 """What the commands share: their class, with its two-part help, and the options that several of them have."""
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -43,6 +44,11 @@ class Command(click.Command):
                 with formatter.section(title):
                     formatter.write_dl(records)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep the arguments as they were given, for records of how something was made."""
+        ctx.meta[__name__] = list(args)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         try:
@@ -51,9 +57,19 @@ class Command(click.Command):
             raise click.UsageError(str(error), ctx) from error
 
 
+def command_line(ctx: click.Context) -> str:
+    """Return the command as it was given, as one would type it again."""
+    return shlex.join(["audiomos-cache", str(ctx.info_name), *ctx.meta[__name__]])
+
+
 def advanced_option(*declarations: str, **attributes: Any) -> Callable[[_Decorated], _Decorated]:
     """Declare an option as click.option does; the help of a `Command` shows it under "Advanced"."""
     return click.option(*declarations, cls=AdvancedOption, **attributes)
 
 
 device_option = advanced_option("--device", type=DEVICE, default="auto", help="The device to compute on.")
+
+
+def notify(line: str) -> None:
+    """Print a line that is worth reading while a command works, on stderr."""
+    click.echo(line, err=True)

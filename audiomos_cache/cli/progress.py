@@ -4,34 +4,29 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import click
+
+from audiomos_cache.progress import Progress
 
 SECONDS_BETWEEN_LINES = 10.0
 
 
-class Update(Protocol):
-    """Told what is being worked on, how much of it is done, and a note to show beside it."""
-
-    def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
-        """Show that `done` of `total` of `what` are done."""
-
-
 @contextmanager
-def progress(unit: str) -> Iterator[Update]:
+def progress(unit: str) -> Iterator[Progress]:
     """Give a function to report progress with; `unit` is what is counted, such as clips."""
     if not sys.stderr.isatty():
         yield _Lines(unit)
         return
+    import rich.progress as bar
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     # Names come from the user, whose [brackets] are no markup.
-    what_column = TextColumn("{task.description}", markup=False)
-    note_column = TextColumn(f"{unit} {{task.fields[note]}}", markup=False)
-    columns = (what_column, BarColumn(), MofNCompleteColumn(), note_column, TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bars:
+    what = bar.TextColumn("{task.description}", markup=False)
+    note = bar.TextColumn(f"{unit} {{task.fields[note]}}", markup=False)
+    columns = (what, bar.BarColumn(), bar.MofNCompleteColumn(), note, bar.TimeRemainingColumn())
+    with bar.Progress(*columns, console=Console(stderr=True)) as bars:
         tasks: dict[str, Any] = {}
 
         def update(what: str, done: int, total: int, note: str = "") -> None:

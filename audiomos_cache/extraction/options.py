@@ -10,10 +10,13 @@ from audiomos_cache.cache.paths import Shard
 from audiomos_cache.devices import Compile, should_compile
 from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder
 from audiomos_cache.encoders.muq import MuQEncoder
+from audiomos_cache.errors import ArgumentError
 from audiomos_cache.input_spec import MAX_SECONDS, InputSpec, StoredDtype, longest_s
 
 if TYPE_CHECKING:
     from audiomos_cache.extraction.plan import Plan
+
+MAX_PAD_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,20 @@ class ExtractionOptions:
     def goes_straight(self, audio: AudioEncoder) -> bool:
         """Say whether to fill the split's file while encoding, where that is possible."""
         return audio.device.type == "cuda" if self.straight is None else self.straight
+
+
+def parse_shard(shard: str | tuple[int, int] | None) -> Shard | None:
+    """Return the share that `1/4` or (1, 4) means.
+
+    Raises:
+        ArgumentError: not I of N with I from 1 to N.
+    """
+    if shard is None:
+        return None
+    pair = shard.split("/") if isinstance(shard, str) else list(map(str, shard))
+    if len(pair) != 2 or not all(map(str.isdecimal, pair)) or not 1 <= int(pair[0]) <= int(pair[1]):
+        raise ArgumentError(f"shard {shard!r}: is not I/N with I from 1 to N, such as 1/4")
+    return Shard(int(pair[0]), int(pair[1]))
 
 
 CPU_BATCH = 4

@@ -12,7 +12,15 @@ from audiomos_cache.errors import DataError, first_five
 from audiomos_cache.evaluation.predictions import Predictions, read_predictions
 from audiomos_cache.fusion.align import common_clips, join_members
 from audiomos_cache.fusion.base import Members
-from audiomos_cache.runs import BESTS, CONFIG, HISTORY, checkpoint_path, predictions_path, read_run_config
+from audiomos_cache.runs import (
+    BESTS,
+    CONFIG,
+    HISTORY,
+    checkpoint_path,
+    deciding_config,
+    predictions_path,
+    read_run_config,
+)
 from audiomos_cache.targets import HIGHEST, LOWEST
 
 log = logging.getLogger(__name__)
@@ -137,8 +145,8 @@ def run_hash(run: Path, best: str) -> str:
     """
     history = run / HISTORY
     weights = checkpoint_path(run, best)
-    content = [run / CONFIG, history if history.is_file() else weights]
-    return hash_bytes(b"".join(path.read_bytes() for path in content if path.is_file()))
+    trained = history if history.is_file() else weights
+    return hash_bytes(deciding_config(run) + (trained.read_bytes() if trained.is_file() else b""))
 
 
 def _member_of_file(path: Path) -> Member:
@@ -162,7 +170,7 @@ def _fingerprint_of(member: Member) -> Fingerprint | None:
 def _predictions_of(run: Path, split: str, best: str) -> Path:
     path = predictions_path(run, split, best)
     if not path.is_file():
-        raise DataError(f"{path}: does not exist; make it with audiomos-cache predict --run {run} --split {split}")
+        raise DataError(f"{path}: does not exist; make it with audiomos-cache predict {run} --split {split}")
     return path
 
 

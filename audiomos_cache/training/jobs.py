@@ -3,7 +3,9 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,12 @@ from audiomos_cache.errors import ConfigError, DataError, first_five
 from audiomos_cache.heads.config import Group, HeadConfig, scaled_lr
 from audiomos_cache.heads.layers import layers_to_read
 from audiomos_cache.heads.model import build_head
-from audiomos_cache.heads.presets import load_head_config, plan_names, preset_names, presets_folder
-from audiomos_cache.runs import versions
+from audiomos_cache.heads.presets import head_config, load_head_config, plan_names, preset_names, presets_folder
+from audiomos_cache.runs import MADE_WITH, versions
 from audiomos_cache.training.data import ClipSet, Lists, TrainingClips
 from audiomos_cache.training.optimizer import LearningRate, steps_per_epoch
 from audiomos_cache.training.trainer import objective_of
-from audiomos_cache.yaml_files import read_mapping, readable
+from audiomos_cache.yaml_files import apply_override, read_mapping, readable
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ def _what_decides(config: Mapping[str, Any], how: bool) -> dict[str, Any]:
 
     Not the number of threads, though it decides the last digits: a training that goes on keeps it.
     """
-    left_out = {"name", "encoders", "resolved_lr", "fingerprint", "threads"}
+    left_out = {"name", "encoders", "resolved_lr", "fingerprint", "threads", MADE_WITH}
     left_out |= set() if how else {"device", "precision", "versions"}
     kept = {key: value for key, value in config.items() if key not in left_out}
     kept["data"] = {
@@ -90,6 +92,37 @@ def _what_decides(config: Mapping[str, Any], how: bool) -> dict[str, Any]:
 def _described(clips: ClipSet, job: HeadJob) -> dict[str, Any]:
     described = {"from": clips.name, "clips": len(clips), "labels_xxh3_128": clips.labels_hash()}
     return described | ({"ratings_xxh3_128": clips.ratings_hash()} if job.wants_ratings else {})
+
+
+def named_heads(
+    heads: Sequence[str | PathLike[str] | Mapping[str, Any] | HeadConfig], overrides: tuple[str, ...]
+) -> list[tuple[str, HeadConfig]]:
+    """Return the name and the config of each head; those without a name are called `head`, or `head1`, `head2`.
+
+    Args:
+        heads: names of presets, YAML files, mappings of the keys in such a file, or configs.
+        overrides: `a.b=c`, for all of them.
+    Raises:
+        ConfigError: as `load_head_config`.
+    """
+    nameless = [head for head in heads if isinstance(head, Mapping | HeadConfig)]
+    named, count = [], 0
+    for head in heads:
+        if isinstance(head, Mapping | HeadConfig):
+            count += 1
+            named.append((f"head{count}" if len(nameless) > 1 else "head", _overridden(head, overrides)))
+        else:
+            named.append(load_head_config(str(head), overrides))
+    return named
+
+
+def _overridden(head: Mapping[str, Any] | HeadConfig, overrides: tuple[str, ...]) -> HeadConfig:
+    if not overrides:
+        return head_config(head)
+    content = deepcopy(dict(head)) if isinstance(head, Mapping) else head.model_dump(exclude_defaults=True)
+    for override in overrides:
+        apply_override(content, override)
+    return head_config(content)
 
 
 HIGHEST_SEED = 2**63 - 1

@@ -1,16 +1,20 @@
 """Predictions of a finished run on a cached split."""
 
 import logging
+from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from audiomos_cache.artifacts import refuse_occupied
 from audiomos_cache.cache.reader import CacheReader
-from audiomos_cache.errors import CacheError
-from audiomos_cache.evaluation.predictions import write_predictions
+from audiomos_cache.devices import resolve_device
+from audiomos_cache.errors import ArgumentError, CacheError
+from audiomos_cache.evaluation.predictions import Predictions, write_predictions
 from audiomos_cache.heads.layers import layers_to_read
-from audiomos_cache.runs import Run, predictions_path
+from audiomos_cache.runs import BESTS, Run, predictions_path
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.data import ClipSet
 from audiomos_cache.training.frame_sources import FramesOnDisk
@@ -19,33 +23,90 @@ from audiomos_cache.training.loop import predictions_of, run_head
 log = logging.getLogger(__name__)
 
 
-def predict_split(
-    run_folder: Path, cache: Path, split: str, best: str, out: Path | None, *, overwrite: bool, device: str
-) -> Path:
-    """Predict a split with one of a run's checkpoints and write the predictions.
+@dataclass(frozen=True)
+class PredictResult:
+    """What `predict` wrote.
 
-    Returns:
-        The file: `out`, or its place in the run.
-    Raises:
-        CacheError: no such split, or a cache of another fingerprint than the run was trained on.
-        OutputExistsError: the file exists, and `overwrite` is not given.
+    Attributes:
+        path: the predictions file.
+        predictions: MI and TA of each clip, sorted by id.
+        run: the run folder.
+        split, best: what was predicted, with which checkpoint.
     """
-    run = Run.open(run_folder)
+
+    path: Path
+    predictions: Predictions
+    run: Path
+    split: str
+    best: str
+
+    def __repr__(self) -> str:
+        means = f"mean MI {self.predictions.mi.mean():.3f}, TA {self.predictions.ta.mean():.3f}"
+        return f"PredictResult: {len(self.predictions.ids)} clips of {self.split} by {self.run}, {means}\n  {self.path}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values: where the predictions are, of what, and MI and TA of each clip by its id."""
+        rows = zip(self.predictions.ids, self.predictions.mi.tolist(), self.predictions.ta.tolist(), strict=True)
+        return {
+            "path": str(self.path),
+            "run": str(self.run),
+            "split": self.split,
+            "best": self.best,
+            "clips": {clip_id: {"mi": mi, "ta": ta} for clip_id, mi, ta in rows},
+        }
+
+
+def predict(
+    run: str | PathLike[str] | Run,
+    cache: str | PathLike[str] = "cache/default",
+    split: str = "eval",
+    best: str = "loss",
+    out: str | PathLike[str] | None = None,
+    *,
+    overwrite: bool = False,
+    device: str = "auto",
+) -> PredictResult:
+    """Predict MI and TA of a cached split with a trained head, and write the predictions.
+
+    Args:
+        run: a run folder, or a `Run`.
+        cache: a cache folder with the features that the run was trained on.
+        split: the split to predict.
+        best: which checkpoint: `loss`, `srcc` or `combined`.
+        out: the file to write; None: `RUN/predictions/SPLIT.BEST.jsonl`.
+        overwrite: replace the file.
+        device: `auto`, `cpu` or `cuda`.
+    Returns:
+        The file and the predictions: scores of about 1 to 5, which a head may leave.
+    Raises:
+        CacheError: no such split, or a cache of another fingerprint than the run was trained on. DataError: not a run,
+        or a checkpoint that it does not have. OutputExistsError: the file exists, and `overwrite` is not given.
+        ArgumentError: no such checkpoint or device.
+
+    >>> result = predict("runs/pooling-dist-seed1", "cache/tiny", "eval", out="predicted/eval.jsonl")
+    >>> len(result.predictions.ids), result.path.name
+    (24, 'eval.jsonl')
+    """
+    if best not in BESTS:
+        raise ArgumentError(f"best {best!r}: is not one of {', '.join(BESTS)}")
+    on, cache = torch.device(resolve_device(device)), Path(cache)
+    run = run if isinstance(run, Run) else Run(run)
     clips = ClipSet.of_split(cache, split)
-    advice = f"predict with the cache that {run_folder} was trained on, or train a head on this one"
+    advice = f"predict with the cache that {run.folder} was trained on, or train a head on this one"
     if run.fingerprint:
         clips.fingerprint.require(run.fingerprint, f"{cache}, split {split}", advice)
     else:
         _refuse_other_features(run, clips.first_reader)
-    path = out or predictions_path(run_folder, split, best)
+    path = Path(out) if out is not None else predictions_path(run.folder, split, best)
     refuse_occupied(path, what="predictions", overwrite=overwrite)
     # Each clip is read once, so nothing is gained by holding them.
     layers = run.layers_read or layers_to_read(run.config.layers, clips.first_reader.layers)
     upstream = run.config.compat == "upstream"
-    batches = FeatureBatches(clips, layers, FramesOnDisk(torch.device(device)), upstream=upstream)
+    batches = FeatureBatches(clips, layers, FramesOnDisk(on), upstream=upstream)
     outputs = run_head(run.load_head(best).to(batches.device), batches)
-    write_predictions(path, predictions_of(outputs, batches))
-    return path
+    predictions = predictions_of(outputs, batches)
+    write_predictions(path, predictions)
+    return PredictResult(path, predictions, run.folder, split, best)
 
 
 def _refuse_other_features(run: Run, reader: CacheReader) -> None:

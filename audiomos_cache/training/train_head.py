@@ -15,7 +15,7 @@ from audiomos_cache.devices import Compile
 from audiomos_cache.errors import BusyError
 from audiomos_cache.heads.layers import layers_to_read
 from audiomos_cache.profiling import OFF, Profile
-from audiomos_cache.runs import RunWriter, refuse_existing
+from audiomos_cache.runs import MADE_WITH, RunWriter, refuse_existing
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.checkpoint import TrainingState
 from audiomos_cache.training.compiling import should_compile_heads
@@ -59,10 +59,12 @@ class _Options:
     tensorboard: bool
     profile: Profile
     on_epoch: OnEpoch
+    made_with: Mapping[str, Any] | None
 
     def config_of(self, job: HeadJob, clips: TrainingClips) -> dict[str, Any]:
         """Return what a run remembers of how it was made."""
-        return run_config(job, clips, self.device.type, self.execution.precision)
+        made_with = {MADE_WITH: dict(self.made_with)} if self.made_with else {}
+        return run_config(job, clips, self.device.type, self.execution.precision) | made_with
 
 
 def train_heads(
@@ -80,6 +82,7 @@ def train_heads(
     tensorboard: bool = False,
     profile: Profile = OFF,
     on_epoch: OnEpoch = lambda _job, _line, _last: None,
+    made_with: Mapping[str, Any] | None = None,
 ) -> list[HeadResult]:
     """Train each job on the cache's train split, choose checkpoints on its dev split, and write a run for each.
 
@@ -102,6 +105,7 @@ def train_heads(
         profile: where the times of the stages go; it is stopped at the end. Steps are not recorded then, as what is in
             them could not be told.
         on_epoch: told each epoch's line of the history, and whether it is the last.
+        made_with: what the runs record of the command or call; no number depends on it.
     Returns:
         What came of each job, without those that were left to another process.
     Raises:
@@ -121,7 +125,7 @@ def train_heads(
     execution = Execution(choose_precision(precision, on), cuda_graph=not profile.on)
     clips = open_clips(cache, lists)
     check_heads(jobs, clips)
-    options = _Options(out, on, execution, overwrite, skip_finished, tensorboard, profile, on_epoch)
+    options = _Options(out, on, execution, overwrite, skip_finished, tensorboard, profile, on_epoch, made_with)
     results = _finished(jobs, clips, options)
     diverged: dict[str, DivergedError] = {}
     if left := [job for job in jobs if job.name not in results]:

@@ -1,20 +1,23 @@
 """Making a run from a checkpoint of the published code."""
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from audiomos_cache.artifacts import atomic_folder
 from audiomos_cache.cache.reader import CacheReader, open_cache
-from audiomos_cache.errors import ConfigError
+from audiomos_cache.errors import ArgumentError, ConfigError
 from audiomos_cache.heads.config import HeadConfig
 from audiomos_cache.heads.layers import layers_to_read
 from audiomos_cache.heads.model import build_head
-from audiomos_cache.heads.presets import with_compat
+from audiomos_cache.heads.presets import load_head_config, with_compat
 from audiomos_cache.locks import locked
 from audiomos_cache.runs import (
+    BESTS,
     CONFIG,
     RunWriter,
     bests_in,
@@ -30,25 +33,69 @@ AUDIO_DIM, TEXT_DIM = 1024, 768  # of MuQ and RoBERTa
 _DECIDING = ("head", "audio_dim", "text_dim", "audio_layers", "layers_read", "fingerprint")
 
 
+_BESTS = {"ckpt_best_val_loss": "loss", "ckpt_best_val_srcc": "srcc", "ckpt_best_val_combined": "combined"}
+
+
+@dataclass(frozen=True)
+class ImportResult:
+    """What `import_upstream` wrote: a checkpoint of a run, and the file that it came from."""
+
+    run: Path
+    best: str
+    checkpoint: Path
+
+    def __repr__(self) -> str:
+        return f"{self.run}: best-{self.best}.safetensors from {self.checkpoint}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {"run": str(self.run), "best": self.best, "checkpoint": str(self.checkpoint)}
+
+
 def import_upstream(
-    checkpoint: Path, head: str, config: HeadConfig, out: Path, best: str, *, cache: Path | None, overwrite: bool
-) -> None:
+    checkpoint: str | PathLike[str],
+    head: str | PathLike[str],
+    out: str | PathLike[str],
+    *,
+    cache: str | PathLike[str] | None = None,
+    best: str | None = None,
+    set: Sequence[str] = (),  # noqa: A002
+    overwrite: bool = False,
+) -> ImportResult:
     """Write a run with the weights of the published code's `.pth` file, to be predicted with as that code does.
 
     The original's other checkpoints of the same head are added to the run one by one.
 
     Args:
         checkpoint: the file.
-        head: name of the preset. The file cannot tell transformer-dist, transformer-onehot and decoupled-dist apart.
-        config: of the head.
+        head: the preset, or YAML file, that it was trained as. The file cannot tell transformer-dist,
+            transformer-onehot and decoupled-dist apart.
         out: the run folder to make, or an imported run of the same head to add to.
-        best: which of a run's checkpoints it becomes.
-        cache: of the features that it belongs to, if that is to be remembered and checked.
+        cache: the cache with its features, if that is to be remembered and checked.
+        best: which of a run's checkpoints it becomes: `loss`, `srcc` or `combined`; None: as its name says, or loss.
+        set: keys of the head to override, such as layers=12 for a cache of several layers.
         overwrite: replace that checkpoint and its predictions in a run of the same head, or else the whole run.
     Raises:
         DataError: not a checkpoint of this head. OutputExistsError: `out` has this checkpoint already, or is something
-            else than an imported run of this head. CacheError: no such cache.
+            else than an imported run of this head. CacheError: no such cache. ConfigError: an unknown head or key.
+    Source: the published code of ASTAR-NTU (arXiv 2507.09904).
+
+    >>> import_upstream("ckpt_best_val_srcc.pth", "pooling-dist", "runs-published").best
+    'srcc'
     """
+    checkpoint, out = Path(checkpoint), Path(out)
+    name, config = load_head_config(str(head), tuple(set))
+    chosen = best or _BESTS.get(checkpoint.stem, "loss")
+    if chosen not in BESTS:
+        raise ArgumentError(f"best {chosen!r}: is not one of {', '.join(BESTS)}")
+    features = Path(cache) if cache is not None else None
+    _import(checkpoint, name, config, out, chosen, cache=features, overwrite=overwrite)
+    return ImportResult(out, chosen, checkpoint)
+
+
+def _import(
+    checkpoint: Path, head: str, config: HeadConfig, out: Path, best: str, *, cache: Path | None, overwrite: bool
+) -> None:
     config = with_compat(config, "upstream")
     reader = next(iter(open_cache(cache).values())) if cache else None
     if reader and (reader.audio_dim, reader.text_dim) != (AUDIO_DIM, TEXT_DIM):

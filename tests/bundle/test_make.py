@@ -34,7 +34,7 @@ def changed_run(run, folder, change):
 def test_runs_may_lie_elsewhere_in_any_order_under_any_name(made, ridge_bundle, tmp_path):
     for name, run in zip("ba", made.runs, strict=True):
         shutil.copytree(run, tmp_path / "moved" / name)
-    make_bundle([tmp_path / "moved"], made.fused("ridge"), tmp_path / "model")
+    make_bundle([tmp_path / "moved"], tmp_path / "model", made.fused("ridge"))
     moved, expected = load_bundle(str(tmp_path / "model")), load_bundle(str(ridge_bundle))
     assert [member.name for member in moved.members] == ["b", "a"], "in the fusion's order, under their folders' names"
     assert moved.fusion.to_json() == expected.fusion.to_json()
@@ -47,7 +47,7 @@ def test_names_that_are_alike_or_odd_still_name_files(made, tmp_path):
     for run, result in zip(runs, results, strict=True):
         shutil.copytree(result.folder, run)
     fuse(runs, tmp_path / "fused", Recipe("mean"))
-    found = make_bundle(runs, tmp_path / "fused", tmp_path / "model")
+    found = make_bundle(runs, tmp_path / "model", tmp_path / "fused")
     assert [member.file for member in found.manifest.members] == [
         "heads/My_run.safetensors",
         "heads/my_run-loss.safetensors",
@@ -61,7 +61,7 @@ def test_a_head_that_mixes_layers(tmp_path):
         extract_split(make_clips(tmp_path, split, 8, seed), tmp_path / "cache", audio, text, ExtractionOptions(1.5))
     mixing = job("pooling-dist", 1, "layers=weighted", "training.max_epochs=1")
     [result] = train_heads([mixing], tmp_path / "cache", tmp_path / "runs")
-    make_bundle([result.folder], None, tmp_path / "model")
+    make_bundle([result.folder], tmp_path / "model")
     [member] = load_bundle(str(tmp_path / "model")).members
     assert member.layers == (0, 1)
     assert member.head.layers.weight.shape == (2,)
@@ -194,7 +194,7 @@ def test_nothing_is_replaced_unasked(made, bundle):
 
 
 def test_a_bundle_replaces_a_bundle_when_asked_to(made, bundle):
-    made_now = make_bundle(made.runs[:1], None, bundle, overwrite=True)
+    made_now = make_bundle(made.runs[:1], bundle, overwrite=True)
     assert load_bundle(str(bundle)).digest == made_now.digest
     assert [path.name for path in (bundle / "heads").iterdir()] == ["pooling-dist-seed1.safetensors"]
 
@@ -243,7 +243,7 @@ def test_an_encoder_of_a_folder_is_told_to_be_one(made, tmp_path, caplog):
 
     run = changed_run(made.runs[0], tmp_path, change)
     with caplog.at_level(logging.WARNING):
-        make_bundle([run], None, tmp_path / "model")
+        make_bundle([run], tmp_path / "model")
     assert (
         "the audio encoder was the folder /models/muq, which others do not have: they need --audio-encoder with its "
         "weights"
@@ -262,7 +262,7 @@ def test_the_hubs_encoder_is_preferred_to_a_folder(made, tmp_path):
         told = {"audio_encoder": {"name": source, "source": source, "revision": revision, "precision": "fp16"}}
         runs.append(changed_run(run, tmp_path, lambda config, told=told: config["encoders"].update(told)))
     fuse(runs, tmp_path / "fused", Recipe("mean"))
-    found = make_bundle(runs, tmp_path / "fused", tmp_path / "model").manifest
+    found = make_bundle(runs, tmp_path / "model", tmp_path / "fused").manifest
     assert (found.encoders.audio.source, found.encoders.audio.revision) == ("OpenMuQ/MuQ-large-msd-iter", commit)
     assert found.encoders.audio.precision == "fp16"
     assert found.licence.id == "cc-by-nc-4.0"
@@ -271,7 +271,7 @@ def test_the_hubs_encoder_is_preferred_to_a_folder(made, tmp_path):
 
 def test_a_fusion_that_was_applied_later_is_bundled_too(made, tmp_path):
     apply_fusion(made.fused("ridge"), made.runs, tmp_path / "later", apply_split="dev")
-    make_bundle(made.runs, tmp_path / "later", tmp_path / "model")
+    make_bundle(made.runs, tmp_path / "model", tmp_path / "later")
     bundle = load_bundle(str(tmp_path / "model"))
     assert bundle.fusion.to_json() == load_fusion(made.fused("ridge")).to_json()
     assert bundle.calibrations == {}, "the out-of-fold predictions are in the other folder"

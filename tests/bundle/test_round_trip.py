@@ -21,7 +21,7 @@ from tests.support.training import batches_of
 
 @pytest.mark.parametrize("method", sorted(set(METHODS) - {"rank"}))
 def test_a_loaded_bundle_predicts_what_fuse_wrote(method, made, tmp_path):
-    make_bundle(made.runs[::-1], made.fused(method), tmp_path / "model")
+    make_bundle(made.runs[::-1], tmp_path / "model", made.fused(method))
     bundle = load_bundle(str(tmp_path / "model"))
     batches = batches_of(made.cache, "eval")
     members = [predictions_of(run_head(member.head, batches), batches) for member in bundle.members]
@@ -46,7 +46,7 @@ def test_a_loaded_head_is_its_runs_frozen(made, ridge_bundle):
 
 def test_a_loaded_bundle_says_what_features_it_takes(made, ridge_bundle):
     bundle = load_bundle(str(ridge_bundle))
-    assert bundle.fingerprint == Run.open(made.runs[0]).fingerprint
+    assert bundle.fingerprint == Run(made.runs[0]).fingerprint
     assert (bundle.audio_encoder.name, bundle.text_encoder.name) == ("fake-audio", "fake-text")
     assert (bundle.audio_encoder.source, bundle.audio_encoder.revision) == ("none", "none")
     assert bundle.name == str(ridge_bundle)
@@ -61,7 +61,7 @@ def test_loading_leaves_the_global_generator_alone(ridge_bundle):
 
 
 def test_the_same_runs_and_fusion_give_the_same_bytes(made, ridge_bundle, tmp_path):
-    again = make_bundle(made.runs[::-1], made.fused("ridge"), tmp_path / "other" / "name").folder
+    again = make_bundle(made.runs[::-1], tmp_path / "other" / "name", made.fused("ridge")).folder
     files = sorted(str(path.relative_to(again)) for path in again.rglob("*") if path.is_file())
     assert files == [
         "README.md",
@@ -76,7 +76,7 @@ def test_the_same_runs_and_fusion_give_the_same_bytes(made, ridge_bundle, tmp_pa
 
 
 def test_two_bundles_have_two_digests(made, ridge_bundle, tmp_path):
-    other = make_bundle(made.runs, made.fused("weighted"), tmp_path / "model")
+    other = make_bundle(made.runs, tmp_path / "model", made.fused("weighted"))
     assert other.digest != load_bundle(str(ridge_bundle)).digest
 
 
@@ -93,12 +93,12 @@ def test_nothing_is_pickled(made, tmp_path, monkeypatch):
 
     for module, name in ((torch, "load"), (torch, "save"), (pickle, "load"), (pickle, "dump"), (pickle, "Unpickler")):
         monkeypatch.setattr(module, name, refuse)
-    make_bundle(made.runs, made.fused("ridge"), tmp_path / "model")
+    make_bundle(made.runs, tmp_path / "model", made.fused("ridge"))
     load_bundle(str(tmp_path / "model"))
 
 
 def test_one_run_needs_no_fusion(made, tmp_path):
-    make_bundle(made.runs[:1], None, tmp_path / "model", best="srcc")
+    make_bundle(made.runs[:1], tmp_path / "model", best="srcc")
     bundle = load_bundle(str(tmp_path / "model"))
     weights = load_file(checkpoint_path(made.runs[0], "srcc"))
     assert all(torch.equal(bundle.members[0].head.state_dict()[name], tensor) for name, tensor in weights.items())
@@ -110,6 +110,6 @@ def test_one_run_needs_no_fusion(made, tmp_path):
 def test_two_checkpoints_of_one_run_are_two_members(made, tmp_path):
     files = [made.runs[0] / "predictions" / f"eval.{best}.jsonl" for best in ("loss", "combined")]
     fuse(files, tmp_path / "fused", Recipe("mean"))
-    make_bundle(made.runs[:1], tmp_path / "fused", tmp_path / "model")
+    make_bundle(made.runs[:1], tmp_path / "model", tmp_path / "fused")
     names = [member.name for member in load_bundle(str(tmp_path / "model")).members]
     assert names == ["pooling-dist-seed1", "pooling-dist-seed1-combined"]

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from audiomos_cache.cache.file_reader import CacheFile
-from audiomos_cache.cache.maintenance import merge_caches
+from audiomos_cache.cache.maintenance import merge
 from audiomos_cache.cache.parts import PartWriter
 from audiomos_cache.cache.paths import Shard
 from audiomos_cache.cache.publish import publish_split
@@ -115,7 +115,7 @@ def test_any_shards_parts_and_kills_give_the_same_bytes(clip_of, monkeypatch):
                 killed_then_repeated(moments, work)
             if not one_folder:
                 before = [content(source) for source in sources]
-                killed_then_repeated(kills[4], partial(merge_caches, sources, out, bytes_per_file=bytes_per_file))
+                killed_then_repeated(kills[4], partial(merge, sources, out, bytes_per_file=bytes_per_file))
                 assert [content(source) for source in sources] == before
             assert content(out) == content(whole)
             seen["in one folder" if one_folder else "merged"] += count > 1
@@ -154,7 +154,7 @@ def test_a_clip_twice(clips, tmp_path):
         "leave one cache out"
     )
     with pytest.raises(CacheError, match=re.escape(message)):
-        merge_caches([a, b], out)
+        merge([a, b], out)
     assert not out.exists()
 
 
@@ -165,7 +165,7 @@ def test_other_fingerprints(clips, tmp_path, finished):
     extract(clips[5:], b, **OPTIONS | {"pad_to_s": 1.5}, shard=None if finished else Shard(1, 2))
     forms = [CacheFile(path).header.fingerprint.json for path in (*b.rglob("*.h5"), a / "train.h5")]
     with pytest.raises(CacheError) as caught:
-        merge_caches([a, b], out)
+        merge([a, b], out)
     first, found, expected = str(caught.value).splitlines()
     assert first.startswith(f"{b}/train.")
     assert "; first difference: max_seconds is 1.5, expected 1.0; only caches of one fingerprint can be merged" in first
@@ -177,7 +177,7 @@ def test_other_fingerprints(clips, tmp_path, finished):
 def test_a_shard_is_missing(clips, tmp_path, shards_of):
     first, _, third = shards_of(clips)
     with pytest.raises(CacheError, match="split 'train': 4 of 10 clips are in none of the caches; give the folders of"):
-        merge_caches([first, third], tmp_path / "out")
+        merge([first, third], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -186,7 +186,7 @@ def test_a_folder_without_a_split(clips, tmp_path, shards_of):
     (tmp_path / "empty").mkdir()
     for folder in (tmp_path / "empty", tmp_path / "none"):
         with pytest.raises(CacheError, match=f"{folder}: no split in it, finished or not; give folders that extract w"):
-            merge_caches([*sources, folder], tmp_path / "out")
+            merge([*sources, folder], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -195,10 +195,10 @@ def test_shards_without_clips_are_no_error(clips, tmp_path, shards_of):
     sources = shards_of(clips[:2])
     extract(clips[:2], tmp_path / "whole", **OPTIONS)
     assert [len(content(source)) for source in sources] == [1, 0, 0]
-    merge_caches(sources, tmp_path / "out")
+    merge(sources, tmp_path / "out")
     assert content(tmp_path / "out") == content(tmp_path / "whole")
     with pytest.raises(CacheError, match=f"{sources[1]}: no split in it"):
-        merge_caches(sources[1:], tmp_path / "other")
+        merge(sources[1:], tmp_path / "other")
 
 
 def test_out_is_one_of_the_sources(clips, tmp_path, shards_of):
@@ -207,7 +207,7 @@ def test_out_is_one_of_the_sources(clips, tmp_path, shards_of):
     (tmp_path / "link").symlink_to(sources[1])
     for out in (sources[1], tmp_path / "link", tmp_path / "shard-1" / ".." / "shard-2"):
         with pytest.raises(OutputExistsError, match=f"{out}: is one of the caches to merge, which stay as they are; g"):
-            merge_caches(sources, out)
+            merge(sources, out)
     assert [content(source) for source in sources] == before
 
 
@@ -217,7 +217,7 @@ def test_out_holds_other_clips(clips, tmp_path, shards_of):
     before = content(out)
     message = f"{out}/train.h5: exists already and holds other clips: {clips[9].id}; give another --out"
     with pytest.raises(OutputExistsError, match=re.escape(message)):
-        merge_caches(sources, out)
+        merge(sources, out)
     assert content(out) == before
 
 
@@ -227,7 +227,7 @@ def test_out_holds_a_split_of_another_fingerprint(clips, tmp_path, shards_of):
     before = content(out)
     message = r"dev\.h5: fingerprint .* max_seconds is 2\.0, expected 1\.0; only caches of one"
     with pytest.raises(CacheError, match=message):
-        merge_caches(sources, out)
+        merge(sources, out)
     assert content(out) == before
 
 
@@ -242,7 +242,7 @@ def test_a_damaged_source(clips, tmp_path, shards_of, damage):
     before = [content(source) for source in sources]
     what = f", clip {file.ids[1]}: the stored frames" if damage == "frames" else ": the index"
     with pytest.raises(CacheError, match=f"{path}{what} do(es)? not match"):
-        merge_caches(sources, out)
+        merge(sources, out)
     assert [content(source) for source in sources] == before
     assert not out.exists() or content(out) == {}
 
@@ -252,7 +252,7 @@ def test_two_datasets_come_one_after_the_other(clips, tmp_path):
     extract(clips[6:], a, **OPTIONS)
     extract(clips[:6], b, **OPTIONS)
     for name, sources, expected in (("ab", (a, b), clips[6:] + clips[:6]), ("ba", (b, a), clips)):
-        (merged,) = merge_caches(sources, tmp_path / name)
+        (merged,) = merge(sources, tmp_path / name).splits
         assert (merged.split, merged.clips, merged.files) == ("train", 10, [tmp_path / name / "train.h5"])
         found = reader_of(tmp_path / name)
         assert [(row[0], row[1]) for row in found] == [(clip.id, place) for place, clip in enumerate(expected)]
@@ -272,13 +272,13 @@ def test_datasets_in_shards_and_merge_of_merged(clips, tmp_path):
         for index in (1, 2):
             folders[name, index] = tmp_path / f"{name}{index}"
             extract(own, folders[name, index], **OPTIONS, shard=Shard(index, 2))
-    merge_caches([folders[key] for key in (("a", 2), ("b", 1), ("a", 1), ("b", 2))], tmp_path / "ab")
+    merge([folders[key] for key in (("a", 2), ("b", 1), ("a", 1), ("b", 2))], tmp_path / "ab")
     assert [row[:2] for row in reader_of(tmp_path / "ab")] == [(clip.id, place) for place, clip in enumerate(clips)]
     for name in "ab":
-        merge_caches([folders[name, 1], folders[name, 2]], tmp_path / name)
-    merge_caches([tmp_path / "a", tmp_path / "b"], tmp_path / "merged")
+        merge([folders[name, 1], folders[name, 2]], tmp_path / name)
+    merge([tmp_path / "a", tmp_path / "b"], tmp_path / "merged")
     assert content(tmp_path / "merged") == content(tmp_path / "ab")
-    merge_caches([tmp_path / "merged"], tmp_path / "again")
+    merge([tmp_path / "merged"], tmp_path / "again")
     assert content(tmp_path / "again") == content(tmp_path / "ab")
 
 
@@ -288,21 +288,21 @@ def test_datasets_in_shards_and_merge_of_merged(clips, tmp_path):
 )
 def test_an_interrupted_merge_is_repeated(clips, tmp_path, shards_of, moment):
     sources = shards_of(clips)
-    merge = partial(merge_caches, sources, bytes_per_file=300)
-    merge(tmp_path / "expected")
+    merge_again = partial(merge, sources, bytes_per_file=300)
+    merge_again(tmp_path / "expected")
     assert len(content(tmp_path / "expected")) == 4
     with pytest.raises(Killed), killed_at(*moment):
-        merge(tmp_path / "out")
+        merge_again(tmp_path / "out")
     assert content(tmp_path / "out") != content(tmp_path / "expected")
-    merge(tmp_path / "out")
+    merge_again(tmp_path / "out")
     assert content(tmp_path / "out") == content(tmp_path / "expected")
 
 
 def test_a_merge_that_is_done_is_left_alone(clips, tmp_path, shards_of):
     sources, out = shards_of(clips), tmp_path / "out"
-    merge_caches(sources, out)
+    merge(sources, out)
     before = (out / "train.h5").stat()
-    (merged,) = merge_caches(sources, out)
+    (merged,) = merge(sources, out).splits
     after = (out / "train.h5").stat()
     assert merged.files == [out / "train.h5"]
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
@@ -313,7 +313,7 @@ def test_skipped_clips_survive(clips, tmp_path, shards_of):
     clips = [*clips[:4], bad, *clips[5:]]
     sources = shards_of(clips, on_error="skip")
     extract(clips, tmp_path / "whole", **OPTIONS, on_error="skip")
-    merge_caches(sources, tmp_path / "out")
+    merge(sources, tmp_path / "out")
     assert content(tmp_path / "out") == content(tmp_path / "whole")
     reason = f"{bad.path}: no such file; add it, or take it from the list"
     assert CacheReader(tmp_path / "out", "train").skipped == ((bad.id, reason),)
@@ -324,7 +324,7 @@ def test_a_clip_that_a_shard_skipped_and_did_later_is_no_longer_skipped(clips, t
     sources = shards_of([*clips[:4], bad, *clips[5:]], on_error="skip")
     shards_of(clips)
     extract(clips, tmp_path / "whole", **OPTIONS)
-    merge_caches(sources, tmp_path / "out")
+    merge(sources, tmp_path / "out")
     assert content(tmp_path / "out") == content(tmp_path / "whole")
 
 
@@ -336,7 +336,7 @@ def test_several_splits_some_of_which_a_source_lacks(clips, tmp_path):
     extract(dev, b, **OPTIONS)
     for own in (clips, dev):
         extract(own, whole, **OPTIONS)
-    merged = merge_caches([a, b], tmp_path / "out")
+    merged = merge([a, b], tmp_path / "out").splits
     assert [(each.split, each.clips) for each in merged] == [("dev", 3), ("train", 10)]
     assert content(tmp_path / "out") == content(whole)
 
@@ -347,10 +347,10 @@ def test_sources_of_several_files(clips, tmp_path):
         extract(clips[:5], a, **OPTIONS)
         extract(clips[5:], b, **OPTIONS)
     assert len(content(a)) == 5
-    merge_caches([a, b], tmp_path / "out")
+    merge([a, b], tmp_path / "out")
     extract(clips[:5], tmp_path / "one a", **OPTIONS)
     extract(clips[5:], tmp_path / "one b", **OPTIONS)
-    merge_caches([tmp_path / "one a", tmp_path / "one b"], tmp_path / "expected")
+    merge([tmp_path / "one a", tmp_path / "one b"], tmp_path / "expected")
     assert content(tmp_path / "out") == content(tmp_path / "expected")
     assert list(content(tmp_path / "out")) == ["train.h5"]
 
@@ -358,8 +358,8 @@ def test_sources_of_several_files(clips, tmp_path):
 def test_progress_and_command_line(clips, tmp_path, shards_of):
     sources, out = shards_of(clips), tmp_path / "out"
     told = []
-    merge_caches(sources, tmp_path / "other", bytes_per_file=300, progress=lambda *counts: told.append(counts))
-    assert told == [("train", 3, 10), ("train", 6, 10), ("train", 9, 10), ("train", 10, 10)]
+    merge(sources, tmp_path / "other", bytes_per_file=300, progress=lambda *counts: told.append(counts))
+    assert told == [("merge train", done, 10) for done in (3, 6, 9, 10)]
     result = CliRunner().invoke(main, ["merge", *map(str, sources), "--out", str(out)])
     assert result.exit_code == 0
     assert result.stdout == f"train: 10 clips in {out}/train.h5\n"

@@ -24,7 +24,7 @@ import pytest
 
 from audiomos_cache.cache.file_reader import CacheFile
 from audiomos_cache.cache.format import COLUMNS
-from audiomos_cache.cache.maintenance import merge_caches
+from audiomos_cache.cache.maintenance import merge
 from audiomos_cache.cache.parts import PartWriter
 from audiomos_cache.cache.paths import Shard, part_files
 from audiomos_cache.cache.reader import CacheReader
@@ -460,7 +460,7 @@ def test_shards_without_locks(clips, cache, tmp_path, request):
     (tmp_path / "merged").mkdir()
     other = tmp_path / "merged" / "train.h5.whole.other-12.part"
     other.write_bytes(b"another's")
-    merge_caches([cache], tmp_path / "merged")
+    merge([cache], tmp_path / "merged")
     assert other.read_bytes() == b"another's"
     expected = (tmp_path / "expected" / "train.h5").read_bytes()
     assert (tmp_path / "merged" / "train.h5").read_bytes() == expected

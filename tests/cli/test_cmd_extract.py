@@ -15,16 +15,17 @@ import soundfile
 import torch
 from click.testing import CliRunner
 
+from audiomos_cache import extract
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cli import main
 from audiomos_cache.encoders import lookup
-from audiomos_cache.errors import CacheError
+from audiomos_cache.errors import ArgumentError, CacheError
 from audiomos_cache.extraction import extract as split
 from audiomos_cache.extraction import plan
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
 from audiomos_cache.testing.music import make_dataset
 
-PLAN = "{}: 8 of 8 clips to encode, 0.0 MB when finished; up to 0.0 MB more on the disk meanwhile, 5.0 GB free"
+PLAN = "{}: 8 of 8 clips to encode, 0.0 MB when finished; up to 0.0 MB more on the disk until then, 5.0 GB free"
 
 # Imports once, then runs our command line in a new process for each line of arguments that it reads. Encoding is
 # slow, and every clip a part, so that a signal finds the extraction at work. Nothing may be computed before the
@@ -252,8 +253,8 @@ def test_skipped_clips_and_warnings(tmp_path):
         f"{tmp_path}/data/c.wav: 2.00 s long, expected 1.5 s or less; the rest is cut",
         f"Skipped d: {reason}",
     ]
-    result = run("inspect", tmp_path / "cache")
-    assert result.stdout.splitlines()[-1] == f"skipped in all: d: {reason}"
+    result = run("info", tmp_path / "cache")
+    assert result.stdout.splitlines()[-1] == f"  skipped in all: d: {reason}"
 
 
 def test_precision_and_profile(tmp_path):
@@ -262,7 +263,7 @@ def test_precision_and_profile(tmp_path):
     tiny = ("--data", data, "--cache", tmp_path / "cache", "--audio-encoder", "muq-tiny", "--pad-to", "0.5",
             "--text-encoder", "roberta-tiny")  # fmt: skip
     run("extract", *tiny, "--split", "dev")
-    result = run("extract", *tiny, "--split", "train", "--precision", "fp16", "--profile")
+    result = run("--profile", "extract", *tiny, "--split", "train", "--precision", "fp16")
     caches = [CacheReader(tmp_path / "cache", split) for split in ("dev", "train")]
     assert caches[0].fingerprint == caches[1].fingerprint
     assert [cache.provenance["audio_encoder"].get("precision") for cache in caches] == [None, "fp16"]
@@ -278,10 +279,10 @@ def test_precision_and_profile(tmp_path):
 
 
 @pytest.mark.usefixtures("fakes", "disk")
-def test_inspect(data, tmp_path):
+def test_info(data, tmp_path):
     cache = tmp_path / "cache"
     run("extract", "--data", data, "--cache", cache, "--split", "dev", "--split", "eval")
-    described = json.loads(run("inspect", cache, "--json").stdout)
+    described = json.loads(run("info", cache, "--json").stdout)
     reader = CacheReader(cache, "dev")
     names = [line.split(",")[0] for line in (data / "sets" / "dev_mos_list.txt").read_text().splitlines()]
     seconds = sum(soundfile.info(data / "wav" / name).duration for name in names)
@@ -306,23 +307,25 @@ def test_inspect(data, tmp_path):
     }
     assert described["splits"]["eval"]["labelled"] == 0
 
-    lines = run("inspect", cache).stdout.splitlines()
-    assert reader.fingerprint.digest in lines[0] + lines[1]
-    cells = {row[0]: row[1:] for row in ([cell.strip() for cell in line.split("│")[1:-1]] for line in lines) if row}
+    lines = run("info", cache).stdout.splitlines()
+    assert lines[0] == f"{cache}: a cache, fingerprint {reader.fingerprint.digest}"
     megabytes = f"{(cache / 'dev.h5').stat().st_size / 1e6:.1f}"
-    assert cells["dev"] == ["8", "8", str(dev["prompts"]), f"{seconds / 3600:.2f}", "8", "0", "1", megabytes]
-    assert [line.split(":")[0] for line in lines[-2:]] == ["audio_encoder (layers 0)", "text_encoder"]
+    assert lines[1] == (
+        f"  dev: 8 clips of 8 systems and {dev['prompts']} prompts, {seconds / 3600:.2f} h, 8 labelled, 0 skipped, "
+        f"{megabytes} MB in 1 files"
+    )
+    assert [line.split(":")[0] for line in lines[-2:]] == ["  audio_encoder (layers 0)", "  text_encoder"]
     assert "untrained" in lines[-2]
 
 
 @pytest.mark.usefixtures("fakes")
-def test_inspect_of_an_unfinished_split(tmp_path, monkeypatch):
+def test_info_of_an_unfinished_split(tmp_path, monkeypatch):
     path = manifest(tmp_path / "data", "a.wav,slow,3,4\nb.wav,fast,,\nc.wav,sad,1,1\nd.wav,happy,5,5\n")
     options = ("--data", path, "--cache", tmp_path / "cache", "--pad-to", "1", "--on-error", "skip", "--batch-size", 2)
     monkeypatch.setattr(split, "publish_split", lambda *_: (_ for _ in ()).throw(CacheError("killed")))
     assert fail_with_lines("extract", *options)[-1] == "Error: killed"
     reason = f"{tmp_path}/data/d.wav: no such file; add it, or take it from the list"
-    described = json.loads(run("inspect", tmp_path / "cache", "--json").stdout)["splits"]["all"]
+    described = json.loads(run("info", tmp_path / "cache", "--json").stdout)["splits"]["all"]
     (part,) = (tmp_path / "cache" / "all.parts").iterdir()
     assert {key: described[key] for key in ("complete", "clips", "of", "labelled", "skipped", "files")} == {
         "complete": False,
@@ -332,9 +335,9 @@ def test_inspect_of_an_unfinished_split(tmp_path, monkeypatch):
         "skipped": [["d", reason]],
         "files": [str(part)],
     }
-    lines = run("inspect", tmp_path / "cache").stdout.splitlines()
-    assert lines[-4] == "all: unfinished, 3 of 4 clips are done"
-    assert lines[-1] == f"skipped in all: d: {reason}"
+    lines = run("info", tmp_path / "cache").stdout.splitlines()
+    assert lines[-4] == "  all: unfinished, 3 of 4 clips are done"
+    assert lines[-1] == f"  skipped in all: d: {reason}"
 
 
 @pytest.mark.usefixtures("fakes", "disk")
@@ -344,12 +347,12 @@ def test_a_dry_run_writes_nothing(data, tmp_path, fakes):
     result = run("extract", *options, "--dry-run")
     lines = result.stdout.splitlines()
     assert lines[:2] == [PLAN.format("train"), PLAN.format("dev")]
-    assert lines[2:] == ["about 0 s in all, as one batch of 4 clips tells"]
+    assert lines[2:] == ["about 0 s in all, estimated from one batch of 4 clips"]
     assert not cache.exists()
     assert fakes[0].encoded == 4
     run("extract", *options)
     lines = run("extract", *options, "--dry-run").stdout.splitlines()
-    nothing = "0 of 8 clips to encode, 0.0 MB when finished; up to 0.0 MB more on the disk meanwhile, 5.0 GB free"
+    nothing = "0 of 8 clips to encode, 0.0 MB when finished; up to 0.0 MB more on the disk until then, 5.0 GB free"
     assert lines == [f"train: {nothing}", f"dev: {nothing}"]
 
 
@@ -365,27 +368,28 @@ def test_several_layers(data, tmp_path, monkeypatch):
     monkeypatch.setattr(lookup, "load_text_encoder", lambda *_, **__: FakeTextEncoder())
     cache = tmp_path / "cache"
     run("extract", "--data", data, "--cache", cache, "--split", "dev", "--layers", "0,-1")
-    assert asked == [(0, -1)]
+    assert asked == [[0, -1]]
     assert CacheReader(cache, "dev").layers == (0, 2)
-    assert json.loads(run("inspect", cache, "--json").stdout)["layers"] == [0, 2]
-    assert any(line.startswith("audio_encoder (layers 0, 2): ") for line in run("inspect", cache).stdout.splitlines())
+    assert json.loads(run("info", cache, "--json").stdout)["layers"] == [0, 2]
+    assert any(line.startswith("  audio_encoder (layers 0, 2): ") for line in run("info", cache).stdout.splitlines())
 
 
-def test_inspect_without_a_cache(tmp_path):
-    assert fail("inspect", tmp_path) == f"Error: {tmp_path}: no split in it, expected a folder that extract wrote"
-    assert fail("inspect", tmp_path / "none", "--json").endswith(
-        "/none: no such folder, expected a folder that extract wrote"
+def test_info_without_a_cache(tmp_path):
+    assert fail("info", tmp_path) == f"Error: {tmp_path}: no split in it, expected a folder that extract wrote"
+    assert fail("info", tmp_path / "none", "--json").endswith(
+        "/none: no such folder, expected a folder that extract, train-head, fuse or bundle wrote, or one of bundles, "
+        "encoders, heads"
     )
     (tmp_path / "train.h5").write_text("not a cache")
-    assert fail("inspect", tmp_path).startswith(f"Error: {tmp_path}/train.h5: cannot be read as a cache file (")
+    assert fail("info", tmp_path).startswith(f"Error: {tmp_path}/train.h5: cannot be read as a cache file (")
 
 
 @pytest.mark.usefixtures("fakes")
-def test_inspect_of_two_caches_in_one_folder(data, tmp_path):
+def test_info_of_two_caches_in_one_folder(data, tmp_path):
     for name, options in (("dev", ()), ("test", ("--dtype", "float32"))):
         run("extract", "--data", data, "--cache", tmp_path / name, "--split", name, *options)
     (tmp_path / "test" / "test.h5").rename(tmp_path / "dev" / "test.h5")
-    line, *forms = fail_with_lines("inspect", tmp_path / "dev")
+    line, *forms = fail_with_lines("info", tmp_path / "dev")
     message = r"Error: .*/dev, split test: fingerprint .*: dtype is 'float32', expected 'float16'; extract both again"
     assert re.fullmatch(message, line)
     found, expected = (json.loads(form.partition(": ")[2]) for form in forms)
@@ -393,7 +397,7 @@ def test_inspect_of_two_caches_in_one_folder(data, tmp_path):
     assert {**found, "dtype": "float16"} == expected
 
 
-@pytest.mark.parametrize("command", ["extract", "inspect"])
+@pytest.mark.parametrize("command", ["extract", "info"])
 def test_help_has_an_example(command):
     text = run(command, "--help").stdout
     assert f"Usage: main {command} [OPTIONS]" in text
@@ -464,14 +468,13 @@ def test_a_damaged_or_foreign_cache_is_one_line(data, tmp_path):
         (("--batch", "3", "extra"), "No such option"),
         (("--layers", "six"), "'six' is not a layer such as -1, nor several such as 6,9,12"),
         (("--layers", "6,,9"), "'6,,9' is not a layer such as -1"),
-        (("--shard", "2"), "'2' is not I/N with I from 1 to N, such as 1/4"),
-        (("--shard", "0/4"), "'0/4' is not I/N"),
-        (("--shard", "5/4"), "'5/4' is not I/N"),
+        (("--shard", "2"), "shard '2': is not I/N with I from 1 to N, such as 1/4"),
+        (("--shard", "0/4"), "shard '0/4': is not I/N"),
+        (("--shard", "5/4"), "shard '5/4': is not I/N"),
         (("--shard", "1/4", "--overwrite"), "--shard goes with neither --overwrite nor --repair"),
         (("--shard", "1/4", "--repair"), "--shard goes with neither --overwrite nor --repair"),
         (("--precision", "fp8"), "'fp8' is not one of 'fp16', 'bf16', 'fp32'"),
-        (("--compile", "on"), "--compile on needs --precision fp16 or bf16"),
-        (("--gpus", "0"), "0 is not in the range x>=1"),
+        (("--repair", "--dry-run"), "--dry-run goes without --repair; verify says what is damaged"),
     ],
 )
 def test_wrong_usage(data, arguments, message, monkeypatch):
@@ -480,11 +483,22 @@ def test_wrong_usage(data, arguments, message, monkeypatch):
     assert message in misuse("extract", *given, *arguments)
 
 
-def test_wrong_usage_of_inspect():
-    assert misuse("inspect") == "Error: Missing argument 'CACHE'."
+def test_wrong_arguments_of_the_call(data, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for arguments, message in (
+        ({"compile": "on"}, "compile='on' needs the precision fp16 or bf16; fp32 is the encoder as it is"),
+        ({"gpus": 0}, "gpus is 0, expected 1 or more"),
+        ({"batch_size": 0}, "batch_size is 0, expected 1 or more"),
+        ({"pad_to": 601}, "pad_to is 601, expected up to 600 s"),
+        ({"shard": (5, 4)}, r"shard \(5, 4\): is not I/N with I from 1 to N, such as 1/4"),
+        ({"shard": "1/4"}, "--shard needs --batch-size, the same for all shards: they share out the batches"),
+        ({"device": "tpu"}, "device 'tpu': is not one of auto, cpu, cuda"),
+    ):
+        with pytest.raises(ArgumentError, match=f"^{message}$"):
+            extract(data, **arguments)
 
 
 def test_debug_shows_the_traceback(tmp_path):
     with pytest.raises(Exception, match="no split in it") as caught:
-        CliRunner().invoke(main, ["--debug", "inspect", str(tmp_path)], catch_exceptions=False)
+        CliRunner().invoke(main, ["--debug", "info", str(tmp_path)], catch_exceptions=False)
     assert type(caught.value).__name__ == "CacheError"

@@ -69,20 +69,22 @@ def test_a_name_with_brackets_is_shown_as_it_is(name):
 
 
 @pytest.mark.parametrize("name", MARKUP)
-def test_inspect_shows_names_with_brackets_as_they_are(name, monkeypatch):
+def test_info_shows_names_with_brackets_as_they_are(name, monkeypatch, tmp_path):
+    folder = tmp_path / name
+    folder.mkdir(parents=True)
     split = {"complete": False, "clips": 1, "of": 2, "systems": 1, "prompts": 1, "hours": 0.1, "labelled": 1,
              "skipped": [["c[b]", "x[/b]"]], "files": ["f"], "bytes": 1}  # fmt: skip
     description = {"fingerprint": "f00", "encoders": {"audio_encoder": {"source": name}}, "layers": [6, 12],
                    "splits": {name: split}}  # fmt: skip
     monkeypatch.setattr(summary, "describe_cache", lambda _cache: description)
-    result = CliRunner().invoke(main, ["inspect", f"k/{name}"], env={"COLUMNS": "120"}, catch_exceptions=False)
+    result = CliRunner().invoke(main, ["info", str(folder)], catch_exceptions=False)
     lines = result.stdout.splitlines()
-    assert f"k/{name}, fingerprint f00" in " ".join(line.strip() for line in lines[:2])
-    assert cells(result.stdout)[0][0] == name
+    assert lines[0] == f"{folder}: a cache, fingerprint f00"
+    assert lines[1].startswith(f"  {name}: 1 clips of")
     assert lines[-3:] == [
-        f"{name}: unfinished, 1 of 2 clips are done",
-        f"audio_encoder (layers 6, 12): source {name}",
-        f"skipped in {name}: c[b]: x[/b]",
+        f"  {name}: unfinished, 1 of 2 clips are done",
+        f"  audio_encoder (layers 6, 12): source {name}",
+        f"  skipped in {name}: c[b]: x[/b]",
     ]
 
 

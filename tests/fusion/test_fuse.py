@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import xxhash
 import yaml
+from audiomos_cache.fusion.methods import METHODS
 
 from audiomos_cache.artifacts import Fingerprint
 from audiomos_cache.dataset.labels import read_labels
 from audiomos_cache.errors import CacheError, ConfigError, DataError, OutputError, OutputExistsError
 from audiomos_cache.evaluation.predictions import read_predictions
-from audiomos_cache.fusion.methods import METHODS
 from tests.support.fusion import DEV, EVAL, F00D, GOLDEN, LABELS, fuse, make_run, read_answer
 
 
@@ -185,8 +185,7 @@ def test_a_run_without_predictions_of_the_split_is_refused(tmp_path):
     with pytest.raises(DataError) as error:
         fuse([run], tmp_path / "out", method="mean")
     assert str(error.value) == (
-        f"{run}/predictions/eval.loss.jsonl: does not exist; "
-        f"make it with audiomos-cache predict --run {run} --split eval"
+        f"{run}/predictions/eval.loss.jsonl: does not exist; make it with audiomos-cache predict {run} --split eval"
     )
 
 

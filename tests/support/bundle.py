@@ -33,7 +33,7 @@ def refusal(runs, fusion, out, error=BundleError, **options):
     """What the message of a bundle that cannot be made says; nothing is written."""
     before = sorted(out.parent.rglob("*"))
     with pytest.raises(AudiomosError) as caught:
-        make_bundle(runs, fusion, out, **options)
+        make_bundle(runs, out, fusion, **options)
     assert type(caught.value) is error
     assert sorted(out.parent.rglob("*")) == before
     return str(caught.value)

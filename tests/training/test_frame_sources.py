@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 from numpy.typing import NDArray
 
+from audiomos_cache import train_head
 from audiomos_cache.cache.reader import CacheReader, open_cache
-from audiomos_cache.cli import main
 from audiomos_cache.errors import CacheError, ConfigError
 from audiomos_cache.runs import BESTS
 from audiomos_cache.training import preload as preload_module
@@ -277,16 +276,9 @@ def test_a_gpu_holds_nothing_for_heads_on_the_cpu(cache: Path, tmp_path: Path) -
     with pytest.raises(ConfigError) as caught:
         train_heads([job()], cache, tmp_path, preload="cuda")
     assert str(caught.value) == message
-    command = ["train-head", "--cache", str(cache), "--out", str(tmp_path), "--head", "pooling-dist", "--device", "cpu"]
-    result = CliRunner().invoke(main, [*command, "--preload", "cuda"])
-    assert (result.exit_code, result.stderr) == (1, f"Error: {message}\n")
+    with pytest.raises(ConfigError, match=f"^{message}$"):
+        train_head(cache, "pooling-dist", out=tmp_path, device="cpu", preload="cuda")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_the_command_takes_what_the_library_takes() -> None:
-    [option] = [each for each in main.commands["train-head"].params if each.name == "preload"]
-    assert option.type.choices == preload_module.Preload.__args__
-    assert option.default == "auto"
 
 
 def test_batches_of_one_layer_have_no_axis_for_it(cache: Path, pretend_layers: PretendLayers) -> None:

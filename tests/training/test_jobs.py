@@ -331,7 +331,16 @@ def rows_of(output: str) -> list[list[str]]:
 def test_a_plan_on_the_command_line(
     cache: Path, tmp_path: Path, plan_file: Callable[[str], Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    command = ("--cache", cache, "--plan", plan_file(PLAN), "--max-epochs", 2, "--out", tmp_path / "runs")
+    command = (
+        "--cache",
+        cache,
+        "--plan",
+        plan_file(PLAN),
+        "--set",
+        "training.max_epochs=2",
+        "--out",
+        tmp_path / "runs",
+    )
     with caplog.at_level("INFO"):
         first, again = invoke(*command), invoke(*command)
     assert (first.exit_code, again.exit_code) == (0, 0), first.output + again.output
@@ -351,7 +360,7 @@ def test_a_plan_on_the_command_line(
 
 
 def test_no_mean_of_one_run_or_over_listed_clips(cache: Path, tmp_path: Path) -> None:
-    command = ("--cache", cache, "--head", "pooling-dist", "--max-epochs", 1, "--out")
+    command = ("--cache", cache, "--head", "pooling-dist", "--set", "training.max_epochs=1", "--out")
     assert [row[0] for row in rows_of(invoke(*command, tmp_path / "one").stdout)] == ["pooling-dist-seed1984"]
     ids = CacheReader(cache, "dev").ids
     (tmp_path / "dev.txt").write_text("".join(f"{clip_id}.wav,{i % 5 + 1},2\n" for i, clip_id in enumerate(ids)))

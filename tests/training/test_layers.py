@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from audiomos_cache.errors import ConfigError
 from audiomos_cache.runs import BESTS, Run, checkpoint_path
-from audiomos_cache.training.predict import predict_split
+from audiomos_cache.training.predict import predict
 from audiomos_cache.training.train_head import train_heads
 from tests.support.training import PretendLayers, job, results_of
 
@@ -24,7 +24,7 @@ def test_one_of_three_layers_is_as_good_as_a_cache_of_that_layer(
     pretend_layers(6, 9, 12)
     [named] = train_heads([job("cross-attention-dist", 1, f"layers={layer}")], cache, tmp_path / "named")
     assert results_of(alone.folder) == results_of(named.folder)
-    runs = [Run.open(result.folder) for result in (alone, named)]
+    runs = [Run(result.folder) for result in (alone, named)]
     assert [run.audio_layers for run in runs] == [(layer,), (6, 9, 12)]
     assert [run.layers_read for run in runs] == [(layer,), (layer,)]
 
@@ -36,8 +36,8 @@ def test_a_run_reads_the_layer_it_was_trained_on_again(
     jobs = [job("pooling-dist", 1, "layers=12"), job("pooling-dist", 2, "layers=6")]
     for result in train_heads(jobs, cache, tmp_path):
         own = (result.folder / "predictions" / "eval.loss.jsonl").read_bytes()
-        again = predict_split(result.folder, cache, "eval", "loss", tmp_path / "p", overwrite=True, device="cpu")
-        assert again.read_bytes() == own
+        again = predict(result.folder, cache, "eval", "loss", tmp_path / "p", overwrite=True, device="cpu")
+        assert again.path.read_bytes() == own
 
 
 def test_a_weighted_head_learns_remembers_and_shows_its_weights(
@@ -55,9 +55,9 @@ def test_a_weighted_head_learns_remembers_and_shows_its_weights(
         assert list(shown) == ["6", "9", "12"]
         assert list(shown.values()) == pytest.approx(learned.softmax(dim=0).tolist())
         assert all(abs(share - 1 / 3) > 1e-4 for share in shown.values())
-        assert torch.equal(Run.open(result.folder).load_head(best).state_dict()["layers.weight"], learned)
-        again = predict_split(result.folder, cache, "eval", best, tmp_path / "p", overwrite=True, device="cpu")
-        assert again.read_bytes() == (result.folder / "predictions" / f"eval.{best}.jsonl").read_bytes()
+        assert torch.equal(Run(result.folder).load_head(best).state_dict()["layers.weight"], learned)
+        again = predict(result.folder, cache, "eval", best, tmp_path / "p", overwrite=True, device="cpu")
+        assert again.path.read_bytes() == (result.folder / "predictions" / f"eval.{best}.jsonl").read_bytes()
 
 
 def test_the_same_seed_gives_a_weighted_head_the_same_bytes(
@@ -98,9 +98,9 @@ def test_runs_that_know_of_no_layers_are_read(cache: Path, tmp_path: Path) -> No
     config = yaml.safe_load(path.read_text())
     del config["audio_layers"], config["layers_read"], config["head"]["layers"]
     path.write_text(yaml.safe_dump(config))
-    assert Run.open(result.folder).layers_read == ()
-    again = predict_split(result.folder, cache, "eval", "loss", tmp_path / "p", overwrite=False, device="cpu")
-    assert again.read_bytes() == (result.folder / "predictions" / "eval.loss.jsonl").read_bytes()
+    assert Run(result.folder).layers_read == ()
+    again = predict(result.folder, cache, "eval", "loss", tmp_path / "p", overwrite=False, device="cpu")
+    assert again.path.read_bytes() == (result.folder / "predictions" / "eval.loss.jsonl").read_bytes()
 
 
 def test_heads_of_one_layer_show_no_weights(cache: Path, tmp_path: Path) -> None:

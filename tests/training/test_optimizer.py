@@ -4,11 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
-from click.testing import CliRunner
 from torch import Tensor
 
-from audiomos_cache.cli import main
 from audiomos_cache.errors import ConfigError
 from audiomos_cache.heads.config import TrainingConfig
 from audiomos_cache.heads.model import build_head
@@ -132,15 +129,3 @@ def test_every_parameter_is_in_a_group_once() -> None:
     for decay in ("all", "matrices"):
         groups = build_optimizer(head, 0.1, 0.5, decay).param_groups
         assert sorted(id(p) for group in groups for p in group["params"]) == sorted(map(id, head.parameters()))
-
-
-def test_max_epochs_on_the_command_line(cache: Path, tmp_path: Path) -> None:
-    command = ["train-head", "--cache", str(cache), "--head", "pooling-dist", "--out", str(tmp_path)]
-    result = CliRunner().invoke(
-        main, [*command, "--max-epochs", "2", "--set", "training.max_epochs=9"], catch_exceptions=False
-    )
-    assert result.exit_code == 0, result.output
-    run = tmp_path / "pooling-dist-seed1984"
-    assert yaml.safe_load((run / "config.yaml").read_text())["head"]["training"]["max_epochs"] == 2
-    assert len((run / "history.jsonl").read_text().splitlines()) == 2
-    assert CliRunner().invoke(main, [*command, "--max-epochs", "0"]).exit_code == 2

@@ -23,7 +23,7 @@ from audiomos_cache.training.frame_sources import FramesOnDisk
 from audiomos_cache.training.jobs import HeadJob
 from audiomos_cache.training.loop import train
 from audiomos_cache.training.pooled_statistics import PooledFrames, pools_first, stand_ins
-from audiomos_cache.training.predict import predict_split
+from audiomos_cache.training.predict import predict
 from audiomos_cache.training.train_head import train_heads
 from tests.support.training import (
     LAYER_FACTORS,
@@ -277,10 +277,8 @@ def test_predict_reads_all_frames_and_says_the_same(ragged: Path, tmp_path: Path
     [result] = train_heads([pooled_job(1, f"pooling={pooling}")], ragged, tmp_path / "runs")
     for split in ("train", "dev", "eval"):
         own = read_predictions(result.folder / "predictions" / f"{split}.loss.jsonl")
-        path = predict_split(
-            result.folder, ragged, split, "loss", tmp_path / f"{split}.jsonl", overwrite=False, device="cpu"
-        )
-        again = read_predictions(path)
+        made = predict(result.folder, ragged, split, "loss", tmp_path / f"{split}.jsonl", overwrite=False, device="cpu")
+        again = read_predictions(made.path)
         assert again.ids == own.ids
         for name in ("mi", "ta", "mi_dist", "ta_dist"):
             np.testing.assert_allclose(getattr(again, name), getattr(own, name), rtol=0, atol=1e-5)

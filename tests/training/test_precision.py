@@ -356,9 +356,9 @@ def test_clips_and_prompts_that_are_empty_are_refused_where_batches_are_made(
 
 
 def test_profile_tells_where_the_time_went(cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    command = ["train-head", "--cache", str(cache), "--head", "pooling-dist", "--max-epochs", "2", "--profile"]
+    command = ["--profile", "train-head", "--cache", str(cache), "--head", "pooling-dist"]
     with caplog.at_level(logging.INFO):
-        result = CliRunner().invoke(main, [*command, "--out", str(tmp_path), "--compile", "off"])
+        result = CliRunner().invoke(main, [*command, "--out", str(tmp_path), "--set", "training.max_epochs=2"])
     assert result.exit_code == 0, result.output
     stages = [line.split()[0] for line in result.stderr.splitlines() if line.count("%")]
     assert stages == ["load", "gather", "forward", "backward", "step", "validate", "save", "write"]

@@ -22,7 +22,7 @@ from audiomos_cache.training import train_head as train_head_module
 from audiomos_cache.training.batches import epoch_order
 from audiomos_cache.training.data import ClipSet, Lists
 from audiomos_cache.training.loop import Best, predictions_of, run_head, train
-from audiomos_cache.training.predict import predict_split
+from audiomos_cache.training.predict import predict
 from audiomos_cache.training.train_head import train_heads
 from tests.support.training import batches_of, extract, job, make_clips
 
@@ -114,7 +114,7 @@ def test_checkpoints_are_those_of_the_best_epochs(cache: Path, run: Path) -> Non
     dev = batches_of(cache, "dev")
     for best, values in measures.items():
         assert metrics[best]["epoch"] == int(np.argmax(values)) + 1
-        scores = compute_metrics(predictions_of(run_head(Run.open(run).load_head(best), dev), dev), dev.clips.labels)
+        scores = compute_metrics(predictions_of(run_head(Run(run).load_head(best), dev), dev), dev.clips.labels)
         assert scores.to_json() == history[metrics[best]["epoch"] - 1]["dev"] == metrics[best]["dev"]
     assert "eval" not in metrics["loss"], "there are no labels to compare with"
 
@@ -155,7 +155,7 @@ def test_predictions_of_every_best_on_every_split(cache: Path, run: Path) -> Non
 
 
 def test_a_prediction_does_not_depend_on_the_batch(cache: Path, run: Path) -> None:
-    head = Run.open(run).load_head("loss").eval()
+    head = Run(run).load_head("loss").eval()
     batches = batches_of(cache, "dev")
     together = run_head(head, batches)[0].mi
     for index in range(len(together)):
@@ -254,33 +254,33 @@ def test_a_diverging_training_names_clips(cache: Path) -> None:
 
 
 def test_predict_gives_the_runs_own_predictions(cache: Path, run: Path, tmp_path: Path) -> None:
-    path = predict_split(run, cache, "eval", "loss", tmp_path / "new" / "p.jsonl", overwrite=False, device="cpu")
-    assert path.read_bytes() == (run / "predictions" / "eval.loss.jsonl").read_bytes()
+    made = predict(run, cache, "eval", "loss", tmp_path / "new" / "p.jsonl", overwrite=False, device="cpu")
+    assert made.path.read_bytes() == (run / "predictions" / "eval.loss.jsonl").read_bytes()
     with pytest.raises(OutputExistsError, match="exists already; give another --out"):
-        predict_split(run, cache, "eval", "loss", None, overwrite=False, device="cpu")
+        predict(run, cache, "eval", "loss", None, overwrite=False, device="cpu")
 
 
 def test_predict_refuses_a_cache_of_another_fingerprint(run: Path, tmp_path: Path) -> None:
     clips = make_clips(tmp_path, "eval", 2, 0)
     extract(clips, tmp_path / "cache", pad_to_s=None)
     with pytest.raises(CacheError, match=r"first difference: max_seconds is 30\.0, expected 1\.5; predict with"):
-        predict_split(run, tmp_path / "cache", "eval", "loss", None, overwrite=False, device="cpu")
+        predict(run, tmp_path / "cache", "eval", "loss", None, overwrite=False, device="cpu")
 
 
 def test_what_is_no_run_is_refused(run: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no config\.yaml in it, so not a run"):
-        Run.open(tmp_path)
+        Run(tmp_path)
     (tmp_path / "config.yaml").write_text("seed: 1\n")
     with pytest.raises(DataError, match=r"config\.yaml: fingerprint is None, expected a text; train the run again"):
-        Run.open(tmp_path)
+        Run(tmp_path)
     (tmp_path / "config.yaml").write_text("fingerprint: abc\n")
     with pytest.raises(ConfigError, match=r"config\.yaml: not the config of a run: 'head'"):
-        Run.open(tmp_path)
+        Run(tmp_path)
     for content in (b"a: [", b"\xff\xfe"):
         (tmp_path / "config.yaml").write_bytes(content)
         with pytest.raises(DataError, match=r"config\.yaml: cannot be read as YAML \("):
-            Run.open(tmp_path)
-    opened = Run.open(run)
+            Run(tmp_path)
+    opened = Run(run)
     other = build_head("transformer-dist", 64, 2)
     assert set(other.state_dict()) != set(opened.load_head("loss").state_dict())
     with pytest.raises(

@@ -27,7 +27,7 @@ from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.data import ClipSet
 from audiomos_cache.training.frame_sources import FramesInMemory, FramesOnDisk
 from audiomos_cache.training.loop import predictions_of, run_head
-from audiomos_cache.training.predict import predict_split
+from audiomos_cache.training.predict import predict
 from audiomos_cache.training.train_head import train_heads
 from audiomos_cache.upstream.checkpoints import upstream_names
 from tests.support.training import job
@@ -273,14 +273,14 @@ def test_a_head_is_trained_as_the_published_code_does(cache, tmp_path, preload):
     jobs = [job("transformer-dist", 1, "compat=upstream"), job("pooling-dist", 1)]
     train_heads(jobs, cache, tmp_path / "runs", preload=preload)
     run = tmp_path / "runs" / "transformer-dist-seed1"
-    head = Run.open(run).load_head("loss").eval()
+    head = Run(run).load_head("loss").eval()
     reader = CacheReader(cache, "dev")
     batches = FeatureBatches(ClipSet.of_reader(reader), reader.layers, FramesOnDisk(CPU), upstream=True)
     expected = predictions_of(run_head(head, batches), batches)
     lines = [json.loads(line) for line in (run / "predictions" / "dev.loss.jsonl").read_text().splitlines()]
     assert [line["ta"] for line in lines] == expected.ta.tolist()
     out = tmp_path / "again.jsonl"
-    predict_split(run, cache, "dev", "loss", out, overwrite=False, device="cpu")
+    predict(run, cache, "dev", "loss", out, overwrite=False, device="cpu")
     assert out.read_bytes() == (run / "predictions" / "dev.loss.jsonl").read_bytes()
     ours = FeatureBatches(ClipSet.of_reader(reader), reader.layers, FramesOnDisk(CPU))
     assert max(abs(predictions_of(run_head(head, ours), ours).mi - expected.mi)) > 1e-4, (  # the padding counts

@@ -8,11 +8,13 @@ import sys
 import threading
 import time
 
-import click
 import pytest
 from click.testing import CliRunner
 
-from audiomos_cache.cli import gpus, main
+from audiomos_cache import extract
+from audiomos_cache.cli import main
+from audiomos_cache.errors import AudiomosError
+from audiomos_cache.extraction import gpus
 from audiomos_cache.testing.music import make_dataset
 
 TINY = ("--audio-encoder", "muq-tiny", "--text-encoder", "roberta-tiny", "--pad-to", "1", "--split", "train")
@@ -26,7 +28,7 @@ def data(tmp_path_factory):
 @pytest.fixture
 def two_gpus(monkeypatch):
     """The command believes to be on a machine with two GPUs; its processes find none, and take the CPU."""
-    monkeypatch.setattr(sys.modules["audiomos_cache.cli.cmd_extract"], "resolve_device", lambda _device: "cuda")
+    monkeypatch.setattr("audiomos_cache.extraction.verb.resolve_device", lambda _device: "cuda")
     monkeypatch.setattr(gpus, "visible_gpus", lambda: ["0", "1"])
     monkeypatch.setenv("PYTHONWARNINGS", "ignore")
 
@@ -39,7 +41,8 @@ def test_each_gpu_has_its_shard_and_the_bytes_are_those_of_one(data, tmp_path, m
     assert done.exit_code == 0, done.output
     assert re.search(r"^GPU 0: .*train: \d+ of \d+ clips to encode", done.stderr, re.MULTILINE)
     assert re.search(r"^GPU 1: .*train: \d+ of \d+ clips to encode", done.stderr, re.MULTILINE)
-    assert re.search(r"^GPU [01]: train: .* in .*train\.h5$", done.stdout, re.MULTILINE)
+    assert re.search(r"^GPU [01]: train: .* in .*train\.h5$", done.stderr, re.MULTILINE)
+    assert done.stdout == f"train: 24 clips (24 encoded) in {tmp_path}/two/train.h5\n"
     monkeypatch.undo()
     alone = CliRunner().invoke(
         main, ["extract", "--data", str(data), "--cache", str(tmp_path / "one"), *TINY, "--batch-size", "2"]
@@ -52,27 +55,28 @@ def test_each_gpu_has_its_shard_and_the_bytes_are_those_of_one(data, tmp_path, m
 @pytest.mark.parametrize(
     ("arguments", "several"),
     [
-        ((), True),
-        (("--gpus", "2"), True),
-        (("--gpus", "1"), False),
-        (("--overwrite",), False),
-        (("--repair",), False),
-        (("--dry-run",), False),
-        (("--shard", "1/2", "--batch-size", "2"), False),
+        ({}, True),
+        ({"gpus": 2}, True),
+        ({"gpus": 1}, False),
+        ({"overwrite": True}, False),
+        ({"repair": True}, False),
+        ({"dry_run": True}, False),
+        ({"compile": "off"}, False),
+        ({"shard": "1/2", "batch_size": 2}, False),
     ],
 )
 def test_when_there_are_several_processes(data, tmp_path, monkeypatch, arguments, several):
     def one(*_arguments, **_others):
-        raise click.ClickException("one process")
+        raise AudiomosError("one process")
 
-    def each(arguments, names):
-        assert (arguments[0], arguments[-2:], names) == ("extract", ["--batch-size", "32"], ["0", "1"])
-        raise click.ClickException("several processes")
+    def each(words, names, _notify):
+        assert (words[0], words[-2:], names) == ("extract", ["--batch-size", "32"], ["0", "1"])
+        raise AudiomosError("several processes")
 
     monkeypatch.setattr(gpus, "run_on_gpus", each)
     monkeypatch.setattr("audiomos_cache.encoders.lookup.load_audio_encoder", one)
-    done = CliRunner().invoke(main, ["extract", "--data", str(data), "--cache", str(tmp_path), *TINY, *arguments])
-    assert done.stderr.strip() == ("Error: several processes" if several else "Error: one process")
+    with pytest.raises(AudiomosError, match="^several processes$" if several else "^one process$"):
+        extract(data, tmp_path, audio_encoder="muq-tiny", text_encoder="roberta-tiny", pad_to=1, **arguments)
 
 
 def test_which_gpus(monkeypatch):
@@ -111,11 +115,12 @@ def stand_in(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_one_that_fails_has_the_others_interrupted(stand_in, capfd):
-    with pytest.raises(click.ClickException, match="failed on GPU 1, see above"):
-        gpus.run_on_gpus(["1"], ["0", "1"])
+def test_one_that_fails_has_the_others_interrupted(stand_in):
+    lines = []
+    with pytest.raises(AudiomosError, match="failed on GPU 1, see above"):
+        gpus.run_on_gpus(["1"], ["0", "1"], lines.append)
     assert (stand_in / "interrupted-0").exists()
-    assert "GPU 1: at work on ['1', '--shard', '2/2']" in capfd.readouterr().out
+    assert "GPU 1: at work on ['1', '--shard', '2/2']" in lines
 
 
 def test_an_interrupt_reaches_all(stand_in):
@@ -129,7 +134,7 @@ def test_an_interrupt_reaches_all(stand_in):
     try:
         thread.start()
         with pytest.raises(KeyboardInterrupt):
-            gpus.run_on_gpus(["none"], ["0", "1"])
+            gpus.run_on_gpus(["none"], ["0", "1"], print)
     finally:
         signal.signal(signal.SIGINT, before)
     thread.join()
@@ -138,5 +143,5 @@ def test_an_interrupt_reaches_all(stand_in):
 
 @pytest.mark.usefixtures("stand_in")
 def test_a_failure_alone_is_said():
-    with pytest.raises(click.ClickException, match="failed on GPU 0, see above; run it again, it goes on"):
-        gpus.run_on_gpus(["0"], ["0"])
+    with pytest.raises(AudiomosError, match="failed on GPU 0, see above; run it again, it goes on"):
+        gpus.run_on_gpus(["0"], ["0"], print)

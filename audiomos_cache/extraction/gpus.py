@@ -9,10 +9,12 @@ import time
 from collections.abc import Sequence
 from typing import IO
 
-import click
+from audiomos_cache.errors import AudiomosError
+from audiomos_cache.progress import Notify
 
 SECONDS_BETWEEN_LOOKS = 0.1
 INTERRUPTED = 130
+BATCH_SIZE = 32  # of each GPU, where none is given: they share out the batches
 
 
 def visible_gpus() -> list[str]:
@@ -23,7 +25,7 @@ def visible_gpus() -> list[str]:
     return named or [str(index) for index in range(torch.cuda.device_count())]
 
 
-def run_on_gpus(arguments: Sequence[str], gpus: Sequence[str]) -> None:
+def run_on_gpus(arguments: Sequence[str], gpus: Sequence[str], notify: Notify) -> None:
     """Run `audiomos-cache` once for each GPU, with `--shard I/N` added, until all are done.
 
     An interrupt, or the failure of one, interrupts them all: each keeps what it has done.
@@ -31,13 +33,14 @@ def run_on_gpus(arguments: Sequence[str], gpus: Sequence[str]) -> None:
     Args:
         arguments: of the command line, the command's name first.
         gpus: as CUDA_VISIBLE_DEVICES names them.
+        notify: called with each line that they print, after the GPU's name.
     Raises:
-        click.ClickException: one of them failed; it has said why. KeyboardInterrupt: one was interrupted.
+        AudiomosError: one of them failed; its lines say why. KeyboardInterrupt: one was interrupted.
     """
     processes: list[_Process] = []
     try:
         for index, gpu in enumerate(gpus, 1):
-            processes.append(_Process([*arguments, "--shard", f"{index}/{len(gpus)}"], gpu))
+            processes.append(_Process([*arguments, "--shard", f"{index}/{len(gpus)}"], gpu, notify))
         failed = _wait(processes)
     finally:
         for process in processes:
@@ -48,14 +51,14 @@ def run_on_gpus(arguments: Sequence[str], gpus: Sequence[str]) -> None:
         raise KeyboardInterrupt
     if failed:
         names = ", ".join(process.gpu for process in failed)
-        raise click.ClickException(f"failed on GPU {names}, see above; run it again, it goes on")
+        raise AudiomosError(f"failed on GPU {names}, see above; run it again, it goes on")
 
 
 class _Process:
-    """A process that sees one GPU; its lines are passed on with the GPU's name before them."""
+    """A process that sees one GPU; its lines are passed on, the GPU's name first."""
 
-    def __init__(self, arguments: Sequence[str], gpu: str) -> None:
-        self.gpu = gpu
+    def __init__(self, arguments: Sequence[str], gpu: str, notify: Notify) -> None:
+        self.gpu, self._notify = gpu, notify
         self._process = subprocess.Popen(
             [sys.executable, "-m", "audiomos_cache", *arguments],
             env=os.environ | {"CUDA_VISIBLE_DEVICES": gpu},
@@ -64,8 +67,8 @@ class _Process:
             text=True,
             start_new_session=True,  # an interrupt comes from us, once
         )
-        streams = ((self._process.stdout, False), (self._process.stderr, True))
-        self._threads = [threading.Thread(target=self._pass_on, args=stream, daemon=True) for stream in streams]
+        streams = (self._process.stdout, self._process.stderr)
+        self._threads = [threading.Thread(target=self._pass_on, args=(stream,), daemon=True) for stream in streams]
         for thread in self._threads:
             thread.start()
 
@@ -85,10 +88,10 @@ class _Process:
         for thread in self._threads:
             thread.join()
 
-    def _pass_on(self, lines: IO[str], to_stderr: bool) -> None:
+    def _pass_on(self, lines: IO[str]) -> None:
         with lines:
             for line in lines:
-                click.echo(f"GPU {self.gpu}: {line}", nl=False, err=to_stderr)
+                self._notify(f"GPU {self.gpu}: {line.rstrip()}")
 
 
 def _wait(processes: Sequence[_Process]) -> list[_Process]:

@@ -1,0 +1,175 @@
+"""The verb `info`: what a cache, run, fusion or bundle holds, and which bundles, encoders and heads are known."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from audiomos_cache import registry
+from audiomos_cache.errors import DataError
+from audiomos_cache.runs import CONFIG
+from audiomos_cache.units import gigabytes
+
+WORDS = ("bundles", "encoders", "heads")
+NO_BUNDLES = (
+    "No bundle is published yet. Make one of your runs: audiomos-cache bundle RUN... --fusion DIR --out model; or give "
+    "score the folder of one, or the hub repository that it was uploaded to."
+)
+
+
+@dataclass(frozen=True)
+class Info:
+    """What is known of something.
+
+    Attributes:
+        kind: `cache`, `run`, `fusion`, `bundle`, or a word: `bundles`, `encoders`, `heads`.
+        title: what it is, in a line.
+        content: plain values.
+        details: lines to read.
+    """
+
+    kind: str
+    title: str
+    content: Mapping[str, Any]
+    details: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        """Return the title and the details."""
+        return [self.title, *(f"  {line}" for line in self.details)]
+
+    def __repr__(self) -> str:
+        return "\n".join(self.lines())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content."""
+        return dict(self.content)
+
+
+def info(target: str | PathLike[str] | None = None) -> Info:
+    """Describe a cache, run, fusion or bundle, or list what is known.
+
+    Args:
+        target: a folder that extract, train-head, fuse or bundle wrote; or `bundles`, `encoders` or `heads` (a folder
+            of that name: `./heads`). None: all three words.
+    Raises:
+        DataError: no such folder, or one that none of these commands wrote. CacheError, ConfigError, BundleError: it is
+        damaged.
+
+    >>> info("cache/tiny").to_dict()["splits"]["dev"]["clips"]
+    24
+    >>> info("runs/pooling-dist-seed1").kind
+    'run'
+    >>> "muq-tiny" in info("encoders").to_dict()["audio"]
+    True
+    """
+    if target is None:
+        return _everything()
+    if isinstance(target, str) and target in WORDS:
+        return {"bundles": _bundles, "encoders": _encoders, "heads": _heads}[target]()
+    folder = Path(target)
+    if not folder.is_dir():
+        found = "is a file" if folder.exists() else "no such folder"
+        raise DataError(
+            f"{folder}: {found}, expected a folder that extract, train-head, fuse or bundle wrote, or one of "
+            f"{', '.join(WORDS)}"
+        )
+    if (folder / CONFIG).is_file():
+        return _run(folder)
+    if (folder / "bundle.yaml").is_file():
+        return _bundle(folder)
+    if (folder / "fusion.json").is_file():
+        return _fusion(folder)
+    return _cache(folder)
+
+
+def _cache(folder: Path) -> Info:
+    from audiomos_cache.cache.maintenance import describe_cache
+
+    content = describe_cache(folder)
+    details = [
+        f"{name}: {split['clips']} clips of {split['systems']} systems and {split['prompts']} prompts, "
+        f"{split['hours']:.2f} h, {split['labelled']} labelled, {len(split['skipped'])} skipped, "
+        f"{gigabytes(split['bytes'])} in {len(split['files'])} files"
+        for name, split in content["splits"].items()
+    ]
+    for name, split in content["splits"].items():
+        if not split["complete"]:
+            details.append(f"{name}: unfinished, {split['clips']} of {split['of']} clips are done")
+    for kind, encoder in content["encoders"].items():
+        layers = f" (layers {', '.join(map(str, content['layers']))})" if kind == "audio_encoder" else ""
+        details.append(f"{kind}{layers}: " + ", ".join(f"{key} {value}" for key, value in encoder.items()))
+    for name, split in content["splits"].items():
+        details += [f"skipped in {name}: {clip_id}: {reason}" for clip_id, reason in split["skipped"]]
+    return Info("cache", f"{folder}: a cache, fingerprint {content['fingerprint']}", content, tuple(details))
+
+
+def _run(folder: Path) -> Info:
+    from audiomos_cache.runs import Run
+
+    run = Run(folder)
+    content = run.to_dict()
+    epochs = {best: numbers["epoch"] for best, numbers in content["metrics"].items()}
+    details = [
+        "checkpoints: " + ", ".join(f"{best} (epoch {epochs[best]})" if best in epochs else best for best in run.bests),
+        f"trained on features of {run.audio_dim} and {run.text_dim} dimensions, fingerprint {content['fingerprint']}",
+    ]
+    for split, scores in content["metrics"].get("loss", {}).items():
+        if isinstance(scores, dict) and "utt_mi" in scores:
+            numbers = (f"{view} {scores[view]['srcc']:.4f}" for view in ("utt_mi", "utt_ta", "sys_mi", "sys_ta"))
+            details.append(f"SRCC on {split} by the best-loss checkpoint: {', '.join(numbers)}")
+    details += [f"{key}: {value}" for key, value in run.made_with.items() if value]
+    return Info("run", f"{folder}: a run, seed {run.seed}", content, tuple(details))
+
+
+def _fusion(folder: Path) -> Info:
+    from audiomos_cache.fusion.record import read_record
+
+    content = read_record(folder).content
+    members = [str(member["name"]) for member in content["members"]]
+    details = [
+        f"members: {', '.join(members)}",
+        f"fitted on {content['fit_split'] or 'no split'}, applied to {content['apply_split'] or 'files'}",
+    ]
+    return Info("fusion", f"{folder}: a fusion, {content['method']} of {len(members)} members", content, tuple(details))
+
+
+def _bundle(folder: Path) -> Info:
+    from audiomos_cache.bundle.manifest import read_manifest
+
+    manifest, digest = read_manifest(folder)
+    names = [member.name for member in manifest.members]
+    both = (manifest.encoders.audio, manifest.encoders.text)
+    encoders = [f"{each.name} ({each.source}, {each.revision})" for each in both]
+    details = [f"heads: {', '.join(names)}", f"encoders: {', '.join(encoders)}", f"licence: {manifest.licence.id}"]
+    details += manifest.intervals.lines() if manifest.intervals else ["no intervals: it was not calibrated"]
+    content = {"bundle": str(folder), "digest": digest} | json.loads(manifest.model_dump_json())
+    title = f"{folder}: a bundle, {manifest.fusion.method} of {len(names)} heads, digest {digest}"
+    return Info("bundle", title, content, tuple(details))
+
+
+def _bundles() -> Info:
+    return Info("bundles", "bundles", {"bundles": []}, (NO_BUNDLES,))
+
+
+def _encoders() -> Info:
+    content = {kind: registry.known(f"{kind}_encoder") for kind in ("audio", "text")}
+    details = [f"{kind}: {', '.join(names)}, or a folder or hub id" for kind, names in content.items()]
+    return Info("encoders", "encoders", content, (*details, "NAME@REVISION pins a revision of a hub repository."))
+
+
+def _heads() -> Info:
+    from audiomos_cache.heads.presets import plan_names, preset_names
+
+    parts = {kind: registry.known(kind) for kind in ("temporal", "pooling", "loss", "fusion")}
+    content = {"presets": preset_names(), "plans": plan_names()} | parts
+    details = [f"{kind}: {', '.join(names)}" for kind, names in content.items()]
+    return Info("heads", "heads", content, tuple(details))
+
+
+def _everything() -> Info:
+    found = [_bundles(), _encoders(), _heads()]
+    content = {each.kind: each.to_dict() for each in found}
+    details = tuple(line for each in found for line in each.lines())
+    return Info("known", "known bundles, encoders and heads", content, details)

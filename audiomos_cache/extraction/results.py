@@ -1,0 +1,119 @@
+"""What an extraction did, or with `dry_run` would do, as a result and as lines to read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from audiomos_cache.errors import first_five
+from audiomos_cache.extraction.pipeline import SplitSummary
+from audiomos_cache.extraction.plan import Plan
+from audiomos_cache.units import duration, gigabytes
+
+
+@dataclass(frozen=True)
+class ExtractResult:
+    """What `extract` did.
+
+    Attributes:
+        cache: the cache folder.
+        splits: what was done of each split; empty after a dry run.
+        plans: of a dry run, what is to be done of each split.
+        estimated_s: of a dry run, the seconds that encoding will take, from the time of one batch; None where nothing
+            is left to do, and where it was no dry run.
+        untrained: names of the encoders whose weights are random.
+    """
+
+    cache: Path
+    splits: Mapping[str, SplitSummary]
+    plans: Mapping[str, Plan]
+    estimated_s: float | None = None
+    untrained: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is odd about clips, of all splits."""
+        return [warning for summary in self.splits.values() for warning in summary.warnings]
+
+    @property
+    def skipped(self) -> dict[str, str]:
+        """The clips that were left out, and why."""
+        return {clip_id: reason for summary in self.splits.values() for clip_id, reason in summary.skipped}
+
+    def lines(self) -> list[str]:
+        """Return a line for each split, and of a dry run the time that it will take."""
+        lines = [summary_line(summary) for summary in self.splits.values()]
+        lines += [plan_line(plan) for plan in self.plans.values()]
+        if self.estimated_s is not None:
+            batch = len(largest(self.plans).typical_batch)
+            lines.append(f"about {duration(self.estimated_s)} in all, estimated from one batch of {batch} clips")
+        return lines
+
+    def __repr__(self) -> str:
+        return "\n".join([f"ExtractResult of {self.cache}", *(f"  {line}" for line in self.lines())])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values: of each split its counts, files, skipped clips and warnings; of a dry run its plans."""
+        return {
+            "cache": str(self.cache),
+            "untrained": list(self.untrained),
+            "splits": {name: _summary(each) for name, each in self.splits.items()},
+            "plans": {name: _plan(each) for name, each in self.plans.items()},
+            "estimated_s": self.estimated_s,
+        }
+
+
+def largest(plans: Mapping[str, Plan]) -> Plan:
+    """Return the plan with the most frames to encode."""
+    return max(plans.values(), key=lambda plan: plan.frames)
+
+
+def plan_line(plan: Plan) -> str:
+    """Describe what is to be done of a split."""
+    return (
+        f"{plan.split}: {len(plan.todo)} of {plan.clips} clips to encode, {gigabytes(plan.final_bytes)} when finished; "
+        f"up to {gigabytes(plan.needed_bytes)} more on the disk until then, {gigabytes(plan.free_bytes)} free"
+    )
+
+
+def summary_line(summary: SplitSummary) -> str:
+    """Describe what was done of a split."""
+    skipped = f", {len(summary.skipped)} skipped" if summary.skipped else ""
+    done = f"{summary.encoded} encoded" if summary.encoded else "nothing left to do"
+    if summary.missing:
+        outcome = f", {summary.missing} left to other shards"
+    elif not summary.files:
+        outcome = "; another shard is writing the file, or where there are no locks, extract without --shard writes it"
+    else:
+        outcome = f" in {', '.join(map(str, summary.files))}"
+    return f"{summary.split}: {summary.clips} clips ({done}{skipped}){outcome}"
+
+
+def problem_lines(summary: SplitSummary) -> list[str]:
+    """Name what was damaged, odd or skipped in a split."""
+    lines = [f"Damaged: {line}" for line in summary.damaged]
+    if summary.warnings:
+        lines.append(f"Warnings: {first_five(summary.warnings)}")
+    return [*lines, *(f"Skipped {clip_id}: {reason}" for clip_id, reason in summary.skipped)]
+
+
+def _summary(summary: SplitSummary) -> dict[str, Any]:
+    return {
+        "clips": summary.clips,
+        "encoded": summary.encoded,
+        "missing": summary.missing,
+        "skipped": dict(summary.skipped),
+        "warnings": list(summary.warnings),
+        "damaged": list(summary.damaged),
+        "files": [str(path) for path in summary.files],
+    }
+
+
+def _plan(plan: Plan) -> dict[str, Any]:
+    return {
+        "clips": plan.clips,
+        "to_encode": len(plan.todo),
+        "final_bytes": plan.final_bytes,
+        "needed_bytes": plan.needed_bytes,
+        "free_bytes": plan.free_bytes,
+    }

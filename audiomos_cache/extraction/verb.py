@@ -1,0 +1,281 @@
+"""The verb `extract`: a dataset, from its lists to a cache."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal
+
+from audiomos_cache.cache.paths import Shard, all_names, split_files
+from audiomos_cache.cache.publish import done_clips, split_and_parts
+from audiomos_cache.dataset.clip import Clip
+from audiomos_cache.dataset.loading import load_dataset
+from audiomos_cache.devices import Compile, resolve_device
+from audiomos_cache.encoders import lookup
+from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder
+from audiomos_cache.errors import ArgumentError
+from audiomos_cache.extraction import gpus as several
+from audiomos_cache.extraction.extract import extract_split, plan_only
+from audiomos_cache.extraction.options import (
+    MAX_PAD_S,
+    ExtractionOptions,
+    batch_size_for,
+    compile_for,
+    free_gpu_bytes,
+    parse_shard,
+    precision_for,
+)
+from audiomos_cache.extraction.pipeline import SplitSummary
+from audiomos_cache.extraction.plan import Plan, estimate_seconds, refuse_together
+from audiomos_cache.extraction.results import ExtractResult, largest, plan_line, problem_lines
+from audiomos_cache.hub import split_revision
+from audiomos_cache.profiling import OFF, Profile
+from audiomos_cache.progress import Notify, Progress, log_line, no_progress
+
+Dataset = Mapping[str, Sequence[Clip]]
+Source = str | PathLike[str]
+
+
+def extract(
+    data: Source,
+    cache: Source = "cache/default",
+    *,
+    split: str | Sequence[str] = (),
+    audio_encoder: Source | AudioEncoder = "muq",
+    text_encoder: Source | TextEncoder = "roberta",
+    pad_to: float | None = 30.0,
+    dtype: Literal["float16", "float32"] = "float16",
+    layers: int | Sequence[int] = -1,
+    device: str = "auto",
+    gpus: int | None = None,
+    precision: Precision | None = None,
+    batch_size: int | None = None,
+    on_error: Literal["stop", "skip"] = "stop",
+    overwrite: bool = False,
+    repair: bool = False,
+    shard: str | tuple[int, int] | None = None,
+    dry_run: bool = False,
+    compile: Compile = "auto",  # noqa: A002
+    progress: Progress = no_progress,
+    notify: Notify = log_line,
+    profile: Profile = OFF,
+) -> ExtractResult:
+    """Run the frozen encoders over a dataset once, and keep their features in a cache.
+
+    Interrupt it at any time: the same call goes on where it stopped, and ends with the same files.
+
+    Args:
+        data: a MusicEval folder, or a .csv or .jsonl manifest.
+        cache: the cache folder; made if missing.
+        split: the split to extract, or several; none means all.
+        audio_encoder, text_encoder: a known name, a folder or hub id (`NAME@REVISION` pins a revision), or an encoder.
+        pad_to: length in seconds at which clips are encoded, padded with zeros or cut; None: their own length, up to
+            30 s.
+        dtype: of the stored features.
+        layers: hidden states of the audio encoder to keep: 0 enters the first layer, -1 is the last. An encoder that
+            is given as an object has its own.
+        device: `auto`, `cpu` or `cuda`; an encoder that is given as an object stays where it is.
+        gpus: how many GPUs to use, a process for each; None: all, where the whole dataset is extracted by encoders
+            that are given by name.
+        precision: to compute in: `fp16`, `bf16` or `fp32`; None: fp16 on CUDA for float16 features, fp32 elsewhere.
+        batch_size: clips encoded at once; None: 4, on CUDA as many as memory allows.
+        on_error: what to do about a clip that cannot be read or encoded: `stop` with its error, or `skip` it.
+        overwrite: delete the cached features of the splits and extract them again.
+        repair: read what is in the cache, and encode again what is damaged.
+        shard: encode only this share: `1/4` or (1, 4); needs a batch size, the same for all shards.
+        dry_run: write nothing; return what is to be done, and the time it will take.
+        compile: compile the audio encoder first: `on`, `off`, or `auto`: on CUDA, where that saves time.
+        progress: called with (what, done, total, note) after each batch.
+        notify: called with lines worth reading while it works: what is to be done, clips that were skipped.
+        profile: collects the time that each stage takes.
+    Returns:
+        What was done of each split.
+    Raises:
+        DataError: the dataset is not what it should be, or a clip is bad and `on_error` is `stop`.
+        CacheError: the folder has features of other encoders or options, or of clips that changed, or the disk is full.
+        LockedError: another process is writing the split. EncoderError: an encoder cannot be loaded.
+        ArgumentError: arguments that contradict each other. ConfigError: an unknown encoder or layer.
+    Source: keeping features of frozen encoders in files, as hear-eval-kit does.
+
+    >>> result = extract("data", "cache/example", split="dev", audio_encoder="muq-tiny", text_encoder="roberta-tiny",
+    ...                  pad_to=1.0)
+    >>> result.splits["dev"].clips, result.skipped
+    (24, {})
+    """
+    part = parse_shard(shard)
+    _check(part, overwrite=overwrite, repair=repair, dry_run=dry_run, pad_to=pad_to, gpus=gpus, batch_size=batch_size)
+    cache = Path(cache)
+    dataset = load_dataset(Path(data), [split] if isinstance(split, str) else list(split))
+    on = resolve_device(device)
+    chosen = precision_for(on, dtype, precision)
+    if compile == "on" and chosen == "fp32":
+        raise ArgumentError("compile='on' needs the precision fp16 or bf16; fp32 is the encoder as it is")
+    kept = [layers] if isinstance(layers, int) else list(layers)
+    if on == "cuda" and compile == "auto" and not (part or overwrite or repair or dry_run):
+        visible = several.visible_gpus()[:gpus]
+        if len(visible) > 1 and isinstance(audio_encoder, Source) and isinstance(text_encoder, Source):
+            arguments = {
+                "data": data, "cache": cache, "split": list(dataset), "audio-encoder": audio_encoder,
+                "text-encoder": text_encoder, "pad-to": "none" if pad_to is None else f"{pad_to:g}", "dtype": dtype,
+                "layers": ",".join(map(str, kept)), "device": device, "precision": precision, "on-error": on_error,
+                "batch-size": batch_size or several.BATCH_SIZE,
+            }  # fmt: skip
+            return _extract_on_gpus(dataset, cache, arguments, visible, notify, profiled=profile.on)
+    with profile.stage("load"):
+        audio, text = _load_encoders(audio_encoder, text_encoder, on, kept, chosen)
+    options = ExtractionOptions(
+        pad_to_s=pad_to,
+        dtype=dtype,
+        batch_size=batch_size or batch_size_for(audio, pad_to, free_gpu_bytes),
+        on_error=on_error,
+        overwrite=overwrite,
+        repair=repair,
+        shard=part,
+    )
+    untrained = tuple(encoder.name for encoder in (audio, text) if encoder.untrained)
+    for name in untrained:
+        notify(f"{name} is {lookup.UNTRAINED_NOTICE}")
+    work = _Work(dataset, cache, audio, text, options)
+    if dry_run:
+        plans = work.plans()
+        seconds = work.estimate(plans, warm_up=audio.device.type == "cuda")
+        return ExtractResult(cache, {}, plans, seconds, untrained)
+    summaries = work.run(compile, progress, notify, profile)
+    if profile.on:
+        profile.stop()
+    return ExtractResult(cache, summaries, {}, None, untrained)
+
+
+def _check(
+    shard: Shard | None,
+    *,
+    overwrite: bool,
+    repair: bool,
+    dry_run: bool,
+    pad_to: float | None,
+    gpus: int | None,
+    batch_size: int | None,
+) -> None:
+    """Refuse arguments that contradict each other, or that are out of range."""
+    for wrong, problem in (
+        (
+            shard and (overwrite or repair),
+            "--shard goes with neither --overwrite nor --repair, which concern whole splits",
+        ),
+        (
+            shard and batch_size is None,
+            "--shard needs --batch-size, the same for all shards: they share out the batches",
+        ),
+        (dry_run and repair, "--dry-run goes without --repair; verify says what is damaged"),
+        (pad_to is not None and not 0 < pad_to <= MAX_PAD_S, f"pad_to is {pad_to}, expected up to {MAX_PAD_S:g} s"),
+        (gpus is not None and gpus < 1, f"gpus is {gpus}, expected 1 or more"),
+        (batch_size is not None and batch_size < 1, f"batch_size is {batch_size}, expected 1 or more"),
+    ):
+        if wrong:
+            raise ArgumentError(problem)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """The splits to extract, where to, and how."""
+
+    dataset: Dataset
+    cache: Path
+    audio: AudioEncoder
+    text: TextEncoder
+    options: ExtractionOptions
+
+    def plans(self) -> dict[str, Plan]:
+        """Return what is to be done of each split; refuse what cannot be done, all of them together included."""
+        plans = {
+            split: plan_only(clips, self.cache, self.audio, self.text, self.options, together_with=self.dataset)
+            for split, clips in self.dataset.items()
+        }
+        refuse_together(self.cache, list(plans.values()))
+        return plans
+
+    def estimate(self, plans: Mapping[str, Plan], *, warm_up: bool) -> float | None:
+        """Estimate the seconds that all splits will take, from one batch of the largest."""
+        most = largest(plans)
+        if not most.frames:
+            return None
+        seconds = estimate_seconds(most, self.audio, self.options, warm_up=warm_up)
+        return seconds * sum(plan.frames for plan in plans.values()) / most.frames
+
+    def run(self, compiling: Compile, progress: Progress, notify: Notify, profile: Profile) -> dict[str, SplitSummary]:
+        """Extract one split after the other."""
+
+        def on_plan(plan: Plan) -> None:
+            if plan.batches:
+                notify(plan_line(plan))
+            with profile.stage("compile"):
+                took = compile_for(plan, self.audio, self.options, compiling)
+            if took is not None:
+                notify(f"compiled in {took:.0f} s")
+
+        if len(self.dataset) > 1 and not self.options.repair:
+            self.plans()
+        summaries = {}
+        for split, clips in self.dataset.items():
+            summaries[split] = extract_split(
+                clips,
+                self.cache,
+                audio=self.audio,
+                text=self.text,
+                options=self.options,
+                progress=partial(progress, f"extract {split}"),
+                on_plan=on_plan,
+                together_with=self.dataset,
+                profile=profile,
+            )
+            for line in problem_lines(summaries[split]):
+                notify(line)
+        return summaries
+
+
+def _load_encoders(
+    audio: Source | AudioEncoder,
+    text: Source | TextEncoder,
+    device: str,
+    layers: Sequence[int],
+    precision: Precision,
+) -> tuple[AudioEncoder, TextEncoder]:
+    """Load the encoders that are given by name."""
+    if isinstance(audio, Source):
+        name, revision = split_revision(str(audio))
+        audio = lookup.load_audio_encoder(name, revision, device, layers=layers, precision=precision)
+    if isinstance(text, Source):
+        name, revision = split_revision(str(text))
+        text = lookup.load_text_encoder(name, revision=revision, device=device)
+    return audio, text
+
+
+def _extract_on_gpus(
+    dataset: Dataset,
+    cache: Path,
+    arguments: Mapping[str, Any],
+    gpus: Sequence[str],
+    notify: Notify,
+    *,
+    profiled: bool,
+) -> ExtractResult:
+    """Extract with a process for each GPU, and count what all of them have done."""
+
+    def done() -> dict[str, int]:
+        names = all_names(cache)
+        return {name: len(done_clips(split_and_parts(cache, name))) if name in names else 0 for name in dataset}
+
+    before = done()
+    words = ["--profile", "extract"] if profiled else ["extract"]
+    for name, value in arguments.items():
+        for each in value if isinstance(value, list) else [] if value is None else [value]:
+            words += [f"--{name}", str(each)]
+    several.run_on_gpus(words, gpus, notify)
+    summaries = {}
+    for name, count in done().items():
+        skipped = {pair for file in split_and_parts(cache, name) for pair in file.header.skipped}
+        summaries[name] = SplitSummary(
+            name, count, encoded=count - before[name], skipped=sorted(skipped), files=split_files(cache, name)
+        )
+    return ExtractResult(cache, summaries, {})
