@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from audiomos_cache.errors import AudiomosError, shown
+from audiomos_cache.errors import AudiomosError, ConfigError, shown
 
 _REASON = 200  # characters of the hub's message
 
@@ -15,6 +15,31 @@ def is_folder(source: str) -> bool:
         return Path(source).is_dir()
     except OSError:  # too long
         return False
+
+
+def split_revision(source: str) -> tuple[str, str | None]:
+    """Split `NAME@REVISION` into the name and the revision that is pinned: `owner/name@v1`, `muq@main`.
+
+    A folder that exists is never split, nor is a path that no repository can have, such as `/mnt/a@b/model`.
+
+    Args:
+        source: a folder, a hub repository id or a registered name, with or without `@REVISION`.
+    Returns:
+        The name; and the branch, tag or commit after the `@`, or None.
+    Raises:
+        ConfigError: nothing stands before or after the `@`.
+    """
+    name, at, revision = source.partition("@")
+    if not at or is_folder(source):
+        return source, None
+    if not is_folder(name) and (name.startswith((".", "/", "~")) or name.count("/") > 1):
+        return source, None
+    if not name or not revision:
+        raise ConfigError(
+            f"{shown(source)}: found {'no revision after' if name else 'no name before'} the @, expected "
+            "NAME@REVISION; leave the @ out to take the newest"
+        )
+    return name, revision
 
 
 def resolve_folder(
