@@ -31,10 +31,8 @@ class FakeScorer:
     asked = None  # what the last one was made with
     scored = ()  # ids
 
-    @classmethod
-    def from_bundle(cls, source, **options):
-        cls.asked = {"source": source, **options}
-        return cls()
+    def __init__(self, bundle, **options):
+        FakeScorer.asked = {"bundle": bundle, **options}
 
     def score_items(self, items):
         for item in items:
@@ -87,7 +85,7 @@ def test_files_and_folders_with_one_prompt(music):
         ["score: 4 of 4 clips, 0 s", "4 of 4 clips scored, 0 failed; mean MI 1.450, TA 2.000"],
     )
     assert rows(result.stdout) == [
-        Score(clip_id, path, "slow piano", mi, 2.0, windows=1).to_json() | {"warnings": [], "bundle": DIGEST}
+        Score(clip_id, path, "slow piano", mi, 2.0, windows=1).to_dict() | {"warnings": [], "bundle": DIGEST}
         for clip_id, path, mi in (
             ("song", "song.wav", 1.4),
             ("a", "m/a.wav", 1.1),
@@ -170,13 +168,13 @@ def test_bad_input_is_told_before_anything_is_loaded(music, arguments, message):
 
 
 def test_the_scorer_gets_what_was_asked_for():
-    asked = {"revision": "v1", "audio_encoder": "muq", "text_encoder": "bert", "device": "cpu", "precision": "bf16"}
+    asked = {"audio_encoder": "muq", "text_encoder": "bert", "device": "cpu", "precision": "bf16"}
     options = [word for name, value in asked.items() for word in (f"--{name.replace('_', '-')}", value)]
-    run("score", "m", "--bundle", "owner/name", *options, "--batch-size", "3")
-    assert FakeScorer.asked == {"source": "owner/name", "batch_size": 3, **asked}
+    run("score", "m", "--bundle", "owner/name@v1", *options, "--batch-size", "3")
+    assert FakeScorer.asked == {"bundle": "owner/name@v1", "batch_size": 3, **asked}
     run("score", "m", "--bundle", "model", "--device", "cpu")
     given = {name: value for name, value in FakeScorer.asked.items() if value is not None}
-    assert given == {"source": "model", "device": "cpu"}
+    assert given == {"bundle": "model", "device": "cpu"}
 
 
 def test_untrained_encoders_are_told(monkeypatch):
@@ -200,7 +198,7 @@ def test_a_bad_file_is_a_line_and_the_run_goes_on():
     told = ", ".join(f"gone-{number}: m/gone-{number}.wav: no such file, expected audio" for number in range(5))
     assert result.stderr.splitlines()[-2:] == [
         "2 of 8 clips scored, 6 failed; mean MI 1.350, TA 2.000",
-        f"Error: 6 of 8 clips could not be scored: {told}, ... (6 in all); mend them and score them again",
+        f"Error: 6 of 8 clips could not be scored: {told}, ... (6 in all); correct them and score them again",
     ]
 
 
@@ -228,7 +226,7 @@ def test_an_odd_name_keeps_no_other_clip_from_its_score(music):
     ]
     told = r"gone\x1b[31m: gone\x1b[31m.wav: no such file, expected audio"
     assert result.stderr.splitlines()[-1] == (
-        f"Error: 1 of 5 clips could not be scored: {told}; mend them and score them again"
+        f"Error: 1 of 5 clips could not be scored: {told}; correct them and score them again"
     )
 
 
@@ -256,8 +254,8 @@ def test_what_is_done_is_not_scored_again_and_the_rest_is_appended(music):
         "2 of 4 done before",
         "score: 2 of 2 clips, 0 s, 1 failed",
         "3 of 4 clips scored, 1 failed; mean MI 1.333, TA 2.000",
-        "Error: 1 of 4 clips could not be scored: gone: gone.wav: no such file, expected audio; mend them and run it "
-        "again, which tries them alone",
+        "Error: 1 of 4 clips could not be scored: gone: gone.wav: no such file, expected audio; correct them and run it "
+        "again, which tries only them",
     ]
 
 
@@ -294,7 +292,7 @@ def test_where_all_is_done_no_encoder_is_loaded(music):
 def test_another_bundle_prompt_or_path_is_refused_and_the_file_kept(music, monkeypatch):
     score("m/a.wav", "--prompt", "x", "--out", "s.jsonl")
     before = (music / "s.jsonl").read_bytes()
-    advice = "give another --out, or --overwrite to start anew"
+    advice = "give another --out, or --overwrite to start again"
     arguments = ("score", "--bundle", "model", "--out", "s.jsonl")
     line = fail(*arguments, "m/a.wav", "--prompt", "y")
     assert line == f"Error: {music}/s.jsonl:1: 'a' was scored with the prompt 'x', expected 'y'; {advice}"
@@ -337,7 +335,7 @@ def test_what_cannot_be_loaded_replaces_nothing(music, monkeypatch):
     def broken(*_, **__):
         raise OSError("no such bundle")
 
-    monkeypatch.setattr(FakeScorer, "from_bundle", broken)
+    monkeypatch.setattr(FakeScorer, "__init__", broken)
     assert fail("score", "m", "--bundle", "model", "--out", "s.jsonl", "--overwrite") == "Error: no such bundle"
     assert (music / "s.jsonl").read_bytes() == before
 
@@ -351,14 +349,15 @@ from types import SimpleNamespace
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
 class Slow:
     digest, untrained = "digest", ()
-    from_bundle = classmethod(lambda cls, *_, **__: cls())
+    def __init__(self, *_, **__):
+        pass
     def score_items(self, items):
-        from audiomos_cache.scoring.score import Score
+        from audiomos_cache.scoring.results import Score
         for item in items:
             time.sleep(float(sys.argv[1]))
             yield Score(item.id, str(item.path), item.prompt, 3.0)
 sys.modules["audiomos_cache.scoring.scorer"] = SimpleNamespace(Scorer=Slow)
-sys.modules["audiomos_cache.bundle"] = SimpleNamespace(load_bundle=lambda *_: Slow)
+sys.modules["audiomos_cache.bundle.load"] = SimpleNamespace(load_bundle=lambda *_: Slow)
 sys.modules["torch"] = SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: False))
 from audiomos_cache.cli import main
 main(["score", "--bundle", "model", *sys.argv[2:]])

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from audiomos_cache.errors import BusyError, DataError, OutputError, OutputExistsError
-from audiomos_cache.scoring.results import Item, Score, score_file, to_line
+from audiomos_cache.scoring.inputs import Item
+from audiomos_cache.scoring.results import Score, to_line
+from audiomos_cache.scoring.resumable import score_file
 from tests.support.faults import full_disk
 
 BUNDLE, OTHER = "ab" * 16, "cd" * 16
@@ -279,7 +281,7 @@ def test_the_first_line_that_does_not_fit_is_named_and_the_file_left_as_it_is(tm
     path.write_bytes(content)
     with pytest.raises(DataError) as caught:
         resume(path)
-    assert str(caught.value) == f"{path}:2: {message}; give another --out, or --overwrite to start anew"
+    assert str(caught.value) == f"{path}:2: {message}; give another --out, or --overwrite to start again"
     assert path.read_bytes() == content
     assert list(tmp_path.iterdir()) == [path]
 
@@ -357,15 +359,14 @@ def test_a_full_disk_keeps_what_was_written(tmp_path):
 
 # Kills
 
-# The scorer is left out: torch takes seconds to load.
+# Nothing here loads torch, which takes seconds.
 WRITER = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
 from pathlib import Path
-from types import SimpleNamespace
-sys.modules["audiomos_cache.scoring.scorer"] = SimpleNamespace(Scorer=None)
-from audiomos_cache.scoring import Item, Score
-from audiomos_cache.scoring.lines import score_file, to_line
+from audiomos_cache.scoring.inputs import Item
+from audiomos_cache.scoring.results import Score, to_line
+from audiomos_cache.scoring.resumable import score_file
 
 items = [Item(f"{number}", Path(f"{number}.wav"), "slow piano " * 500) for number in range(200)]
 with score_file(Path(sys.argv[1]), overwrite=False) as file:

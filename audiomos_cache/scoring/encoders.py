@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Container
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,15 @@ from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder
 from audiomos_cache.encoders.lookup import BUILT_IN_AUDIO, BUILT_IN_TEXT, load_audio_encoder, load_text_encoder
 from audiomos_cache.errors import EncoderError, shown
 from audiomos_cache.extraction.options import ExtractionOptions, fingerprint_of, precision_for
-from audiomos_cache.hub import is_folder
+from audiomos_cache.hub import is_folder, split_revision
 
 log = logging.getLogger(__name__)
 
 
 def load_encoders(
     bundle: Bundle,
-    audio_encoder: str | None = None,
-    text_encoder: str | None = None,
+    audio_encoder: str | PathLike[str] | AudioEncoder | None = None,
+    text_encoder: str | PathLike[str] | TextEncoder | None = None,
     device: str = "cpu",
     precision: Precision | None = None,
 ) -> tuple[AudioEncoder, TextEncoder]:
@@ -28,20 +29,27 @@ def load_encoders(
 
     Args:
         bundle: whose encoders.
-        audio_encoder, text_encoder: where they are, if they are not to be had where the bundle says.
+        audio_encoder, text_encoder: where they are, if they are not to be had where the bundle says; `NAME@REVISION`
+            pins one. Or encoders that are loaded: the text encoder then runs where the audio encoder does.
         device: where they run.
         precision: of the audio encoder; None: the one the features were made in, where it shows in them; else float16
             on a GPU and float32 on a CPU.
     Raises:
         EncoderError: one cannot be loaded; says what to download, and where to put it.
     """
-    fields = bundle.fingerprint.fields
-    layers = layer_numbers(fields["audio_encoder"]["layers"])
-    chosen = precision_for(device, fields["dtype"], precision or fields["audio_encoder"].get("precision"))
-    name, revision = _where(bundle.audio_encoder, audio_encoder, "--audio-encoder", BUILT_IN_AUDIO)
-    audio = load_audio_encoder(name, revision, device, layers=layers, precision=chosen)
-    name, revision = _where(bundle.text_encoder, text_encoder, "--text-encoder", BUILT_IN_TEXT)
-    return audio, load_text_encoder(name, revision, device)
+    if audio_encoder is None or isinstance(audio_encoder, str | PathLike):
+        fields = bundle.fingerprint.fields
+        layers = layer_numbers(fields["audio_encoder"]["layers"])
+        asked = precision or fields["audio_encoder"].get("precision")
+        chosen = precision_for(device.partition(":")[0], fields["dtype"], asked)
+        name, revision = _where(bundle.audio_encoder, audio_encoder, "--audio-encoder", BUILT_IN_AUDIO)
+        audio_encoder = load_audio_encoder(name, revision, device, layers=layers, precision=chosen)
+    else:
+        device = str(audio_encoder.device)
+    if text_encoder is None or isinstance(text_encoder, str | PathLike):
+        name, revision = _where(bundle.text_encoder, text_encoder, "--text-encoder", BUILT_IN_TEXT)
+        text_encoder = load_text_encoder(name, revision, device)
+    return audio_encoder, text_encoder
 
 
 def options_of(fingerprint: Fingerprint, batch_size: int) -> ExtractionOptions:
@@ -74,14 +82,16 @@ def require_same_features(bundle: Bundle, audio: AudioEncoder, text: TextEncoder
     found.require(expected, f"{audio.name} and {text.name}", advice, readable=False)
 
 
-def _where(recorded: EncoderSource, given: str | None, option: str, built_in: Container[str]) -> tuple[str, str | None]:
+def _where(
+    recorded: EncoderSource, given: str | PathLike[str] | None, option: str, built_in: Container[str]
+) -> tuple[str, str | None]:
     """Return the name and the revision to load an encoder by.
 
     Raises:
         EncoderError: what the bundle says can be had here is not to be had.
     """
     if given is not None:
-        return given, None
+        return split_revision(fspath(given))
     known = recorded.weights_hash
     weights = "the same weights" if known == "none" else f"weights of hash {known}"
     if recorded.revision == "none":
