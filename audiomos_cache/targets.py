@@ -1,23 +1,28 @@
-"""Labels as what a head is trained on: a distribution over bins, or a set of ordinal levels.
+"""The two scores (MI and TA), their bounds, and labels as what a head is trained on: distributions or ordinal levels.
 
 Scores are on the 1 to 5 scale. All functions take (N,) mean opinion scores, or (N, R) ratings where they say so, and
-compute in float64.
+compute in float64. Nothing heavier than NumPy is imported here.
 """
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from audiomos_cache.heads.config import NARROWEST_SIGMA
+Floats = NDArray[np.float64]
 
+TARGETS = ("mi", "ta")
 LOWEST, HIGHEST = 1.0, 5.0
+NARROWEST_SIGMA = 1e-3  # in score units: narrower ones all give the nearest of the bins
+
+MEASURES = ("mse", "lcc", "srcc", "ktau")
+VIEWS = ("utt_mi", "utt_ta", "sys_mi", "sys_ta")  # a level and a score
 
 
-def bin_centres(bins: int) -> NDArray[np.float64]:
+def bin_centres(bins: int) -> Floats:
     """Return the score each bin stands for: (bins,) from 1 to 5, evenly spaced."""
     return np.linspace(LOWEST, HIGHEST, bins)
 
 
-def gaussian_distribution(scores: ArrayLike, bins: int, sigma: float) -> NDArray[np.float64]:
+def gaussian_distribution(scores: ArrayLike, bins: int, sigma: float) -> Floats:
     """Spread each score over the bins as a normalised gaussian.
 
     Args:
@@ -40,7 +45,7 @@ def gaussian_distribution(scores: ArrayLike, bins: int, sigma: float) -> NDArray
     return np.asarray(density / density.sum(axis=1, keepdims=True))
 
 
-def one_hot_distribution(scores: ArrayLike, bins: int) -> NDArray[np.float64]:
+def one_hot_distribution(scores: ArrayLike, bins: int) -> Floats:
     """Put all of each score's mass in bin floor((s - 1) / 4 * (bins - 1)).
 
     Args:
@@ -56,7 +61,7 @@ def one_hot_distribution(scores: ArrayLike, bins: int) -> NDArray[np.float64]:
     return np.asarray(np.eye(bins)[np.floor(position).astype(int)])
 
 
-def rater_distribution(ratings: ArrayLike) -> NDArray[np.float64]:
+def rater_distribution(ratings: ArrayLike) -> Floats:
     """Say for each clip which share of its listeners gave it each of the ranks 1 to 5.
 
     The mean of such a distribution over `bin_centres(5)` is the clip's mean opinion score.
@@ -79,7 +84,7 @@ def rater_distribution(ratings: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(counts / totals[:, None])
 
 
-def ordinal_levels(scores: ArrayLike, ranks: int = 5) -> NDArray[np.float64]:
+def ordinal_levels(scores: ArrayLike, ranks: int = 5) -> Floats:
     """Say for each score which of the thresholds 1, 2, ... ranks - 1 it exceeds.
 
     Args:

@@ -21,8 +21,9 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from audiomos_cache.dataset.labels import Labels
 from audiomos_cache.evaluation.bootstrap import bootstrap_intervals, draw_systems
 from audiomos_cache.evaluation.comparison import compare
-from audiomos_cache.evaluation.metrics import VIEWS, Points, points_of, scores_of
+from audiomos_cache.evaluation.metrics import Points, points_of, scores_of
 from audiomos_cache.evaluation.predictions import Predictions
+from audiomos_cache.targets import VIEWS
 
 CLIPS, SYSTEMS, RESAMPLES = 413, 31, 10_000
 LOOPED = 20  # resamples of the loop over scipy, which is told as if it had made all

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -118,3 +121,9 @@ def test_what_is_no_rank_is_not_counted_silently(wrong):
 def test_ratings_have_a_row_for_each_clip():
     with pytest.raises(ValueError, match=r"found labels of shape \(2,\), expected each clip's ratings, \(N, R\)"):
         rater_distribution([3, 4])
+
+
+def test_the_names_of_scores_and_measures_cost_no_scipy() -> None:
+    code = "import sys; import audiomos_cache.targets as t; print(t.TARGETS, {'scipy', 'torch', 'pydantic'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "('mi', 'ta') set()\n"

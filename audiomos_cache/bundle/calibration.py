@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from audiomos_cache.evaluation.metrics import Floats
 from audiomos_cache.evaluation.predictions import Predictions
-from audiomos_cache.targets import HIGHEST, LOWEST, bin_centres
+from audiomos_cache.targets import HIGHEST, LOWEST, Floats, bin_centres
 
 LEVEL = 0.8
 FEW = 50  # clips: below, rounding up to a whole clip shows in the coverage

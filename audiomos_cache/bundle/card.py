@@ -8,7 +8,7 @@ import yaml
 from audiomos_cache.bundle.calibration import FEW, LEVEL, RESAMPLES, Calibration
 from audiomos_cache.bundle.evidence import Calibrated, Evidence
 from audiomos_cache.bundle.manifest import Manifest
-from audiomos_cache.evaluation.metrics import MEASURES, TARGETS, VIEWS
+from audiomos_cache.targets import MEASURES, TARGETS, VIEWS
 
 _VIEW_NAMES = {
     "utt_mi": "clips, MI",

@@ -14,7 +14,7 @@ from audiomos_cache.dataset.labels import Labels, read_labels
 from audiomos_cache.dataset.musiceval import read_prompts_of
 from audiomos_cache.errors import BundleError
 from audiomos_cache.evaluation.bootstrap import bootstrap_intervals
-from audiomos_cache.evaluation.metrics import TARGETS, points_of, scores_of
+from audiomos_cache.evaluation.metrics import points_of, scores_of
 from audiomos_cache.evaluation.predictions import Predictions, read_predictions
 from audiomos_cache.evaluation.summaries import scores_json
 from audiomos_cache.fusion.align import align, align_labels, take_labels
@@ -25,6 +25,7 @@ from audiomos_cache.fusion.members import Member, members_of_runs
 from audiomos_cache.fusion.methods import LEARNED
 from audiomos_cache.fusion.record import RECORD_NAME, FusionRecord, identity
 from audiomos_cache.runs import predictions_path
+from audiomos_cache.targets import TARGETS
 
 log = logging.getLogger(__name__)
 

@@ -27,7 +27,6 @@ from audiomos_cache.bundle.manifest import (
 )
 from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.errors import AudiomosError, BundleError, first_five
-from audiomos_cache.evaluation.metrics import TARGETS
 from audiomos_cache.evaluation.predictions import Predictions
 from audiomos_cache.fusion.base import Fusion
 from audiomos_cache.fusion.methods import METHODS
@@ -36,6 +35,7 @@ from audiomos_cache.heads.config import OutputConfig
 from audiomos_cache.heads.layers import layers_to_read
 from audiomos_cache.heads.model import Head, build_head
 from audiomos_cache.hub import resolve_folder, split_revision
+from audiomos_cache.targets import TARGETS
 
 
 @dataclass(frozen=True, slots=True)

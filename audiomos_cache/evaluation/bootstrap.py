@@ -8,8 +8,9 @@ from typing import Any, Self
 import numpy as np
 from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
-from audiomos_cache.evaluation.metrics import MEASURES, VIEWS, Floats, Points
+from audiomos_cache.evaluation.metrics import Points
 from audiomos_cache.evaluation.weighted_metrics import WeightedAgreement
+from audiomos_cache.targets import MEASURES, VIEWS, Floats
 
 MOST_UNDEFINED = 0.05  # of the resamples, beyond which what is left says too little
 _LEAST = 1e-9  # of a divisor, beyond which a normal quantile is infinite for all purposes

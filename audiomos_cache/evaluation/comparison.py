@@ -17,8 +17,9 @@ from audiomos_cache.evaluation.bootstrap import (
     corrected_distributions,
     draw_distributions,
 )
-from audiomos_cache.evaluation.metrics import MEASURES, VIEWS, Floats, Points
+from audiomos_cache.evaluation.metrics import Points
 from audiomos_cache.evaluation.weighted_metrics import WeightedAgreement
+from audiomos_cache.targets import MEASURES, VIEWS, Floats
 
 _ROUNDING = 1e-12
 _ALL = 4096  # ways to swap that are always all made: drawing fewer would save nothing

@@ -12,12 +12,7 @@ from scipy.stats import kendalltau, rankdata
 from audiomos_cache.dataset.labels import Labels
 from audiomos_cache.errors import DataError, first_five
 from audiomos_cache.evaluation.predictions import Predictions, join_ids
-
-Floats = NDArray[np.float64]
-
-TARGETS = ("mi", "ta")
-MEASURES = ("mse", "lcc", "srcc", "ktau")
-VIEWS = ("utt_mi", "utt_ta", "sys_mi", "sys_ta")  # a level and a score
+from audiomos_cache.targets import TARGETS, VIEWS, Floats
 
 _MEAN_DECIMALS = 12  # far more than scores have, far less than rounding reaches
 

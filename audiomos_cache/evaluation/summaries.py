@@ -10,7 +10,8 @@ from scipy.stats import rankdata
 
 from audiomos_cache.evaluation.bootstrap import Uncertainty
 from audiomos_cache.evaluation.comparison import Comparison
-from audiomos_cache.evaluation.metrics import MEASURES, TARGETS, VIEWS, Points, Scores
+from audiomos_cache.evaluation.metrics import Points, Scores
+from audiomos_cache.targets import MEASURES, TARGETS, VIEWS
 
 _ROUNDING = 1e-9
 

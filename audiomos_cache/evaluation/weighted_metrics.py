@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from audiomos_cache.evaluation.metrics import Floats
+from audiomos_cache.targets import Floats
 
 _BLOCK = 1 << 20  # numbers in an array that is made for a block of points or resamples: 8 MiB
 

@@ -112,7 +112,7 @@ class BatchEncoder:
 
 
 class WaveformEncoder:
-    """From decoded clips of one length to their features, on the encoder's device, where they may not be finished yet."""
+    """From decoded clips of one length to their features, on the encoder's device; a GPU may not have finished them."""
 
     def __init__(
         self, audio: AudioEncoder, options: ExtractionOptions, staging: Staging, profile: Profile = OFF
@@ -131,7 +131,7 @@ class WaveformEncoder:
         """Encode (B, length) waveforms.
 
         Returns:
-            (layers, B, T, dim) features in the dtype that they are stored in, and (B,) bool: whether a clip's are finite.
+            (layers, B, T, dim) features in the dtype that they are stored in; (B,) bool, whether a clip's are finite.
         """
         with self._profile.stage("encode", self._device):
             frames = self._encode(waveforms).to(self._dtype)

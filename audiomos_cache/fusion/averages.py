@@ -1,32 +1,24 @@
-"""Averages of the members: the plain mean, and the mean with the best weights."""
+"""Averages of the members: the mean, and the mean with the best weights."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 from scipy.optimize import nnls
 
-from audiomos_cache.dataset.labels import Labels
-from audiomos_cache.evaluation.metrics import TARGETS, Floats
-from audiomos_cache.evaluation.predictions import Predictions
-from audiomos_cache.fusion.align import align, align_labels
-from audiomos_cache.fusion.base import finite_array, stacked_scores
-from audiomos_cache.fusion.folds import Folds
+from audiomos_cache.fusion.base import AssignFolds, Blend, Fusion, LearnedFusion, Members, Truth, finite_array
+from audiomos_cache.registry import register
+from audiomos_cache.targets import TARGETS, Floats
 
 
-class MeanFusion:
+@register("fusion", "mean")
+class MeanFusion(Fusion):
     """The mean of the members' scores, and of their distributions where all have one."""
 
-    method: ClassVar[str] = "mean"
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self.names = tuple(names)
-
-    def apply(self, members: Sequence[Predictions]) -> Predictions:
+    def blend(self, members: Members) -> Blend:
         """Average N clips' predictions over the members."""
-        align(members, self.names)
-        equal = np.full(len(members), 1 / len(members))
-        return blend(members, dict.fromkeys(TARGETS, equal))
+        count = len(self.names)
+        return weighted_mean(members, dict.fromkeys(TARGETS, np.full(count, 1 / count)))
 
     def to_json(self) -> dict[str, Any]:
         """Describe the mean: equal weights."""
@@ -34,13 +26,13 @@ class MeanFusion:
 
     @classmethod
     def from_json(cls, names: Sequence[str], content: dict[str, Any]) -> Self:
-        """Make it of what `to_json` returned."""
+        """Make the fusion that `to_json` described."""
         finite_array(content["weights"], (len(names),))
         return cls(names)
 
 
 def simplex(values: object, count: int) -> Floats:
-    """Read so many weights from plain values.
+    """Read `count` weights from plain values.
 
     Raises:
         ValueError, TypeError: another number of them, one below 0, or a sum that is not 1.
@@ -51,28 +43,25 @@ def simplex(values: object, count: int) -> Floats:
     return weights
 
 
-def blend(members: Sequence[Predictions], weights: dict[str, Floats]) -> Predictions:
-    """Average predictions with weights.
+def weighted_mean(members: Members, weights: dict[str, Floats]) -> Blend:
+    """Average the predictions of M members with weights.
 
     Args:
-        members: M, of the same N clips, with distributions on the same bins where they have any.
+        members: the predictions.
         weights: by target, (M,).
     Returns:
         The weighted means of the scores, and of the distributions of a target where all members have one.
     """
-    scores = {target: weights[target] @ stacked_scores(members, target) for target in TARGETS}
-    dists = {target: _blended_dists(members, target, weights[target]) for target in TARGETS}
-    return Predictions.build(members[0].ids, scores["mi"], scores["ta"], dists["mi"], dists["ta"])
+    dists = {}
+    for target in TARGETS:
+        known = [dist for dist in members.dists[target] if dist is not None]
+        if len(known) == len(members.names):
+            dists[target] = np.asarray(np.tensordot(weights[target], np.stack(known), axes=1))
+    return Blend({target: np.asarray(weights[target] @ members.scores[target]) for target in TARGETS}, dists)
 
 
-def _blended_dists(members: Sequence[Predictions], target: str, weights: Floats) -> Floats | None:
-    dists = [getattr(member, f"{target}_dist") for member in members]
-    if any(dist is None for dist in dists):
-        return None
-    return np.asarray(np.tensordot(weights, np.stack(dists), axes=1))
-
-
-class WeightedFusion:
+@register("fusion", "weighted")
+class WeightedFusion(LearnedFusion):
     """The mean with the weights of the least squared error on labelled clips, for MI and TA each.
 
     Source: Breiman 1996 (stacked regressions: weights that are not negative).
@@ -82,25 +71,19 @@ class WeightedFusion:
         weights: by target, (M,), not negative, of sum 1.
     """
 
-    method: ClassVar[str] = "weighted"
-
     def __init__(self, names: Sequence[str], weights: dict[str, Floats]) -> None:
-        self.names, self.weights = tuple(names), weights
+        super().__init__(names)
+        self.weights = weights
 
     @classmethod
-    def fit(cls, names: Sequence[str], members: Sequence[Predictions], labels: Labels, folds: Folds) -> Self:
-        """Find the weights of both targets on the clips of `labels`."""
+    def fit(cls, members: Members, truth: Truth, folds: AssignFolds) -> Self:
+        """Find the weights of both targets on labelled clips."""
         del folds
-        truth = align_labels(labels, align(members, names), names[0])
-        return cls(
-            names,
-            {target: simplex_weights(stacked_scores(members, target), getattr(truth, target)) for target in TARGETS},
-        )
+        return cls(members.names, {t: simplex_weights(members.scores[t], truth[t]) for t in TARGETS})
 
-    def apply(self, members: Sequence[Predictions]) -> Predictions:
+    def blend(self, members: Members) -> Blend:
         """Average N clips' scores with the weights, and their distributions where all members have one."""
-        align(members, self.names)
-        return blend(members, self.weights)
+        return weighted_mean(members, self.weights)
 
     def to_json(self) -> dict[str, Any]:
         """Return the weights by target."""
@@ -108,7 +91,7 @@ class WeightedFusion:
 
     @classmethod
     def from_json(cls, names: Sequence[str], content: dict[str, Any]) -> Self:
-        """Make it of what `to_json` returned."""
+        """Make the fusion that `to_json` described."""
         return cls(names, {target: simplex(content["weights"][target], len(names)) for target in TARGETS})
 
 
@@ -123,7 +106,7 @@ def simplex_weights(scores: Floats, truth: Floats) -> Floats:
         scores: (M, N) of M members on N clips.
         truth: (N,).
     Returns:
-        (M,). Where members are alike, the first has the weight.
+        (M,). Of members with the same scores, the first has the weight.
     Source: Lawson and Hanson 1974, Solving Least Squares Problems (the solver, and the reduction).
     """
     errors = (scores - truth).T

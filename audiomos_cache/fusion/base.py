@@ -1,62 +1,184 @@
-"""What every way to blend the predictions of several members has in common."""
+"""What every way to blend the predictions of several members has in common.
 
-from collections.abc import Sequence
-from typing import Any, ClassVar, Protocol, Self
+A fusion works on arrays, row i of each being the same clip. Clip ids are joined once, where files are read
+(`fusion.align`), and scoring has none:
+
+    members = Members(names, {"mi": mi, "ta": ta}, {"mi": mi_dists, "ta": ta_dists})
+    blend = fusion.apply(members)
+    blend.scores["mi"]  # (N,)
+
+A user's own method is a class with a name, known once its module is imported:
+
+    @register("fusion", "median")
+    class MedianFusion(Fusion):
+        def blend(self, members: Members) -> Blend:
+            return Blend({target: np.median(members.scores[target], axis=0) for target in TARGETS})
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
-from audiomos_cache.dataset.labels import Labels
-from audiomos_cache.evaluation.metrics import Floats
-from audiomos_cache.evaluation.predictions import Predictions
-from audiomos_cache.fusion.folds import Folds
+from audiomos_cache import registry
+from audiomos_cache.errors import ConfigError, DataError, first_five
+from audiomos_cache.targets import TARGETS, Floats
+
+Truth = Mapping[str, Floats]
+"""Labels by target (`mi`, `ta`): (N,) from 1 to 5."""
+
+AssignFolds = Callable[[], NDArray[np.intp]]
+"""Returns the cross-validation fold of each clip: (N,), from 0. Raises DataError where there can be no two folds."""
 
 
-class Fusion(Protocol):
-    """A way to blend M members, ready to be applied."""
+@dataclass(frozen=True, eq=False)
+class Members:
+    """What M members predict of N clips.
 
-    method: ClassVar[str]
+    Attributes:
+        names: M, for messages.
+        scores: by target (`mi`, `ta`), (M, N) float64.
+        dists: by target, for each of the M members its distributions (N, K) float64 over `bin_centres(K)`, or None.
+    Raises:
+        DataError: members have distributions on different numbers of bins.
+    """
+
     names: tuple[str, ...]
-    """The members', in the order in which their predictions are given."""
+    scores: Mapping[str, Floats]
+    dists: Mapping[str, Sequence[Floats | None]]
 
-    def apply(self, members: Sequence[Predictions]) -> Predictions:
-        """Blend the members' predictions of any N clips, in the order of `names`.
+    def __post_init__(self) -> None:
+        for target in TARGETS:
+            named = zip(self.names, self.dists[target], strict=True)
+            bins = {name: dist.shape[1] for name, dist in named if dist is not None}
+            if len(set(bins.values())) > 1:
+                found = first_five([f"{name} has {count}" for name, count in bins.items()])
+                raise DataError(
+                    f"distributions of {target} on different bins: {found}; fuse heads of one number of bins, or "
+                    "answers"
+                )
+
+    @property
+    def clips(self) -> int:
+        """How many clips there are: N."""
+        return self.scores[TARGETS[0]].shape[1]
+
+    def bins(self, target: str) -> int | None:
+        """Return the number of bins K of the members' distributions, or None where no member has any."""
+        return next((dist.shape[1] for dist in self.dists[target] if dist is not None), None)
+
+    def take(self, rows: NDArray[np.intp]) -> "Members":
+        """Return the predictions of some of the clips, by their rows."""
+        return Members(
+            self.names,
+            {target: scores[:, rows] for target, scores in self.scores.items()},
+            {
+                target: [None if dist is None else dist[rows] for dist in dists]
+                for target, dists in self.dists.items()
+            },
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Blend:
+    """What a fusion predicts of N clips.
+
+    Attributes:
+        scores: by target (`mi`, `ta`), (N,) float64.
+        dists: by target, (N, K) float64 over `bin_centres(K)`; a target without distributions is not in it.
+    """
+
+    scores: Mapping[str, Floats]
+    dists: Mapping[str, Floats] = field(default_factory=dict)
+
+
+class Fusion(ABC):
+    """A way to blend M members, ready to be applied. A subclass writes `blend`, and is registered under a name.
+
+    One that has more to keep than its members' names writes `to_json` and `from_json` too.
+
+    Attributes:
+        names: M, of the members in their order.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+
+    @property
+    def method(self) -> str:
+        """The name that its class is registered under.
 
         Raises:
-            DataError: they do not hold the same clips, or are not what the fusion was made for.
+            ConfigError: it has none.
         """
+        for name in registry.known("fusion"):
+            if registry.lookup("fusion", name) is type(self):
+                return name
+        own = type(self)
+        raise ConfigError(f"{own.__module__}.{own.__qualname__} is not registered; write @register('fusion', NAME)")
+
+    def apply(self, members: Members) -> Blend:
+        """Blend the predictions of any N clips by the M members, in the order of `names`.
+
+        Raises:
+            DataError: another number of members, or members that the fusion was not made for.
+        """
+        if len(members.names) != len(self.names):
+            raise DataError(f"{len(members.names)} predictions to fuse, expected {len(self.names)}")
+        return self.blend(members)
+
+    @abstractmethod
+    def blend(self, members: Members) -> Blend:
+        """Do what `apply` says, for as many members as the fusion has."""
 
     def to_json(self) -> dict[str, Any]:
-        """Describe all that decides what `apply` gives, but `names`, in plain values."""
+        """Describe all that decides what `apply` gives, except `names`, in plain values."""
+        return {}
 
     @classmethod
     def from_json(cls, names: Sequence[str], content: dict[str, Any]) -> Self:
-        """Make it of what `to_json` returned.
+        """Make the fusion that `to_json` described.
 
         Raises:
-            LookupError, TypeError, ValueError: it is not such.
+            LookupError, TypeError, ValueError: `content` describes none.
         """
+        del content
+        return cls(names)
 
 
-class LearnedFusion(Fusion, Protocol):
-    """A way to blend members that is learned from labelled clips."""
+class LearnedFusion(Fusion):
+    """A way to blend members that is fitted to labelled clips."""
+
+    needs_folds: bool = False
+    """Whether `fit` calls `folds`."""
 
     @classmethod
-    def fit(cls, names: Sequence[str], members: Sequence[Predictions], labels: Labels, folds: Folds) -> Self:
-        """Learn from the members' predictions of the clips that `labels` holds, in any order.
+    @abstractmethod
+    def fit(cls, members: Members, truth: Truth, folds: AssignFolds) -> Self:
+        """Fit to N labelled clips.
 
         Args:
-            names: M.
-            members: M predictions of N clips.
-            labels: of the same N clips.
-            folds: for what is chosen by cross-validation within these clips.
+            members: the predictions of M members.
+            truth: by target, the (N,) labels of the same clips, from 1 to 5.
+            folds: for what is chosen by cross-validation within these clips; not called by most methods.
         Raises:
-            DataError: members and labels do not hold the same clips, or a label is not from 1 to 5.
+            DataError: the clips cannot be divided into folds. ConfigError: a package that it takes is not installed.
         """
 
 
-def stacked_scores(members: Sequence[Predictions], target: str) -> Floats:
-    """Stack the members' scores of a target: (M, N)."""
-    return np.stack([getattr(member, target) for member in members])
+def fusion_class(method: str) -> type[Fusion]:
+    """Return the class that is registered as a fusion under a name.
+
+    Raises:
+        ConfigError: there is none, or it is no `Fusion`.
+    """
+    found = registry.lookup("fusion", method)
+    if not (isinstance(found, type) and issubclass(found, Fusion)):
+        raise ConfigError(f"fusion {method!r}: {found!r} is registered, expected a subclass of audiomos_cache.Fusion")
+    return cast("type[Fusion]", found)
 
 
 def finite_array(values: object, shape: tuple[int | None, ...]) -> Floats:

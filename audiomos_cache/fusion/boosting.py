@@ -3,15 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
 from audiomos_cache.errors import ConfigError
-from audiomos_cache.evaluation.metrics import Floats
 from audiomos_cache.fusion.stacking import Layout, Stacking
+from audiomos_cache.registry import register
 
 _HEADER = {"version": "v4", "num_class": "1", "num_tree_per_iteration": "1", "objective": "regression"}
 # Bits of `decision_type`: 1 is a split by category, 2 where to go without a value, 4 that zero is none, 8 that NaN is.
@@ -37,23 +37,24 @@ class Tree:
     leaf_value: Floats
 
     @classmethod
-    def read(cls, told: Mapping[str, str], features: int) -> Self:
-        """Read one of what its lines say.
+    def read(cls, content: Mapping[str, str], features: int) -> Self:
+        """Read a tree from its lines, by their keys.
 
         Raises:
-            LookupError: a line is missing. ValueError: it is no tree of numbers on so many features.
+            LookupError: a line is missing. ValueError: it is no tree of numbers on this number of features.
         """
-        leaves = int(told["num_leaves"])
-        if told["num_cat"] != "0" or told["is_linear"] != "0" or not set(told["decision_type"].split()) <= _DECISIONS:
+        leaves = int(content["num_leaves"])
+        numeric = set(content["decision_type"].split()) <= _DECISIONS
+        if content["num_cat"] != "0" or content["is_linear"] != "0" or not numeric:
             raise ValueError("splits by category, by a missing zero, or linear leaves, expected plain numbers")
         feature, left, right = (
-            [int(v) for v in told[n].split()] for n in ("split_feature", "left_child", "right_child")
+            [int(v) for v in content[n].split()] for n in ("split_feature", "left_child", "right_child")
         )
-        threshold, leaf_value = (_finite(told[name]) for name in ("threshold", "leaf_value"))
+        threshold, leaf_value = (_finite(content[name]) for name in ("threshold", "leaf_value"))
         inner = len(feature)
         if leaves < 1 or len(leaf_value) != leaves or {inner, len(threshold), len(left), len(right)} != {leaves - 1}:
             raise ValueError(f"{len(leaf_value)} leaves and {inner} splits, expected {leaves} and one less")
-        if not all(0 <= place < features for place in feature):
+        if not all(0 <= index < features for index in feature):
             raise ValueError(f"a split by a feature that is none of {features}")
         # Each leaf and each node but the root hangs from one split, and from an earlier one: so no path ends nowhere.
         hanging = [*range(-leaves, 0), *range(1, inner)] if inner else []
@@ -74,30 +75,30 @@ class Tree:
 
 
 def read_trees(text: str, features: int) -> tuple[Tree, ...]:
-    """Read the trees of a regression as LightGBM 4 writes them; what follows the trees is left alone.
+    """Read the trees of a regression as LightGBM 4 writes them; what follows the trees is ignored.
 
     Args:
         text: the trees.
-        features: D, that they look at.
+        features: D, the number of features that they use.
     Raises:
-        LookupError, ValueError: it is no such text, or not of so many features.
+        LookupError, ValueError: the string does not hold trees of a regression on D features.
     """
     trees, end, _ = text.partition(f"\n{_END}\n")
     if not end:
         raise ValueError(f"no {_END!r}, so it was cut short")
     header, *blocks = trees.split("\nTree=")
     first, *lines = header.split("\n")
-    about = _told(lines)
+    about = _pairs(lines)
     if first != "tree" or "average_output" in about or any(about[key] != value for key, value in _HEADER.items()):
         raise ValueError(f"not trees of {', '.join(f'{key}={value}' for key, value in _HEADER.items())}")
     if int(about["max_feature_idx"]) != features - 1:
         raise ValueError(f"trees on {int(about['max_feature_idx']) + 1} features, expected {features}")
     found = []
-    for place, block in enumerate(blocks):
+    for index, block in enumerate(blocks):
         number, *lines = block.split("\n")
-        if number != str(place):
-            raise ValueError(f"tree {number:.20}, expected {place}")
-        found.append(Tree.read(_told(lines), features))
+        if number != str(index):
+            raise ValueError(f"tree {number:.20}, expected {index}")
+        found.append(Tree.read(_pairs(lines), features))
     return tuple(found)
 
 
@@ -109,12 +110,12 @@ def predict(trees: Sequence[Tree], features: Floats) -> Floats:
     return total
 
 
-def _told(lines: Sequence[str]) -> dict[str, str]:
+def _pairs(lines: Sequence[str]) -> dict[str, str]:
+    """Read lines of `key=value`."""
     pairs = [line.partition("=")[::2] for line in lines if line]
-    told = dict(pairs)
-    if len(told) != len(pairs):
+    if len(by_key := dict(pairs)) != len(pairs):
         raise ValueError("a line that is there twice")
-    return told
+    return by_key
 
 
 def _finite(numbers: str) -> Floats:
@@ -143,7 +144,7 @@ class Trees:
     Attributes:
         layout: what each member contributes.
         text: the trees as LightGBM writes them.
-        trees: what the text says.
+        trees: the same, read from `text`.
     """
 
     layout: Layout
@@ -155,7 +156,7 @@ class Trees:
         """Read the trees.
 
         Raises:
-            LookupError, ValueError: the text is not trees on such features.
+            LookupError, ValueError: the text does not hold trees on these features.
         """
         return cls(layout, text, read_trees(text, len(layout.kinds) * layout.bins))
 
@@ -181,7 +182,7 @@ class Trees:
 
     @classmethod
     def from_json(cls, members: int, content: dict[str, Any]) -> Self:
-        """Make it of what `to_json` returned."""
+        """Make the model of M members that `to_json` described."""
         text = "\n".join(content["trees"]) + "\n"
         if (found := _hash(text)) != content["trees_xxh3_128"]:
             raise ValueError(f"trees of hash {found}, expected {content['trees_xxh3_128']}")
@@ -192,6 +193,7 @@ class Trees:
         return predict(self.trees, features)
 
 
+@register("fusion", "lightgbm")
 class LightGBMFusion(Stacking):
     """Trees from the members' distributions to the listeners' scores, a target at a time.
 
@@ -200,7 +202,6 @@ class LightGBMFusion(Stacking):
     Source: Ritter-Gutierrez et al. 2025 (stacking), published code (its second method, with LightGBM's defaults).
     """
 
-    method: ClassVar[str] = "lightgbm"
     model = Trees
 
 

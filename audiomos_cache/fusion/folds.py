@@ -46,8 +46,9 @@ class Folds:
         Args:
             group: one of `GROUPS`.
             labels: the clips and their systems.
-            prompts: of each clip, by id; None: what the ids tell (`P044` of `audiomos2025-track1-S002_P044`).
-            count, seed: see the class.
+            prompts: of each clip, by id; None: as the ids say (`P044` of `audiomos2025-track1-S002_P044`).
+            count: of folds.
+            seed: decides which groups are held out together.
         Raises:
             ConfigError: another group, or fewer than two folds.
         """
@@ -65,7 +66,7 @@ class Folds:
         return cls(group, group_of, min(count, groups), seed)
 
     def assign(self, ids: Sequence[str]) -> NDArray[np.intp]:
-        """Return the fold of each of N clips, from 0; which folds do not depend on the clips' order.
+        """Return the fold of each of N clips, (N,) from 0; the order of the clips does not change the folds.
 
         Raises:
             DataError: the clips are of one group.
@@ -92,7 +93,7 @@ def assign_folds(groups: Sequence[str], folds: int, seed: int) -> NDArray[np.int
     if len(sizes) < 2:
         raise DataError(
             f"all {len(groups)} clips are of one group, {next(iter(sizes), None)!r}, so none can be held out; give "
-            "another --cv-group, such as none"
+            "another --cv-group, for example none"
         )
     shuffled = np.random.default_rng(seed).permutation(sorted(sizes)).tolist()
     filled = [0] * min(folds, len(sizes))

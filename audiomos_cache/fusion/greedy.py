@@ -1,29 +1,26 @@
 """Forward selection of members."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from audiomos_cache.dataset.labels import Labels
-from audiomos_cache.evaluation.metrics import TARGETS, Floats
-from audiomos_cache.evaluation.predictions import Predictions
-from audiomos_cache.fusion.align import align, align_labels
-from audiomos_cache.fusion.averages import blend, simplex
-from audiomos_cache.fusion.base import finite_array, stacked_scores
-from audiomos_cache.fusion.folds import Folds
+from audiomos_cache.fusion.averages import simplex, weighted_mean
+from audiomos_cache.fusion.base import AssignFolds, Blend, LearnedFusion, Members, Truth, finite_array
 from audiomos_cache.fusion.stacking import SCORE_SIGMA
-from audiomos_cache.targets import HIGHEST, LOWEST, gaussian_distribution
+from audiomos_cache.registry import register
+from audiomos_cache.targets import HIGHEST, LOWEST, TARGETS, Floats, gaussian_distribution
 
 MAX_STEPS = 100
 
 
-class GreedyFusion:
+@register("fusion", "greedy")
+class GreedyFusion(LearnedFusion):
     """The mean of members taken one after the other, for MI and TA each.
 
     Each step takes the member, one taken before or not, that lowers the squared error of the mean most. How many steps
-    there are is chosen by cross-validation on the same clips. Beside the members there is a constant, the mean of the
+    there are is chosen by cross-validation on the same clips. Besides the members there is a constant, the mean of the
     labels: where the members' scores spread more than what can be known of the listeners' does, it shrinks the spread,
     which else a member of mere noise around the mean would be taken for.
 
@@ -40,38 +37,36 @@ class GreedyFusion:
         constants: the mean of the labels by target.
     """
 
-    method: ClassVar[str] = "greedy"
+    needs_folds = True
 
     def __init__(self, names: Sequence[str], weights: dict[str, Floats], constants: dict[str, float]) -> None:
-        self.names, self.weights, self.constants = tuple(names), weights, constants
+        super().__init__(names)
+        self.weights, self.constants = weights, constants
 
     @classmethod
-    def fit(cls, names: Sequence[str], members: Sequence[Predictions], labels: Labels, folds: Folds) -> Self:
-        """Choose the number of steps on `folds`, and take as many on all clips of `labels`."""
-        truth = align_labels(labels, align(members, names), names[0])
-        fold = folds.assign(truth.ids)
-        truths = {target: getattr(truth, target) for target in TARGETS}
-        weights = {target: greedy_weights(stacked_scores(members, target), truths[target], fold) for target in TARGETS}
-        return cls(names, weights, {target: float(truths[target].mean()) for target in TARGETS})
+    def fit(cls, members: Members, truth: Truth, folds: AssignFolds) -> Self:
+        """Choose the number of steps by cross-validation, and take as many on all clips."""
+        fold = folds()
+        weights = {target: greedy_weights(members.scores[target], truth[target], fold) for target in TARGETS}
+        return cls(members.names, weights, {target: float(truth[target].mean()) for target in TARGETS})
 
-    def apply(self, members: Sequence[Predictions]) -> Predictions:
+    def blend(self, members: Members) -> Blend:
         """Average N clips' scores with the weights, and their distributions where all members have one."""
-        align(members, self.names)
-        return blend([*members, self._constant(members)], self.weights)
+        return weighted_mean(self._with_constant(members), self.weights)
 
-    def _constant(self, members: Sequence[Predictions]) -> Predictions:
-        """Make up a member that says the constants of every clip, with a gaussian around each as in stacking."""
-        ids = members[0].ids
-        scores = {target: np.full(len(ids), self.constants[target]) for target in TARGETS}
-
-        def dist(target: str) -> Floats | None:
-            known = getattr(members[0], f"{target}_dist")
-            return None if known is None else gaussian_distribution(scores[target], known.shape[1], SCORE_SIGMA)
-
-        return Predictions.build(ids, scores["mi"], scores["ta"], dist("mi"), dist("ta"))
+    def _with_constant(self, members: Members) -> Members:
+        """Add a member that predicts the constants for every clip, with a gaussian around each as in stacking."""
+        scores, dists = {}, {}
+        for target in TARGETS:
+            constant = np.full(members.clips, self.constants[target])
+            bins = members.bins(target)
+            scores[target] = np.vstack([members.scores[target], constant])
+            dist = None if bins is None else gaussian_distribution(constant, bins, SCORE_SIGMA)
+            dists[target] = [*members.dists[target], dist]
+        return Members((*members.names, "the mean of the labels"), scores, dists)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the members' weights by target, and the constant with its own: what is left to 1."""
+        """Return the members' weights by target, and the constant with its own weight: 1 less their sum."""
         return {
             "weights": {target: weights[:-1].tolist() for target, weights in self.weights.items()},
             "constant": {
@@ -82,7 +77,7 @@ class GreedyFusion:
 
     @classmethod
     def from_json(cls, names: Sequence[str], content: dict[str, Any]) -> Self:
-        """Make it of what `to_json` returned."""
+        """Make the fusion that `to_json` described."""
         constant = {target: content["constant"][target] for target in TARGETS}
         weights = {
             target: simplex([*content["weights"][target], constant[target]["weight"]], len(names) + 1)

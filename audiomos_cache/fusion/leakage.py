@@ -10,10 +10,10 @@ from statistics import fmean, median
 from typing import Any
 
 from audiomos_cache.errors import DataError, first_five
-from audiomos_cache.evaluation.metrics import MEASURES, VIEWS
 from audiomos_cache.evaluation.predictions import ANSWER_NAME
 from audiomos_cache.fusion.members import Member
 from audiomos_cache.runs import HISTORY, RunClips, read_run_clips
+from audiomos_cache.targets import MEASURES, VIEWS
 
 log = logging.getLogger(__name__)
 

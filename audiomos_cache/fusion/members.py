@@ -1,4 +1,4 @@
-"""The members of a fusion: where their predictions lie, in runs or in a user's own files, and what they say."""
+"""The members of a fusion: the files of their predictions, in runs or in a user's own files, and reading them."""
 
 import logging
 from collections.abc import Sequence
@@ -11,7 +11,8 @@ import xxhash
 from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.errors import DataError, first_five
 from audiomos_cache.evaluation.predictions import Predictions, read_predictions
-from audiomos_cache.fusion.align import align, common_clips
+from audiomos_cache.fusion.align import common_clips, join_members
+from audiomos_cache.fusion.base import Members
 from audiomos_cache.runs import BESTS, CONFIG, HISTORY, checkpoint_path, predictions_path, read_run_config
 from audiomos_cache.targets import HIGHEST, LOWEST
 
@@ -38,7 +39,7 @@ class Member:
 
 
 def expand_runs(sources: Sequence[Path]) -> list[Path]:
-    """Put the runs inside it in the place of a folder of runs, sorted; what is no run in it is named in a warning.
+    """Replace a folder of runs by the runs inside it, sorted; a warning names what is no run in it.
 
     Raises:
         DataError: a folder that is neither a run nor holds one, or a source that comes twice.
@@ -55,8 +56,8 @@ def expand_runs(sources: Sequence[Path]) -> list[Path]:
         if others := [path.name for path in inside if path not in runs]:
             log.warning("%s: left out what is no finished run: %s", source, first_five(others))
         expanded += runs
-    places = [path.resolve() for path in expanded]
-    if twice := [str(path) for number, path in enumerate(expanded) if places.index(path.resolve()) < number]:
+    resolved = [path.resolve() for path in expanded]
+    if twice := [str(path) for index, path in enumerate(expanded) if resolved.index(path.resolve()) < index]:
         raise DataError(f"given more than once: {first_five(twice)}; give each member once")
     return expanded
 
@@ -85,9 +86,9 @@ def members_of_runs(runs: Sequence[Path], fit_split: str | None, apply_split: st
 
 
 def members_of_files(files: Sequence[Path], apply: Sequence[Path], *, learns: bool) -> list[Member]:
-    """Pair the fit split's files with the apply split's. Where nothing is fitted, `files` alone will do.
+    """Pair the fit split's files with the apply split's. Where nothing is fitted, `files` alone is enough.
 
-    Pairs that neither a run nor a name tells are spelled out in a warning.
+    A warning lists the pairs that follow neither from a run nor from a name.
 
     Raises:
         DataError: not as many of the one as of the other, or a pair that is not one member's.
@@ -102,10 +103,10 @@ def members_of_files(files: Sequence[Path], apply: Sequence[Path], *, learns: bo
     members = []
     unsure = []
     names = [path.name for path in files]
-    for place, (fit, path) in enumerate(zip(files, apply, strict=True)):
+    for index, (fit, path) in enumerate(zip(files, apply, strict=True)):
         of_fit, of_apply = _member_of_file(fit), _member_of_file(path)
         of_other_run = of_fit.run and of_apply.run and (of_fit.run, of_fit.best) != (of_apply.run, of_apply.best)
-        of_other_name = path.name in names and names.count(path.name) == 1 and names.index(path.name) != place
+        of_other_name = path.name in names and names.count(path.name) == 1 and names.index(path.name) != index
         if of_other_run or of_other_name:
             raise DataError(f"{path}: is not of the same member as {fit}; give both splits' files in the same order")
         if not (of_fit.run and of_apply.run) and fit.name != path.name:
@@ -130,10 +131,10 @@ def require_one_fingerprint(members: Sequence[Member]) -> Fingerprint | None:
 
 
 def run_hash(run: Path, best: str) -> str:
-    """Tell a run from all others, wherever it lies: 32 hex digits of xxh3_128.
+    """Return a hash that identifies a run in whatever folder it is: 32 hex digits of xxh3_128.
 
-    It is of its config and history, whose numbers another training would not have to the last digit; an imported run
-    has no history, so there it is of the config and the weights.
+    It is the hash of its config and history, whose numbers another training would not have to the last digit; an
+    imported run has no history, so there it is the hash of the config and the weights.
     """
     history = run / HISTORY
     weights = checkpoint_path(run, best)
@@ -142,13 +143,13 @@ def run_hash(run: Path, best: str) -> str:
 
 
 def _member_of_file(path: Path) -> Member:
-    """Take a file for one of a run's if it lies in a run, under such a name, however the user came there.
+    """Take a file for a run's if it is in a run folder, with the name of its predictions.
 
-    A symlink counts for what it points to, or else for where it lies: predictions may be kept on another disk.
+    A symlink counts for its target, or else for its own folder: predictions may be kept on another disk.
     """
-    for place in (path.resolve(), path.parent.resolve() / path.name):
-        run, (*_, best) = place.parent.parent, place.stem.split(".")
-        if place.parent.name == "predictions" and best in BESTS and (run / CONFIG).is_file():
+    for candidate in (path.resolve(), path.parent.resolve() / path.name):
+        run, (*_, best) = candidate.parent.parent, candidate.stem.split(".")
+        if candidate.parent.name == "predictions" and best in BESTS and (run / CONFIG).is_file():
             return Member(str(path), path, run=run, best=best)
     return Member(str(path), path)
 
@@ -168,28 +169,25 @@ def _predictions_of(run: Path, split: str, best: str) -> Path:
 
 @dataclass(frozen=True)
 class SplitPredictions:
-    """What all members say of one split.
+    """The predictions of all members for one split.
 
     Attributes:
         split: `fit` or `apply`.
-        names: the M members' files.
-        members: M predictions of the same N clips.
+        files: the M members' files.
+        ids: the N clips, sorted.
+        members: what the members predict of them.
         dropped: ids of clips that were left out, because not all members have them.
     """
 
     split: str
-    names: tuple[str, ...]
-    members: tuple[Predictions, ...]
+    files: tuple[str, ...]
+    ids: tuple[str, ...]
+    members: Members
     dropped: tuple[str, ...]
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """The N clips."""
-        return self.members[0].ids
 
 
 def read_split(
-    members: Sequence[Member], split: str, *, allow_missing: bool, wanted: Sequence[str] = ()
+    members: Sequence[Member], split: str, *, allow_missing: bool, expected: Sequence[str] = ()
 ) -> SplitPredictions:
     """Read all members' predictions of a split.
 
@@ -197,27 +195,28 @@ def read_split(
         members: M.
         split: `fit` or `apply`.
         allow_missing: leave out, with a warning, the clips that not all members have.
-        wanted: the clips that they should have, where that is known.
+        expected: the clips that they should have, where that is known.
     Raises:
         DataError: a file that is not predictions, members that do not hold the same clips or have other bins.
     """
     paths = [path for member in members if (path := member.fit if split == "fit" else member.apply)]
-    names = tuple(map(str, paths))
+    files = tuple(map(str, paths))
     read = [read_predictions(path) for path in paths]
     dropped: list[str] = []
     if allow_missing:
-        read, dropped = common_clips(read, wanted)
+        read, dropped = common_clips(read, expected)
     if dropped:
         clips = first_five(dropped)
         log.warning("%s split: %d clips left out, because not all members have them: %s", split, len(dropped), clips)
-    align(read, names)
-    _count_outside(read, names)
-    return SplitPredictions(split, names, tuple(read), tuple(dropped))
+    ids, joined = join_members(read, files)
+    _count_outside(read, files)
+    named = replace(joined, names=tuple(member.name for member in members))
+    return SplitPredictions(split, files, ids, named, tuple(dropped))
 
 
-def _count_outside(members: Sequence[Predictions], names: Sequence[str]) -> None:
-    """Warn of scores that leave the scale."""
-    for member, name in zip(members, names, strict=True):
+def _count_outside(members: Sequence[Predictions], files: Sequence[str]) -> None:
+    """Warn of scores outside the scale, and count them."""
+    for member, file in zip(members, files, strict=True):
         scores = np.concatenate([member.mi, member.ta])
         if outside := np.count_nonzero((scores < LOWEST) | (scores > HIGHEST)):
-            log.warning("%s: %d of %d scores lie outside 1..5", name, outside, scores.size)
+            log.warning("%s: %d of %d scores are outside 1..5", file, outside, scores.size)

@@ -6,14 +6,10 @@ from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 
-from audiomos_cache.dataset.labels import Labels
 from audiomos_cache.errors import DataError
-from audiomos_cache.evaluation.metrics import TARGETS, Floats
-from audiomos_cache.evaluation.predictions import Predictions
-from audiomos_cache.fusion.align import align, align_labels
-from audiomos_cache.fusion.base import finite_array
-from audiomos_cache.fusion.folds import Folds
-from audiomos_cache.targets import HIGHEST, LOWEST, gaussian_distribution
+from audiomos_cache.fusion.base import AssignFolds, Blend, LearnedFusion, Members, Truth, finite_array
+from audiomos_cache.registry import register
+from audiomos_cache.targets import HIGHEST, LOWEST, TARGETS, Floats, gaussian_distribution
 
 SCORE_SIGMA = 0.35  # of the gaussian that stands for a member without distributions
 DEFAULT_BINS = 20
@@ -33,16 +29,14 @@ class Layout:
     bins: int
 
     @classmethod
-    def of(cls, members: Sequence[Predictions], target: str) -> Self:
+    def of(cls, members: Members, target: str) -> Self:
         """Take each member's distributions where it has them; scores become gaussians on the same bins."""
-        dists = [getattr(member, f"{target}_dist") for member in members]
-        known = [dist.shape[1] for dist in dists if dist is not None]
-        kinds = tuple("score" if dist is None else "distribution" for dist in dists)
-        return cls(kinds, known[0] if known else DEFAULT_BINS)
+        kinds = tuple("score" if dist is None else "distribution" for dist in members.dists[target])
+        return cls(kinds, members.bins(target) or DEFAULT_BINS)
 
     @classmethod
     def from_json(cls, content: dict[str, Any], members: int) -> Self:
-        """Make it of what `to_json` returned, for so many members."""
+        """Make the layout of M members that `to_json` described."""
         kinds, bins = tuple(content["features"]), content["bins"]
         if len(kinds) != members:
             raise ValueError(f"{len(kinds)} features, expected {members}")
@@ -54,7 +48,7 @@ class Layout:
         """Return plain values."""
         return {"features": list(self.kinds), "bins": self.bins}
 
-    def features(self, members: Sequence[Predictions], target: str, names: Sequence[str]) -> Floats:
+    def features(self, members: Members, target: str) -> Floats:
         """Return the members' features side by side: (N, M * bins).
 
         Raises:
@@ -62,8 +56,9 @@ class Layout:
         Source: Ritter-Gutierrez et al. 2025, published code (sigma 0.35).
         """
         blocks = []
-        for name, member, kind in zip(names, members, self.kinds, strict=True):
-            dist = getattr(member, f"{target}_dist")
+        for name, kind, scores, dist in zip(
+            members.names, self.kinds, members.scores[target], members.dists[target], strict=True
+        ):
             found = "score" if dist is None else f"distribution on {dist.shape[1]} bins"
             expected = "score" if kind == "score" else f"distribution on {self.bins} bins"
             if found != expected:
@@ -71,9 +66,7 @@ class Layout:
                     f"{name}: {target} is a {found}, expected a {expected} as in the fit split; give the same "
                     "members in the same order"
                 )
-            blocks.append(
-                gaussian_distribution(getattr(member, target), self.bins, SCORE_SIGMA) if dist is None else dist
-            )
+            blocks.append(gaussian_distribution(scores, self.bins, SCORE_SIGMA) if dist is None else dist)
         return np.concatenate(blocks, axis=1)
 
 
@@ -96,14 +89,14 @@ class StackedModel(Protocol):
 
     @classmethod
     def from_json(cls, members: int, content: dict[str, Any]) -> Self:
-        """Make it of what `to_json` returned.
+        """Make the model of M members that `to_json` described.
 
         Raises:
-            LookupError, TypeError, ValueError: it is not such, or not for so many members.
+            LookupError, TypeError, ValueError: `content` describes none, or one of another number of members.
         """
 
 
-class Stacking:
+class Stacking(LearnedFusion):
     """A fusion by models of both targets; subclasses say which.
 
     Source: Ritter-Gutierrez et al. 2025 (stacking), published code.
@@ -113,40 +106,39 @@ class Stacking:
         models: by target.
     """
 
-    method: ClassVar[str]
     model: ClassVar[type[StackedModel]]
     settings: ClassVar[dict[str, Any]] = {}
-    """What `to_json` tells beside the models."""
+    """What `to_json` says in addition to the models."""
 
     def __init__(self, names: Sequence[str], models: Mapping[str, StackedModel]) -> None:
-        self.names, self.models = tuple(names), models
+        super().__init__(names)
+        self.models = models
 
     @classmethod
-    def fit(cls, names: Sequence[str], members: Sequence[Predictions], labels: Labels, folds: Folds) -> Self:
-        """Fit both targets on all clips of `labels`.
+    def fit(cls, members: Members, truth: Truth, folds: AssignFolds) -> Self:
+        """Fit both targets on labelled clips.
 
         Raises:
             ConfigError: what the model needs is not installed.
         """
         del folds
-        truth = align_labels(labels, align(members, names), names[0])
         layouts = {target: Layout.of(members, target) for target in TARGETS}
         return cls(
-            names,
+            members.names,
             {
-                target: cls.model.fit(layout, layout.features(members, target, names), getattr(truth, target))
+                target: cls.model.fit(layout, layout.features(members, target), truth[target])
                 for target, layout in layouts.items()
             },
         )
 
-    def apply(self, members: Sequence[Predictions]) -> Predictions:
+    def blend(self, members: Members) -> Blend:
         """Predict N clips' scores, clipped to 1..5; there are no distributions."""
-        ids = align(members, self.names)
-        scores = {
-            target: model.predict(model.layout.features(members, target, self.names)).clip(LOWEST, HIGHEST)
-            for target, model in self.models.items()
-        }
-        return Predictions.build(ids, scores["mi"], scores["ta"])
+        return Blend(
+            {
+                target: model.predict(model.layout.features(members, target)).clip(LOWEST, HIGHEST)
+                for target, model in self.models.items()
+            }
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return the models by target; their score, clipped to 1..5, is the prediction."""
@@ -155,7 +147,7 @@ class Stacking:
 
     @classmethod
     def from_json(cls, names: Sequence[str], content: dict[str, Any]) -> Self:
-        """Make it of what `to_json` returned."""
+        """Make the fusion that `to_json` described."""
         return cls(names, {target: cls.model.from_json(len(names), content[target]) for target in TARGETS})
 
 
@@ -193,19 +185,19 @@ class RidgeWeights:
 
     @classmethod
     def from_json(cls, members: int, content: dict[str, Any]) -> Self:
-        """Make it of what `to_json` returned."""
+        """Make the model of M members that `to_json` described."""
         layout = Layout.from_json(content, members)
         coefficients = finite_array(content["coefficients"], (members, layout.bins))
         return cls(layout, coefficients, float(finite_array(content["intercept"], ())))
 
 
+@register("fusion", "ridge")
 class RidgeFusion(Stacking):
     """Ridge regression from the members' distributions to the listeners' scores, a target at a time.
 
     Source: Ritter-Gutierrez et al. 2025 (stacking), published code.
     """
 
-    method: ClassVar[str] = "ridge"
     model = RidgeWeights
     settings: ClassVar[dict[str, Any]] = {"alpha": ALPHA}
 
@@ -216,7 +208,7 @@ def ridge_coefficients(features: Floats, truth: Floats, alpha: float) -> tuple[F
     Args:
         features: (N, D).
         truth: (N,).
-        alpha: what the sum of the squared coefficients counts, beside that of the squared errors.
+        alpha: the weight of the sum of the squared coefficients, where that of the squared errors has weight 1.
     Returns:
         (D,) coefficients, and the intercept.
     """

@@ -10,8 +10,9 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from audiomos_cache.targets import NARROWEST_SIGMA
+
 PUBLISHED_AUDIO_DIM = 1024
-NARROWEST_SIGMA = 1e-3  # in score units: narrower ones all give the nearest of the bins
 RATER_BINS = 5  # a listener rates in whole numbers from 1 to 5
 
 Compat = Literal["none", "upstream"]

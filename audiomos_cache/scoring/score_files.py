@@ -178,6 +178,6 @@ def _refuse_existing(out: Path, *, overwrite: bool) -> None:
         raise OutputExistsError(f"{out}: begins with {shown!r}, expected a table of scores; give another --out")
     if not overwrite:
         raise OutputExistsError(
-            f"{out}: exists already; give another --out, --overwrite to replace it, or a .jsonl file, which a later run "
-            "goes on with"
+            f"{out}: exists already; give another --out, --overwrite to replace it, or a .jsonl file, which a later "
+            "run goes on with"
         )

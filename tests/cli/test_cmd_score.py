@@ -254,8 +254,8 @@ def test_what_is_done_is_not_scored_again_and_the_rest_is_appended(music):
         "2 of 4 done before",
         "score: 2 of 2 clips, 0 s, 1 failed",
         "3 of 4 clips scored, 1 failed; mean MI 1.333, TA 2.000",
-        "Error: 1 of 4 clips could not be scored: gone: gone.wav: no such file, expected audio; correct them and run it "
-        "again, which tries only them",
+        "Error: 1 of 4 clips could not be scored: gone: gone.wav: no such file, expected audio; correct them and run "
+        "it again, which tries only them",
     ]
 
 

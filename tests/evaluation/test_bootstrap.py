@@ -14,8 +14,9 @@ from audiomos_cache.evaluation.bootstrap import (
     draw_systems,
     expanded_level,
 )
-from audiomos_cache.evaluation.metrics import MEASURES, Points
+from audiomos_cache.evaluation.metrics import Points
 from audiomos_cache.evaluation.weighted_metrics import WeightedAgreement
+from audiomos_cache.targets import MEASURES
 from tests.support.studies import Head, study
 
 SYSTEMS, RESAMPLES, SEED = 9, 300, 4

@@ -8,8 +8,8 @@ import pytest
 
 from audiomos_cache.evaluation.bootstrap import LEVEL, Bca, UndefinedIntervalError, bootstrap_intervals
 from audiomos_cache.evaluation.comparison import ALPHA, ROWS, compare
-from audiomos_cache.evaluation.metrics import MEASURES
 from audiomos_cache.evaluation.weighted_metrics import WeightedAgreement
+from audiomos_cache.targets import MEASURES
 from tests.support.studies import CLIPS, SYSTEM, Head, study
 
 pytestmark = pytest.mark.slow

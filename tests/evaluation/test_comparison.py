@@ -19,7 +19,8 @@ from audiomos_cache.evaluation.comparison import (
     swap_p_values,
     verdict,
 )
-from audiomos_cache.evaluation.metrics import MEASURES, VIEWS, Points
+from audiomos_cache.evaluation.metrics import Points
+from audiomos_cache.targets import MEASURES, VIEWS
 from tests.support.studies import Head, study
 
 NUMBERS = {

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from audiomos_cache.errors import DataError
-from audiomos_cache.evaluation.metrics import MEASURES, VIEWS
 from audiomos_cache.fusion.leakage import criterion, selection_excess
 from audiomos_cache.runs import BESTS
+from audiomos_cache.targets import MEASURES, VIEWS
 from tests.support.fusion import fuse, make_run
 
 UNSEEN = {"train": ["t1", "t2"], "dev": ["d1"]}

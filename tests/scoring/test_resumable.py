@@ -37,30 +37,6 @@ def resume(path, items=ITEMS, digest=BUNDLE):
         return file.resume(items, digest)
 
 
-# A line
-
-
-def test_a_line_holds_the_score_and_the_bundle():
-    item = Item("a, b", Path("m/a.mp3"), 'sad "blues"')
-    made = Score(item.id, str(item.path), item.prompt, 3.25, 2.5, (3.0, 3.5), (2.0, 3.0), 40.5, 2, 0.1, 0.2, ("odd",))
-    content = to_line(made, BUNDLE)
-    assert content.endswith(b"}\n")
-    assert content.count(b"\n") == 1
-    assert json.loads(content) == {
-        "id": "a, b", "path": "m/a.mp3", "prompt": 'sad "blues"', "mi": 3.25, "ta": 2.5, "mi_interval": [3.0, 3.5],
-        "ta_interval": [2.0, 3.0], "duration_s": 40.5, "windows": 2, "mi_spread": 0.1, "ta_spread": 0.2,
-        "warnings": ["odd"], "error": None, "bundle": BUNDLE,
-    }  # fmt: skip
-
-
-def test_text_is_written_as_it_is_but_for_what_ends_a_line_somewhere():
-    prompt = "夜曲 🎵 a\u2028b\x85c\u2029d\x0ce\r\n\\u2028"
-    content = line(Item("é", Path("é.wav"), prompt))
-    assert "夜曲 🎵".encode() in content
-    assert len(content.decode().splitlines()) == 1
-    assert json.loads(content)["prompt"] == prompt
-
-
 def test_a_file_name_that_is_not_utf8_is_written_and_found_again(tmp_path):
     name = os.fsdecode(b"\\caf\xe9\xff.wav")
     item = Item(name, Path(name), None)
@@ -69,15 +45,6 @@ def test_a_file_name_that_is_not_utf8_is_written_and_found_again(tmp_path):
     assert os.fsencode(row["path"]) == os.fsencode(row["id"]) == b"\\caf\xe9\xff.wav"
     (tmp_path / "s.jsonl").write_bytes(content)
     assert list(resume(tmp_path / "s.jsonl", [item])) == [name]
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_what_is_no_number_is_never_written(value):
-    with pytest.raises(ValueError, match="not JSON compliant"):
-        line(ITEMS[0], mi=value)
-
-
-# A file
 
 
 def test_each_line_is_there_at_once_and_in_order(tmp_path):
