@@ -28,9 +28,11 @@ from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder
 from audiomos_cache.encoders.lookup import load_audio_encoder, load_text_encoder
 from audiomos_cache.extraction.extract import extract_split
 from audiomos_cache.extraction.options import ExtractionOptions, batch_size_for, fingerprint_of, free_gpu_bytes
+from audiomos_cache.fusion.align import fuse_predictions
 from audiomos_cache.fusion.averages import MeanFusion
 from audiomos_cache.heads.model import build_head
-from audiomos_cache.scoring.results import Item, Score
+from audiomos_cache.scoring.inputs import Item
+from audiomos_cache.scoring.results import Score
 from audiomos_cache.scoring.scorer import Scorer
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.data import ClipSet
@@ -64,7 +66,7 @@ class Ways:
                  options: ExtractionOptions) -> None:  # fmt: skip
         self.clips, self.folder, self.audio, self.text, self.options = clips, folder, audio, text, options
         self.bundle = random_bundle(audio, text, options)
-        self.scorer = Scorer(self.bundle, audio, text, options.batch_size)
+        self.scorer = Scorer(self.bundle, audio_encoder=audio, text_encoder=text, batch_size=options.batch_size)
         self.items = [Item(clip.id, clip.path, clip.prompt) for clip in clips]
         self.caches = 0
         self.scores: list[Score] = []
@@ -85,7 +87,7 @@ class Ways:
 
         def run() -> None:
             members = [predictions_of(run_head(member.head, batches), batches) for member in self.bundle.members]
-            fused = self.bundle.fusion.apply(members)
+            fused = fuse_predictions(self.bundle.fusion, members)
             self.fused = {"ids": np.array(fused.ids), "mi": fused.mi, "ta": fused.ta}
 
         return seconds(run)

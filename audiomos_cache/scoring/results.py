@@ -100,7 +100,7 @@ def to_csv(rows: Iterable[Row]) -> bytes:
     writer = csv.DictWriter(text, CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        bounds = {}
+        bounds: dict[str, float | None] = {}
         for target in TARGETS:
             low, high = row[f"{target}_interval"] or (None, None)
             bounds |= {f"{target}_low": low, f"{target}_high": high}

@@ -241,7 +241,7 @@ class Scorer:
             values |= {target: score, f"{target}_interval": interval, f"{target}_spread": spread}
         return Score(
             item.id,
-            item.path and str(item.path),
+            str(item.path) if item.path else None,
             item.prompt,
             duration_s=windows[0].duration_s,
             windows=len(windows),
@@ -280,7 +280,7 @@ def _is_finite(features: "TextFeatures") -> bool:
 def _failed(item: Item, error: AudiomosError, on_error: OnError) -> Score:
     if on_error == "raise":
         raise error
-    return Score(item.id, item.path and str(item.path), item.prompt, error=str(error))
+    return Score(item.id, str(item.path) if item.path else None, item.prompt, error=str(error))
 
 
 def _check_on_error(on_error: str) -> None:
