@@ -26,10 +26,12 @@ from rich.table import Table
 
 from audiomos_cache.dataset.labels import Labels
 from audiomos_cache.evaluation.predictions import Predictions, write_predictions
-from audiomos_cache.fusion.fitting import Recipe
+from audiomos_cache.fusion.align import join_members
+from audiomos_cache.fusion.base import Fusion, LearnedFusion, fusion_class
+from audiomos_cache.fusion.fitting import fit as fit_fusion
 from audiomos_cache.fusion.folds import Folds
 from audiomos_cache.fusion.fuse import fuse
-from audiomos_cache.fusion.methods import FIXED, LEARNED, METHODS
+from audiomos_cache.registry import known
 from audiomos_cache.targets import gaussian_distribution
 
 MEMBERS, CLIPS, FIT_CLIPS, SYSTEMS, BINS = 14, 2748, 412, 31, 20
@@ -80,7 +82,7 @@ def time_fusing(members: int = MEMBERS, clips: int = CLIPS, runs: int = 3) -> li
     """Measure each method that is installed, fitted on all clips and applied to them."""
     logging.getLogger("audiomos_cache").setLevel(logging.ERROR)  # it warns of all that made-up files cannot tell
     made, labels = make_members(members, clips)
-    methods = [method for method in METHODS if method != "lightgbm" or find_spec("lightgbm")]
+    methods = [method for method in known("fusion") if method != "lightgbm" or find_spec("lightgbm")]
     with tempfile.TemporaryDirectory() as folder:
         fit, apply = ([Path(folder) / split / f"{n}.jsonl" for n in range(members)] for split in ("fit", "apply"))
         for fit_path, apply_path, predictions in zip(fit, apply, made, strict=True):
@@ -92,8 +94,8 @@ def time_fusing(members: int = MEMBERS, clips: int = CLIPS, runs: int = 3) -> li
 
         def with_files(method: str) -> None:
             folds = 5 if method == "greedy" else 0
-            recipe = Recipe(method=method, labels=labels_path, apply=apply, folds=folds, n_boot=0)
-            fuse(fit, Path(folder) / "out", recipe, overwrite=True)
+            out = Path(folder) / "out"
+            fuse(fit, out=out, method=method, labels=labels_path, apply=apply, folds=folds, n_boot=0, overwrite=True)
 
         return [
             FusingTimes(
@@ -107,9 +109,13 @@ def time_fusing(members: int = MEMBERS, clips: int = CLIPS, runs: int = 3) -> li
 
 def _fuse_in_memory(method: str, made: Sequence[Predictions], labels: Labels) -> None:
     names = [str(number) for number in range(len(made))]
-    folds = Folds.by("prompt", labels)  # only greedy asks for them
-    fusion = LEARNED[method].fit(names, made, labels, folds) if method in LEARNED else FIXED[method](names)
-    fusion.apply(made)
+    _, members = join_members(made, names)
+    found = fusion_class(method)
+    if issubclass(found, LearnedFusion):
+        fusion: Fusion = fit_fusion(found, members, labels, Folds.by("prompt", labels))
+    else:
+        fusion = found(names)
+    fusion.apply(members)
 
 
 def _median_of(work: Callable[[], None], runs: int) -> Seconds:

@@ -26,7 +26,7 @@ from audiomos_cache.cache.file_writer import write_file
 from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.cache.format import CachedClip, CachedPrompt, Header, hash_rows
 from audiomos_cache.cache.reader import CacheReader
-from audiomos_cache.evaluation.metrics import evaluate
+from audiomos_cache.evaluation.metrics import compute_metrics
 from audiomos_cache.heads.presets import load_head_config
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.data import ClipSet
@@ -78,7 +78,7 @@ def measure(
     trained = train(config, seed, splits[0], splits[1], computing=computing)
     trained.head.load_state_dict(trained.bests["loss"].weights)
     predictions = predictions_of(run_head(trained.head, splits[2], computing), splits[2])
-    scores = evaluate(predictions, splits[2].clips.labels)
+    scores = compute_metrics(predictions, splits[2].clips.labels)
     return scores.utt_mi.srcc, scores.utt_ta.srcc
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from audiomos_cache.evaluation.predictions import Predictions
+from audiomos_cache.fusion.base import Blend, Members
 from audiomos_cache.targets import HIGHEST, LOWEST, Floats, bin_centres
 
 LEVEL = 0.8
@@ -120,21 +120,21 @@ def _ends(scores: Floats, spread: Floats, factor: float) -> tuple[Floats, Floats
     return np.clip(scores - half, LOWEST, HIGHEST), np.clip(scores + half, LOWEST, HIGHEST)
 
 
-def spreads(members: Sequence[Predictions], fused: Predictions, target: str) -> Floats:
+def spreads(members: Members, fused: Blend, target: str) -> Floats:
     """Return how far apart the opinions on each clip are that a fusion was made of.
 
     Args:
-        members: M predictions of N clips.
+        members: predictions of N clips.
         fused: of the same clips.
         target: `mi` or `ta`.
     Returns:
         (N,) standard deviations of the fused distributions, or where the fusion has none, of the mean of those of the
         members that have one; so members that disagree count too. 1 where none has one.
     """
-    own = getattr(fused, f"{target}_dist")
-    dists = [own] if own is not None else [d for m in members if (d := getattr(m, f"{target}_dist")) is not None]
+    own = fused.dists.get(target)
+    dists = [own] if own is not None else [dist for dist in members.dists[target] if dist is not None]
     if not dists:
-        return np.ones(len(fused.ids))
+        return np.ones(members.clips)
     dist = np.mean(dists, axis=0)  # (N, bins)
     centres = bin_centres(dist.shape[1])
     mean = dist @ centres

@@ -17,12 +17,12 @@ from audiomos_cache.evaluation.bootstrap import bootstrap_intervals
 from audiomos_cache.evaluation.metrics import points_of, scores_of
 from audiomos_cache.evaluation.predictions import Predictions, read_predictions
 from audiomos_cache.evaluation.summaries import scores_json
-from audiomos_cache.fusion.align import align, align_labels, take_labels
+from audiomos_cache.fusion.align import align_labels, blend_of, join_members, predictions_of, take_labels
+from audiomos_cache.fusion.base import LearnedFusion, Members
 from audiomos_cache.fusion.folds import Folds
 from audiomos_cache.fusion.fuse import out_of_fold_file
-from audiomos_cache.fusion.leakage import clips_seen, early_stopping, refuse_trained_on
+from audiomos_cache.fusion.leakage import clips_of_runs, early_stopping, refuse_trained_on
 from audiomos_cache.fusion.members import Member, members_of_runs
-from audiomos_cache.fusion.methods import LEARNED
 from audiomos_cache.fusion.record import RECORD_NAME, FusionRecord, identity
 from audiomos_cache.runs import predictions_path
 from audiomos_cache.targets import TARGETS
@@ -82,7 +82,7 @@ def find_evidence(sources: Sources, labels: Path | None, split: str | None, n_bo
         predictions that are missing or not valid, or clips that a member was trained on.
     """
     record = sources.record
-    if record and sources.folder and sources.fusion.method in LEARNED:
+    if record and sources.folder and isinstance(sources.fusion, LearnedFusion):
         return _of_learned(sources, record, sources.folder, labels, split)
     if labels is None:
         log.warning("no intervals and no table of scores: nothing was fitted on labels; give some with --labels")
@@ -144,7 +144,8 @@ def _of_learned(
         raise BundleError(f"{file}: is not of the clips that the fusion was fitted on; fuse again")
     listed = _fitted_labels(lesson.labels, folder, labels)
     truth = _labels_of(listed, lesson.split, fused, str(file))
-    members = [_fitted_on(*pair, fused) for pair in zip(sources.members, lesson.files, strict=True)]
+    predictions = [_fitted_on(*pair, fused) for pair in zip(sources.members, lesson.files, strict=True)]
+    _, members = join_members(predictions, sources.fusion.names)
     prompts = read_prompts_of(listed, fused.ids)
     folds = Folds.by(group, truth, prompts=prompts, count=count, seed=lesson.folds["seed"])
     return replace(told, calibrated=_calibrate(members, fused, truth, folds, listed, lesson.split))
@@ -157,9 +158,10 @@ def _of_fixed(sources: Sources, labels: Path, split: str, n_boot: int) -> Eviden
         for source in sources.members
         for member in members_of_runs([source.run.folder], None, split, source.best)
     ]
-    members = [read_predictions(member.apply) for member in found]
-    align(members, [str(member.apply) for member in found])
-    fused = sources.fusion.apply(members)
+    ids, members = join_members(
+        [read_predictions(member.apply) for member in found], [str(member.apply) for member in found]
+    )
+    fused = predictions_of(ids, sources.fusion.apply(members))
     truth = align_labels(read_labels(labels, split), fused.ids, str(found[0].apply))
     chosen_on = _count_chosen_on(found, fused, split)
     points = points_of(fused, truth)
@@ -169,9 +171,9 @@ def _of_fixed(sources: Sources, labels: Path, split: str, n_boot: int) -> Eviden
 
 
 def _count_chosen_on(members: list[Member], fused: Predictions, split: str) -> int:
-    seen = clips_seen(members)
-    refuse_trained_on(seen, fused.ids, split)
-    stopping = early_stopping(members, seen, fused.ids, split)
+    run_clips = clips_of_runs(members)
+    refuse_trained_on(run_clips, fused.ids, split)
+    stopping = early_stopping(members, run_clips, fused.ids, split)
     return len(stopping.clips) if stopping else 0
 
 
@@ -206,7 +208,7 @@ def _fitted_on(source: Source, recorded: Mapping[str, str], fused: Predictions) 
 
 
 def _calibrate(
-    members: list[Predictions], fused: Predictions, truth: Labels, folds: Folds, labels: Path, split: str | None
+    members: Members, fused: Predictions, truth: Labels, folds: Folds, labels: Path, split: str | None
 ) -> Calibrated | None:
     if len(set(folds.group_of.values())) < 2:
         log.warning("no intervals: the labelled clips are all of one %s, so none can be held out", folds.group)
@@ -214,7 +216,7 @@ def _calibrate(
     fold, groups = folds.assign(fused.ids), [folds.group_of[clip] for clip in fused.ids]
     targets = {}
     for target in TARGETS:
-        spread = spreads(members, fused, target)
+        spread = spreads(members, blend_of(fused), target)
         found = calibrate(getattr(fused, target), spread, np.asarray(getattr(truth, target)), fold, groups)
         if found is None:
             log.warning("no intervals: %d labelled clips are too few, or too hard, to tell any", len(fused.ids))

@@ -26,12 +26,9 @@ from audiomos_cache.bundle.manifest import (
     read_manifest,
 )
 from audiomos_cache.cache.fingerprint import Fingerprint
-from audiomos_cache.errors import AudiomosError, BundleError, first_five
-from audiomos_cache.evaluation.predictions import Predictions
-from audiomos_cache.fusion.base import Fusion
-from audiomos_cache.fusion.methods import METHODS
-from audiomos_cache.fusion.rank import RankFusion
-from audiomos_cache.heads.config import OutputConfig
+from audiomos_cache.errors import AudiomosError, BundleError, ConfigError, DataError, first_five
+from audiomos_cache.fusion.base import Fusion, Members
+from audiomos_cache.fusion.record import fusion_of
 from audiomos_cache.heads.layers import layers_to_read
 from audiomos_cache.heads.model import Head, build_head
 from audiomos_cache.hub import resolve_folder, split_revision
@@ -92,19 +89,6 @@ class Bundle:
     members: tuple[BundledHead, ...]
     fusion: Fusion
     calibrations: Mapping[str, Calibration]
-
-
-def refuse_ranks(fusion: Fusion, where: str) -> None:
-    """Refuse a fusion that does not score each clip by itself.
-
-    Raises:
-        BundleError: names `where` it comes from.
-    """
-    if isinstance(fusion, RankFusion):
-        raise BundleError(
-            f"{where}: blends by rank, where a clip's score depends on the other clips, expected a fusion that scores "
-            "each clip by itself; fuse with another --method"
-        )
 
 
 _PATTERNS = (MANIFEST, FUSION, f"{HEADS}/*.safetensors")
@@ -186,11 +170,12 @@ def _fusion(folder: Path, manifest: Manifest) -> Fusion:
         names = [member.name for member in manifest.members]
         if told["members"] != names:
             raise ValueError(f"members {told['members']!r:.200}, expected {names!r:.200}")
-        fusion = METHODS[told["method"]].from_json(names, told["fusion"])
+        fusion = fusion_of(told, names, path)
+    except (DataError, ConfigError) as error:
+        raise BundleError(str(error)) from error
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
         count = len(manifest.members)
         raise BundleError(f"{path}: not a fusion of the {count} members ({error!r}); {_AGAIN}") from error
-    refuse_ranks(fusion, str(path))
     _try_out(fusion, manifest.members, path)
     return fusion
 
@@ -199,17 +184,20 @@ def _try_out(fusion: Fusion, members: Sequence[MemberEntry], path: Path) -> None
     """Apply a fusion to what its members could say of a clip: what does not fit would show in every clip's score."""
     try:
         with np.errstate(over="ignore", invalid="ignore"):
-            fusion.apply([_made_up(member.head.output) for member in members])
+            fusion.apply(_made_up(members))
     except (AudiomosError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise BundleError(f"{path}: does not fit the {len(members)} heads: {reason}; {_AGAIN}") from error
 
 
-def _made_up(output: OutputConfig) -> Predictions:
-    """Return a prediction of one clip, of the kind that a head with such an output makes."""
-    bins = output.predicted_bins
-    dist = np.full((1, bins), 1 / bins) if bins else None
-    return Predictions.build(["clip"], [3.0], [3.0], dist, dist)
+def _made_up(members: Sequence[MemberEntry]) -> Members:
+    """Return predictions of one clip, of the kind that heads with these outputs make."""
+    bins = [member.head.output.predicted_bins for member in members]
+    dists = [np.full((1, count), 1 / count) if count else None for count in bins]
+    scores = np.full((len(members), 1), 3.0)
+    return Members(
+        tuple(member.name for member in members), dict.fromkeys(TARGETS, scores), dict.fromkeys(TARGETS, dists)
+    )
 
 
 def _member(folder: Path, entry: MemberEntry, fields: Fields) -> BundledHead:

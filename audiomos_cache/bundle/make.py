@@ -28,6 +28,7 @@ from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.encoders.muq import HUB_ID
 from audiomos_cache.errors import BundleError, OutputExistsError, first_five
 from audiomos_cache.files import whole_folder, write_whole
+from audiomos_cache.fusion.record import method_json
 from audiomos_cache.runs import CONFIG, versions, weights_bytes
 
 log = logging.getLogger(__name__)
@@ -202,7 +203,7 @@ def make_bundle(
     sources = find_sources(runs, fusion, best)
     evidence = find_evidence(sources, labels, fit_split, n_boot)
     names = [member.name for member in sources.members]
-    told = {"method": sources.fusion.method, "members": names, "fusion": sources.fusion.to_json()}
+    told = {**method_json(sources.fusion), "members": names, "fusion": sources.fusion.to_json()}
     with whole_folder(out, replace=True) as folder:
         hashes = {FUSION: _write(folder / FUSION, f"{json.dumps(told, indent=1, allow_nan=False)}\n".encode())}
         for member in sources.members:

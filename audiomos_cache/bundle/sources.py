@@ -7,13 +7,11 @@ from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
-from audiomos_cache.bundle.load import refuse_ranks
 from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.errors import BundleError, first_five
 from audiomos_cache.fusion.averages import MeanFusion
 from audiomos_cache.fusion.base import Fusion
 from audiomos_cache.fusion.members import expand_runs, run_hash
-from audiomos_cache.fusion.methods import METHODS
 from audiomos_cache.fusion.record import FusionRecord, find_runs, read_record
 from audiomos_cache.runs import Run, read_run_config
 
@@ -67,7 +65,7 @@ def find_sources(runs: Sequence[Path], folder: Path | None, best: str) -> Source
         folder: what `fuse` wrote; None for a single run.
         best: of a single run, which checkpoint.
     Raises:
-        BundleError: runs or a fusion whose scores of a clip depend on other clips, several runs without a fusion,
+        BundleError: runs whose scores of a clip depend on other clips, several runs without a fusion,
         predictions files instead of runs. DataError: not a fusion, not a run, or not the members' runs. CacheError:
         runs of several fingerprints.
     """
@@ -88,12 +86,11 @@ def find_sources(runs: Sequence[Path], folder: Path | None, best: str) -> Source
     members = _named(chosen)
     fingerprint = _require_one_fingerprint(members)
     names = [member.name for member in members]
-    fusion = METHODS[record.fusion.method].from_json(names, record.fusion.to_json()) if record else MeanFusion(names)
+    fusion = type(record.fusion).from_json(names, record.fusion.to_json()) if record else MeanFusion(names)
     return Sources(members, fusion, fingerprint, folder, record)
 
 
 def _refuse_unfit(record: FusionRecord, folder: str) -> None:
-    refuse_ranks(record.fusion, folder)
     if bare := [member.name for member in record.members if not member.run]:
         raise BundleError(
             f"{folder}: of files that no run made: {first_five(bare)}, expected members that have a head; fuse runs"

@@ -1,13 +1,15 @@
-"""`audiomos-cache split`: a labelled list in two."""
+"""`audiomos-cache split`: divide a labelled list in two."""
 
 from pathlib import Path
 from typing import Literal
 
 import click
 
+from audiomos_cache.cli.options import FILE, SEED, Command
 
-@click.command
-@click.argument("list_path", metavar="LIST", type=click.Path(path_type=Path))
+
+@click.command(cls=Command)
+@click.argument("list_path", metavar="LIST", type=FILE)
 @click.option(
     "--hold-out",
     type=click.Choice(["clips", "systems", "prompts"]),
@@ -22,7 +24,7 @@ import click
     metavar="SHARE",
     help="The share of clips to set aside.",
 )
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=1984, metavar="N", help="Of the choice.")
+@click.option("--seed", type=SEED, default=1984, metavar="N", help="Random seed for the choice of clips.")
 @click.option("--split", "name", metavar="NAME", help="With a manifest only: the split to divide.  [default: all rows]")
 @click.option(
     "--out",
@@ -41,7 +43,7 @@ def split(
     out: Path | None,
     overwrite: bool,
 ) -> None:
-    """Divide LIST (lines `name.wav,MI,TA`, or a manifest with mi and ta): clips to train on, clips to choose by.
+    """Divide LIST (lines `name.wav,MI,TA`, or a manifest with mi and ta) in two: to train on, and to choose by.
 
     Writes two lists, NAME-train and NAME-dev, with LIST's own lines, for train-head --train-list and --dev-list. The
     dataset's own dev split is then free for fuse and evaluate.
@@ -55,9 +57,11 @@ def split(
     from rich.console import Console
 
     from audiomos_cache.cli.tables import split_table
-    from audiomos_cache.dataset.splitting import split_list
+    from audiomos_cache.dataset import splitting
 
-    sides = split_list(list_path, out, hold_out=hold_out, fraction=fraction, seed=seed, split=name, overwrite=overwrite)
-    Console().print(split_table(sides, title=list_path.name))
-    for side in sides.values():
+    result = splitting.split(
+        list_path, out, hold_out=hold_out, fraction=fraction, seed=seed, split=name, overwrite=overwrite
+    )
+    Console().print(split_table(result.sides, title=list_path.name))
+    for side in result.sides.values():
         click.echo(side.path)

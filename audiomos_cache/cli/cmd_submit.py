@@ -4,16 +4,18 @@ from pathlib import Path
 
 import click
 
+from audiomos_cache.cli.options import FILE, Command
 
-@click.command
-@click.argument("file", type=click.Path(path_type=Path))
+
+@click.command(cls=Command)
+@click.argument("file", type=FILE)
 @click.option(
     "--list",
     "list_path",
     metavar="LIST",
     required=True,
-    type=click.Path(path_type=Path),
-    help="The clips the challenge asks for, an id a line (eval_list.txt).",
+    type=FILE,
+    help="The clips that the challenge asks for, an id a line (eval_list.txt).",
 )
 @click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The zip to write.")
 @click.option("--overwrite", is_flag=True, help="Replace the zip if it exists.")
@@ -29,5 +31,4 @@ def submit(file: Path, list_path: Path, out: Path, overwrite: bool) -> None:
     """
     from audiomos_cache.evaluation import submission
 
-    clips = submission.submit(file, list_path, out, overwrite=overwrite)
-    click.echo(f"{out}: answer.txt with {clips} clips")
+    click.echo(submission.submit(file, list_path, out, overwrite=overwrite))

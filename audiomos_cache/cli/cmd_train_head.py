@@ -197,12 +197,13 @@ def _print_table(results: "Sequence[HeadResult]", cache: Path | None) -> None:
 
 def _mean_of_runs(runs: Sequence[Path], cache: Path) -> "Scores":
     """Compare the mean of the runs' best-loss predictions with the labels of the cache's dev split."""
-    from audiomos_cache.evaluation.metrics import evaluate
+    from audiomos_cache.evaluation.metrics import compute_metrics
     from audiomos_cache.evaluation.predictions import read_predictions
+    from audiomos_cache.fusion.align import fuse_predictions
     from audiomos_cache.fusion.averages import MeanFusion
     from audiomos_cache.runs import predictions_path
     from audiomos_cache.training.data import ClipSet
 
     members = [read_predictions(predictions_path(run, "dev", "loss")) for run in runs]
-    mean = MeanFusion([str(run) for run in runs]).apply(members)
-    return evaluate(mean, ClipSet.of_split(cache, "dev").labels)
+    mean = fuse_predictions(MeanFusion([str(run) for run in runs]), members)
+    return compute_metrics(mean, ClipSet.of_split(cache, "dev").labels)

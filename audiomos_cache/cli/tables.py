@@ -21,7 +21,7 @@ MEASURES = ("MSE", "LCC", "SRCC", "KTAU")
 def scores_table(scores: "Scores", title: str, uncertainty: "Uncertainty | None" = None) -> Table:
     """Lay out the sixteen numbers: utterance and system level, MI and TA; MSE, LCC, SRCC, KTAU.
 
-    Where there are intervals, each stands under its number.
+    Where there are intervals, each is under its number.
     """
     caption = f"{scores.n_clips} clips, {scores.n_systems} systems"
     if uncertainty and uncertainty.intervals:
@@ -40,15 +40,18 @@ def scores_table(scores: "Scores", title: str, uncertainty: "Uncertainty | None"
     return table
 
 
-def comparison_table(comparison: "Comparison", a: "Scores", b: "Scores") -> Table:
-    """Lay out a line for each of the sixteen numbers: A, B, A - B with its interval, and both p-values."""
+def comparison_table(comparison: "Comparison", a: "Scores", b: "Scores", letter: str = "B") -> Table:
+    """Lay out a line for each of the sixteen numbers: A, B, A - B with its interval, and both p-values.
+
+    `letter` is what B is called.
+    """
     uncertainty = comparison.uncertainty
     caption = (
         "In brackets under a p-value: corrected for the sixteen numbers (Holm)."
         f"\n{_how(uncertainty) if uncertainty.intervals else 'No intervals'}; {comparison.n_swaps} swaps"
     )
     table = _left("", caption)
-    for column in ("score", "A", "B", "A - B", "p boot", "p perm"):
+    for column in ("score", "A", letter, f"A - {letter}", "p boot", "p perm"):
         table.add_column(column, justify="left" if column == "score" else "right")
     for (view, measure), difference in comparison.differences.items():
         table.add_row(
@@ -63,7 +66,7 @@ def comparison_table(comparison: "Comparison", a: "Scores", b: "Scores") -> Tabl
 
 def systems_table(lines: Sequence["SystemLine"], title: str) -> Table:
     """Lay out a line for each system and score: its means, bias and ranks."""
-    caption = "rank: 1 is the best by listeners; change: places that the predictions put it higher (+) or lower (-)"
+    caption = "rank: 1 is the best by listeners; change: ranks that the predictions put it higher (+) or lower (-)"
     table = _left(title, caption)
     for column in ("system", "clips", "score", "true", "pred.", "bias", "rank", "pred.\nrank", "change"):
         table.add_column(column, justify="left" if column in ("system", "score") else "right")

@@ -1,11 +1,12 @@
-"""A labelled list in two: clips to train on, and clips to choose checkpoints by."""
+"""Divide a labelled list in two: clips to train on, and clips to choose checkpoints by."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
+from os import PathLike
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from audiomos_cache.dataset.labels import Labels, parse_mos, read_labels
 from audiomos_cache.dataset.musiceval import read_prompts_of
 from audiomos_cache.dataset.tables import collect, is_manifest, read_lines, read_manifest, read_text
-from audiomos_cache.errors import DataError, OutputExistsError
+from audiomos_cache.errors import ArgumentError, DataError, OutputExistsError
 from audiomos_cache.files import write_whole
 
 Chosen = NDArray[np.bool_]
@@ -97,9 +98,9 @@ class LabelledList:
     Attributes:
         path: the file.
         labels: of its N clips.
-        prompts: what tells their N prompts apart: the text where it is known, else the id.
-        header: the manifest's, with its line's end; empty where there is none.
-        rows: N rows as they stand in the file, with their line's end.
+        prompts: what distinguishes their N prompts: the text where it is known, else the id.
+        header: the manifest's, with its line break; empty where there is none.
+        rows: the N rows, unchanged, with their line breaks.
     """
 
     path: Path
@@ -128,38 +129,80 @@ class Side:
     ta: NDArray[np.float64]
 
 
-def split_list(
-    path: Path,
-    out: Path | None = None,
+@dataclass(frozen=True, repr=False)
+class SplitResult:
+    """Two lists that were written.
+
+    Attributes:
+        source: the list that was divided.
+        sides: "train" and "dev".
+    """
+
+    source: Path
+    sides: Mapping[str, Side]
+
+    def __repr__(self) -> str:
+        return "\n".join(
+            f"{name}: {side.path}, {len(side.clips)} clips of {side.systems} systems and {side.prompts} prompts, "
+            f"MI {side.mi.mean():.3f}, TA {side.ta.mean():.3f}"
+            for name, side in self.sides.items()
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values: of each side its path, clip ids, counts, and the labels' means and deviations."""
+        return {
+            name: {
+                "path": str(side.path),
+                "clips": list(side.clips),
+                "systems": side.systems,
+                "prompts": side.prompts,
+                "mi": {"mean": float(side.mi.mean()), "sd": float(side.mi.std())},
+                "ta": {"mean": float(side.ta.mean()), "sd": float(side.ta.std())},
+            }
+            for name, side in self.sides.items()
+        }
+
+
+def split(
+    path: str | PathLike[str],
+    out: str | PathLike[str] | None = None,
     *,
     hold_out: HeldOut = "clips",
     fraction: float = 0.1,
     seed: int = 1984,
     split: str | None = None,
     overwrite: bool = False,
-) -> dict[str, Side]:
-    """Write two lists, `NAME-train` and `NAME-dev`, with the lines of one.
+) -> SplitResult:
+    """Divide a labelled list in two, `NAME-train` and `NAME-dev`, with its own lines.
 
     Args:
         path: a mos list, or a .csv or .jsonl manifest with labels.
         out: the folder of the two; None: that of `path`, which a manifest's must be.
-        hold_out: what is set aside: clips of each system, whole systems, or whole prompts.
+        hold_out: what is set aside: "clips" of each system, whole "systems", or whole "prompts".
         fraction: the share of clips to set aside, between 0 and 1.
         seed: of the choice.
         split: of a manifest that names splits, the one to divide; None: all rows.
         overwrite: whether lists of these names are replaced.
-    Returns:
-        Both sides: "train", "dev".
     Raises:
-        DataError: the list or the fraction is not valid, or it cannot be divided so.
-        OutputExistsError: a list of such a name exists.
+        ArgumentError: an unknown `hold_out`. DataError: the list or the fraction is not valid, or it cannot be divided
+        so.
+        OutputExistsError: a list of one of these names exists.
+
+    >>> from pathlib import Path
+    >>> size = Path("list.txt").write_text("".join(f"S{n % 2}_P{n}.wav,3.0,4.0\\n" for n in range(10)))
+    >>> result = split("list.txt", fraction=0.2)
+    >>> {name: len(side.clips) for name, side in result.sides.items()}
+    {'train': 8, 'dev': 2}
     """
+    path, out = Path(path), None if out is None else Path(out)
+    if hold_out not in get_args(HeldOut):
+        raise ArgumentError(f"hold_out is {hold_out!r}, expected one of {', '.join(get_args(HeldOut))}")
     if not 0 < fraction < 1:
         raise DataError(f"fraction is {fraction}, expected a share between 0 and 1")
     folder = path.parent if out is None else out
     paths = {side: folder / f"{path.stem}-{side}{path.suffix}" for side in SIDES}
     if is_manifest(path) and folder.resolve() != path.parent.resolve():
-        raise DataError(f"{path}: names audio from its own folder, where the two manifests must stand; leave out --out")
+        raise DataError(f"{path}: names audio from its own folder, where the two manifests must be; leave out --out")
     if there := [str(each) for each in paths.values() if each.exists() and not overwrite]:
         raise OutputExistsError(f"{', '.join(there)}: exists already; give another --out, or --overwrite")
     whole = read_list(path, split)
@@ -171,11 +214,11 @@ def split_list(
     for side, rows in zip(SIDES, (np.flatnonzero(~chosen), np.flatnonzero(chosen)), strict=True):
         write_whole(paths[side], (whole.header + "".join(whole.rows[row] for row in rows)).encode())
         sides[side] = _side(whole, rows.tolist(), paths[side])
-    return sides
+    return SplitResult(path, sides)
 
 
 def read_list(path: Path, split: str | None = None) -> LabelledList:
-    """Read a mos list or a manifest, its rows as they stand.
+    """Read a mos list or a manifest, with its rows unchanged.
 
     Raises:
         DataError: as `read_labels`.

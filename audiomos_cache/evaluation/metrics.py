@@ -185,7 +185,7 @@ def scores_of(points: Mapping[str, Points]) -> Scores:
     return Scores(**agreements, n_clips=len(points["utt_mi"].truth), n_systems=len(points["sys_mi"].truth))
 
 
-def evaluate(
+def compute_metrics(
     predictions: Predictions,
     labels: Labels,
     system_truth: Mapping[str, tuple[float, float]] | None = None,

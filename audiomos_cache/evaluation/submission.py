@@ -1,66 +1,74 @@
-"""The zip that is handed in to the challenge, and what is wrong with it, before it is uploaded."""
+"""The zip that is handed in to the challenge; what is wrong with it is found before it is uploaded."""
 
-import json
-import logging
 import zipfile
+from dataclasses import asdict, dataclass
 from io import BytesIO
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from audiomos_cache.dataset.labels import read_id_list
 from audiomos_cache.errors import DataError, OutputExistsError, first_five
 from audiomos_cache.evaluation.predictions import ANSWER_NAME, Predictions, answer_bytes, read_predictions
 from audiomos_cache.files import write_whole
-from audiomos_cache.fusion.rank import RankFusion
-from audiomos_cache.fusion.record import RECORD_NAME
 
-log = logging.getLogger(__name__)
+AnyPath = str | PathLike[str]
 
 
-def submit(file: Path, list_path: Path, out: Path, *, overwrite: bool = False) -> int:
+@dataclass(frozen=True, repr=False)
+class Submission:
+    """A zip that was written.
+
+    Attributes:
+        path: the zip.
+        clips: how many clips its answer has.
+    """
+
+    path: Path
+    clips: int
+
+    def __repr__(self) -> str:
+        return f"{self.path}: {ANSWER_NAME} with {self.clips} clips"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self) | {"path": str(self.path)}
+
+
+def submit(file: AnyPath, list: AnyPath, out: AnyPath, *, overwrite: bool = False) -> Submission:  # noqa: A002
     """Check predictions against the challenge's list, and pack them.
 
     Args:
         file: the predictions, which `read_predictions` checks: each clip once, every score a finite number. Scores
-            outside 1..5 are clipped, with a warning that counts them; ranks, with a warning that says so.
-        list_path: the clips that the challenge asks for, an id a line.
+            outside 1..5 are clipped, with a warning that counts them.
+        list: the clips that the challenge asks for, an id a line.
         out: the zip. It holds `answer.txt` alone, and the same answer gives the same bytes.
         overwrite: whether a zip of that name is replaced.
-    Returns:
-        How many clips the answer has.
     Raises:
         OutputExistsError: `out` exists and `overwrite` is False.
         DataError: the predictions or the list are not valid, or are not for the same clips.
+
+    >>> from pathlib import Path
+    >>> size = Path("predicted.txt").write_text("S1_P1,3.0,2.0\\nS2_P1,2.0,4.0\\n")
+    >>> size = Path("eval_list.txt").write_text("S1_P1\\nS2_P1\\n")
+    >>> submit("predicted.txt", "eval_list.txt", "answer.zip")
+    answer.zip: answer.txt with 2 clips
     """
-    if out.exists() and not overwrite:
-        raise OutputExistsError(f"{out}: exists already; give another path, or --overwrite")
-    predictions, wanted = read_predictions(file), read_id_list(list_path)
+    path, list_path, zip_path = Path(file), Path(list), Path(out)
+    if zip_path.exists() and not overwrite:
+        raise OutputExistsError(f"{zip_path}: exists already; give another path, or --overwrite")
+    predictions, expected = read_predictions(path), read_id_list(list_path)
     problems = {
-        "nothing for": set(wanted) - set(predictions.ids),
-        "not asked for": set(predictions.ids) - set(wanted),
+        "nothing for": set(expected) - set(predictions.ids),
+        "not asked for": set(predictions.ids) - set(expected),
     }
     if found := [f"{problem} {first_five(sorted(clips))}" for problem, clips in problems.items() if clips]:
         raise DataError(
-            f"{file}: {len(predictions.ids)} clips, expected the {len(wanted)} of {list_path}: {'; '.join(found)}; "
+            f"{path}: {len(predictions.ids)} clips, expected the {len(expected)} of {list_path}: {'; '.join(found)}; "
             "predict the split that the list names"
         )
-    if _is_rank(file):
-        log.warning(
-            "%s: ranks spread over 1..5, not opinion scores, says the %s beside it: MSE says nothing of them, LCC "
-            "little; fuse by another method where these count",
-            file,
-            RECORD_NAME,
-        )
-    write_whole(out, _packed(predictions))
-    return len(wanted)
-
-
-def _is_rank(file: Path) -> bool:
-    """Tell whether predictions are a rank fusion's, by the record beside them; one that cannot be read says nothing."""
-    try:
-        record = json.loads((file.resolve().parent / RECORD_NAME).read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(record, dict) and record.get("method") == RankFusion.method
+    write_whole(zip_path, _packed(predictions))
+    return Submission(zip_path, len(expected))
 
 
 def _packed(predictions: Predictions) -> bytes:

@@ -47,15 +47,15 @@ def _differing(shown: Scores, other: Scores, view: str) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class SystemRank:
     """One target of one system.
 
     Attributes:
         predicted, true: means of its clips, or listeners' score of the system where that was given.
         bias: predicted less true.
-        rank: its place by `true`, 1 for the highest; equal ones share the mean of their places.
-        predicted_rank: its place by `predicted`.
-        rank_change: how many places higher the predictions put it than listeners do; negative: lower.
+        rank: its rank by `true`, 1 for the highest; equal ones share the mean of their ranks.
+        predicted_rank: its rank by `predicted`.
+        rank_change: how many ranks higher the predictions put it than listeners do; negative: lower.
     """
 
     predicted: float
@@ -72,8 +72,8 @@ class SystemLine:
 
     system: str
     clips: int
-    mi: Placed
-    ta: Placed
+    mi: SystemRank
+    ta: SystemRank
 
 
 def per_system(points: Mapping[str, Points], systems: Sequence[str]) -> list[SystemLine]:
@@ -85,12 +85,12 @@ def per_system(points: Mapping[str, Points], systems: Sequence[str]) -> list[Sys
     """
     names = sorted(set(systems))
     clips = np.bincount(points["utt_mi"].system, minlength=len(names))
-    placed = {target: _placed(points[f"sys_{target}"]) for target in TARGETS}
-    rows = zip(names, clips.tolist(), placed["mi"], placed["ta"], strict=True)
+    ranked = {target: _ranked(points[f"sys_{target}"]) for target in TARGETS}
+    rows = zip(names, clips.tolist(), ranked["mi"], ranked["ta"], strict=True)
     return [SystemLine(*row) for row in rows]
 
 
-def _placed(points: Points) -> list[Placed]:
+def _ranked(points: Points) -> list[SystemRank]:
     rank, predicted_rank = (rankdata(-values) for values in (points.truth, points.predicted))
     columns = (
         points.predicted,
@@ -100,7 +100,7 @@ def _placed(points: Points) -> list[Placed]:
         predicted_rank,
         rank - predicted_rank,
     )
-    return [Placed(*map(float, row)) for row in zip(*columns, strict=True)]
+    return [SystemRank(*map(float, row)) for row in zip(*columns, strict=True)]
 
 
 LEVEL_NAMES = {"utt": "utterance", "sys": "system"}
@@ -108,17 +108,55 @@ LEVEL_NAMES = {"utt": "utterance", "sys": "system"}
 Record = dict[str, Any]
 
 
-def scores_json(scores: Scores, uncertainty: Uncertainty | None) -> Record:
-    """Return the sixteen numbers as `Scores.to_json` does, each interval beside its number: `"srcc_ci": [low, high]`.
+def scores_text(scores: Scores, uncertainty: Uncertainty | None = None) -> str:
+    """Lay out the sixteen numbers, each with its interval where there are any, as lines of text."""
+    header, rows = score_cells(scores, uncertainty)
+    return f"{aligned([header, *rows])}\n{scores.n_clips} clips, {scores.n_systems} systems"
 
-    An interval that is not defined is None; how they were made stands under `"intervals"`.
+
+def score_cells(scores: Scores, uncertainty: Uncertainty | None) -> tuple[list[str], list[list[str]]]:
+    """Return the cells of a table of the sixteen numbers: its header, and a row for each view."""
+    intervals = uncertainty.intervals if uncertainty else {}
+
+    def cell(view: str, measure: str) -> str:
+        bounds = intervals.get((view, measure))
+        number = shown_cell(_filled(getattr(getattr(scores, view), measure)))
+        return f"{number} [{bounds[0]:.3f}, {bounds[1]:.3f}]" if bounds else number
+
+    rows = [[f"{view[:3]} {view[4:].upper()}", *(cell(view, measure) for measure in MEASURES)] for view in VIEWS]
+    return ["score", *(measure.upper() for measure in MEASURES)], rows
+
+
+def shown_cell(value: str | float | None) -> str:
+    """Return a cell as it is shown: numbers with four decimals, `n/a` where a number is not defined."""
+    if value is None:
+        return "n/a"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Join rows of cells into lines, the first column aligned left, the others right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )
+
+
+def scores_json(scores: Scores, uncertainty: Uncertainty | None) -> Record:
+    """Return the sixteen numbers as `Scores.to_json` does, with their intervals: `"srcc_ci": [low, high]`.
+
+    An interval that is not defined is None; `"intervals"` says how they were made.
     """
     content: Record = dict(scores.to_json())
     if uncertainty is None:
         return content
     for view in VIEWS:
         found = {f"{measure}_ci": uncertainty.intervals.get((view, measure)) for measure in MEASURES}
-        content[view] = content[view] | {name: list(ends) if ends else None for name, ends in found.items()}
+        content[view] = content[view] | {name: list(bounds) if bounds else None for name, bounds in found.items()}
     return content | {"intervals": uncertainty.to_json()}
 
 
@@ -128,7 +166,7 @@ def score_rows(scores: Scores, uncertainty: Uncertainty | None) -> list[Record]:
     return [
         _names(view, measure)
         | {"value": _filled(getattr(getattr(scores, view), measure))}
-        | _ends(intervals.get((view, measure)))
+        | _bounds(intervals.get((view, measure)))
         for view in VIEWS
         for measure in MEASURES
     ]
@@ -141,7 +179,7 @@ def comparison_rows(comparison: Comparison, a: Scores, b: Scores) -> list[Record
         numbers = {name: _filled(getattr(getattr(of, view), measure)) for name, of in (("a", a), ("b", b))}
         values = {name: _filled(value) for name, value in asdict(difference).items()}
         row = _names(view, measure) | numbers | {"difference": values.pop("value")}
-        rows.append(row | _ends(comparison.uncertainty.intervals.get((view, measure))) | values)
+        rows.append(row | _bounds(comparison.uncertainty.intervals.get((view, measure))) | values)
     return rows
 
 
@@ -155,7 +193,7 @@ def system_rows(lines: Sequence[SystemLine]) -> list[Record]:
 
 
 def comparison_json(comparison: Comparison, other: str, scores: Scores, verdicts: Mapping[str, str]) -> Record:
-    """Return what stands under `"compare"`: the other file, its numbers, the differences, what they amount to."""
+    """Return the value of `"compare"`: the other file, its numbers, the differences, what they amount to."""
     return {"file": other, "scores": scores.to_json(), "differences": comparison.to_json(), "verdicts": dict(verdicts)}
 
 
@@ -164,7 +202,7 @@ def _names(view: str, measure: str) -> Record:
     return {"level": LEVEL_NAMES[level], "score": score.upper(), "measure": measure.upper()}
 
 
-def _ends(interval: tuple[float, float] | None) -> Record:
+def _bounds(interval: tuple[float, float] | None) -> Record:
     low, high = interval or (None, None)
     return {"ci_low": low, "ci_high": high}
 

@@ -7,7 +7,7 @@ import numpy as np
 from audiomos_cache.dataset.labels import Labels
 from audiomos_cache.errors import DataError, first_five
 from audiomos_cache.evaluation.predictions import Predictions, join_ids
-from audiomos_cache.fusion.base import Blend, Members, Truth
+from audiomos_cache.fusion.base import Blend, Fusion, Members, Truth
 from audiomos_cache.targets import HIGHEST, LOWEST, TARGETS
 
 
@@ -101,3 +101,13 @@ def take_labels(labels: Labels, ids: Sequence[str]) -> Labels:
     row_of = {clip: row for row, clip in enumerate(labels.ids)}
     rows = [row_of[clip] for clip in ids]
     return Labels(tuple(ids), tuple(labels.systems[row] for row in rows), labels.mi[rows], labels.ta[rows])
+
+
+def fuse_predictions(fusion: Fusion, predictions: Sequence[Predictions]) -> Predictions:
+    """Apply a fusion to predictions of its members, in the order of its `names`.
+
+    Raises:
+        DataError: see `join_members`, `Fusion.apply` and `predictions_of`.
+    """
+    ids, members = join_members(predictions, fusion.names)
+    return predictions_of(ids, fusion.apply(members))

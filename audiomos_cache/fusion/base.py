@@ -18,7 +18,7 @@ A user's own method is a class with a name, known once its module is imported:
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +64,7 @@ class Members:
     @property
     def clips(self) -> int:
         """How many clips there are: N."""
-        return self.scores[TARGETS[0]].shape[1]
+        return int(self.scores[TARGETS[0]].shape[1])
 
     def bins(self, target: str) -> int | None:
         """Return the number of bins K of the members' distributions, or None where no member has any."""
@@ -75,10 +75,7 @@ class Members:
         return Members(
             self.names,
             {target: scores[:, rows] for target, scores in self.scores.items()},
-            {
-                target: [None if dist is None else dist[rows] for dist in dists]
-                for target, dists in self.dists.items()
-            },
+            {target: [None if dist is None else dist[rows] for dist in dists] for target, dists in self.dists.items()},
         )
 
 
@@ -178,7 +175,7 @@ def fusion_class(method: str) -> type[Fusion]:
     found = registry.lookup("fusion", method)
     if not (isinstance(found, type) and issubclass(found, Fusion)):
         raise ConfigError(f"fusion {method!r}: {found!r} is registered, expected a subclass of audiomos_cache.Fusion")
-    return cast("type[Fusion]", found)
+    return found
 
 
 def finite_array(values: object, shape: tuple[int | None, ...]) -> Floats:

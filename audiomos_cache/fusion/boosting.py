@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from audiomos_cache.errors import ConfigError
 from audiomos_cache.fusion.stacking import Layout, Stacking
 from audiomos_cache.registry import register
+from audiomos_cache.targets import Floats
 
 _HEADER = {"version": "v4", "num_class": "1", "num_tree_per_iteration": "1", "objective": "regression"}
 # Bits of `decision_type`: 1 is a split by category, 2 where to go without a value, 4 that zero is none, 8 that NaN is.

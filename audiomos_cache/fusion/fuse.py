@@ -4,16 +4,19 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from audiomos_cache.dataset.clip import check_split
-from audiomos_cache.errors import DataError, OutputExistsError, first_five
+from audiomos_cache.errors import ArgumentError, DataError, OutputExistsError, first_five
 from audiomos_cache.evaluation.predictions import ANSWER_NAME, Predictions, write_answer, write_predictions
+from audiomos_cache.evaluation.summaries import scores_text
 from audiomos_cache.files import whole_folder
-from audiomos_cache.fusion.base import Fusion
-from audiomos_cache.fusion.fitting import RIDGE, OutOfFold, Recipe, learn, read_lesson
-from audiomos_cache.fusion.leakage import EarlyStopping, clips_seen, early_stopping, refuse_trained_on
+from audiomos_cache.fusion.align import predictions_of
+from audiomos_cache.fusion.base import Fusion, fusion_class
+from audiomos_cache.fusion.fitting import OutOfFold, Recipe, fit_and_test, read_fit_data
+from audiomos_cache.fusion.folds import DEFAULT_FOLDS
+from audiomos_cache.fusion.leakage import EarlyStopping, clips_of_runs, early_stopping, refuse_trained_on
 from audiomos_cache.fusion.members import (
     Member,
     SplitPredictions,
@@ -23,7 +26,6 @@ from audiomos_cache.fusion.members import (
     read_split,
     require_one_fingerprint,
 )
-from audiomos_cache.fusion.methods import FIXED
 from audiomos_cache.fusion.record import (
     RECORD_NAME,
     RecordedMember,
@@ -48,7 +50,7 @@ def predictions_name(kind: str, split: str | None) -> str:
 
 
 def out_of_fold_file(folder: Path) -> Path | None:
-    """Return the out-of-fold predictions that a fusion wrote; None where it wrote none."""
+    """Return the out-of-fold predictions that a fusion wrote; None where there are none."""
     return next(iter(sorted(folder.glob(f"{OUT_OF_FOLD}*.jsonl"))), None)
 
 
@@ -93,152 +95,234 @@ def write_fusion(
         write_record(folder, fusion, members, about)
 
 
-@dataclass(frozen=True)
-class Fused:
-    """A fusion that was made or applied.
+AnyPath = str | PathLike[str]
+
+
+@dataclass(frozen=True, repr=False)
+class FuseResult:
+    """A fusion that was made or applied; its `repr` is a summary of a few lines.
 
     Attributes:
+        folder: what was written, with `answer.txt`, the predictions and `fusion.json`.
         fusion: ready to be applied to other predictions of its members.
         predictions: of the apply split.
-        out_of_fold: of the fit split; None where nothing was learned, or without cross-validation.
-        early_stopping: what is to be known of members that chose their checkpoints on the same clips.
+        out_of_fold: of the fit split; None where nothing was fitted, or without cross-validation.
+        early_stopping: of members that chose their checkpoints on the clips that are fused.
         dropped: by split (`fit`, `apply`), how many clips were left out because not all members have them.
     """
 
+    folder: Path
     fusion: Fusion
     predictions: Predictions
     out_of_fold: OutOfFold | None
     early_stopping: tuple[EarlyStopping, ...]
     dropped: Mapping[str, int]
 
+    @property
+    def answer(self) -> Path:
+        """The challenge's answer file."""
+        return self.folder / ANSWER_NAME
 
-def fuse(sources: Sequence[Path], out: Path, recipe: Recipe = RIDGE, *, overwrite: bool = False) -> Fused:
-    """Fit a fusion on one split, apply it to another, and write the result, the answer and a record to `out`.
+    @property
+    def headline(self) -> str:
+        """One line: the answer, the method, how many members and clips."""
+        return (
+            f"{self.answer}: {self.fusion.method} of {len(self.fusion.names)} members, "
+            f"{len(self.predictions.ids)} clips"
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on members whose scores may be optimistic."""
+        return tuple(each.note(len(self.fusion.names)) for each in self.early_stopping)
+
+    def __repr__(self) -> str:
+        tested = self.out_of_fold
+        lines = [tested.headline, scores_text(tested.scores, tested.uncertainty)] if tested else []
+        return "\n".join([self.headline, *lines, *self.notes])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, without the predictions."""
+        return {
+            "folder": str(self.folder),
+            "method": self.fusion.method,
+            "members": list(self.fusion.names),
+            "clips": len(self.predictions.ids),
+            "out_of_fold": self.out_of_fold.to_json() if self.out_of_fold else None,
+            "early_stopping": {each.split: each.to_json() for each in self.early_stopping},
+            "dropped": dict(self.dropped),
+        }
+
+
+def fuse(
+    sources: AnyPath | Sequence[AnyPath],
+    *,
+    out: AnyPath,
+    labels: AnyPath | None = None,
+    method: str = "ridge",
+    fit_split: str | None = None,
+    apply_split: str | None = None,
+    apply: Sequence[AnyPath] = (),
+    best: str = "loss",
+    folds: int = DEFAULT_FOLDS,
+    cv_group: str = "prompt",
+    seed: int = 0,
+    n_boot: int = 10_000,
+    allow_missing: bool = False,
+    from_fusion: AnyPath | None = None,
+    overwrite: bool = False,
+) -> FuseResult:
+    """Blend the predictions of several members: fit on one split, apply to another, write the result to `out`.
 
     Args:
-        sources: run folders or folders of runs, or the fit split's predictions files.
-        out: a folder to make; it appears complete or not at all.
-        recipe: how.
+        sources: run folders or folders of runs; or the fit split's predictions files (.jsonl, .pt, answer.txt).
+        out: the folder to make; it appears complete or not at all.
+        labels: the fit split's list or manifest, for a method that is fitted; the others do not read it.
+        method: a registered fusion: mean, weighted, ridge, lightgbm, greedy, or a user's own.
+        fit_split: the split to fit on; None: dev of runs, not known of files (all rows of a manifest are read).
+        apply_split: the split to blend; None: eval of runs, not known of files (the output names no split).
+        apply: with files, those of the apply split, in the order of the fit split's.
+        best: with runs, which of their best checkpoints: loss (its distributions fit best), srcc or combined.
+        folds: of the cross-validation that measures how well a fitted method does; 0: none.
+        cv_group: what is held out together: prompt, system or none.
+        seed: of the folds, and of the bootstrap's resamples.
+        n_boot: resamples of the intervals of the out-of-fold scores; 0: no intervals.
+        allow_missing: leave out the clips that not all members have, instead of refusing them.
+        from_fusion: the folder of an earlier fusion, which is applied as it is; nothing is fitted. `sources` are the
+            members' runs in any order and folder, or a predictions file for each, in the members' order.
         overwrite: replace the fusion that `out` holds.
     Raises:
-        ConfigError: folds that the method cannot have. DataError: inputs that do not belong together, are not
-        predictions of the same clips, or of clips that a member was trained on; bad labels. CacheError: runs of
-        several fingerprints. OutputExistsError: `out` holds something, and `overwrite` is False or it is not a
-        fusion's.
+        ArgumentError: `from_fusion`, and an argument that decides how a fusion is made. ConfigError: an unknown method,
+        or folds that it cannot have. DataError: inputs that do not belong together, are not predictions of the same
+        clips, or of clips that a member was trained on; bad labels; no fusion. CacheError: runs of several
+        fingerprints. OutputExistsError: `out` holds something, and `overwrite` is False or it is not a fusion's.
+    Source: Ritter-Gutierrez et al. 2025 (stacking by ridge); see each method's class for the others.
+
+    >>> result = fuse(["a.jsonl", "b.jsonl"], method="mean", out="fused")
+    >>> result.predictions.mi
+    array([3.5, 2.5])
     """
+    paths = [Path(each) for each in ([sources] if isinstance(sources, str | PathLike) else sources)]
+    folder = Path(out)
+    recipe = Recipe(
+        method=method,
+        labels=None if labels is None else Path(labels),
+        fit_split=fit_split,
+        apply_split=apply_split,
+        apply=tuple(map(Path, apply)),
+        best=best,
+        folds=folds,
+        cv_group=cv_group,
+        seed=seed,
+        n_boot=n_boot,
+        allow_missing=allow_missing,
+    )
+    if from_fusion is None:
+        return _make(paths, folder, recipe, overwrite=overwrite)
+    if given := recipe.given():
+        raise ArgumentError(f"{', '.join(given)}: the fusion to apply is made already; leave these out")
+    return _apply(Path(from_fusion), paths, folder, recipe, overwrite=overwrite)
+
+
+def _make(sources: Sequence[Path], out: Path, recipe: Recipe, *, overwrite: bool) -> FuseResult:
+    """Fit a fusion where its method is fitted, and apply it."""
     refuse_occupied(out, overwrite=overwrite)
     recipe, members = _members_for(recipe, expand_runs(sources))
     fingerprint = require_one_fingerprint(members)
-    lesson = read_lesson(recipe, members) if recipe.learns else None
+    method = recipe.learned
+    data = read_fit_data(recipe, members) if method else None
     applied = read_split(members, "apply", allow_missing=recipe.allow_missing)
-    splits = [lesson.predictions, applied] if lesson else [applied]
-    stopping = _check_seen(members, splits)
-    names = [member.name for member in members]
-    fusion, tested = learn(recipe, names, lesson) if lesson else (FIXED[recipe.method](names), None)
-    fit_clips = sorted(lesson.labels.ids) if lesson else []
-    fit_split = recipe.fit_split if lesson else None
+    splits = [data.predictions, applied] if data else [applied]
+    stopping = _check_leaks(members, splits)
+    if method and data:
+        fusion, tested = fit_and_test(recipe, method, data)
+    else:
+        fusion, tested = fusion_class(recipe.method)([member.name for member in members]), None
+    fit_clips = list(data.labels.ids) if data else []
+    fit_split = recipe.fit_split if data else None
     held_out = predictions_name(OUT_OF_FOLD, fit_split)
     _warn_of_fitted(applied.ids, frozenset(fit_clips), out / held_out if tested else None)
     dropped = {each.split: len(each.dropped) for each in splits}
-    fused = Fused(fusion, fusion.apply(applied.members), tested, stopping, dropped)
+    predictions = predictions_of(applied.ids, fusion.apply(applied.members))
     about = {
         "fingerprint": fingerprint.digest if fingerprint else None,
         "fit_split": fit_split,
         "apply_split": recipe.apply_split,
-        "labels": identity(recipe.labels) if lesson and recipe.labels else None,
+        "labels": identity(recipe.labels) if data and recipe.labels else None,
         "out_of_fold": tested.to_json() if tested else None,
         "early_stopping": {each.split: each.to_json() for each in stopping},
         "dropped": dropped,
         "fit_clips": fit_clips,
     }
-    files = {predictions_name(FUSED, recipe.apply_split): fused.predictions}
+    files = {predictions_name(FUSED, recipe.apply_split): predictions}
     if tested:
         files[held_out] = tested.predictions
-    write_fusion(out, files, fused.predictions, fusion, [RecordedMember.of(member) for member in members], about)
-    return fused
+    write_fusion(out, files, predictions, fusion, [RecordedMember.of(member) for member in members], about)
+    return FuseResult(out, fusion, predictions, tested, stopping, dropped)
 
 
 def _members_for(recipe: Recipe, sources: Sequence[Path]) -> tuple[Recipe, list[Member]]:
     """Find the members; of runs, the splits are known."""
+    learns = recipe.learned is not None
     if not _are_runs(sources, recipe.apply):
-        return recipe, members_of_files(sources, recipe.apply, learns=recipe.learns)
+        return recipe, members_of_files(sources, recipe.apply, learns=learns)
     fit_split, apply_split = recipe.fit_split or "dev", recipe.apply_split or "eval"
-    members = members_of_runs(sources, fit_split if recipe.learns else None, apply_split, recipe.best)
+    members = members_of_runs(sources, fit_split if learns else None, apply_split, recipe.best)
     return replace(recipe, fit_split=fit_split, apply_split=apply_split), members
 
 
-def apply_fusion(
-    folder: Path,
-    sources: Sequence[Path],
-    out: Path,
-    *,
-    apply_split: str | None = None,
-    allow_missing: bool = False,
-    overwrite: bool = False,
-) -> Fused:
-    """Apply a fusion that was made before to other predictions of its members, and write the result to `out`.
-
-    Args:
-        folder: what `fuse` wrote.
-        sources: the members' runs, in any order and under any name; or a predictions file for each, in the members'
-            order.
-        out, allow_missing, overwrite: see `fuse`.
-        apply_split: the split to blend; None: eval of runs, for files not known (the output names none).
-    Raises:
-        DataError: no fusion, or not its members or their predictions. OutputExistsError: see `fuse`; or `out` is
-        `folder`.
-    """
-    if apply_split is not None:
-        check_split(apply_split)
+def _apply(folder: Path, sources: Sequence[Path], out: Path, recipe: Recipe, *, overwrite: bool) -> FuseResult:
+    """Apply a fusion that was made before to other predictions of its members."""
     refuse_occupied(out, overwrite=overwrite, source=folder)
     record = read_record(folder)
     sources = expand_runs(sources)
+    apply_split = recipe.apply_split
     if _are_runs(sources, ()):
         apply_split = apply_split or "eval"
         members = match_runs(record.members, sources, apply_split)
     else:
         members = match_files(record.members, sources)
-    applied = read_split(members, "apply", allow_missing=allow_missing)
-    stopping = _check_seen(members, [applied])
+    applied = read_split(members, "apply", allow_missing=recipe.allow_missing)
+    stopping = _check_leaks(members, [applied])
     _warn_of_fitted(applied.ids, record.fit_clips, out_of_fold_file(folder))
     dropped = {"apply": len(applied.dropped)}
-    fused = Fused(record.fusion, record.fusion.apply(applied.members), None, stopping, dropped)
+    predictions = predictions_of(applied.ids, record.fusion.apply(applied.members))
     now = [RecordedMember.of(member) for member in members]
     kept = [old.with_apply(new) for old, new in zip(record.members, now, strict=True)]
     before = record.about()
-    told = {split: told for split, told in before["early_stopping"].items() if split == "fit"}
+    of_fit = {split: found for split, found in before["early_stopping"].items() if split == "fit"}
     about = before | {
         "apply_split": apply_split,
-        "early_stopping": told | {each.split: each.to_json() for each in stopping},
+        "early_stopping": of_fit | {each.split: each.to_json() for each in stopping},
         "dropped": before["dropped"] | dropped,
     }
-    files = {predictions_name(FUSED, apply_split): fused.predictions}
-    write_fusion(out, files, fused.predictions, record.fusion, kept, about)
-    return fused
+    files = {predictions_name(FUSED, apply_split): predictions}
+    write_fusion(out, files, predictions, record.fusion, kept, about)
+    return FuseResult(out, record.fusion, predictions, None, stopping, dropped)
 
 
 def _are_runs(sources: Sequence[Path], apply: Sequence[Path]) -> bool:
-    """Tell whether the sources are run folders, after checking that they are all of one kind."""
+    """Say whether the sources are run folders, after checking that they are all of one kind."""
     folders = [source for source in sources if source.is_dir()]
     if folders and (apply or len(folders) < len(sources)):
         raise DataError(f"{folders[0]}: run folders and predictions files do not mix; give only the one kind")
     return bool(folders)
 
 
-def _check_seen(members: Sequence[Member], splits: Sequence[SplitPredictions]) -> tuple[EarlyStopping, ...]:
-    """Refuse members that were trained on the clips, and tell of those that chose their checkpoints on them."""
-    seen = clips_seen(members)
+def _check_leaks(members: Sequence[Member], splits: Sequence[SplitPredictions]) -> tuple[EarlyStopping, ...]:
+    """Refuse members that were trained on the clips, and find those that chose their checkpoints on them."""
+    run_clips = clips_of_runs(members)
     for each in splits:
-        refuse_trained_on(seen, each.ids, each.split)
-    found = (early_stopping(members, seen, each.ids, each.split) for each in splits)
+        refuse_trained_on(run_clips, each.ids, each.split)
+    found = (early_stopping(members, run_clips, each.ids, each.split) for each in splits)
     return tuple(stopping for stopping in found if stopping)
 
 
-def _warn_of_fitted(ids: Sequence[str], fit_clips: frozenset[str], honest: Path | None) -> None:
-    """Warn of clips that the fusion was fitted on; `honest` is the file of out-of-fold predictions, if there is one."""
+def _warn_of_fitted(ids: Sequence[str], fit_clips: frozenset[str], held_out: Path | None) -> None:
+    """Warn of clips that the fusion was fitted on; `held_out` is its file of out-of-fold predictions, if any."""
     if both := sorted(fit_clips.intersection(ids)):
         advice = (
-            f"evaluate {honest}" if honest else "fuse again with --folds 5 and evaluate its out-of-fold predictions"
+            f"evaluate {held_out}" if held_out else "fuse again with --folds 5 and evaluate its out-of-fold predictions"
         )
         log.warning(
             "the fusion was fitted on %d of the %d clips that it is applied to, so numbers on them would look better "

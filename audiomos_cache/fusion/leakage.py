@@ -1,4 +1,4 @@
-"""Which of the clips that are fused a member has seen before: in training, or to choose its checkpoint."""
+"""Leaks: clips to be fused that a member was trained on, chose its checkpoint on, or that a fusion was fitted on."""
 
 import json
 import logging
@@ -20,8 +20,19 @@ log = logging.getLogger(__name__)
 
 # Whose mean decides which epoch is the best, by the name of the checkpoint; the dev loss is none of the numbers.
 CHOSEN_BY = {"loss": (), "srcc": (("sys_mi", "srcc"),), "combined": (("utt_mi", "srcc"), ("sys_ta", "srcc"))}
+_CRITERIA = {
+    "loss": "dev loss",
+    "srcc": "system SRCC MI",
+    "combined": "the mean of utterance SRCC MI and system SRCC TA",
+}
+_SRCCS = {
+    "utt_mi": "utterance SRCC MI",
+    "utt_ta": "utterance SRCC TA",
+    "sys_mi": "system SRCC MI",
+    "sys_ta": "system SRCC TA",
+}
 AROUND = 5  # epochs on either side of the chosen one
-FEWEST = 4  # epochs that tell something
+FEWEST = 4  # epochs around the chosen one, of which an estimate is made
 
 Excess = dict[str, dict[str, float | None]]
 
@@ -45,8 +56,8 @@ class EarlyStopping:
 
     Attributes:
         split: `fit` or `apply`.
-        clips: how many of the split's clips each such member chose its checkpoint on, by name.
-        leads: of their chosen epochs, the means over the members; None where they cannot be told. They are the
+        clips: how many of the split's clips each of these members chose its checkpoint on, by name.
+        leads: of their chosen epochs, the means over the members; None where they cannot be estimated. They are the
             members', not the fusion's, whose scores may be optimistic by another amount.
         estimated: of how many members.
     """
@@ -55,6 +66,29 @@ class EarlyStopping:
     clips: Mapping[str, int]
     leads: Leads | None
     estimated: int
+
+    def note(self, members: int) -> str:
+        """Say what members chose their checkpoints on, and by how much that may flatter them; of so many members."""
+        where = "these scores" if self.split == "fit" else "scores on the apply split"
+        note = (
+            f"{len(self.clips)} of {members} members chose their checkpoints on clips of the {self.split} split, "
+            f"so {where} may be optimistic"
+        )
+        if self.leads is None:
+            return f"{note}; their histories are too short to estimate by how much."
+        criterion, excess = self.leads.criterion, self.leads.excess
+        chosen = {number for best in criterion for number in CHOSEN_BY[best]}
+        by = [f"{_CRITERIA[best]} {_lead_text(lead, least=True)}" for best, lead in criterion.items()]
+        others = [
+            f"{name} {_lead_text(excess[view]['srcc'])}"
+            for view, name in _SRCCS.items()
+            if (view, "srcc") not in chosen
+        ]
+        return (
+            f"{note}. How far the members' chosen epochs lead those around them, on the mean of {self.estimated}: in "
+            f"what they were chosen by, {', '.join(by)}; in other numbers, {', '.join(others)}. This is of the "
+            "members, not of the fusion. All measures are in fusion.json."
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -67,8 +101,14 @@ class EarlyStopping:
         }
 
 
-def clips_seen(members: Sequence[Member]) -> dict[str, RunClips]:
-    """Read which clips the members' runs have seen, by member; one warning names the members that cannot say.
+def _lead_text(value: float | None, *, least: bool = False) -> str:
+    if value is None:
+        return "cannot be estimated"
+    return "no sign of it" if value <= 0 else f"{'at least ' if least else ''}{value:.4f}"
+
+
+def clips_of_runs(members: Sequence[Member]) -> dict[str, RunClips]:
+    """Read the clips of the members' runs (trained on, chosen by), by member; a warning names members without a record.
 
     Raises:
         DataError: a run's record cannot be read.
@@ -76,24 +116,24 @@ def clips_seen(members: Sequence[Member]) -> dict[str, RunClips]:
     known = {member.name: clips for member in members if member.run and (clips := read_run_clips(member.run))}
     if silent := [member.name for member in members if member.name not in known]:
         log.warning(
-            "not checked, because only runs of this version say which clips they have seen: whether these were trained "
-            "on the clips that are fused: %s",
+            "not checked, because only runs of this version record their clips: whether these were trained on the "
+            "clips that are fused: %s",
             first_five(silent),
         )
     return known
 
 
-def refuse_trained_on(seen: Mapping[str, RunClips], ids: Sequence[str], split: str) -> None:
+def refuse_trained_on(run_clips: Mapping[str, RunClips], ids: Sequence[str], split: str) -> None:
     """Refuse members that were trained on the clips they are fused on.
 
     Args:
-        seen: by member.
+        run_clips: by member, what `clips_of_runs` returned.
         ids: the clips.
         split: what they are called.
     Raises:
         DataError: names the members, and for each the first five clips and their number.
     """
-    trained = {name: sorted(clips.train.intersection(ids)) for name, clips in seen.items()}
+    trained = {name: sorted(clips.train.intersection(ids)) for name, clips in run_clips.items()}
     if leaks := [f"{name} on {first_five(clips)}" for name, clips in trained.items() if clips]:
         raise DataError(
             f"trained on clips of the {split} split, which would make the fusion look better than it is: "
@@ -103,19 +143,19 @@ def refuse_trained_on(seen: Mapping[str, RunClips], ids: Sequence[str], split: s
 
 
 def early_stopping(
-    members: Sequence[Member], seen: Mapping[str, RunClips], ids: Sequence[str], split: str
+    members: Sequence[Member], run_clips: Mapping[str, RunClips], ids: Sequence[str], split: str
 ) -> EarlyStopping | None:
-    """Tell which members chose their checkpoints on clips of a split, and how much that may flatter them.
+    """Say which members chose their checkpoints on clips of a split, and by how much that may flatter them.
 
     Args:
         members: of the fusion.
-        seen: the clips that their runs have seen, by member.
+        run_clips: by member, what `clips_of_runs` returned.
         ids: the split's clips.
         split: `fit` or `apply`.
     Returns:
         None where no member did.
     """
-    counts = {name: len(clips.dev.intersection(ids)) for name, clips in seen.items()}
+    counts = {name: len(clips.dev.intersection(ids)) for name, clips in run_clips.items()}
     counts = {name: count for name, count in counts.items() if count}
     if not counts:
         return None
@@ -125,13 +165,13 @@ def early_stopping(
 
 
 def run_leads(run: Path, best: str | None) -> Leads | None:
-    """Estimate from a run's history how much the choice of its checkpoint flatters it; None where it cannot tell."""
+    """Estimate from a run's history how much the choice of its checkpoint flatters it; None where it is too short."""
     path = run / HISTORY
     if not path.is_file():
         return None
     try:
         history = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        chosen = [place for place, line in enumerate(history) if best in line["best"]]
+        chosen = [epoch for epoch, line in enumerate(history) if best in line["best"]]
         excess = selection_excess([line["dev"] for line in history], chosen[-1]) if best and chosen else None
         if best is None or excess is None:
             return None
@@ -155,20 +195,20 @@ def lead_over_neighbours(values: Sequence[float | None], chosen: int) -> float |
     number is also the luckiest in it. Its neighbours are worth about the same and were not chosen, so the chosen
     epoch's lead over their median is about what luck gave it. The lead is too much where an epoch is truly better than
     its neighbours, and too little where neighbours share their luck: in simulations, luck that is new in each epoch and
-    gave 0.022 is told as 0.023, and luck of 0.015 as 0.009 where it correlates by 0.9 from one epoch to the next. Luck
+    gave 0.022 is put at 0.023, and luck of 0.015 at 0.009 where it correlates by 0.9 from one epoch to the next. Luck
     that all epochs share flatters nobody on the average, and is not in it. In numbers that the epoch was not chosen by
     there may be no lead at all.
 
     Args:
         values: of one number, epoch by epoch; higher is better, None where it is not defined.
-        chosen: the place of the chosen epoch.
+        chosen: the index of the chosen epoch.
     Returns:
         The lead over the median of up to five epochs on either side. None where there are fewer than four of them, or
         a value is not defined.
     """
-    places = [p for p in range(max(0, chosen - AROUND), min(len(values), chosen + AROUND + 1)) if p != chosen]
-    own, around = values[chosen], [value for place in places if (value := values[place]) is not None]
-    if own is None or len(around) < len(places) or len(places) < FEWEST:
+    others = [e for e in range(max(0, chosen - AROUND), min(len(values), chosen + AROUND + 1)) if e != chosen]
+    own, around = values[chosen], [value for epoch in others if (value := values[epoch]) is not None]
+    if own is None or len(around) < len(others) or len(others) < FEWEST:
         return None
     return float(own - median(around))
 
@@ -178,7 +218,7 @@ def selection_excess(epochs: Sequence[Mapping[str, Any]], chosen: int) -> Excess
 
     Args:
         epochs: the numbers on dev, as `Scores.to_json` gives them, epoch by epoch.
-        chosen: the place of the chosen epoch.
+        chosen: the index of the chosen epoch.
     Returns:
         By level and measure what `lead_over_neighbours` gives; positive looks better, MSE included. None instead of
         all where there are fewer than four neighbours.
@@ -213,23 +253,23 @@ _FUSED = (ANSWER_NAME, "fused.jsonl", "fused.*.jsonl")
 
 
 def refuse_in_fold(path: Path, ids: Sequence[str]) -> None:
-    """Refuse what a fusion says of the clips that it was fitted on: numbers on them look better than it is.
+    """Refuse a fusion's predictions of the clips that it was fitted on: numbers on them look better than it is.
 
     Args:
-        path: a file of predictions. It is a fusion's if it has such a name and the fusion's record stands beside it.
+        path: a file of predictions. It is a fusion's if it has the name of one in a folder with a fusion's record.
         ids: its clips.
     Raises:
         DataError: the fusion was fitted on some of them, or its record is damaged.
     """
-    from audiomos_cache.fusion.record import RECORD_NAME, read_record
+    from audiomos_cache.fusion.record import RECORD_NAME, read_fit_clips
 
-    for place in dict.fromkeys((path, path.resolve())):  # a link stands elsewhere than its fusion
-        if not any(fnmatch(place.name, pattern) for pattern in _FUSED) or not (place.parent / RECORD_NAME).is_file():
+    for file in dict.fromkeys((path, path.resolve())):  # a link may be in another folder than its fusion
+        if not any(fnmatch(file.name, pattern) for pattern in _FUSED) or not (file.parent / RECORD_NAME).is_file():
             continue
-        if both := sorted(read_record(place.parent).fit_clips.intersection(ids)):
+        if both := sorted(read_fit_clips(file.parent).intersection(ids)):
             raise DataError(
                 f"{path}: the fusion was fitted on {len(both)} of its {len(ids)} clips, so numbers on them would look "
-                f"better than it is: {first_five(both)}; {_instead(place.parent)}"
+                f"better than it is: {first_five(both)}; {_instead(file.parent)}"
             )
 
 

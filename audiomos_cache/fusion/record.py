@@ -5,16 +5,17 @@ import logging
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import xxhash
 
+from audiomos_cache import registry
 from audiomos_cache.errors import DataError, first_five
 from audiomos_cache.files import write_whole
-from audiomos_cache.fusion.base import Fusion
+from audiomos_cache.fusion.base import Fusion, fusion_class
 from audiomos_cache.fusion.members import Member, members_of_files, members_of_runs, run_hash
-from audiomos_cache.fusion.methods import METHODS
 
 log = logging.getLogger(__name__)
 
@@ -23,13 +24,13 @@ RECORD_NAME = "fusion.json"
 FORMAT = "audiomos-cache fusion"
 FORMAT_VERSION = 1
 
-_OWN = ("format", "format_version", "method", "members", "fusion", "versions")
+_OWN = ("format", "format_version", "method", "part", "members", "fusion", "versions")
 _VERSIONED = ("audiomos-cache", "numpy", "scipy", "scikit-learn", "lightgbm")
 
 
 @dataclass(frozen=True)
 class RecordedMember:
-    """One member, as `fusion.json` tells it.
+    """One member, as `fusion.json` describes it.
 
     Attributes:
         name: the run or the file, as it was given.
@@ -59,7 +60,7 @@ class RecordedMember:
         files = {split: content[split] for split in ("fit", "apply") if content[split]}
         for each in files.values():
             if not all(isinstance(each[key], str) for key in ("path", "xxh3_128")):
-                raise TypeError("a file's path and hash are not texts")
+                raise TypeError("a file's path and hash are not strings")
         return cls(str(content["name"]), content["run_xxh3_128"], content["best"], files)
 
     def with_apply(self, other: "RecordedMember") -> "RecordedMember":
@@ -79,8 +80,8 @@ class FusionRecord:
     Attributes:
         fusion: ready to be applied.
         members: its members, in order.
-        fit_clips: ids of the clips it was fitted on; none for a method that does not learn.
-        content: all that the file says.
+        fit_clips: ids of the clips it was fitted on; none for a method that is not fitted.
+        content: all that the file contains.
     """
 
     fusion: Fusion
@@ -89,16 +90,16 @@ class FusionRecord:
     content: Mapping[str, Any]
 
     def about(self) -> dict[str, Any]:
-        """Return what the file says beside what `write_record` adds."""
+        """Return what the file contains besides what `write_record` adds."""
         return {key: value for key, value in self.content.items() if key not in _OWN}
 
 
 def write_record(folder: Path, fusion: Fusion, members: Sequence[RecordedMember], about: Mapping[str, Any]) -> None:
-    """Write `fusion.json`; `about` is what else it says, as `FusionRecord.about` returns it."""
+    """Write `fusion.json`; `about` is what else it contains, as `FusionRecord.about` returns it."""
     content = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        "method": fusion.method,
+        **method_json(fusion),
         "members": [member.to_json() for member in members],
         "fusion": fusion.to_json(),
         **about,
@@ -114,36 +115,92 @@ def read_record(folder: Path) -> FusionRecord:
         DataError: there is none, or it is damaged, or of another version of the format.
     """
     path = folder / RECORD_NAME
-    if not path.is_file():
-        raise DataError(f"{folder}: no {RECORD_NAME} in it, so not a fusion; fuse makes fusions")
+    content = _read_content(path)
     try:
-        content = json.loads(path.read_bytes())
+        members = tuple(RecordedMember.from_json(member) for member in content["members"])
+        if not members:
+            raise ValueError("no members")
+        fusion = fusion_of(content, [member.name for member in members], path)
+        return FusionRecord(fusion, members, _fit_clips(content), content)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{path}: not the record of a fusion ({error!r}); fuse again") from error
+
+
+def read_fit_clips(folder: Path) -> frozenset[str]:
+    """Read the ids of the clips that a folder's fusion was fitted on; its method need not be known.
+
+    Raises:
+        DataError: there is no fusion, or its record is damaged, or of another version of the format.
+    """
+    path = folder / RECORD_NAME
+    content = _read_content(path)
+    try:
+        return _fit_clips(content)
+    except (LookupError, TypeError) as error:
+        raise DataError(f"{path}: not the record of a fusion ({error!r}); fuse again") from error
+
+
+def _read_content(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise DataError(f"{path.parent}: no {RECORD_NAME} in it, so not a fusion; fuse makes fusions")
+    try:
+        content: dict[str, Any] = json.loads(path.read_bytes())
         found = (content["format"], content["format_version"])
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise DataError(f"{path}: not the record of a fusion ({error!r}); fuse again") from error
     if found != (FORMAT, FORMAT_VERSION):
         raise DataError(f"{path}: is {found}, expected {(FORMAT, FORMAT_VERSION)}; fuse again with this version")
-    try:
-        members = tuple(RecordedMember.from_json(member) for member in content["members"])
-        if not members:
-            raise ValueError("no members")
-        fusion = METHODS[content["method"]].from_json([member.name for member in members], content["fusion"])
-        return FusionRecord(fusion, members, frozenset(content["fit_clips"]), content)
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{path}: not the record of a fusion ({error!r}); fuse again") from error
+    return content
 
 
-def load_fusion(folder: Path) -> Fusion:
-    """Return the fusion that a folder holds, to be applied to predictions of its members in the order of its `names`.
+def _fit_clips(content: Mapping[str, Any]) -> frozenset[str]:
+    clips = content["fit_clips"]
+    if not isinstance(clips, list):
+        raise TypeError("fit_clips is not a list of ids")
+    return frozenset(clips)
+
+
+def load_fusion(folder: str | PathLike[str]) -> Fusion:
+    """Return the fusion that a folder holds, to be applied to what its members predict, in the order of its `names`.
 
     Raises:
-        DataError: there is none, or it is damaged, or of another version of the format.
+        DataError: there is none, or it is damaged, of another version of the format, or of a method that is not known.
     """
-    return read_record(folder).fusion
+    return read_record(Path(folder)).fusion
+
+
+def method_json(fusion: Fusion) -> dict[str, Any]:
+    """Describe the method of a fusion: its name, and for one that is not built in where it comes from."""
+    method, own = fusion.method, type(fusion)
+    if method in registry.BUILT_IN["fusion"]:
+        return {"method": method}
+    return {"method": method, "part": {"module": own.__module__, "class": own.__qualname__}}
+
+
+def fusion_of(content: Mapping[str, Any], names: Sequence[str], path: Path) -> Fusion:
+    """Make the fusion that a file describes.
+
+    Args:
+        content: what `method_json` returned, and what the fusion's `to_json` did under "fusion".
+        names: of its members.
+        path: the file, for messages.
+    Raises:
+        DataError: its method is not known, as nothing registered it yet. LookupError, TypeError, ValueError: `content`
+        describes no fusion of these members.
+    """
+    method = content["method"]
+    if method in registry.known("fusion"):
+        return fusion_class(method).from_json(names, content["fusion"])
+    if "part" not in content:
+        raise ValueError(f"method {registry.unknown('fusion', method)}")
+    module, name = (str(content["part"][key]) for key in ("module", "class"))
+    raise DataError(
+        f"{path}: its method {method!r} is not built in, but the class {name} of {module}; give --import {module}"
+    )
 
 
 def identity(path: Path) -> dict[str, str]:
-    """Tell a file from all others: its path, and 32 hex digits of xxh3_128 of its bytes."""
+    """Return what identifies a file: its path, and 32 hex digits of xxh3_128 of its bytes."""
     return {"path": str(path), "xxh3_128": xxhash.xxh3_128_hexdigest(path.read_bytes())}
 
 
@@ -189,14 +246,14 @@ def find_runs(recorded: Sequence[RecordedMember], runs: Sequence[Path]) -> list[
         DataError: a run that is missing or is no member's.
     """
     given = {(run_hash(run, best), best): run for run in runs for best in {str(member.best) for member in recorded}}
-    wanted = _keys(recorded)
-    used = {given[key] for key in wanted if key in given}
+    keys = _keys(recorded)
+    used = {given[key] for key in keys if key in given}
     _refuse_others(recorded, given, extra=[str(run) for run in runs if run not in used])
-    return [(given[key], key[1]) for key in wanted]
+    return [(given[key], key[1]) for key in keys]
 
 
 def match_files(recorded: Sequence[RecordedMember], files: Sequence[Path]) -> list[Member]:
-    """Pair each member with a file: by the run that a file lies in, or else by the order, which a warning spells out.
+    """Pair each member with a file: by the run that holds the file, or else by the order, which a warning states.
 
     Args:
         recorded: the members of a fusion, in order.
@@ -210,16 +267,16 @@ def match_files(recorded: Sequence[RecordedMember], files: Sequence[Path]) -> li
     if all(member.run for member in recorded):
         given = {(run_hash(m.run, m.best), m.best): m for m in members if m.run and m.best}
         if len(given) == len(members):
-            wanted = _keys(recorded)
-            _refuse_others(recorded, given, extra=[given[key].name for key in given if key not in wanted])
-            return [given[key] for key in wanted]
+            keys = _keys(recorded)
+            _refuse_others(recorded, given, extra=[given[key].name for key in given if key not in keys])
+            return [given[key] for key in keys]
     if len(members) != len(recorded):
         names = first_five([member.name for member in recorded])
         raise DataError(f"{len(members)} files, expected one for each of {len(recorded)} members, in the order {names}")
-    for place, file in enumerate(files):
-        if other := _known_as_another(recorded, place, file):
+    for index, file in enumerate(files):
+        if other := _known_as_another(recorded, index, file):
             raise DataError(
-                f"{file}: is of the member {other}, expected {recorded[place].name} in its place; keep the order"
+                f"{file}: is of the member {other}, expected {recorded[index].name} in its place; keep the order"
             )
     pairs = [f"{file} as {member.name}" for file, member in zip(files, recorded, strict=True)]
     log.warning("files do not say which member made them, so they are taken in the order given: %s", "; ".join(pairs))
@@ -230,7 +287,7 @@ def _keys(recorded: Sequence[RecordedMember]) -> list[tuple[str, str]]:
     return [(str(member.run), str(member.best)) for member in recorded]
 
 
-def _known_as_another(recorded: Sequence[RecordedMember], place: int, file: Path) -> str | None:
+def _known_as_another(recorded: Sequence[RecordedMember], index: int, file: Path) -> str | None:
     """Return the member that a file is known to belong to, by its name or its bytes, where it is another's."""
     content = identity(file)["xxh3_128"] if file.is_file() else None
 
@@ -238,8 +295,8 @@ def _known_as_another(recorded: Sequence[RecordedMember], place: int, file: Path
         files = member.files.values()
         return any(Path(known["path"]).name == file.name or known["xxh3_128"] == content for known in files)
 
-    owners = [number for number, member in enumerate(recorded) if knows(member)]
-    return recorded[owners[0]].name if owners and place not in owners else None
+    owners = [each for each, member in enumerate(recorded) if knows(member)]
+    return recorded[owners[0]].name if owners and index not in owners else None
 
 
 def _refuse_others(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from audiomos_cache.batch import chunks
 from audiomos_cache.errors import DataError
-from audiomos_cache.evaluation.metrics import Scores, evaluate
+from audiomos_cache.evaluation.metrics import Scores, compute_metrics
 from audiomos_cache.evaluation.predictions import Predictions
 from audiomos_cache.heads.config import HeadConfig
 from audiomos_cache.heads.model import Head, HeadOutput, build_head
@@ -154,4 +154,4 @@ def _validate(head: Head, batches: TargetedBatches, computing: Computing) -> tup
         predictions = predictions_of(outputs, batches.features)
     except DataError as error:
         raise not_finite(f"after an epoch, {error}", batches, list(range(len(batches.clips)))) from error
-    return total / sum(sizes), evaluate(predictions, batches.clips.labels)
+    return total / sum(sizes), compute_metrics(predictions, batches.clips.labels)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from audiomos_cache.errors import DataError, OutputExistsError, first_five
-from audiomos_cache.evaluation.metrics import Scores, evaluate
+from audiomos_cache.evaluation.metrics import Scores, compute_metrics
 from audiomos_cache.evaluation.predictions import Predictions
 from audiomos_cache.heads.layers import WeightedLayers
 from audiomos_cache.runs import BESTS, HISTORY, METRICS, RunWriter, checkpoint_path, predictions_path, read_run_config
@@ -110,5 +110,5 @@ def write_run(
         for clips, predictions in zip((each.clips for each in splits), predicted[best.epoch], strict=True):
             writer.write_predictions(clips.name, name, predictions)
             if clips.labelled:
-                metrics[name][clips.name] = evaluate(predictions, clips.labels).to_json()
+                metrics[name][clips.name] = compute_metrics(predictions, clips.labels).to_json()
     writer.write_metrics(metrics)

@@ -87,7 +87,7 @@ def golden():
 
 def test_evaluate_as_original_agrees_with_the_original(golden):
     expected, predictions, labels = golden
-    scores = metrics.evaluate(predictions, labels, as_original=True).to_json()
+    scores = metrics.compute_metrics(predictions, labels, as_original=True).to_json()
     assert scores.pop("n_clips") == 60
     assert scores.pop("n_systems") == len(set(labels.systems))
     assert scores.keys() == expected.keys()
@@ -97,7 +97,7 @@ def test_evaluate_as_original_agrees_with_the_original(golden):
 
 def test_evaluate_agrees_with_the_original_but_where_equal_means_must_tie(golden):
     expected, predictions, labels = golden
-    scores = metrics.evaluate(predictions, labels).to_json()
+    scores = metrics.compute_metrics(predictions, labels).to_json()
     tied = {"sys_mi": exact_rank_correlations(predictions, labels, "mi")}
     tied["sys_ta"] = exact_rank_correlations(predictions, labels, "ta")
     for level, numbers in expected.items():
@@ -131,10 +131,10 @@ def shuffled(labels, seed):
 def test_the_order_of_the_lines_decides_nothing(golden):
     _, predictions, labels = golden
     shuffles = [shuffled(labels, seed) for seed in range(30)]
-    assert {metrics.evaluate(predictions, each) for each in (labels, *shuffles)} == {
-        metrics.evaluate(predictions, labels)
+    assert {metrics.compute_metrics(predictions, each) for each in (labels, *shuffles)} == {
+        metrics.compute_metrics(predictions, labels)
     }
-    assert len({metrics.evaluate(predictions, each, as_original=True).sys_mi.srcc for each in shuffles}) > 1
+    assert len({metrics.compute_metrics(predictions, each, as_original=True).sys_mi.srcc for each in shuffles}) > 1
 
 
 def test_equal_means_tie_unless_as_original():
@@ -146,15 +146,15 @@ def test_equal_means_tie_unless_as_original():
     predictions = Predictions.build("gfedcba", values, values)  # sorted: its order is the reverse
     labels = labels_of("gfedcba", "XXXYYYZ", values, values)
     truth = {"X": (2.0, 1.0), "Y": (1.0, 2.0), "Z": (3.0, 3.0)}
-    scores = metrics.evaluate(predictions, labels, truth)
+    scores = metrics.compute_metrics(predictions, labels, truth)
     # Ranks (1.5, 1.5, 3) and (2, 1, 3), or (1, 2, 3).
     assert (scores.sys_mi.srcc, scores.sys_ta.srcc) == pytest.approx((math.sqrt(0.75), math.sqrt(0.75)))
-    scores = metrics.evaluate(predictions, labels, truth, as_original=True)
+    scores = metrics.compute_metrics(predictions, labels, truth, as_original=True)
     assert (scores.sys_mi.srcc, scores.sys_ta.srcc) == pytest.approx((1.0, 0.5))
 
 
 def test_evaluate_joins_by_id():
-    scores = metrics.evaluate(PREDICTIONS, LABELS)
+    scores = metrics.compute_metrics(PREDICTIONS, LABELS)
     assert scores.utt_mi.mse == pytest.approx((0 + 4 + 1) / 3)
     # Means: predicted A 1.5, B 5; true A 2.5, B 4.
     assert scores.sys_mi.mse == pytest.approx(1.0)
@@ -163,22 +163,22 @@ def test_evaluate_joins_by_id():
 
 
 def test_what_is_not_defined_is_null_in_json():
-    found = metrics.evaluate(PREDICTIONS, LABELS).to_json()
+    found = metrics.compute_metrics(PREDICTIONS, LABELS).to_json()
     assert found["utt_ta"] == {"mse": pytest.approx(5 / 3), "lcc": None, "srcc": None, "ktau": None}
     json.dumps(found, allow_nan=False)
 
 
 def test_system_truth_replaces_the_means():
     truth = {"B": (3.0, 1.0), "A": (1.5, 2.0), "elsewhere": (1.0, 1.0)}
-    scores = metrics.evaluate(PREDICTIONS, LABELS, truth)
+    scores = metrics.compute_metrics(PREDICTIONS, LABELS, truth)
     assert scores.sys_mi.mse == pytest.approx((0 + 4) / 2)
     assert scores.sys_ta.mse == pytest.approx((1 + 4) / 2)
-    assert scores.utt_mi == metrics.evaluate(PREDICTIONS, LABELS).utt_mi
+    assert scores.utt_mi == metrics.compute_metrics(PREDICTIONS, LABELS).utt_mi
 
 
 def test_a_system_without_truth_is_refused():
     with pytest.raises(DataError) as error:
-        metrics.evaluate(PREDICTIONS, LABELS, {"A": (1.0, 1.0)})
+        metrics.compute_metrics(PREDICTIONS, LABELS, {"A": (1.0, 1.0)})
     assert str(error.value) == "system-level truth: nothing for systems B, expected MI and TA"
 
 
@@ -191,5 +191,5 @@ def test_a_system_without_truth_is_refused():
 )
 def test_other_clips_are_refused(ids, message):
     with pytest.raises(DataError) as error:
-        metrics.evaluate(PREDICTIONS, labels_of(ids, "AAB", [1, 2, 3], [1, 2, 3]))
+        metrics.compute_metrics(PREDICTIONS, labels_of(ids, "AAB", [1, 2, 3], [1, 2, 3]))
     assert str(error.value) == f"predictions: {message}; both must hold the same clips"

@@ -9,7 +9,7 @@ from scipy.stats import rankdata
 
 from audiomos_cache.dataset.labels import Labels
 from audiomos_cache.errors import DataError
-from audiomos_cache.evaluation.metrics import evaluate
+from audiomos_cache.evaluation.metrics import compute_metrics
 from audiomos_cache.evaluation.predictions import Predictions, read_predictions
 from audiomos_cache.fusion.averages import MeanFusion, simplex_weights
 from audiomos_cache.fusion.fitting import out_of_fold
@@ -219,7 +219,7 @@ def test_random_members_raise_the_in_fold_score_and_not_the_out_of_fold_one(meth
 
         in_fold = learn(members, labels).apply(members)
         held_out = out_of_fold(learn, members, labels, no_groups(labels))
-        return evaluate(in_fold, labels).utt_mi, evaluate(held_out, labels).utt_mi
+        return compute_metrics(in_fold, labels).utt_mi, compute_metrics(held_out, labels).utt_mi
 
     few_in, few_out = correlations(good)
     many_in, many_out = correlations(all_of_them)

@@ -8,7 +8,7 @@ import pytest
 from audiomos_cache.dataset.labels import read_labels
 from audiomos_cache.errors import ConfigError, OutputExistsError
 from audiomos_cache.evaluation.bootstrap import bootstrap_intervals
-from audiomos_cache.evaluation.metrics import evaluate, points_of
+from audiomos_cache.evaluation.metrics import compute_metrics, points_of
 from audiomos_cache.evaluation.predictions import Predictions, read_predictions, write_predictions
 from audiomos_cache.fusion.fuse import apply_fusion
 from tests.support.fusion import DEV, EVAL, LABELS, clip_ids, fuse
@@ -17,7 +17,7 @@ from tests.support.fusion import DEV, EVAL, LABELS, clip_ids, fuse
 def test_the_scores_of_the_fit_split_are_those_of_the_out_of_fold_predictions(tmp_path):
     fused = fuse(DEV, tmp_path / "out", labels=LABELS, apply=EVAL, fit_split="dev", folds=4, cv_group="system", seed=3)
     written = read_predictions(tmp_path / "out" / "out-of-fold.dev.jsonl")
-    scores = evaluate(written, read_labels(LABELS))
+    scores = compute_metrics(written, read_labels(LABELS))
     assert fused.out_of_fold.scores == scores
     assert json.loads((tmp_path / "out" / "fusion.json").read_text())["out_of_fold"] == {
         "folds": 4,
@@ -26,7 +26,7 @@ def test_the_scores_of_the_fit_split_are_those_of_the_out_of_fold_predictions(tm
         "scores": scores.to_json(),
     }
     in_fold = fuse(DEV, tmp_path / "two", labels=LABELS, apply=DEV).predictions
-    assert evaluate(in_fold, read_labels(LABELS)).utt_mi.mse < 0.8 * scores.utt_mi.mse, "what is never shown"
+    assert compute_metrics(in_fold, read_labels(LABELS)).utt_mi.mse < 0.8 * scores.utt_mi.mse, "what is never shown"
 
 
 def test_clips_that_were_fitted_on_are_named_with_what_there_is_instead(tmp_path, caplog):

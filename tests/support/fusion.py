@@ -9,10 +9,11 @@ import yaml
 from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.dataset.labels import Labels
 from audiomos_cache.evaluation.predictions import Predictions, write_predictions
-from audiomos_cache.fusion.fitting import Recipe
+from audiomos_cache.fusion.align import align_labels, join_members
+from audiomos_cache.fusion.base import fusion_class
+from audiomos_cache.fusion.fitting import fit as fit_fusion
 from audiomos_cache.fusion.folds import Folds
 from audiomos_cache.fusion.fuse import fuse as fuse_members
-from audiomos_cache.fusion.methods import LEARNED
 from audiomos_cache.targets import gaussian_distribution
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "fusion"
@@ -73,11 +74,13 @@ def read_answer(path):
 
 def fuse(sources, out, *, overwrite=False, n_boot=0, **options):
     """Fuse, without intervals unless they are asked for."""
-    return fuse_members(sources, out, Recipe(n_boot=n_boot, **options), overwrite=overwrite)
+    return fuse_members(sources, out=out, n_boot=n_boot, overwrite=overwrite, **options)
 
 
 def fit(method, names, members, labels):
-    return LEARNED[method].fit(names, members, labels, no_groups(labels))
+    """Fit a method to predictions and labels that are joined by id."""
+    ids, joined = join_members(members, names)
+    return fit_fusion(fusion_class(method), joined, align_labels(labels, ids, names[0]), no_groups(labels))
 
 
 def good_and_random(seed, clips=412, slope=0.95, noise=0.2, random_around_the_mean=False):

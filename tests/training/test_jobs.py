@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cli import main
 from audiomos_cache.errors import ConfigError, DataError, OutputError, OutputExistsError
-from audiomos_cache.evaluation.metrics import evaluate
+from audiomos_cache.evaluation.metrics import compute_metrics
 from audiomos_cache.evaluation.predictions import read_predictions
 from audiomos_cache.files import locked_folder
 from audiomos_cache.fusion.averages import MeanFusion
@@ -342,7 +342,7 @@ def test_a_plan_on_the_command_line(
     assert all(float(row[-1]) > 0 for row in rows) and {row[-1] for row in rows_of(again.stdout)} == {""}
     assert [row[:2] for row in rows] == [[name, "2"] for name in names]
     members = [read_predictions(tmp_path / "runs" / name / "predictions" / "dev.loss.jsonl") for name in names]
-    scores = evaluate(MeanFusion(names).apply(members), ClipSet.of_split(cache, "dev").labels)
+    scores = compute_metrics(MeanFusion(names).apply(members), ClipSet.of_split(cache, "dev").labels)
     shown = [f"{each.srcc:.4f}" for each in (scores.utt_mi, scores.utt_ta, scores.sys_mi, scores.sys_ta)]
     assert mean == ["mean of the predictions", "", *shown, ""]
     assert all(cell_len(line) <= 120 for line in first.stdout.splitlines())

@@ -12,7 +12,7 @@ import yaml
 
 from audiomos_cache.cache.reader import CacheReader, open_cache
 from audiomos_cache.errors import CacheError, ConfigError, DataError, OutputExistsError
-from audiomos_cache.evaluation.metrics import evaluate
+from audiomos_cache.evaluation.metrics import compute_metrics
 from audiomos_cache.evaluation.predictions import read_predictions
 from audiomos_cache.heads.config import HeadConfig
 from audiomos_cache.heads.model import build_head
@@ -114,7 +114,7 @@ def test_checkpoints_are_those_of_the_best_epochs(cache: Path, run: Path) -> Non
     dev = batches_of(cache, "dev")
     for best, values in measures.items():
         assert metrics[best]["epoch"] == int(np.argmax(values)) + 1
-        scores = evaluate(predictions_of(run_head(Run.open(run).load_head(best), dev), dev), dev.clips.labels)
+        scores = compute_metrics(predictions_of(run_head(Run.open(run).load_head(best), dev), dev), dev.clips.labels)
         assert scores.to_json() == history[metrics[best]["epoch"] - 1]["dev"] == metrics[best]["dev"]
     assert "eval" not in metrics["loss"], "there are no labels to compare with"
 

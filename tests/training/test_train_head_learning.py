@@ -18,7 +18,7 @@ from torch import Tensor
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.dataset.clip import Clip
 from audiomos_cache.encoders.base import TextFeatures
-from audiomos_cache.evaluation.metrics import evaluate
+from audiomos_cache.evaluation.metrics import compute_metrics
 from audiomos_cache.extraction.extract import extract_split
 from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.heads.presets import load_head_config, preset_names
@@ -108,7 +108,7 @@ def test_every_preset_learns_what_is_planted(splits: list[FeatureBatches], prese
     trained = train(config, 2 if preset == "transformer-dist" else 1, train_set, dev)
     assert time.process_time() - start < 40, "20 s on two cores"
     trained.head.load_state_dict(trained.bests["loss"].weights)
-    scores = evaluate(predictions_of(run_head(trained.head, test), test), test.clips.labels)
+    scores = compute_metrics(predictions_of(run_head(trained.head, test), test), test.clips.labels)
     assert scores.utt_mi.srcc >= 0.9
     if preset in TA_IS_FOUND:
         assert scores.utt_ta.srcc >= 0.7
@@ -122,7 +122,7 @@ def test_as_much_is_learned_in_bfloat16(splits: list[FeatureBatches]) -> None:
         computing = Computing(precision)
         trained = train(config, 1, train_set, dev, computing=computing)
         trained.head.load_state_dict(trained.bests["loss"].weights)
-        scores = evaluate(predictions_of(run_head(trained.head, test, computing), test), test.clips.labels)
+        scores = compute_metrics(predictions_of(run_head(trained.head, test, computing), test), test.clips.labels)
         found.append((scores.utt_mi.srcc, scores.utt_ta.srcc))
     assert found[1] == pytest.approx(found[0], abs=0.03) and found[1] != found[0]
     assert min(found[1]) >= 0.8
