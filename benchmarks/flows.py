@@ -112,7 +112,7 @@ def trace_step(cache: Path, *, on_disk: bool) -> Trace:
 
 def trace_score(bundle: Path, wav: Path) -> Trace:
     """Trace the scoring of one clip, to the line that is written of it; encoders and heads are loaded already."""
-    scorer = Scorer.from_bundle(bundle)
+    scorer = Scorer(bundle)
     with traced() as trace:
         scorer.score([wav], "slow piano")
         trace.on = True

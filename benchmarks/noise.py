@@ -57,7 +57,7 @@ def mean_mi(scorer: Scorer, clips: list[Clip], snr_db: float | None, kind: str) 
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def main(data: Path, split: str, bundle: str, kind: str, as_json: bool) -> None:
     """Score a split with more and more noise."""
-    scorer = Scorer.from_bundle(bundle)
+    scorer = Scorer(bundle)
     (clips,) = load_dataset(data, (split,)).values()
     levels = (None, *SNRS_DB)
     means = {level: mean_mi(scorer, list(clips), level, kind) for level in levels}

@@ -31,7 +31,8 @@ from audiomos_cache.extraction.options import ExtractionOptions, batch_size_for,
 from audiomos_cache.fusion.align import fuse_predictions
 from audiomos_cache.fusion.averages import MeanFusion
 from audiomos_cache.heads.model import build_head
-from audiomos_cache.scoring.results import Item, Score
+from audiomos_cache.scoring.inputs import Item
+from audiomos_cache.scoring.results import Score
 from audiomos_cache.scoring.scorer import Scorer
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.data import ClipSet
@@ -65,7 +66,7 @@ class Ways:
                  options: ExtractionOptions) -> None:  # fmt: skip
         self.clips, self.folder, self.audio, self.text, self.options = clips, folder, audio, text, options
         self.bundle = random_bundle(audio, text, options)
-        self.scorer = Scorer(self.bundle, audio, text, options.batch_size)
+        self.scorer = Scorer(self.bundle, audio_encoder=audio, text_encoder=text, batch_size=options.batch_size)
         self.items = [Item(clip.id, clip.path, clip.prompt) for clip in clips]
         self.caches = 0
         self.scores: list[Score] = []

@@ -22,46 +22,25 @@ _MOST_FRAMES = _UNKNOWN_FRAMES = 1 << 62  # libsndfile's count for a header with
 _REST_BYTES = 4096  # what may stand between the last frame of an MP3 and the tags that tell their size
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Audio:
-    """A decoded clip.
+    """A decoded clip, or a window of one.
 
     Attributes:
-        samples: (n,) float32, mono, at `sample_rate_hz`.
+        samples: (n,) float32, mono; or (n, channels) as they were decoded. Finite, n > 0.
+        sample_rate_hz: the rate of `samples`.
         length: how many samples it has at the rate that was asked for.
-        duration_s: of the whole file, before any cut (an estimate for a cut MP3 that does not tell).
-        file_hash: xxh3_128 of the file's bytes, 16 bytes.
-        warnings: a line each, naming the file, for what is odd but can be used.
+        duration_s: of the whole file, before any cut (an estimate for a cut MP3 whose header gives no length).
+        file_hash: xxh3_128 of the file's bytes, 16 bytes; zeros of what is no file.
+        warnings: a line each for what is odd but can be used.
     """
 
     samples: np.ndarray
     sample_rate_hz: int
     length: int
     duration_s: float
-    file_hash: bytes
-    warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Channels:
-    """What a file holds, or begins with.
-
-    Attributes:
-        samples: (n, channels) float32, finite, n > 0.
-        sample_rate_hz: the file's own.
-        frames: samples of each channel in the whole file (an estimate for a cut MP3 that does not tell).
-        file_hash: xxh3_128 of the file's bytes, 16 bytes.
-    """
-
-    samples: np.ndarray
-    sample_rate_hz: int
-    frames: int
-    file_hash: bytes
-
-    @property
-    def duration_s(self) -> float:
-        """Of the whole file."""
-        return self.frames / self.sample_rate_hz
+    file_hash: bytes = bytes(16)
+    warnings: tuple[str, ...] = ()
 
 
 def decode(path: Path, sample_rate_hz: int, max_seconds: float) -> Audio:
@@ -80,33 +59,36 @@ def decode(path: Path, sample_rate_hz: int, max_seconds: float) -> Audio:
 
 def read_audio(path: Path, sample_rate_hz: int, max_seconds: float) -> Audio:
     """Do all that `decode` does but resample: the samples that decide those asked for, at the file's own rate."""
-    wanted = round(max_seconds * sample_rate_hz)
-    decoded = read_channels(path, wanted, sample_rate_hz)
+    most = round(max_seconds * sample_rate_hz)
+    decoded = read_channels(path, most, sample_rate_hz)
     mono, duration_s = mixed_down(decoded.samples), decoded.duration_s
     warnings = []
     if (peak := peak_of(mono)) < SILENT_PEAK:
         warnings.append(f"{path}: silent, peak {peak:.1g}, expected music; check the file")
     if duration_s < SHORT_S:
         warnings.append(f"{path}: {duration_s:.3f} s long, expected {SHORT_S} s or more; check the file")
-    if resampled_length(decoded.frames, decoded.sample_rate_hz, sample_rate_hz) > wanted:
+    if decoded.length > most:
         warnings.append(f"{path}: {duration_s:.2f} s long, expected {max_seconds:g} s or less; the rest is cut")
-    length = min(resampled_length(len(mono), decoded.sample_rate_hz, sample_rate_hz), wanted)
-    return Audio(mono, decoded.sample_rate_hz, length, duration_s, decoded.file_hash, tuple(warnings))
+    length = min(resampled_length(len(mono), decoded.sample_rate_hz, sample_rate_hz), most)
+    return replace(decoded, samples=mono, length=length, warnings=tuple(warnings))
 
 
-def read_channels(path: Path, wanted: int | None, new_rate_hz: int) -> Channels:
-    """Decode a file, or of a long one only what the first `wanted` samples at the new rate need.
+def read_channels(path: Path, most: int | None, new_rate_hz: int) -> Audio:
+    """Decode a file, or of a long one only what the first `most` samples at the new rate need.
 
     Args:
         path: the file, read once.
-        wanted: None: the whole file, of at most `MOST_SAMPLES`.
+        most: None: the whole file, of at most `MOST_SAMPLES`.
         new_rate_hz: the rate that it will be resampled to.
+    Returns:
+        (n, channels) samples at the file's own rate; `length` is that of the whole file.
     Raises:
         DataError: see `decode`; or it is too long to be read whole.
     """
     content = _read_bytes(path)
-    samples, rate, frames = _read_frames(path, content, wanted, new_rate_hz)
-    return Channels(samples, rate, frames, xxhash.xxh3_128_digest(content))
+    samples, rate, frames = _read_frames(path, content, most, new_rate_hz)
+    length = resampled_length(frames, rate, new_rate_hz)
+    return Audio(samples, rate, length, frames / rate, xxhash.xxh3_128_digest(content))
 
 
 def mixed_down(samples: np.ndarray) -> np.ndarray:
@@ -155,8 +137,8 @@ def _read_bytes(path: Path) -> bytes:
     return content
 
 
-def _read_frames(path: Path, content: bytes, wanted: int | None, new_rate_hz: int) -> tuple[np.ndarray, int, int]:
-    """Decode what the first `wanted` samples at the new rate need; None: all.
+def _read_frames(path: Path, content: bytes, most: int | None, new_rate_hz: int) -> tuple[np.ndarray, int, int]:
+    """Decode what the first `most` samples at the new rate need; None: all.
 
     Returns:
         (n, channels) float32, all finite, n > 0; the file's rate in Hz; the frames in the whole file.
@@ -167,7 +149,7 @@ def _read_frames(path: Path, content: bytes, wanted: int | None, new_rate_hz: in
         with soundfile.SoundFile(stream) as sound:
             _check_header(path, sound)
             rate, frames, is_mp3 = sound.samplerate, sound.frames, sound.format == "MP3"
-            needed = _MOST_FRAMES if wanted is None else samples_needed(wanted, rate, new_rate_hz)
+            needed = _MOST_FRAMES if most is None else samples_needed(most, rate, new_rate_hz)
             _check_size(path, min(needed, frames) * sound.channels)
             decoded = _plain_samples(content, sound, min(needed, frames))
             if decoded is None:

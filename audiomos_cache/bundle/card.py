@@ -37,7 +37,7 @@ what is optimised against a predictor learns its mistakes.
 ```python
 from audiomos_cache import Scorer
 
-Scorer.from_bundle("model/").score(["song.wav"], ["a calm piano piece"])
+Scorer("model").score(["song.wav"], ["a calm piano piece"])
 ```
 
 `model/` is this folder, or the id of the hub repository that holds it."""

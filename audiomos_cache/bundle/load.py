@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from os import PathLike, fspath
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from audiomos_cache.fusion.base import Fusion, Members
 from audiomos_cache.fusion.record import fusion_of
 from audiomos_cache.heads.layers import layers_to_read
 from audiomos_cache.heads.model import Head, build_head
-from audiomos_cache.hub import resolve_folder
+from audiomos_cache.hub import resolve_folder, split_revision
 from audiomos_cache.input_spec import InputSpec
 from audiomos_cache.targets import TARGETS
 
@@ -99,17 +100,17 @@ _MOST_BYTES = {"fusion": 2**26, "head": 2**31}  # some have 1 and 100 MB
 _AGAIN = "copy, download or make the bundle again"
 
 
-def load_bundle(source: str, revision: str | None = None) -> Bundle:
+def load_bundle(source: str | PathLike[str]) -> Bundle:
     """Load a bundle from a folder or a repository of the Hugging Face hub. Nothing in it is executed.
 
     Args:
-        source: the folder, or the hub id, such as `owner/name`.
-        revision: branch, tag or commit of a hub repository.
+        source: the folder, or the hub id, such as `owner/name`; `owner/name@REVISION` pins a branch, tag or commit.
     Raises:
         BundleError: no such folder or repository; a part that is missing or was changed, a newer format, or parts that
         do not belong together.
     """
-    folder, _ = resolve_folder(source, revision, _PATTERNS, "--bundle", BundleError)
+    given = fspath(source)
+    folder, _ = resolve_folder(*split_revision(given), _PATTERNS, "--bundle", BundleError)
     manifest, digest = read_manifest(folder)
     fingerprint = _fingerprint(manifest, folder)
     files = [manifest.fusion.file, *(member.file for member in manifest.members)]
@@ -118,7 +119,7 @@ def load_bundle(source: str, revision: str | None = None) -> Bundle:
     members = tuple(_member(folder, entry, manifest.fingerprint.fields) for entry in manifest.members)
     intervals = manifest.intervals
     return Bundle(
-        name=source,
+        name=given,
         digest=digest,
         fingerprint=fingerprint,
         audio_encoder=_source(manifest.encoders.audio),

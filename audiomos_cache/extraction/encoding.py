@@ -68,9 +68,9 @@ class BatchEncoder:
         """Begin to encode clips, those of one length together."""
         started = []
         for length, same in group_by_length(decoded, self._audio, self._options).items():
-            encoded = self._encoder.encode([sound for _, sound in same], length)
-            download = self._staging.download(encoded.frames, encoded.finite)
-            started.append(Started(same, encoded.waveforms, download))
+            waveforms = self._encoder.upload([sound for _, sound in same], length)
+            download = self._staging.download(*self._encoder.encode(waveforms))
+            started.append(Started(same, waveforms, download))
         return started
 
     def finish(self, started: Started) -> list[tuple[Clip, Encoded | EncoderError]]:
@@ -100,33 +100,18 @@ class BatchEncoder:
     ) -> tuple[NDArray[Any], list[bool]]:
         """Encode the clips that overflowed once more, and note it."""
         bad = [place for place, fine in enumerate(finite) if not fine]
-        again = self._encoder.encode_fp32(started.waveforms[bad])
+        again, finite_now = self._encoder.encode_fp32(started.waveforms[bad])
         frames, finite = frames.copy(), list(finite)
-        frames[:, bad] = again.frames.cpu().numpy()
-        for place, fine in zip(bad, again.finite.tolist(), strict=True):
+        frames[:, bad] = again.cpu().numpy()
+        for place, fine in zip(bad, finite_now.tolist(), strict=True):
             finite[place] = fine
             precision = self._audio.precision
             self.notes.append(f"{started.clips[place][0].id}: NaN or Inf in {precision}, encoded in fp32")
         return frames, finite
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedWaveforms:
-    """Features of B clips of one length, on the encoder's device, where they may not be finished yet.
-
-    Attributes:
-        waveforms: (B, samples) what was encoded.
-        frames: (layers, B, T, dim) in the dtype that features are stored in.
-        finite: (B,) bool, whether a clip's are.
-    """
-
-    waveforms: Tensor
-    frames: Tensor
-    finite: Tensor
-
-
 class WaveformEncoder:
-    """From decoded clips of one length to their features, on the encoder's device."""
+    """From decoded clips of one length to their features, on the encoder's device; a GPU may not have finished them."""
 
     def __init__(
         self, audio: AudioEncoder, options: ExtractionOptions, staging: Staging, profile: Profile = OFF
@@ -136,21 +121,30 @@ class WaveformEncoder:
         self._dtype: torch.dtype = getattr(torch, options.dtype)
 
     @torch.inference_mode()
-    def encode(self, sounds: Sequence[Audio], length: int) -> EncodedWaveforms:
-        """Encode clips that `Staging.prepare` gave, each padded with zeros or cut to `length` samples."""
-        waveforms = self._staging.upload(sounds, length)
-        with self._profile.stage("encode", self._device):
-            frames = self._encode(waveforms).to(self._dtype)
-        return _with_flags(waveforms, frames)
+    def upload(self, clips: Sequence[Audio], length: int) -> Tensor:
+        """Turn clips that `Staging.prepare` gave into (B, length), each padded with zeros or cut."""
+        return self._staging.upload(clips, length)
 
     @torch.inference_mode()
-    def encode_fp32(self, waveforms: Tensor) -> EncodedWaveforms:
-        """Encode waveforms once more, in float32: those that overflowed in less."""
-        return _with_flags(waveforms, self._encode_fp32(waveforms).to(self._dtype))
+    def encode(self, waveforms: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode (B, length) waveforms.
+
+        Returns:
+            (layers, B, T, dim) features in the dtype that they are stored in; (B,) bool, whether a clip's are finite.
+        """
+        with self._profile.stage("encode", self._device):
+            frames = self._encode(waveforms).to(self._dtype)
+        return frames, _finite(frames)
+
+    @torch.inference_mode()
+    def encode_fp32(self, waveforms: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode waveforms once more, in float32: those that overflowed in less. See `encode`."""
+        frames = self._encode_fp32(waveforms).to(self._dtype)
+        return frames, _finite(frames)
 
 
-def _with_flags(waveforms: Tensor, frames: Tensor) -> EncodedWaveforms:
-    return EncodedWaveforms(waveforms, frames, torch.isfinite(frames).all(dim=3).all(dim=2).all(dim=0))
+def _finite(frames: Tensor) -> Tensor:
+    return torch.isfinite(frames).all(dim=3).all(dim=2).all(dim=0)
 
 
 class InPieces:

@@ -6,74 +6,104 @@ from dataclasses import dataclass
 from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from audiomos_cache.audio.decode import Channels
+from audiomos_cache.audio.decode import Audio
 from audiomos_cache.dataset.clip import clip_id_of, inside, printable
 from audiomos_cache.dataset.tables import read_rows, text_of
 from audiomos_cache.errors import DataError, first_five
-from audiomos_cache.scoring.results import Item
-from audiomos_cache.scoring.windows import Sound, channels_of, read_sound, sound_of
+from audiomos_cache.scoring.windows import audio_of, cut_windows, read_windows
 
-SoundLike = str | PathLike[str] | NDArray[Any] | Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SoundLike: TypeAlias = "str | PathLike[str] | NDArray[Any] | Tensor"
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class Item:
     """A clip to score.
 
     Attributes:
-        id: what the score is found by again.
-        sound: the file, or samples; or what is wrong with what was given, which is told when its turn comes.
-        prompt: as it was given.
+        id: what its score is found by again.
+        audio: a wav, flac, ogg or mp3 file, or samples; or what is wrong with what was given, which is said when the
+            clip is to be scored.
+        prompt: the text that the music was made from, as it was given; None: MI alone is asked for.
     """
 
     id: str
-    sound: Path | Channels | DataError
-    prompt: str | None
+    audio: Path | Audio | DataError
+    prompt: str | None = None
 
     @property
-    def path(self) -> str | None:
-        """The file's, where it is one."""
-        return str(self.sound) if isinstance(self.sound, Path) else None
+    def path(self) -> Path | None:
+        """The file, where it is one."""
+        return self.audio if isinstance(self.audio, Path) else None
 
     @property
     def text(self) -> str | None:
         """What is encoded of the prompt: without outer blanks, as in every list of prompts; None: nothing."""
         return (self.prompt or "").strip() or None
 
-    def hear(self, sample_rate_hz: int, window_s: float) -> Sound:
-        """Return the sound, at the encoder's rate, in windows.
+    def windows(self, sample_rate_hz: int, window_s: float) -> list[Audio]:
+        """Read the clip and cut it into windows; see `audiomos_cache.scoring.windows.cut_windows`.
 
         Raises:
             DataError: it cannot be read.
         """
-        if isinstance(self.sound, DataError):
-            raise self.sound
-        if isinstance(self.sound, Channels):
-            return sound_of(self.sound, sample_rate_hz, window_s)
-        return read_sound(self.sound, sample_rate_hz, window_s)
+        if isinstance(self.audio, DataError):
+            raise self.audio
+        if isinstance(self.audio, Path):
+            return read_windows(self.audio, sample_rate_hz, window_s)
+        return cut_windows(self.audio, sample_rate_hz, window_s)
 
 
-def wanted_of(place: int, sound: SoundLike, prompt: object, name: str | None, sample_rate: float | None) -> Wanted:
-    """Take what a user gave for the clip at `place`, and a copy of samples; see `Scorer.score`."""
+def items_of_arguments(
+    sounds: Sequence[SoundLike],
+    prompts: str | Sequence[str | None] | None,
+    ids: Sequence[str] | None,
+    sample_rate: int | None,
+) -> Iterator[Item]:
+    """Take the arguments of `Scorer.score`, clip by clip.
+
+    Raises:
+        DataError: a single clip instead of a sequence, not as many prompts or ids as clips, or an id twice.
+    """
+    from torch import Tensor
+
+    if isinstance(sounds, str | PathLike | np.ndarray | Tensor):
+        shown = f"an array of shape {tuple(sounds.shape)}" if hasattr(sounds, "shape") else repr(fspath(sounds))
+        raise DataError(f"{shown}: a single clip, expected a sequence of clips; put it in a list")
+    texts = [prompts] * len(sounds) if prompts is None or isinstance(prompts, str) else list(prompts)
+    names = [None] * len(sounds) if ids is None else list(ids)
+    for what, given in (("prompts", texts), ("ids", names)):
+        if len(given) != len(sounds):
+            raise DataError(f"{len(given)} {what} for {len(sounds)} clips, expected one for each")
+    if ids is not None and (len(set(ids)) < len(ids) or not all(isinstance(name, str) for name in ids)):
+        raise DataError("ids that are not strings, or are there twice, expected a string of its own for each clip")
+    clips = enumerate(zip(sounds, texts, names, strict=True))
+    return (item_of(index, *each, sample_rate) for index, each in clips)
+
+
+def item_of(index: int, sound: SoundLike, prompt: object, name: str | None, sample_rate: float | None) -> Item:
+    """Take what a user gave for the clip of an index, and a copy of samples; see `Scorer.score`."""
+    own = str(index) if name is None else name
     try:
-        text = _text(place, prompt)
+        text = _text(index, prompt)
         if isinstance(sound, str | PathLike):
             path = Path(fspath(sound))
             if "\0" in str(path):
                 raise DataError(f"{str(path)!r}: no file can have this name")
-            return Wanted(clip_id_of(path.name) if name is None else name, path, text)
-        own = str(place) if name is None else name
-        return Wanted(own, channels_of(f"clip {own}", sound, sample_rate), text)
+            return Item(clip_id_of(path.name) if name is None else name, path, text)
+        return Item(own, audio_of(f"clip {own}", sound, sample_rate), text)
     except DataError as error:
-        return Wanted(str(place) if name is None else name, error, None)
+        return Item(own, error)
 
 
-def _text(place: int, prompt: object) -> str | None:
+def _text(index: int, prompt: object) -> str | None:
     if prompt is None:
         return None
     try:
@@ -82,7 +112,7 @@ def _text(place: int, prompt: object) -> str | None:
             return prompt
     except UnicodeEncodeError:
         pass
-    raise DataError(f"clip {place}: its prompt is {prompt!r:.80}, expected a text or None")
+    raise DataError(f"clip {index}: its prompt is {prompt!r:.80}, expected a string or None")
 
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")  # of what is taken from a folder, in any letter case
@@ -103,19 +133,19 @@ def items_of_paths(paths: Iterable[Path], prompt: str | None) -> list[Item]:
     """
     prompt = text_of({"prompt": prompt}, "prompt")
     items: dict[str, Item] = {}
-    places: set[Path] = set()
+    known: set[Path] = set()
     problems = []
     for given in paths:
-        for name, path, place in _files(given):
+        for name, path, real in _files(given):
             try:
                 item = Item(_id_of_file(name), path, prompt)
-                if place in places:
+                if real in known:
                     raise DataError("given twice")
                 if item.id in items:
                     first = printable(str(items[item.id].path))
                     raise DataError(f"found the id {item.id!r} again, expected it only of {first}")
                 items[item.id] = item
-                places.add(place)
+                known.add(real)
             except DataError as problem:
                 problems.append(f"{str(path)!r}: {problem}")
     if problems:
@@ -147,13 +177,13 @@ def _parse_item(folder: Path, roots: Sequence[Path], row: Mapping[str, object]) 
         raise DataError("found no path, expected one relative to the manifest's folder")
     if "prompt" not in row:
         raise DataError("found no prompt, expected text, or null for MI alone")
-    path = _place(folder, roots, name)
+    path = _allowed(folder, roots, name)
     given = text_of(row, "id")
     clip_id = _check_id(given) if given else _id_of_file(path.name)
     return clip_id, Item(clip_id, path, text_of(row, "prompt"))
 
 
-def _place(folder: Path, roots: Sequence[Path], name: str) -> Path:
+def _allowed(folder: Path, roots: Sequence[Path], name: str) -> Path:
     """Return the file that a manifest in `folder` names; a list must not have files read that nobody gave."""
     path = Path(name)
     if path.is_absolute():
@@ -176,7 +206,7 @@ def _lies_in(path: Path, root: Path) -> bool:
 
 
 def _files(given: Path) -> Iterator[tuple[str, Path, Path]]:
-    """Give the name, the path and the place of each file that is asked for by one path."""
+    """Give the name, the path and the resolved path of each file that is asked for by one path."""
     try:
         folder = given.is_dir()
         home = (given if folder else given.parent).resolve()  # a link beside its file is another one

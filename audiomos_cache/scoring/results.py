@@ -1,42 +1,22 @@
-"""What is scored, and what comes of it."""
+"""What comes of scoring: the score of a clip, as a line of JSON or a row of a table, and the outcome of many."""
 
+import csv
 import json
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from functools import partial
-from io import FileIO
-from pathlib import Path
-from typing import Any, TypeGuard
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from io import StringIO
+from typing import Any
 
-from audiomos_cache.artifacts import atomic_write, sync_folder, writing
-from audiomos_cache.errors import DataError, OutputError, OutputExistsError
-from audiomos_cache.locks import locked
-from audiomos_cache.targets import HIGHEST, LOWEST
+from audiomos_cache.targets import TARGETS
 
-DECIMALS = 6
 Interval = tuple[float, float]
+DECIMALS = 6
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
-    """A file to score.
-
-    Attributes:
-        id: what the score is found by again.
-        path: wav, flac, ogg or mp3.
-        prompt: the text that the music was made from; None: MI alone is asked for.
-    """
-
-    id: str
-    path: Path
-    prompt: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Score:
-    """What a bundle says about one clip.
+    """What a bundle predicts of one clip.
 
     Attributes:
         id: the item's.
@@ -49,7 +29,7 @@ class Score:
         duration_s: of the whole clip; None where it cannot be read.
         windows: how many pieces it was scored in: more than one, if it is longer than the encoders take at once.
         mi_spread, ta_spread: standard deviation of the windows' scores, weighted by length; None of a single window.
-        warnings: what is odd about it, a text each.
+        warnings: what is odd about it, a string each.
         error: why it could not be scored; None if it was.
     """
 
@@ -67,24 +47,38 @@ class Score:
     warnings: tuple[str, ...] = ()
     error: str | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def __repr__(self) -> str:
+        """Say what matters first: `Score('song': MI 3.41 (2.90 to 3.92), TA none; clipped: 2.0% of ...)`."""
+        if self.error is not None:
+            return f"Score({self.id!r}: error: {self.error})"
+        said = [_said(t.upper(), getattr(self, t), getattr(self, f"{t}_interval")) for t in TARGETS]
+        return f"Score({self.id!r}: {'; '.join([', '.join(said), *self.warnings])})"
+
+    def to_dict(self) -> dict[str, Any]:
         """Return plain values, the same keys for every clip, numbers with `DECIMALS`."""
-        return {name: _plain(getattr(self, name)) for name in self.__dataclass_fields__}
+        return {name: _rounded(getattr(self, name)) for name in self.__dataclass_fields__}
 
 
-def _plain(value: object) -> object:
+def _said(name: str, score: float | None, interval: Interval | None) -> str:
+    if score is None:
+        return f"{name} none"
+    return f"{name} {score:.2f}" + (f" ({interval[0]:.2f} to {interval[1]:.2f})" if interval else "")
+
+
+def _rounded(value: object) -> object:
     if isinstance(value, float):
         return round(value, DECIMALS)
-    return [_plain(each) for each in value] if isinstance(value, tuple) else value
+    return [_rounded(each) for each in value] if isinstance(value, tuple) else value
 
-
-_START = b'{"id": '  # of every line of ours
-_NEEDED = {"id", "path", "prompt", "mi", "ta", "warnings", "error", "bundle"}
-_NOTHING = b" \t\r\n\0"  # a power cut may leave zeros behind what was written
-_LONGEST = 1 << 26  # bytes of a line
-_BREAKS = str.maketrans({char: f"\\u{ord(char):04x}" for char in "\x85\u2028\u2029"})  # end lines for some readers
 
 Row = dict[str, Any]
+"""A score in plain values: what `Score.to_dict` returns, and the digest of its bundle as `bundle`."""
+
+_BREAKS = str.maketrans({char: f"\\u{ord(char):04x}" for char in "\x85\u2028\u2029"})  # end lines for some readers
+CSV_COLUMNS = (
+    "id", "path", "prompt", "mi", "mi_low", "mi_high", "ta", "ta_low", "ta_high", "duration_s", "windows", "mi_spread",
+    "ta_spread", "warnings", "error", "bundle",
+)  # fmt: skip
 
 
 def to_line(score: Score, digest: str) -> bytes:
@@ -93,183 +87,75 @@ def to_line(score: Score, digest: str) -> bytes:
     Bytes of a file name that are not UTF-8 are written as the JSON escapes of what Python stands in for them (`\udce9`
     for 0xe9), so that `os.fsencode` gives the name back.
     """
-    text = json.dumps({**score.to_json(), "bundle": digest}, ensure_ascii=False, allow_nan=False)
+    text = json.dumps({**score.to_dict(), "bundle": digest}, ensure_ascii=False, allow_nan=False)
     return f"{text.translate(_BREAKS)}\n".encode(errors="backslashreplace")
 
 
-@contextmanager
-def score_file(path: Path, *, overwrite: bool) -> Iterator["ScoreFile"]:
-    """Hold the right to write scores to a file, which need not exist. What was written is on the disk at the end.
+def to_csv(rows: Iterable[Row]) -> bytes:
+    """Return scores as a table in UTF-8, with a header: `CSV_COLUMNS`, what is missing left empty.
 
-    Args:
-        path: the file; of a link, where it leads.
-        overwrite: whether the first line that is written replaces the scores that the file holds.
-    Raises:
-        BusyError: another process writes there; names it.
-        OutputExistsError: the file begins with something else than a score, which overwriting would lose.
-        OutputError: nothing can be written there.
+    The ends of an interval are columns of their own; warnings are joined by "; ".
     """
-    path = path.resolve()
-    if path.exists() and not path.is_file():
-        raise OutputError(f"{path}: not a file, expected one for the scores; give another --out")
-    lock = path.with_name(f".{path.name}.lock")
-    with locked(lock, f"{path}: is being written"):
-        try:
-            with closing(ScoreFile(path, overwrite=overwrite)) as file:
-                yield file
-        finally:
-            lock.unlink(missing_ok=True)
+    text = StringIO()
+    writer = csv.DictWriter(text, CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        bounds: dict[str, float | None] = {}
+        for target in TARGETS:
+            low, high = row[f"{target}_interval"] or (None, None)
+            bounds |= {f"{target}_low": low, f"{target}_high": high}
+        writer.writerow(row | bounds | {"warnings": "; ".join(row["warnings"])})
+    return text.getvalue().encode(errors="backslashreplace")
 
 
-class ScoreFile:
-    """A file of score lines that no other process writes meanwhile. Made by `score_file`.
+@dataclass(slots=True)
+class Outcome:
+    """What came of scoring many clips.
 
-    Lines are in the order in which they were written: what is written after `resume` stands behind what was there.
+    Attributes:
+        total: how many there were.
+        scores: by target, of the clips that have one.
+        warned: how many have warnings.
+        failed: by id, why a clip could not be scored.
     """
 
-    def __init__(self, path: Path, *, overwrite: bool) -> None:
-        self._path = path
-        self._file: FileIO | None = None
-        self._overwrite = overwrite
-        if path.exists():
-            with writing(path), path.open("ab"):  # before the work whose results go there
-                pass
-            _require_scores(path)
+    total: int
+    scores: dict[str, list[float]] = field(default_factory=lambda: {target: [] for target in TARGETS})
+    warned: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
 
-    def holds_lines(self) -> bool:
-        """Tell whether there is anything to go on with."""
-        return not self._overwrite and self._path.exists() and self._path.stat().st_size > 0
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Count a clip, whose score is given in plain values."""
+        if row["error"] is not None:
+            self.failed[row["id"]] = row["error"]
+        for target, scores in self.scores.items():
+            if row[target] is not None:
+                scores.append(row[target])
+        self.warned += bool(row["warnings"])
 
-    def resume(self, items: Sequence[Item], digest: str) -> dict[str, Row]:
-        """Read what the file holds, and drop from it what is to be done again.
+    def mean(self, target: str) -> float | None:
+        """Return the mean score of `mi` or `ta`; None where no clip has one."""
+        scores = self.scores[target]
+        return math.fsum(scores) / len(scores) if scores else None
 
-        Dropped are a last line that was not finished, zeros at the end, as a power cut leaves them, and the lines of
-        wanted items that could not be scored. Nothing else is: lines of items that are not wanted now stay.
+    def __str__(self) -> str:
+        """Say it in one line."""
+        scored = len(self.scores["mi"])
+        means = []
+        for target, scores in self.scores.items():
+            mean = "n/a" if (value := self.mean(target)) is None else f"{value:.3f}"
+            means.append(f"{target.upper()} {mean}" + (f" (of {len(scores)})" if 0 < len(scores) < scored else ""))
+        warned = f", {self.warned} with warnings" if self.warned else ""
+        return f"{scored} of {self.total} clips scored, {len(self.failed)} failed{warned}; mean {', '.join(means)}"
 
-        Args:
-            items: what is wanted now.
-            digest: of the bundle that is to score it.
-        Returns:
-            The lines of the items that are done, by id.
-        Raises:
-            DataError: a line is not of this bundle, or of its item's file and prompt, or no such line; the first is
-            named, and the file left as it is.
-            OutputError: it cannot be written.
-        """
-        wanted = {item.id: item for item in items}
-        content = self._path.read_bytes()
-        lines = content.split(b"\n")
-        kept: list[bytes] = []
-        rows: dict[str, Row] = {}
-        for number, line in enumerate(lines, 1):
-            if number == len(lines):
-                line = line.rstrip(b"\0")  # of a power cut
-            if not line.strip() or (number == len(lines) and _is_unfinished(line)):
-                continue
-            try:
-                row = _read(line, digest)
-                if row["id"] in rows:
-                    raise DataError(f"found {row['id']!r} again")
-                if item := wanted.get(row["id"]):
-                    if row["error"] is not None:
-                        continue
-                    _check_fits(row, item)
-            except DataError as problem:
-                advice = "give another --out, or --overwrite to start anew"
-                raise DataError(f"{self._path}:{number}: {problem}; {advice}") from None
-            kept.append(line + b"\n")
-            rows[row["id"]] = row
-        if (whole := b"".join(kept)) != content:
-            atomic_write(self._path, whole)
-        return {clip_id: row for clip_id, row in rows.items() if clip_id in wanted}
+    __repr__ = __str__
 
-    def write(self, line: bytes) -> None:
-        """Append a line, which other processes see at once, and whole.
-
-        Raises:
-            OutputError: it cannot be written; what was before is kept.
-        """
-        with writing(self._path):
-            if self._file is None:
-                self._file = self._path.open("ab", buffering=0)
-                if self._overwrite:
-                    self._file.truncate(0)
-            while line:
-                line = line[self._file.write(line) :]
-
-    def close(self) -> None:
-        """Force what was written to the disk."""
-        if self._file is not None:
-            with self._file, writing(self._path):
-                os.fsync(self._file.fileno())
-            sync_folder(self._path.parent)
-
-
-def _require_scores(path: Path) -> None:
-    """Refuse a file that holds something of the user's: a clip, a list, a part of a bundle."""
-    with path.open("rb") as file:
-        lines = iter(partial(file.readline, _LONGEST), b"")
-        first = next((line for line in lines if line.strip(_NOTHING)), b"")
-    cut = not first.endswith(b"\n") and len(first) < _LONGEST
-    if not (_is_score(_parse(first)) or (cut and _is_unfinished(first))):
-        found = first[:40].decode(errors="replace")
-        raise OutputExistsError(f"{path}: begins with {found!r}, expected scores or nothing; give another --out")
-
-
-def _is_unfinished(line: bytes) -> bool:
-    r"""Tell whether a line without `\n` is what a kill left of one of ours."""
-    line = line.rstrip(b"\0")
-    return _START.startswith(line[: len(_START)]) and _parse(line) is None
-
-
-def _parse(line: bytes, constant: Callable[[str], object] = float) -> object:
-    """Return what a line holds, None if that is no JSON; `constant` is given what Python alone reads: NaN, Infinity."""
-    try:
-        return json.loads(line, parse_constant=constant)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _refuse(constant: str) -> object:
-    raise DataError(f"found {constant}, expected JSON, which has no such number")
-
-
-def _is_score(row: object) -> TypeGuard[Row]:
-    return isinstance(row, dict) and set(row) >= _NEEDED and isinstance(row["id"], str)
-
-
-def _read(line: bytes, digest: str) -> Row:
-    row = _parse(line, _refuse)
-    if not _is_score(row):
-        raise DataError(f"found {line[:40].decode(errors='replace')!r}, expected a score")
-    for target in ("mi", "ta"):
-        if row[target] is not None and not _is_mean_opinion(row[target]):
-            found = f"{row['id']!r} has the {target} {row[target]!r:.50}"
-            raise DataError(f"{found}, expected a number from {LOWEST:g} to {HIGHEST:g}, or null")
-    if not isinstance(row["error"], str | None):
-        raise DataError(f"{row['id']!r} has the error {row['error']!r:.50}, expected text or null")
-    if (row["mi"] is None) is (row["error"] is None):
-        found = "neither mi nor error" if row["mi"] is None else "both mi and error"
-        raise DataError(f"{row['id']!r} has {found}, expected one of them")
-    if row["bundle"] != digest:
-        raise DataError(f"{row['id']!r} was scored by the bundle {row['bundle']!r:.50}, expected {digest}")
-    return row
-
-
-def _is_mean_opinion(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and LOWEST <= value <= HIGHEST
-
-
-def _check_fits(row: Row, item: Item) -> None:
-    fits = {"path": _is_same_file(row["path"], item.path), "prompt": row["prompt"] == item.prompt}
-    for key, value in {"path": str(item.path), "prompt": item.prompt}.items():
-        if not fits[key]:
-            raise DataError(f"{item.id!r} was scored with the {key} {row[key]!r:.200}, expected {value!r:.200}")
-
-
-def _is_same_file(found: object, path: Path) -> bool:
-    """Tell whether a line's path leads where an item's does, from here, however both are written."""
-    try:
-        return isinstance(found, str) and os.path.realpath(found) == os.path.realpath(path)
-    except ValueError:  # a NUL, half a surrogate pair
-        return False
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values: `total, scored, warned, failed, mi, ta`, the last two being means."""
+        return {
+            "total": self.total,
+            "scored": len(self.scores["mi"]),
+            "warned": self.warned,
+            "failed": dict(self.failed),
+            **{target: self.mean(target) for target in TARGETS},
+        }

@@ -1,109 +1,125 @@
-"""The scorer: encoders and a bundle loaded once, then MI and TA of any number of clips."""
+"""The scorer: encoders and a bundle loaded once, then MI and TA of any number of clips.
+
+What computes is imported when a scorer is made: `from audiomos_cache import Scorer` is to cost next to nothing.
+"""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import closing
-from dataclasses import dataclass, replace
 from itertools import islice
 from os import PathLike, fspath
+from pathlib import Path
 from threading import Lock
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from audiomos_cache.bundle.load import Bundle, load_bundle
-from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder
-from audiomos_cache.errors import AudiomosError, ConfigError, DataError, EncoderError
-from audiomos_cache.extraction.batching import decode_ahead, decode_threads
-from audiomos_cache.extraction.options import batch_size_for, free_gpu_bytes
-from audiomos_cache.scoring.bundle_encoders import load_encoders, options_of, require_same_features
-from audiomos_cache.scoring.inference import Batch, BundleOnDevice, Prompts, PromptTokens, WindowScores
-from audiomos_cache.scoring.inputs import SoundLike, Wanted, wanted_of
-from audiomos_cache.scoring.results import Item, Score
-from audiomos_cache.scoring.windows import NO_SCORE, Sound, clip_score
+from audiomos_cache.errors import AudiomosError, BundleError, ConfigError, EncoderError
+from audiomos_cache.hub import is_folder
+from audiomos_cache.scoring.inputs import Item, SoundLike, item_of, items_of_arguments
+from audiomos_cache.scoring.results import Score
+from audiomos_cache.scoring.windows import clip_score
 from audiomos_cache.targets import TARGETS
 
+if TYPE_CHECKING:
+    from audiomos_cache.audio.decode import Audio
+    from audiomos_cache.bundle.load import Bundle
+    from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder, TextFeatures
+    from audiomos_cache.scoring.inference import WindowScores
+
 OnError = Literal["raise", "return"]
+Read: TypeAlias = "list[Audio] | AudiomosError"
 
 UNPADDED_BATCHES = 2  # whose clips are sorted by length, where they are encoded at their own
-
-
-@dataclass(frozen=True, slots=True)
-class _Started:
-    """Clips on their way together: each with its sound, or with what is wrong with it."""
-
-    clips: list[tuple[Wanted, Sound | AudiomosError]]
-    prompts: dict[str, PromptTokens]
-    batch: Batch
 
 
 class Scorer:
     """Scores clips with the heads and the fusion of a bundle.
 
     A clip's score depends on the clip and its prompt alone: not on the batch, the order, or its neighbours. Several
-    threads may use one scorer; they take turns.
+    threads may use one scorer; they take turns. A scorer is pickled by its arguments: in the process that unpickles it,
+    it is loaded again, and refused if it is no longer the same bundle.
+
+        scorer = Scorer("model")
+        scores = scorer.score(["song.wav"], ["A slow piano ballad."])
 
     Args:
-        bundle: heads, fusion and calibration.
-        audio, text: the encoders that it names; see `from_bundle`.
+        bundle: a folder or a hub repository id, `NAME@REVISION` to pin a branch, tag or commit; or a loaded bundle.
+        audio_encoder, text_encoder: folders or hub repositories with the encoders' weights, where they are not to be
+            had where the bundle says; or loaded encoders.
+        device: "auto": a GPU where there is one; "cpu", "cuda".
+        precision: of the audio encoder: "fp32", "fp16" or "bf16"; None: the one that the features were made in, where
+            it shows in them; else float16 on a GPU and float32 on a CPU.
         batch_size: windows encoded at once, at least 1; None: 4 on a CPU, what the memory allows on a GPU.
     Attributes:
-        digest: tells the bundle from all others.
+        digest: tells the bundle from all others, 32 hex digits.
         untrained: names of encoders whose weights are random.
     Raises:
-        CacheError: encoders with other features than the bundle's heads were trained on. ConfigError: another batch
-        size.
+        BundleError: no bundle, or a damaged one. EncoderError: encoders that are not to be had. CacheError: encoders
+        with other features than the bundle's heads were trained on. ConfigError: another batch size or device.
     """
 
-    def __init__(self, bundle: Bundle, audio: AudioEncoder, text: TextEncoder, batch_size: int | None = None) -> None:
+    def __init__(
+        self,
+        bundle: "str | PathLike[str] | Bundle",
+        *,
+        audio_encoder: "str | PathLike[str] | AudioEncoder | None" = None,
+        text_encoder: "str | PathLike[str] | TextEncoder | None" = None,
+        device: str = "auto",
+        precision: "Precision | None" = None,
+        batch_size: int | None = None,
+    ) -> None:
         if batch_size is not None and batch_size < 1:
             raise ConfigError(f"batch_size is {batch_size}, expected 1 or more")
+        import torch
+
+        from audiomos_cache.bundle.load import load_bundle
+        from audiomos_cache.devices import resolve_device
+        from audiomos_cache.extraction.batching import decode_threads
+        from audiomos_cache.extraction.options import batch_size_for, free_gpu_bytes
+        from audiomos_cache.scoring.encoders import load_encoders, options_of, require_same_features
+        from audiomos_cache.scoring.inference import BundleOnDevice, Prompts
+
+        self._arguments = {
+            "bundle": _absolute(bundle),
+            "audio_encoder": _absolute(audio_encoder),
+            "text_encoder": _absolute(text_encoder),
+            "device": device,
+            "precision": precision,
+            "batch_size": batch_size,
+        }
+        if isinstance(bundle, str | PathLike):
+            bundle = load_bundle(bundle)
+        where = device if device.startswith("cuda:") else resolve_device(device)
+        audio, text = load_encoders(bundle, audio_encoder, text_encoder, where, precision)
         features = bundle.input
         size = batch_size or batch_size_for(audio, features.pad_to_s, free_gpu_bytes)
         options = options_of(features, size)
         require_same_features(bundle, audio, text, options)
         self.digest = bundle.digest
         self.untrained = tuple(encoder.name for encoder in (audio, text) if encoder.untrained)
-        self._bundle, self._audio, self._text, self._options = bundle, audio, text, options
+        self._bundle, self._audio, self._text, self._batch_size = bundle, audio, text, options.batch_size
+        self._window_s, self._threads = options.max_seconds, decode_threads(audio.device)
+        self._together = options.batch_size * (1 if options.pad_to_s is not None else UNPADDED_BATCHES)
         dtype: torch.dtype = getattr(torch, options.dtype)
         self._prompts = Prompts(text, dtype, options.batch_size, audio.device)
         self._no_prompt = torch.zeros(1, text.dim, dtype=dtype)  # MI does not look at it
         self._on_device = BundleOnDevice(bundle, audio, options)
         self._turn = Lock()
 
-    @classmethod
-    def from_bundle(
-        cls,
-        source: str | PathLike[str],
-        *,
-        revision: str | None = None,
-        audio_encoder: str | None = None,
-        text_encoder: str | None = None,
-        device: Literal["auto", "cpu", "cuda"] | str = "auto",
-        precision: Precision | None = None,
-        batch_size: int | None = None,
-    ) -> "Scorer":
-        """Load a bundle and its encoders.
+    def __reduce__(self) -> tuple[Callable[..., "Scorer"], tuple[dict[str, Any], str]]:
+        """Pickle the arguments, and what tells whether they still mean the same bundle."""
+        return _load_again, (self._arguments, self.digest)
 
-        Args:
-            source: a folder, or a hub repository id.
-            revision: branch, tag or commit of a hub repository.
-            audio_encoder, text_encoder: folders or hub repositories with the encoders' weights, where they are not to
-                be had where the bundle says.
-            device: "auto": a GPU where there is one.
-            precision: of the audio encoder: fp32 on a CPU and fp16 on a GPU, unless given.
-            batch_size: windows encoded at once.
-        Raises:
-            DataError: no bundle, or a damaged one. EncoderError: encoders that are not to be had. CacheError: encoders
-            with other features than its heads were trained on.
-        """
-        bundle = load_bundle(fspath(source), revision)
-        where = device if device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
-        audio, text = load_encoders(bundle, audio_encoder, text_encoder, where, precision)
-        return cls(bundle, audio, text, batch_size)
+    def __repr__(self) -> str:
+        """Say what it scores with: `Scorer('model': ridge of 8 heads; muq in fp16 and roberta, on cuda, ...)`."""
+        bundle, audio = self._bundle, self._audio
+        heads = f"{bundle.fusion.method} of {len(bundle.members)} head{'s' * (len(bundle.members) != 1)}"
+        encoders = f"{audio.name} in {audio.precision} and {self._text.name}"
+        return (
+            f"Scorer({bundle.name!r}: {heads}; {encoders}, on {audio.device.type}, {self._batch_size} windows at once)"
+        )
 
     def score(
         self,
@@ -118,9 +134,9 @@ class Scorer:
 
         Args:
             sounds: N paths of audio files, or arrays or tensors of samples, (n,) or (channels, n) floats from -1 to 1.
-            prompts: the text of each clip; one for all; None: MI alone, which of a sequence may be said of some.
+            prompts: the text of each clip; one for all; None: MI alone, which a sequence may say of some.
             sample_rate: of the arrays, in Hz.
-            ids: of the clips; None: the files' names without `.wav`, or an array's place in the sequence.
+            ids: of the clips; None: the files' names without `.wav`, or an array's index in the sequence.
             on_error: what to do about a clip that cannot be scored: raise, or say so in its score's `error`.
         Returns:
             N scores, in order.
@@ -129,18 +145,7 @@ class Scorer:
             "raise", one that the encoder gives NaN or Inf for.
         """
         _check_on_error(on_error)
-        if isinstance(sounds, str | PathLike | np.ndarray | Tensor):
-            shown = f"an array of shape {tuple(sounds.shape)}" if hasattr(sounds, "shape") else repr(fspath(sounds))
-            raise DataError(f"{shown}: a single clip, expected a sequence of clips; put it in a list")
-        texts = [prompts] * len(sounds) if prompts is None or isinstance(prompts, str) else list(prompts)
-        names = [None] * len(sounds) if ids is None else list(ids)
-        for what, given in (("prompts", texts), ("ids", names)):
-            if len(given) != len(sounds):
-                raise DataError(f"{len(given)} {what} for {len(sounds)} clips, expected one for each")
-        if ids is not None and (len(set(ids)) < len(ids) or not all(isinstance(name, str) for name in ids)):
-            raise DataError("ids that are no texts, or are there twice, expected a text of its own for each clip")
-        clips = enumerate(zip(sounds, texts, names, strict=True))
-        return list(self._run((wanted_of(place, *each, sample_rate) for place, each in clips), on_error))
+        return list(self._run(items_of_arguments(sounds, prompts, ids, sample_rate), on_error))
 
     def score_iter(
         self,
@@ -151,108 +156,132 @@ class Scorer:
     ) -> Iterator[Score]:
         """Score a stream of clips with their prompts, in order; see `score`.
 
-        A few batches are taken from the stream ahead of the one that is scored, to be decoded meanwhile. Arrays are
+        A few batches are taken from the stream ahead of the one that is scored, and decoded while it is. Arrays are
         copied when they are taken. After an error of the stream itself, the clips it gave before are scored first.
         """
         _check_on_error(on_error)
-        wanted = (wanted_of(place, sound, prompt, None, sample_rate) for place, (sound, prompt) in enumerate(clips))
-        return self._run(wanted, on_error)
+        items = (item_of(index, sound, prompt, None, sample_rate) for index, (sound, prompt) in enumerate(clips))
+        return self._run(items, on_error)
 
     def score_items(self, items: Iterable[Item]) -> Iterator[Score]:
-        """Score files, in order; those that cannot be scored say so in their score's `error`."""
-        return self._run((Wanted(item.id, item.path, item.prompt) for item in items), "return")
+        """Score items, in order; those that cannot be scored say so in their score's `error`."""
+        return self._run(items, "return")
 
-    def _run(self, wanted: Iterable[Wanted], on_error: OnError) -> Iterator[Score]:
+    def _run(self, items: Iterable[Item], on_error: OnError) -> Iterator[Score]:
         """Decode ahead, and on a GPU begin with the next clips before waiting for those begun."""
-        size = self._options.batch_size * (1 if self._options.pad_to_s is not None else UNPADDED_BATCHES)
+        from audiomos_cache.extraction.batching import decode_ahead
+
         on_gpu = self._audio.device.type == "cuda"
-        under_way: deque[_Started] = deque()
+        started: deque[Callable[[], Iterator[Score | tuple[Item, AudiomosError]]]] = deque()
         errors: list[Exception] = []
-        batches = _batched(_until_error(wanted, errors), size)
-        with closing(decode_ahead(batches, self._read, decode_threads(self._audio.device))) as ahead:
+        batches = _batched(_until_error(items, errors), self._together)
+
+        def finished(most: int) -> Iterator[Score]:
+            while len(started) > most:
+                for made in started.popleft()():
+                    yield made if isinstance(made, Score) else _failed(*made, on_error)
+
+        with closing(decode_ahead(batches, self._read, self._threads)) as ahead:
             for batch in ahead:
-                under_way.append(self._start(batch))
-                while len(under_way) > on_gpu:
-                    yield from self._finish(under_way.popleft(), on_error)
-            while under_way:
-                yield from self._finish(under_way.popleft(), on_error)
+                started.append(self._start([(item, _result(future)) for item, future in batch]))
+                yield from finished(most=on_gpu)
+            yield from finished(most=0)
         if errors:
             raise errors[0]
 
-    def _read(self, wanted: Wanted) -> Sound:
+    def _read(self, item: Item) -> "list[Audio]":
         """Read a clip, on one of the threads that decode."""
-        sound = wanted.hear(self._audio.sample_rate_hz, self._options.max_seconds)
-        return replace(sound, windows=tuple(map(self._on_device.prepare, sound.windows)))
+        windows = item.windows(self._audio.sample_rate_hz, self._window_s)
+        return [self._on_device.prepare(window) for window in windows]
 
-    def _start(self, batch: Sequence[tuple[Wanted, "Future[Sound]"]]) -> _Started:
-        """Begin to encode and to score clips."""
-        clips = [(wanted, _result(future)) for wanted, future in batch]
-        heard = [(wanted, sound) for wanted, sound in clips if isinstance(sound, Sound)]
-        with self._turn:
-            prompts = self._prompts.encode(wanted.text for wanted, _ in heard if wanted.text)
-        tokens = {text: prompt.tokens for text, prompt in prompts.items() if prompt.finite}
-        windows = [window for _, sound in heard for window in sound.windows]
-        of_windows = [tokens.get(wanted.text or "", self._no_prompt) for wanted, sound in heard for _ in sound.windows]
-        with self._turn:
-            return _Started(clips, prompts, self._on_device.start(windows, of_windows))
+    def _start(self, clips: Sequence[tuple[Item, Read]]) -> Callable[[], Iterator[Score | tuple[Item, AudiomosError]]]:
+        """Begin to encode and to score clips.
 
-    def _finish(self, started: _Started, on_error: OnError) -> Iterator[Score]:
-        """Wait for clips that were begun, and tell their scores."""
+        Returns:
+            What waits for them and gives the score of each, or what is wrong with it.
+        """
+        readable = [(item, windows) for item, windows in clips if isinstance(windows, list)]
         with self._turn:
-            found = self._on_device.finish(started.batch)
-        first = 0
-        for wanted, sound in started.clips:
-            scored: Score | AudiomosError
-            if isinstance(sound, Sound):
-                rows = slice(first, first + len(sound.windows))
+            prompts = self._prompts.encode(item.text for item, _ in readable if item.text)
+        tokens = {text: found.tokens for text, found in prompts.items() if _is_finite(found)}
+        together = [window for _, windows in readable for window in windows]
+        of_windows = [tokens.get(item.text or "", self._no_prompt) for item, windows in readable for _ in windows]
+        with self._turn:
+            wait = self._on_device.start(together, of_windows)
+
+        def finish() -> Iterator[Score | tuple[Item, AudiomosError]]:
+            with self._turn:
+                found = wait()
+            first = 0
+            for item, windows in clips:
+                if not isinstance(windows, list):
+                    yield item, windows
+                    continue
+                rows = slice(first, first + len(windows))
                 first = rows.stop
-                scored = self._score(wanted, sound, found.rows(rows), started.prompts)
-            else:
-                scored = sound
-            if isinstance(scored, Score):
-                yield scored
-            elif on_error == "raise":
-                raise scored
-            else:
-                yield Score(wanted.id, wanted.path, wanted.prompt, error=str(scored))
+                own = {target: (scores[rows], spreads[rows]) for target, (scores, spreads) in found.items()}
+                yield self._score(item, windows, own, prompts)
+
+        return finish
 
     def _score(
-        self, wanted: Wanted, sound: Sound, windows: WindowScores, prompts: Mapping[str, PromptTokens]
-    ) -> Score | EncoderError:
+        self, item: Item, windows: "list[Audio]", found: "WindowScores", prompts: "Mapping[str, TextFeatures]"
+    ) -> Score | tuple[Item, EncoderError]:
         """Put the scores of a clip's windows together."""
-        if not windows.finite:
+        name = item.path or item.id
+        if not all(np.isfinite(scores).all() for scores, _ in found.values()):
             whose = f"{self._audio.name}, or a head of {self._bundle.name},"
-            return EncoderError(f"{wanted.path or wanted.id}: {whose} gives NaN or Inf; check the clip")
-        prompt = prompts.get(wanted.text or "")
-        if prompt and not prompt.finite:
-            return EncoderError(f"{wanted.path or wanted.id}: {self._text.name} gives NaN or Inf for {wanted.text!r}")
-        lengths = [window.length for window in sound.windows]
-        mi, ta = (
-            clip_score(windows.scores[target], windows.spreads[target], lengths, self._bundle.calibrations.get(target))
-            for target in TARGETS
-        )
-        if prompt is None:
-            ta = NO_SCORE
+            return item, EncoderError(f"{name}: {whose} gives NaN or Inf; check the clip")
+        prompt = prompts.get(item.text or "")
+        if prompt and not _is_finite(prompt):
+            return item, EncoderError(f"{name}: {self._text.name} gives NaN or Inf for {item.text!r}")
+        lengths = [window.length for window in windows]
+        values: dict[str, Any] = {}
+        for target in TARGETS if prompt else TARGETS[:1]:
+            score, interval, spread = clip_score(*found[target], lengths, self._bundle.calibrations.get(target))
+            values |= {target: score, f"{target}_interval": interval, f"{target}_spread": spread}
         return Score(
-            id=wanted.id,
-            path=wanted.path,
-            prompt=wanted.prompt,
-            mi=mi.score,
-            ta=ta.score,
-            mi_interval=mi.interval,
-            ta_interval=ta.interval,
-            duration_s=sound.duration_s,
-            windows=len(lengths),
-            mi_spread=mi.over_windows,
-            ta_spread=ta.over_windows,
-            warnings=(*sound.warnings, *self._prompt_warnings(wanted, prompt)),
+            item.id,
+            str(item.path) if item.path else None,
+            item.prompt,
+            duration_s=windows[0].duration_s,
+            windows=len(windows),
+            warnings=(*windows[0].warnings, *self._prompt_warnings(item, prompt)),
+            **values,
         )
 
-    def _prompt_warnings(self, wanted: Wanted, prompt: PromptTokens | None) -> Iterator[str]:
-        if wanted.prompt is not None and prompt is None:
+    def _prompt_warnings(self, item: Item, prompt: "TextFeatures | None") -> Iterator[str]:
+        if item.prompt is not None and prompt is None:
             yield "prompt empty: MI alone"
         if prompt and prompt.cut:
             yield f"prompt cut at {self._text.max_tokens} tokens"
+
+
+def _load_again(arguments: dict[str, Any], digest: str) -> Scorer:
+    scorer = Scorer(**arguments)
+    if scorer.digest != digest:
+        raise BundleError(
+            f"{arguments['bundle']}: is the bundle {scorer.digest}, expected {digest} as when the scorer was pickled; "
+            "pickle a scorer of the bundle as it is now, or pin one with NAME@REVISION"
+        )
+    return scorer
+
+
+def _absolute(given: Any) -> Any:
+    """Return an argument that means the same in a process that works in another folder."""
+    if isinstance(given, str | PathLike):
+        return str(Path(given).absolute()) if is_folder(fspath(given)) else fspath(given)
+    return given
+
+
+def _is_finite(features: "TextFeatures") -> bool:
+    return bool(features.tokens.isfinite().all())
+
+
+def _failed(item: Item, error: AudiomosError, on_error: OnError) -> Score:
+    if on_error == "raise":
+        raise error
+    return Score(item.id, str(item.path) if item.path else None, item.prompt, error=str(error))
 
 
 def _check_on_error(on_error: str) -> None:
@@ -260,14 +289,14 @@ def _check_on_error(on_error: str) -> None:
         raise ConfigError(f"on_error is {on_error!r}, expected one of {', '.join(get_args(OnError))}")
 
 
-def _result(future: "Future[Sound]") -> Sound | AudiomosError:
+def _result(future: "Future[list[Audio]]") -> Read:
     try:
         return future.result()
     except AudiomosError as error:
         return error
 
 
-def _until_error(items: Iterable[Wanted], errors: list[Exception]) -> Iterator[Wanted]:
+def _until_error(items: Iterable[Item], errors: list[Exception]) -> Iterator[Item]:
     """Give items until the user's iterator fails, and keep its error for when they are scored."""
     try:
         yield from items
@@ -275,7 +304,7 @@ def _until_error(items: Iterable[Wanted], errors: list[Exception]) -> Iterator[W
         errors.append(error)
 
 
-def _batched(items: Iterable[Wanted], size: int) -> Iterator[list[Wanted]]:
+def _batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
     remaining = iter(items)
     while batch := list(islice(remaining, size)):
         yield batch

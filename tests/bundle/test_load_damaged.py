@@ -514,7 +514,7 @@ def test_a_bundle_yaml_of_many_bytes(tmp_path):
 
 def test_a_revision_of_a_folder(bundle):
     with pytest.raises(BundleError) as caught:
-        load_bundle(str(bundle), revision="main")
+        load_bundle(f"{bundle}@main")
     assert str(caught.value) == f"--bundle {bundle}: is a folder, and a folder has no revision 'main' to pin"
 
 

@@ -41,7 +41,7 @@ def test_what_was_fetched_before_is_loaded_without_a_network(ridge_bundle, offli
     found, expected = load_bundle("someone/model"), load_bundle(str(ridge_bundle))
     assert found.digest == expected.digest
     assert found.name == "someone/model"
-    assert load_bundle("someone/model", revision=COMMIT).digest == expected.digest
+    assert load_bundle(f"someone/model@{COMMIT}").digest == expected.digest
 
 
 def test_without_a_network_the_message_says_what_to_do(offline):
@@ -73,7 +73,7 @@ def test_only_a_bundles_files_are_fetched(ridge_bundle, monkeypatch, tmp_path):
         return str(tmp_path)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
-    assert load_bundle("someone/model", "v1").digest == load_bundle(str(ridge_bundle)).digest
+    assert load_bundle("someone/model@v1").digest == load_bundle(str(ridge_bundle)).digest
     assert asked == [("someone/model", "v1")]
 
 

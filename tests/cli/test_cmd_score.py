@@ -17,7 +17,9 @@ from click.testing import CliRunner
 
 import audiomos_cache
 from audiomos_cache.cli import main
-from audiomos_cache.scoring.results import Score
+from audiomos_cache.errors import ArgumentError
+from audiomos_cache.scoring.results import CSV_COLUMNS, Score
+from audiomos_cache.scoring.score_files import score_files
 from tests.support.commands import fail, run
 
 DIGEST = "ab" * 16
@@ -31,10 +33,8 @@ class FakeScorer:
     asked = None  # what the last one was made with
     scored = ()  # ids
 
-    @classmethod
-    def from_bundle(cls, source, **options):
-        cls.asked = {"source": source, **options}
-        return cls()
+    def __init__(self, bundle, **options):
+        FakeScorer.asked = {"bundle": bundle, **options}
 
     def score_items(self, items):
         for item in items:
@@ -87,7 +87,7 @@ def test_files_and_folders_with_one_prompt(music):
         ["score: 4 of 4 clips, 0 s", "4 of 4 clips scored, 0 failed; mean MI 1.450, TA 2.000"],
     )
     assert rows(result.stdout) == [
-        Score(clip_id, path, "slow piano", mi, 2.0, windows=1).to_json() | {"warnings": [], "bundle": DIGEST}
+        Score(clip_id, path, "slow piano", mi, 2.0, windows=1).to_dict() | {"warnings": [], "bundle": DIGEST}
         for clip_id, path, mi in (
             ("song", "song.wav", 1.4),
             ("a", "m/a.wav", 1.1),
@@ -129,7 +129,7 @@ def test_audio_beside_a_manifest_allows_its_absolute_paths(music, tmp_path_facto
         ([], "nothing to score; give AUDIO files or folders, or --manifest"),
         (["--prompt", "x"], "nothing to score; give AUDIO files or folders, or --manifest"),
         (["--manifest", "m.csv", "--prompt", ""], "--prompt goes without --manifest, whose rows have their own"),
-        (["m", "--manifest", "m.csv"], "'m': beside --manifest, AUDIO says which absolute paths"),
+        (["m", "--manifest", "m.csv"], "'m': with --manifest, AUDIO says which absolute paths"),
         (["--manifest", "m.csv", "--out", "m/../m.csv", "--overwrite"], "--out is the manifest; give another one"),
         (["m", "--overwrite"], "--overwrite goes with --out"),
         (["m", "--out", "m"], "File 'm' is a directory."),
@@ -170,19 +170,20 @@ def test_bad_input_is_told_before_anything_is_loaded(music, arguments, message):
 
 
 def test_the_scorer_gets_what_was_asked_for():
-    asked = {"revision": "v1", "audio_encoder": "muq", "text_encoder": "bert", "device": "cpu", "precision": "bf16"}
+    asked = {"audio_encoder": "muq", "text_encoder": "bert", "device": "cpu", "precision": "bf16"}
     options = [word for name, value in asked.items() for word in (f"--{name.replace('_', '-')}", value)]
-    run("score", "m", "--bundle", "owner/name", *options, "--batch-size", "3")
-    assert FakeScorer.asked == {"source": "owner/name", "batch_size": 3, **asked}
+    run("score", "m", "--bundle", "owner/name@v1", *options, "--batch-size", "3")
+    assert FakeScorer.asked == {"bundle": "owner/name@v1", "batch_size": 3, **asked}
     run("score", "m", "--bundle", "model", "--device", "cpu")
     given = {name: value for name, value in FakeScorer.asked.items() if value is not None}
-    assert given == {"source": "model", "device": "cpu"}
+    assert given == {"bundle": "model", "device": "cpu"}
 
 
-def test_untrained_encoders_are_told(monkeypatch):
+def test_untrained_encoders_are_logged(monkeypatch, caplog):
     monkeypatch.setattr(FakeScorer, "untrained", ("muq-tiny", "roberta-tiny"))
     notice = "untrained: shows that the pipeline works, not how good MuQ is"
-    assert score("m").stderr.splitlines()[:2] == [f"muq-tiny is {notice}", f"roberta-tiny is {notice}"]
+    score("m")
+    assert caplog.messages == [f"muq-tiny is {notice}", f"roberta-tiny is {notice}"]
 
 
 # What comes out
@@ -200,7 +201,7 @@ def test_a_bad_file_is_a_line_and_the_run_goes_on():
     told = ", ".join(f"gone-{number}: m/gone-{number}.wav: no such file, expected audio" for number in range(5))
     assert result.stderr.splitlines()[-2:] == [
         "2 of 8 clips scored, 6 failed; mean MI 1.350, TA 2.000",
-        f"Error: 6 of 8 clips could not be scored: {told}, ... (6 in all); mend them and score them again",
+        f"Error: 6 of 8 clips could not be scored: {told}, ... (6 in all); correct them and score them again",
     ]
 
 
@@ -228,7 +229,7 @@ def test_an_odd_name_keeps_no_other_clip_from_its_score(music):
     ]
     told = r"gone\x1b[31m: gone\x1b[31m.wav: no such file, expected audio"
     assert result.stderr.splitlines()[-1] == (
-        f"Error: 1 of 5 clips could not be scored: {told}; mend them and score them again"
+        f"Error: 1 of 5 clips could not be scored: {told}; correct them and score them again"
     )
 
 
@@ -243,7 +244,8 @@ def test_out_holds_the_lines_and_stdout_nothing(music):
 # Going on
 
 
-def test_what_is_done_is_not_scored_again_and_the_rest_is_appended(music):
+def test_what_is_done_is_not_scored_again_and_the_rest_is_appended(music, caplog):
+    caplog.set_level("INFO")
     score("m/sub", "m/a.wav", "--prompt", "x", "--out", "s.jsonl")
     assert [row["id"] for row in rows((music / "s.jsonl").read_text())] == ["ccc", "a"]
     before = (music / "s.jsonl").read_bytes()
@@ -252,20 +254,21 @@ def test_what_is_done_is_not_scored_again_and_the_rest_is_appended(music):
     assert FakeScorer.scored == ("bb.mp3", "gone")
     assert (music / "s.jsonl").read_bytes().startswith(before)
     assert [row["id"] for row in rows((music / "s.jsonl").read_text())] == ["ccc", "a", "bb.mp3", "gone"]
+    assert caplog.messages == ["2 of 4 done before"]
     assert result.stderr.splitlines() == [
-        "2 of 4 done before",
         "score: 2 of 2 clips, 0 s, 1 failed",
         "3 of 4 clips scored, 1 failed; mean MI 1.333, TA 2.000",
-        "Error: 1 of 4 clips could not be scored: gone: gone.wav: no such file, expected audio; mend them and run it "
-        "again, which tries them alone",
+        "Error: 1 of 4 clips could not be scored: gone: gone.wav: no such file, expected audio; correct them and run "
+        "it again, which tries only them",
     ]
 
 
-def test_the_same_files_by_absolute_paths_are_done(music):
+def test_the_same_files_by_absolute_paths_are_done(music, caplog):
+    caplog.set_level("INFO")
     score("m", "--prompt", "x", "--out", "s.jsonl")
     before, FakeScorer.asked = (music / "s.jsonl").read_bytes(), None
     result = score(music / "m", "--prompt", "x", "--out", "s.jsonl")
-    assert (result.exit_code, result.stderr.splitlines()[0], FakeScorer.asked) == (0, "3 of 3 done before", None)
+    assert (result.exit_code, caplog.messages, FakeScorer.asked) == (0, ["3 of 3 done before"], None)
     assert (music / "s.jsonl").read_bytes() == before
 
 
@@ -279,22 +282,21 @@ def test_a_failed_one_is_tried_again(music):
     assert [(row["id"], row["error"]) for row in found] == [(i, None) for i in ("a", "bb.mp3", "sub/ccc", "late")]
 
 
-def test_where_all_is_done_no_encoder_is_loaded(music):
+def test_where_all_is_done_no_encoder_is_loaded(music, caplog):
+    caplog.set_level("INFO")
     score("m", "--out", "s.jsonl")
     FakeScorer.asked, before = None, (music / "s.jsonl").read_bytes()
     result = score("m", "--out", "s.jsonl")
     assert (result.exit_code, FakeScorer.asked) == (0, None)
-    assert result.stderr.splitlines() == [
-        "3 of 3 done before",
-        "3 of 3 clips scored, 0 failed; mean MI 1.467, TA n/a",
-    ]
+    assert caplog.messages == ["3 of 3 done before"]
+    assert result.stderr.splitlines() == ["3 of 3 clips scored, 0 failed; mean MI 1.467, TA n/a"]
     assert (music / "s.jsonl").read_bytes() == before
 
 
 def test_another_bundle_prompt_or_path_is_refused_and_the_file_kept(music, monkeypatch):
     score("m/a.wav", "--prompt", "x", "--out", "s.jsonl")
     before = (music / "s.jsonl").read_bytes()
-    advice = "give another --out, or --overwrite to start anew"
+    advice = "give another --out, or --overwrite to start again"
     arguments = ("score", "--bundle", "model", "--out", "s.jsonl")
     line = fail(*arguments, "m/a.wav", "--prompt", "y")
     assert line == f"Error: {music}/s.jsonl:1: 'a' was scored with the prompt 'x', expected 'y'; {advice}"
@@ -309,23 +311,33 @@ def test_another_bundle_prompt_or_path_is_refused_and_the_file_kept(music, monke
     assert [row["id"] for row in rows((music / "s.jsonl").read_text())] == ["bb.mp3"]
 
 
-@pytest.mark.parametrize("name", ["m/a.wav", "m/link.jsonl", "model/bundle.yaml", "notes.txt", "more.jsonl"])
+FORMATS = "the suffix is {!r}, expected one of .csv, .jsonl"
+KINDS = [
+    ("m/a.wav", 2, FORMATS.format(".wav")),
+    ("notes.txt", 2, FORMATS.format(".txt")),
+    ("bare", 2, FORMATS.format("")),
+    ("m/link.jsonl", 1, "begins with 'RIFF$\\x00\\x00\\x00WAVEfmt ', expected scores or nothing; give another --out"),
+    ("more.JSONL", 1, "expected scores or nothing; give another --out"),
+    ("table.csv", 1, "begins with 'id,mi,ta\\n', expected a table of scores; give another --out"),
+]
+
+
+@pytest.mark.parametrize(("name", "code", "message"), KINDS)
 @pytest.mark.parametrize("options", [[], ["--overwrite"]])
-def test_only_scores_are_replaced(music, name, options):
+def test_only_scores_are_replaced(music, name, code, message, options):
     contents = {
         "m/a.wav": b"RIFF\x24\0\0\0WAVEfmt ",
-        "model/bundle.yaml": b"format: 1\n",
         "notes.txt": b"notes",
-        "more.jsonl": b'{"id": "a", "path": "m/a.wav", "prompt": "slow piano"}\n',
+        "bare": b"notes",
+        "table.csv": b"id,mi,ta\n",
+        "more.JSONL": b'{"id": "a", "path": "m/a.wav", "prompt": "slow piano"}\n',
     }
-    (music / "model").mkdir()
     for each, content in contents.items():
         (music / each).write_bytes(content)
     (music / "m/link.jsonl").symlink_to("a.wav")
-    found = repr(contents.get(name, contents["m/a.wav"])[:40].decode())
-    place = (music / name).resolve()
-    told = f"Error: {place}: begins with {found}, expected scores or nothing; give another --out"
-    assert fail("score", "m", "--bundle", "model", "--out", name, *options) == told
+    result = score("m", "--out", name, *options)
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert message in result.stderr.splitlines()[-1]
     assert {each: (music / each).read_bytes() for each in contents} == contents
     assert FakeScorer.asked is None
 
@@ -337,9 +349,84 @@ def test_what_cannot_be_loaded_replaces_nothing(music, monkeypatch):
     def broken(*_, **__):
         raise OSError("no such bundle")
 
-    monkeypatch.setattr(FakeScorer, "from_bundle", broken)
+    monkeypatch.setattr(FakeScorer, "__init__", broken)
     assert fail("score", "m", "--bundle", "model", "--out", "s.jsonl", "--overwrite") == "Error: no such bundle"
     assert (music / "s.jsonl").read_bytes() == before
+
+
+# A table
+
+
+def test_a_table_holds_what_the_lines_hold(music):
+    score("m", "gone.wav", "--prompt", "a, b", "--out", "s.jsonl")
+    result = score("m", "gone.wav", "--prompt", "a, b", "--out", "s.csv")
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[-1].endswith("; correct them and run it again with --overwrite")
+    lines = rows((music / "s.jsonl").read_text())
+    with (music / "s.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    for line, row in zip(lines, table, strict=True):
+        line |= {f"{target}_{end}": None for target in ("mi", "ta") for end in ("low", "high")}
+        line["warnings"] = "; ".join(line["warnings"])
+        assert row == {name: "" if line[name] is None else str(line[name]) for name in CSV_COLUMNS}
+    assert sorted(path.name for path in music.iterdir()) == ["m", "s.csv", "s.jsonl"]
+
+
+def test_a_table_is_replaced_only_if_asked_for(music):
+    score("m/a.wav", "--out", "s.csv")
+    before = (music / "s.csv").read_bytes()
+    FakeScorer.asked = None
+    line = fail("score", "m", "--bundle", "model", "--out", "s.csv")
+    assert line.startswith(f"Error: {music}/s.csv: exists already; give another --out, --overwrite to replace it, or ")
+    assert ((music / "s.csv").read_bytes(), FakeScorer.asked) == (before, None)
+    run("score", "m", "--bundle", "model", "--out", "s.csv", "--overwrite")
+    assert len((music / "s.csv").read_text().splitlines()) == 4
+
+
+def test_an_interrupted_table_is_gone_on_with(music, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    whole = FakeScorer.score_items
+
+    def interrupted(self, items):
+        yield from whole(self, items[:2])
+        raise OSError("the power is out")
+
+    monkeypatch.setattr(FakeScorer, "score_items", interrupted)
+    assert fail("score", "m", "--bundle", "model", "--out", "s.csv") == "Error: the power is out"
+    assert not (music / "s.csv").exists()
+    monkeypatch.setattr(FakeScorer, "score_items", whole)
+    FakeScorer.scored = ()
+    run("score", "m", "--bundle", "model", "--out", "s.csv")
+    assert (FakeScorer.scored, caplog.messages) == (("sub/ccc",), ["2 of 3 done before"])
+    assert [line.split(",")[0] for line in (music / "s.csv").read_text().splitlines()] == [
+        "id",
+        "a",
+        "bb.mp3",
+        "sub/ccc",
+    ]
+    assert sorted(path.name for path in music.iterdir()) == ["m", "s.csv"]
+
+
+# In Python
+
+
+def test_a_notebook_makes_the_same_call(music):
+    shown, lines = [], []
+    scorer = FakeScorer("model")
+    outcome = score_files(
+        [music / "m", "gone.wav"], bundle=scorer, out=lines.append, progress=lambda *a: shown.append(a)
+    )
+    assert [json.loads(line)["id"] for line in lines] == ["a", "bb.mp3", "sub/ccc", "gone"]
+    assert shown == [("score", done, 4, "1 failed" if done == 4 else "") for done in (1, 2, 3, 4)]
+    assert repr(outcome) == str(outcome) == "3 of 4 clips scored, 1 failed; mean MI 1.467, TA n/a"
+    assert outcome.to_dict() == {
+        "total": 4, "scored": 3, "warned": 0, "failed": {"gone": "gone.wav: no such file,\nexpected audio"},
+        "mi": pytest.approx(1.4666667), "ta": None,
+    }  # fmt: skip
+    score_files(["m/a.wav"], bundle=scorer, out="s.jsonl", prompt="x")
+    assert [row["prompt"] for row in rows((music / "s.jsonl").read_text())] == ["x"]
+    with pytest.raises(ArgumentError, match="nothing to score"):
+        score_files(bundle=scorer, out="s.jsonl")
 
 
 # Processes
@@ -351,7 +438,8 @@ from types import SimpleNamespace
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
 class Slow:
     digest, untrained = "digest", ()
-    from_bundle = classmethod(lambda cls, *_, **__: cls())
+    def __init__(self, *_, **__):
+        pass
     def score_items(self, items):
         from audiomos_cache.scoring.results import Score
         for item in items:

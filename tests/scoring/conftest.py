@@ -26,7 +26,8 @@ def make_scorer(audio: AudioEncoder, text: TextEncoder) -> MakeScorer:
     """Make a scorer of heads with random weights; options are those of the extraction they belong to."""
 
     def make(*, batch_size: int | None = None, factor: float = 2.0, **options: Any) -> Scorer:
-        return Scorer(make_bundle(audio, text, factor, **options), audio, text, batch_size)
+        bundle = make_bundle(audio, text, factor, **options)
+        return Scorer(bundle, audio_encoder=audio, text_encoder=text, batch_size=batch_size)
 
     return make
 

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from audiomos_cache.errors import DataError
-from audiomos_cache.scoring.inputs import items_of_manifest, items_of_paths
-from audiomos_cache.scoring.results import Item
+from audiomos_cache.scoring.inputs import Item, items_of_manifest, items_of_paths
 
 
 @pytest.fixture(autouse=True)

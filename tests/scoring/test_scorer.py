@@ -17,7 +17,8 @@ from audiomos_cache.evaluation.predictions import Predictions
 from audiomos_cache.extraction.extract import extract_split
 from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.heads.model import Head
-from audiomos_cache.scoring.results import Item, Score
+from audiomos_cache.scoring.inputs import Item
+from audiomos_cache.scoring.results import Score
 from audiomos_cache.scoring.scorer import Scorer
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.data import ClipSet
@@ -49,7 +50,7 @@ def test_a_score_is_that_of_extract_predict_and_fuse(
 ) -> None:
     bundle = make_bundle(audio, text, **options)
     members = through_a_cache(clips, tmp_path / "cache", audio, text, [m.head for m in bundle.members], **options)
-    scores = Scorer(bundle, audio, text).score(clips, PROMPTS)
+    scores = Scorer(bundle, audio_encoder=audio, text_encoder=text).score(clips, PROMPTS)
     for target in ("mi", "ta"):
         expected = np.mean([getattr(member, target) for member in members], axis=0)
         np.testing.assert_allclose(values(scores, target), expected, atol=1e-4)
@@ -239,7 +240,7 @@ def test_each_prompt_is_encoded_once(clips: list[Path], text: TextEncoder, audio
             return text.encode(prompts)
 
     bundle = make_bundle(audio, text, pad_to_s=5.0)
-    Scorer(bundle, audio, Counting(), batch_size=2).score(clips * 3, PROMPTS * 3)
+    Scorer(bundle, audio_encoder=audio, text_encoder=Counting(), batch_size=2).score(clips * 3, PROMPTS * 3)
     assert sorted(asked) == sorted(set(PROMPTS))
 
 
@@ -252,7 +253,7 @@ def test_encoders_of_other_features_are_refused(audio: AudioEncoder, text: TextE
     fields = bundle.fingerprint.fields
     other = fields | {"text_encoder": fields["text_encoder"] | {"weights_xxh3_128": "f" * 32}}
     with pytest.raises(CacheError, match=r"text_encoder.weights_xxh3_128.*give --audio-encoder and --text-encoder"):
-        Scorer(replace(bundle, fingerprint=Fingerprint.of(other)), audio, text)
+        Scorer(replace(bundle, fingerprint=Fingerprint.of(other)), audio_encoder=audio, text_encoder=text)
 
 
 def test_another_version_of_the_resampler_is_told(
@@ -265,7 +266,7 @@ def test_another_version_of_the_resampler_is_told(
     bundle = make_bundle(audio, text, pad_to_s=5.0)
     fields = bundle.fingerprint.fields
     older = fields | {"resampler": fields["resampler"] | {"version": "1.0"}}
-    Scorer(replace(bundle, fingerprint=Fingerprint.of(older)), audio, text)
+    Scorer(replace(bundle, fingerprint=Fingerprint.of(older)), audio_encoder=audio, text_encoder=text)
     assert "1.0 did for what model was trained on" in caplog.text
 
 
@@ -291,23 +292,29 @@ def test_a_clip_that_overflows_is_encoded_again_in_float32(audio: AudioEncoder, 
     bundle = make_bundle(audio, text, pad_to_s=5.0)
     sounds = [music(4.0, seed=seed)[:, 0] for seed in range(4)]
     sounds[2] *= 5
-    expected = Scorer(bundle, audio, text, 3).score(sounds, list(PROMPTS[:4]), sample_rate=16000)
+    expected = Scorer(bundle, audio_encoder=audio, text_encoder=text, batch_size=3).score(
+        sounds, list(PROMPTS[:4]), sample_rate=16000
+    )
     half: Any = Overflowing(audio, "fp16")
-    found = Scorer(bundle, half, text, 3).score(sounds, list(PROMPTS[:4]), sample_rate=16000)
+    found = Scorer(bundle, audio_encoder=half, text_encoder=text, batch_size=3).score(
+        sounds, list(PROMPTS[:4]), sample_rate=16000
+    )
     for target in ("mi", "ta"):
         np.testing.assert_allclose(values(found, target), values(expected, target), atol=0.02)  # heads in half, too
     full: Any = Overflowing(audio, "fp32")
-    lost = Scorer(bundle, full, text, 3).score(sounds, list(PROMPTS[:4]), sample_rate=16000, on_error="return")
+    lost = Scorer(bundle, audio_encoder=full, text_encoder=text, batch_size=3).score(
+        sounds, list(PROMPTS[:4]), sample_rate=16000, on_error="return"
+    )
     assert [score.error is None for score in lost] == [True, True, False, True]
     assert "muq-tiny, or a head of model, gives NaN or Inf" in str(lost[2].error)
     assert lost[3].mi == pytest.approx(expected[3].mi, abs=1e-5)
     with pytest.raises(EncoderError, match="2: muq-tiny, or a head of model, gives NaN or Inf"):
-        Scorer(bundle, full, text, 3).score(sounds, sample_rate=16000)
+        Scorer(bundle, audio_encoder=full, text_encoder=text, batch_size=3).score(sounds, sample_rate=16000)
 
 
 def test_a_score_in_plain_values(clips: list[Path], make_scorer: MakeScorer) -> None:
     score = make_scorer(pad_to_s=5.0).score(clips[:1], "rain")[0]
-    plain = score.to_json()
+    plain = score.to_dict()
     assert list(plain) == [
         "id", "path", "prompt", "mi", "ta", "mi_interval", "ta_interval", "duration_s", "windows", "mi_spread",
         "ta_spread", "warnings", "error",

@@ -28,7 +28,7 @@ def test_lists_that_do_not_fit(clips: list[Path], make_scorer: MakeScorer) -> No
         scorer.score(single, sample_rate=16000)
     not_texts: Any = [1, 2]
     for ids in (["a", "a"], not_texts):
-        with pytest.raises(DataError, match="ids that are no texts, or are there twice"):
+        with pytest.raises(DataError, match="ids that are not strings, or are there twice"):
             scorer.score(clips[:2], ids=ids)
     never: Any = "retrun"
     with pytest.raises(ConfigError, match="on_error is 'retrun', expected one of raise, return"):
@@ -45,7 +45,7 @@ NOISE = music(4.0)[:, 0]
 @pytest.mark.parametrize(
     ("sound", "prompt", "rate", "message"),
     [
-        (NOISE, float("nan"), 16000, "clip 1: its prompt is nan, expected a text or None"),
+        (NOISE, float("nan"), 16000, "clip 1: its prompt is nan, expected a string or None"),
         (NOISE, "\ud800", 16000, "clip 1: its prompt is"),
         ("a\0b.wav", None, None, "no file can have this name"),
         (NOISE, None, float("nan"), "clip 1: an array at a sample rate of nan"),
@@ -160,9 +160,13 @@ class Blinding:
 def test_a_clip_that_a_head_overflows_on_is_scored_in_float32(audio: AudioEncoder, text: TextEncoder) -> None:
     bundle = make_bundle(audio, text, pad_to_s=5.0)
     sounds = [music(4.0, seed=seed)[:, 0] * (5 if seed == 2 else 1) for seed in range(4)]
-    expected = Scorer(bundle, audio, text, 3).score(sounds, list(PROMPTS[:4]), sample_rate=16000)
+    expected = Scorer(bundle, audio_encoder=audio, text_encoder=text, batch_size=3).score(
+        sounds, list(PROMPTS[:4]), sample_rate=16000
+    )
     blinding: Any = Blinding(audio)
-    found = Scorer(bundle, blinding, text, 3).score(sounds, list(PROMPTS[:4]), sample_rate=16000)
+    found = Scorer(bundle, audio_encoder=blinding, text_encoder=text, batch_size=3).score(
+        sounds, list(PROMPTS[:4]), sample_rate=16000
+    )
     for one, other in zip(found, expected, strict=True):
         assert (one.mi, one.ta) == pytest.approx((other.mi, other.ta), abs=0.02)
     assert (found[2].mi, found[2].ta) == pytest.approx((expected[2].mi, expected[2].ta), abs=1e-4)
@@ -172,6 +176,8 @@ def test_a_head_that_gives_nan_names_each_clip(audio: AudioEncoder, text: TextEn
     bundle = make_bundle(audio, text, pad_to_s=5.0)
     with torch.no_grad():
         next(bundle.members[1].head.mi.parameters()).fill_(float("nan"))
-    scores = Scorer(bundle, audio, text, 2).score(clips, PROMPTS, on_error="return")
+    scores = Scorer(bundle, audio_encoder=audio, text_encoder=text, batch_size=2).score(
+        clips, PROMPTS, on_error="return"
+    )
     for score, clip in zip(scores, clips, strict=True):
         assert score.error == f"{clip}: muq-tiny, or a head of model, gives NaN or Inf; check the clip"

@@ -7,7 +7,7 @@ import soundfile
 from audiomos_cache.audio import decode as audio
 from audiomos_cache.audio.decode import decode
 from audiomos_cache.errors import DataError
-from audiomos_cache.scoring.windows import clipped_share, read_sound
+from audiomos_cache.scoring.windows import clipped_share, read_windows
 from tests.support.scoring import music, wav
 
 RATE = 24000
@@ -17,26 +17,26 @@ RATE = 24000
     ("seconds", "windows"), [(2.0, [2.0]), (5.0, [5.0]), (5.9, [5.0]), (6.0, [5.0, 1.0]), (10.5, [5.0, 5.0])]
 )
 def test_windows(tmp_path: Path, seconds: float, windows: list[float]) -> None:
-    sound = read_sound(wav(tmp_path / "a.wav", seconds), RATE, 5.0)
-    assert [window.length / RATE for window in sound.windows] == windows
-    assert sound.duration_s == seconds
+    found = read_windows(wav(tmp_path / "a.wav", seconds), RATE, 5.0)
+    assert [window.length / RATE for window in found] == windows
+    assert [window.duration_s for window in found] == [seconds] * len(windows)
 
 
 def test_windows_are_the_resampled_clip_cut(tmp_path: Path) -> None:
     path = wav(tmp_path / "a.wav", 12.0, 44100, channels=2)
-    sound = read_sound(path, RATE, 5.0)
+    windows = read_windows(path, RATE, 5.0)
     whole = decode(path, RATE, 60.0).samples
-    np.testing.assert_array_equal(np.concatenate([window.samples for window in sound.windows]), whole)
+    np.testing.assert_array_equal(np.concatenate([window.samples for window in windows]), whole)
 
 
 def test_the_first_window_is_what_extract_encodes(tmp_path: Path) -> None:
     path = wav(tmp_path / "a.wav", 5.5, 44100)
-    (window,) = read_sound(path, RATE, 5.0).windows
+    (window,) = read_windows(path, RATE, 5.0)
     np.testing.assert_allclose(window.samples, decode(path, RATE, 5.0).samples, atol=1e-7)
 
 
 def test_a_short_clip_is_left_at_its_rate(tmp_path: Path) -> None:
-    (window,) = read_sound(wav(tmp_path / "a.wav", 4.0, 44100), RATE, 5.0).windows
+    (window,) = read_windows(wav(tmp_path / "a.wav", 4.0, 44100), RATE, 5.0)
     assert (window.sample_rate_hz, len(window.samples), window.length) == (44100, 4 * 44100, 4 * RATE)
 
 
@@ -57,26 +57,26 @@ def test_one_clipped_channel_is_seen_before_channels_are_averaged(tmp_path: Path
     samples = music(4.0, channels=2)
     samples[:, 0] = np.clip(samples[:, 0] * 50, -1, 1)
     soundfile.write(tmp_path / "a.wav", samples, 16000)
-    (warning,) = read_sound(tmp_path / "a.wav", RATE, 5.0).warnings
+    (window,) = read_windows(tmp_path / "a.wav", RATE, 5.0)
+    (warning,) = window.warnings
     assert warning.startswith("clipped: ")
 
 
 def test_loud_music_that_touches_full_scale_is_not_clipped(tmp_path: Path) -> None:
     sine = np.sin(2 * np.pi * 440 * np.arange(64000) / 16000)
     soundfile.write(tmp_path / "a.wav", sine / abs(sine).max() * 0.9985, 16000)
-    assert read_sound(tmp_path / "a.wav", RATE, 5.0).warnings == ()
+    assert read_windows(tmp_path / "a.wav", RATE, 5.0)[0].warnings == ()
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
 def test_kinds_of_files(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
     soundfile.write(path, music(7.0, 44100, channels=2), 44100)
-    sound = read_sound(path, RATE, 5.0)
-    assert sound.duration_s == pytest.approx(7.0, abs=0.1)
-    assert len(sound.windows) == 2
+    first, second = read_windows(path, RATE, 5.0)
+    assert first.duration_s == second.duration_s == pytest.approx(7.0, abs=0.1)
 
 
 def test_a_header_that_promises_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(audio, "MOST_SAMPLES", 50000)
     with pytest.raises(DataError, match="64000 samples to read, expected at most 50000; cut it into pieces"):
-        read_sound(wav(tmp_path / "a.wav", 4.0), RATE, 5.0)
+        read_windows(wav(tmp_path / "a.wav", 4.0), RATE, 5.0)

@@ -9,8 +9,8 @@ from audiomos_cache.encoders.base import AudioEncoder, TextEncoder
 from audiomos_cache.encoders.lookup import load_audio_encoder
 from audiomos_cache.errors import CacheError, EncoderError
 from audiomos_cache.extraction.options import ExtractionOptions
-from audiomos_cache.scoring import bundle_encoders as features
-from audiomos_cache.scoring.bundle_encoders import load_encoders, options_of, require_same_features
+from audiomos_cache.scoring import encoders as features
+from audiomos_cache.scoring.encoders import load_encoders, options_of, require_same_features
 from tests.support.scoring import make_bundle
 
 HASH = "a" * 32
@@ -34,6 +34,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None]]:
     [
         (EncoderSource("muq", "OpenMuQ/MuQ", "abc123", HASH), None, ("OpenMuQ/MuQ", "abc123")),
         (EncoderSource("muq", "OpenMuQ/MuQ", "abc123", HASH), "/here/muq", ("/here/muq", None)),
+        (EncoderSource("muq", "OpenMuQ/MuQ", "abc123", HASH), "someone/copy@v2", ("someone/copy", "v2")),
         (EncoderSource("/there/muq", "/there/muq", "local", HASH), "/here/muq", ("/here/muq", None)),
     ],
 )

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Container
+from os import PathLike, fspath
 from pathlib import Path
 
 from audiomos_cache.bundle.load import Bundle, EncoderSource
@@ -9,7 +10,7 @@ from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder
 from audiomos_cache.encoders.lookup import BUILT_IN_AUDIO, BUILT_IN_TEXT, load_audio_encoder, load_text_encoder
 from audiomos_cache.errors import EncoderError, shown
 from audiomos_cache.extraction.options import ExtractionOptions, precision_for
-from audiomos_cache.hub import is_folder
+from audiomos_cache.hub import is_folder, split_revision
 from audiomos_cache.input_spec import InputSpec
 
 log = logging.getLogger(__name__)
@@ -17,8 +18,8 @@ log = logging.getLogger(__name__)
 
 def load_encoders(
     bundle: Bundle,
-    audio_encoder: str | None = None,
-    text_encoder: str | None = None,
+    audio_encoder: str | PathLike[str] | AudioEncoder | None = None,
+    text_encoder: str | PathLike[str] | TextEncoder | None = None,
     device: str = "cpu",
     precision: Precision | None = None,
 ) -> tuple[AudioEncoder, TextEncoder]:
@@ -26,19 +27,26 @@ def load_encoders(
 
     Args:
         bundle: whose encoders.
-        audio_encoder, text_encoder: where they are, if they are not to be had where the bundle says.
+        audio_encoder, text_encoder: where they are, if they are not to be had where the bundle says; `NAME@REVISION`
+            pins one. Or encoders that are loaded: the text encoder then runs where the audio encoder does.
         device: where they run.
         precision: of the audio encoder; None: the one the features were made in, where it shows in them; else float16
             on a GPU and float32 on a CPU.
     Raises:
         EncoderError: one cannot be loaded; says what to download, and where to put it.
     """
-    features = bundle.input
-    chosen = precision_for(device, features.dtype, precision or features.audio_encoder.precision)
-    name, revision = _where(bundle.audio_encoder, audio_encoder, "--audio-encoder", BUILT_IN_AUDIO)
-    audio = load_audio_encoder(name, revision, device, layers=features.layers, precision=chosen)
-    name, revision = _where(bundle.text_encoder, text_encoder, "--text-encoder", BUILT_IN_TEXT)
-    return audio, load_text_encoder(name, revision, device)
+    if audio_encoder is None or isinstance(audio_encoder, str | PathLike):
+        features = bundle.input
+        asked = precision or features.audio_encoder.precision
+        chosen = precision_for(device.partition(":")[0], features.dtype, asked)
+        name, revision = _where(bundle.audio_encoder, audio_encoder, "--audio-encoder", BUILT_IN_AUDIO)
+        audio_encoder = load_audio_encoder(name, revision, device, layers=features.layers, precision=chosen)
+    else:
+        device = str(audio_encoder.device)
+    if text_encoder is None or isinstance(text_encoder, str | PathLike):
+        name, revision = _where(bundle.text_encoder, text_encoder, "--text-encoder", BUILT_IN_TEXT)
+        text_encoder = load_text_encoder(name, revision, device)
+    return audio_encoder, text_encoder
 
 
 def options_of(features: InputSpec, batch_size: int) -> ExtractionOptions:
@@ -70,14 +78,16 @@ def require_same_features(bundle: Bundle, audio: AudioEncoder, text: TextEncoder
     found.fingerprint.require(expected.fingerprint, f"{audio.name} and {text.name}", advice, readable=False)
 
 
-def _where(recorded: EncoderSource, given: str | None, option: str, built_in: Container[str]) -> tuple[str, str | None]:
+def _where(
+    recorded: EncoderSource, given: str | PathLike[str] | None, option: str, built_in: Container[str]
+) -> tuple[str, str | None]:
     """Return the name and the revision to load an encoder by.
 
     Raises:
         EncoderError: what the bundle says can be had here is not to be had.
     """
     if given is not None:
-        return given, None
+        return split_revision(fspath(given))
     known = recorded.weights_hash
     weights = "the same weights" if known == "none" else f"weights of hash {known}"
     if recorded.revision == "none":

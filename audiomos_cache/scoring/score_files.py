@@ -1,0 +1,183 @@
+"""Files to scores, in one call: what `audiomos-cache score` does."""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from os import PathLike, fspath
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from audiomos_cache.artifacts import atomic_write
+from audiomos_cache.errors import ArgumentError, OutputError, OutputExistsError
+from audiomos_cache.scoring.inputs import Item, items_of_manifest, items_of_paths
+from audiomos_cache.scoring.results import CSV_COLUMNS, Outcome, to_csv, to_line
+from audiomos_cache.scoring.resumable import read_lines, score_file
+
+if TYPE_CHECKING:
+    from audiomos_cache.scoring.scorer import Scorer
+
+log = logging.getLogger(__name__)
+
+FORMATS = (".csv", ".jsonl")
+
+
+class Progress(Protocol):
+    """Called with what is being done, how much of it is done, and a note."""
+
+    def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
+        """Show it."""
+
+
+def score_files(
+    audio: Iterable[str | PathLike[str]] = (),
+    *,
+    bundle: "str | PathLike[str] | Scorer",
+    out: str | PathLike[str] | Callable[[bytes], object],
+    prompt: str | None = None,
+    manifest: str | PathLike[str] | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Outcome:
+    r"""Score audio files, and write a line or a row for each. A file that cannot be scored gives one with an error.
+
+    Args:
+        audio: wav, flac, ogg and mp3 files, and folders of them, which share one prompt. With a manifest: files and
+            folders that its rows may name by absolute paths.
+        bundle: a folder or a hub repository, `NAME@REVISION` to pin one; or a `Scorer` that is loaded already.
+        out: a file, whose suffix is the format. `.jsonl`: a line is written as soon as its clip is scored; if the file
+            holds scores already, only what is missing is scored and appended. `.csv`: written at the end; what an
+            interrupted run finished is kept in a hidden file in the same folder, and the next run goes on from there.
+            Or a function that is given each line of JSON, bytes with their `\n`.
+        prompt: the text that all of `audio` was made from; None: MI alone.
+        manifest: a .csv or .jsonl file with `path,prompt` and optionally `id`.
+        overwrite: whether `out` is replaced, if it holds scores.
+        progress: called as `progress("score", done, total, note)`.
+        options: of the `Scorer`: audio_encoder, text_encoder, device, precision, batch_size.
+    Returns:
+        How many were scored and failed, and the mean scores.
+    Raises:
+        ArgumentError: nothing to score, arguments that contradict each other, or an unknown suffix. DataError: bad
+        input; or `out` holds the scores of other files or another bundle. OutputExistsError: `out` would be replaced.
+        OutputError: it cannot be written. Of the scorer: see `Scorer`.
+    """
+    paths, listed = [Path(path) for path in audio], None if manifest is None else Path(manifest)
+    target = out if callable(out) else Path(out)
+    _check_arguments(paths, prompt, listed, target, overwrite)
+    items = items_of_manifest(listed, paths) if listed else items_of_paths(paths, prompt)
+    run = _Run(items, bundle, options, progress)
+    if not isinstance(target, Path):
+        run.score(items, target)
+    elif target.suffix.lower() == ".csv":
+        _write_csv(target, run, overwrite=overwrite)
+    else:
+        run.score_to(target, overwrite=overwrite)
+    return run.outcome
+
+
+def _check_arguments(
+    audio: Sequence[Path],
+    prompt: str | None,
+    manifest: Path | None,
+    out: Path | Callable[[bytes], object],
+    overwrite: bool,
+) -> None:
+    if not audio and manifest is None:
+        raise ArgumentError("nothing to score; give AUDIO files or folders, or --manifest")
+    if manifest and prompt is not None:
+        raise ArgumentError("--prompt goes without --manifest, whose rows have their own")
+    if manifest and (relative := [str(path) for path in audio if not path.is_absolute()]):
+        raise ArgumentError(
+            f"{relative[0]!r}: with --manifest, AUDIO says which absolute paths its rows may name; give it absolute"
+        )
+    if not isinstance(out, Path):
+        if overwrite:
+            raise ArgumentError("--overwrite goes with --out")
+    elif manifest and out.resolve() == manifest.resolve():
+        raise ArgumentError("--out is the manifest; give another one")
+    elif out.suffix.lower() not in FORMATS:
+        raise ArgumentError(f"--out {out}: the suffix is {out.suffix!r}, expected one of {', '.join(FORMATS)}")
+
+
+class _Run:
+    """One call of `score_files`: the scorer is loaded when the first clip needs it."""
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        bundle: "str | PathLike[str] | Scorer",
+        options: dict[str, Any],
+        progress: Progress | None,
+    ) -> None:
+        self.outcome = Outcome(len(items))
+        self._items, self._bundle, self._options, self._progress = items, bundle, options, progress
+
+    def score_to(self, out: Path, *, overwrite: bool) -> None:
+        """Score what a file of lines does not hold yet. Where it holds everything, no encoder is loaded."""
+        with score_file(out, overwrite=overwrite) as file:
+            left = self._items
+            if file.holds_lines():
+                done = file.resume(self._items, self._digest())
+                for row in done.values():
+                    self.outcome.add(row)
+                left = [item for item in self._items if item.id not in done]
+                log.info("%d of %d done before", len(done), len(self._items))
+            if left:
+                self.score(left, file.write)
+
+    def score(self, items: Sequence[Item], write: Callable[[bytes], object]) -> None:
+        """Score items, and write a line for each."""
+        scorer = self._scorer()
+        for done, made in enumerate(scorer.score_items(items), 1):
+            write(to_line(made, scorer.digest))
+            self.outcome.add(made.to_dict())
+            if self._progress:
+                failed = len(self.outcome.failed)
+                self._progress("score", done, len(items), f"{failed} failed" if failed else "")
+
+    def _digest(self) -> str:
+        from audiomos_cache.bundle.load import load_bundle
+
+        if isinstance(self._bundle, str | PathLike):
+            return load_bundle(fspath(self._bundle)).digest
+        return self._bundle.digest
+
+    def _scorer(self) -> "Scorer":
+        if not isinstance(self._bundle, str | PathLike):
+            return self._bundle
+        from audiomos_cache.scoring.scorer import Scorer
+
+        scorer = Scorer(self._bundle, **self._options)
+        if scorer.untrained:
+            from audiomos_cache.encoders.lookup import UNTRAINED_NOTICE
+
+            for name in scorer.untrained:
+                log.warning("%s is %s", name, UNTRAINED_NOTICE)
+        return scorer
+
+
+def _write_csv(out: Path, run: _Run, *, overwrite: bool) -> None:
+    """Score into a hidden file of lines, and make a table of it at the end."""
+    out = out.resolve()
+    _refuse_existing(out, overwrite=overwrite)
+    lines = out.with_name(f".{out.name}.jsonl")
+    run.score_to(lines, overwrite=overwrite)
+    atomic_write(out, to_csv(read_lines(lines)))
+    lines.unlink()
+
+
+def _refuse_existing(out: Path, *, overwrite: bool) -> None:
+    if not out.exists():
+        return
+    if not out.is_file():
+        raise OutputError(f"{out}: not a file, expected one for the scores; give another --out")
+    header = ",".join(CSV_COLUMNS).encode()
+    with out.open("rb") as file:
+        found = file.read(len(header))
+    if found != header:
+        shown = found[:40].decode(errors="replace")
+        raise OutputExistsError(f"{out}: begins with {shown!r}, expected a table of scores; give another --out")
+    if not overwrite:
+        raise OutputExistsError(
+            f"{out}: exists already; give another --out, --overwrite to replace it, or a .jsonl file, which a later "
+            "run goes on with"
+        )

@@ -1,0 +1,365 @@
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from audiomos_cache.errors import BusyError, DataError, OutputError, OutputExistsError
+from audiomos_cache.scoring.inputs import Item
+from audiomos_cache.scoring.results import Score, to_line
+from audiomos_cache.scoring.resumable import score_file
+from tests.support.faults import full_disk
+
+BUNDLE, OTHER = "ab" * 16, "cd" * 16
+ITEMS = [Item(name, Path(f"m/{name}.wav"), f"prompt of {name}, é") for name in "abcdef"]
+
+
+def score(item, **values):
+    return Score(item.id, str(item.path), item.prompt, **({"mi": 3.25, "ta": 2.5, "windows": 1} | values))
+
+
+def line(item, digest=BUNDLE, **values):
+    return to_line(score(item, **values), digest)
+
+
+def read(path):
+    """What any reader of JSON Lines finds."""
+    return [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()]
+
+
+def resume(path, items=ITEMS, digest=BUNDLE):
+    with score_file(path, overwrite=False) as file:
+        return file.resume(items, digest)
+
+
+def test_a_file_name_that_is_not_utf8_is_written_and_found_again(tmp_path):
+    name = os.fsdecode(b"\\caf\xe9\xff.wav")
+    item = Item(name, Path(name), None)
+    content = line(item, ta=None)
+    row = json.loads(content.decode("utf-8"))
+    assert os.fsencode(row["path"]) == os.fsencode(row["id"]) == b"\\caf\xe9\xff.wav"
+    (tmp_path / "s.jsonl").write_bytes(content)
+    assert list(resume(tmp_path / "s.jsonl", [item])) == [name]
+
+
+def test_each_line_is_there_at_once_and_in_order(tmp_path):
+    path = tmp_path / "new/s.jsonl"
+    with score_file(path, overwrite=False) as file:
+        assert not file.holds_lines()
+        assert not path.exists()
+        for number, item in enumerate(ITEMS, 1):
+            file.write(line(item))
+            assert [row["id"] for row in read(path)] == list("abcdef")[:number]
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_what_was_written_is_forced_to_the_disk_at_the_end(tmp_path, monkeypatch):
+    path, synced, sync = tmp_path / "s.jsonl", [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda file: (synced.append(os.fstat(file).st_ino), sync(file)))
+    with pytest.raises(KeyboardInterrupt), score_file(path, overwrite=False) as file:
+        file.write(line(ITEMS[0]))
+        assert synced == []
+        raise KeyboardInterrupt
+    assert synced == [path.stat().st_ino, tmp_path.stat().st_ino]
+
+
+def test_a_resume_keeps_what_is_done_and_appends_the_rest(tmp_path):
+    path = tmp_path / "s.jsonl"
+    with score_file(path, overwrite=False) as file:
+        file.write(line(ITEMS[4], mi=4.5))
+        file.write(line(ITEMS[1], ta=None))
+    inode = path.stat().st_ino
+    with score_file(path, overwrite=False) as file:
+        assert file.holds_lines()
+        done = file.resume(ITEMS, BUNDLE)
+        assert {clip_id: (row["mi"], row["ta"]) for clip_id, row in done.items()} == {
+            "e": (4.5, 2.5),
+            "b": (3.25, None),
+        }
+        file.write(line(ITEMS[0]))
+    assert [row["id"] for row in read(path)] == ["e", "b", "a"]
+    assert path.stat().st_ino == inode, "nothing was to be dropped"
+
+
+@pytest.mark.parametrize(
+    ("then", "now"),
+    [
+        ("m/a.wav", "{here}/m/a.wav"),
+        ("{here}/m/a.wav", "m/a.wav"),
+        ("m/a.wav", "./m/sub/../a.wav"),
+        ("link/a.wav", "m/a.wav"),
+        ("m/a.wav", "{here}/link/linked.wav"),
+        ("gone/a.wav", "{here}/gone/a.wav"),
+        ("loop/a.wav", "{here}/loop/a.wav"),
+    ],
+)
+def test_a_file_is_the_same_however_its_path_is_written(tmp_path, monkeypatch, then, now):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "m/sub").mkdir(parents=True)
+    (tmp_path / "m/a.wav").touch()
+    (tmp_path / "m/linked.wav").symlink_to("a.wav")
+    (tmp_path / "link").symlink_to("m")
+    (tmp_path / "loop").symlink_to("loop")
+    content = line(Item("a", Path(then.format(here=tmp_path)), "x"))
+    (tmp_path / "s.jsonl").write_bytes(content)
+    assert list(resume(tmp_path / "s.jsonl", [Item("a", Path(now.format(here=tmp_path)), "x")])) == ["a"]
+    assert (tmp_path / "s.jsonl").read_bytes() == content
+
+
+@pytest.mark.parametrize("then", ["n/a.wav", "a.wav", "m/b.wav", "m/a.wav\0", "\ud800", None, 7, ""])
+def test_another_file_is_not_the_same(tmp_path, monkeypatch, then):
+    monkeypatch.chdir(tmp_path)
+    row = {**json.loads(line(ITEMS[0])), "path": then}
+    (tmp_path / "s.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(DataError) as caught:
+        resume(tmp_path / "s.jsonl")
+    assert f":1: 'a' was scored with the path {then!r}, expected 'm/a.wav'; " in str(caught.value)
+
+
+def test_lines_of_what_is_not_wanted_now_are_kept_to_the_byte(tmp_path):
+    path = tmp_path / "s.jsonl"
+    spaced = json.dumps(json.loads(line(ITEMS[0])), indent=None, separators=(" , ", " : ")).encode() + b"\n"
+    failed = line(ITEMS[1], mi=None, ta=None, error="not audio")
+    path.write_bytes(spaced + failed + line(ITEMS[2], mi=None, ta=None, error="not audio"))
+    assert resume(path, ITEMS[2:]) == {}
+    assert path.read_bytes() == spaced + failed
+
+
+def test_failed_ones_are_dropped_even_where_their_path_was_mended(tmp_path):
+    path = tmp_path / "s.jsonl"
+    path.write_bytes(line(ITEMS[0]) + line(ITEMS[1], mi=None, ta=None, error="no such file") + line(ITEMS[2]))
+    mended = [ITEMS[0], Item("b", Path("elsewhere/b.wav"), "x"), ITEMS[2]]
+    assert list(resume(path, mended)) == ["a", "c"]
+    assert path.read_bytes() == line(ITEMS[0]) + line(ITEMS[2])
+
+
+def test_an_unfinished_last_line_is_dropped_wherever_it_was_cut(tmp_path):
+    path, whole, last = tmp_path / "s.jsonl", line(ITEMS[0]), line(ITEMS[1])
+    for cut in (*range(0, len(last) - 1, 7), len(last) - 2, len(last) - 1):
+        path.write_bytes(whole + last[:cut])
+        finished = cut == len(last) - 1  # it lacks its line break alone
+        assert list(resume(path)) == ["a", "b"][: 1 + finished]
+        assert path.read_bytes() == whole + last * finished
+
+
+@pytest.mark.parametrize("zeros", [1, 100, 4096])
+def test_the_zeros_that_a_power_cut_leaves_are_dropped(tmp_path, zeros):
+    path, whole, last = tmp_path / "s.jsonl", line(ITEMS[0]), line(ITEMS[1])
+    for written, kept in ((b"", b""), (last[:3], b""), (last[:60], b""), (last[:-1], last)):
+        path.write_bytes(whole + written + bytes(zeros))
+        assert list(resume(path)) == ["a", "b"][: 1 + bool(kept)]
+        assert path.read_bytes() == whole + kept
+
+
+@pytest.mark.parametrize("rest", [b"\0\n", b"\0\0x", b"\0" + line(ITEMS[1])])
+def test_zeros_before_something_else_are_named(tmp_path, rest):
+    path = tmp_path / "s.jsonl"
+    path.write_bytes(line(ITEMS[0]) + rest)
+    with pytest.raises(DataError, match=r"s\.jsonl:2: found '.x00.*, expected a score; give another --out"):
+        resume(path)
+    assert path.read_bytes() == line(ITEMS[0]) + rest
+
+
+def test_a_last_line_that_nobody_writes_is_no_unfinished_one(tmp_path):
+    path = tmp_path / "s.jsonl"
+    content = line(ITEMS[0]) + line(ITEMS[1]).replace(b'"mi": 3.25', b'"mi": NaN')[:-1]
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"s\.jsonl:2: found NaN, expected JSON"):
+        resume(path)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize(("mi", "ta"), [(1, 5), (1.0, 5.0), (5, None), (3.000001, 1)])
+def test_the_ends_of_the_scale_are_scores(tmp_path, mi, ta):
+    (tmp_path / "s.jsonl").write_bytes(line(ITEMS[0], mi=mi, ta=ta))
+    assert [(row["mi"], row["ta"]) for row in resume(tmp_path / "s.jsonl").values()] == [(mi, ta)]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"hello",
+        b"hello\n",
+        b"\n \nhello\n",
+        b"\0\0hello",
+        b"RIFF\x24\0\0\0WAVEfmt ",
+        b"\xff\xfe",
+        b"path,prompt\na.wav,slow piano\n",
+        b'{"id": "a"}\n',
+        b'{"id": "a", "path": "a.wav", "prompt": "slow piano"}',
+        b'{"id": 7}\n',
+        b'{"id": "a", \n"path": "m/a.wav"}',
+        b"[1]\n",
+        b"[",
+        b"hello\n" + line(ITEMS[0]),
+    ],
+)
+def test_a_file_of_another_kind_is_left_as_it_is(tmp_path, content, overwrite):
+    path = tmp_path / "s.jsonl"
+    path.write_bytes(content)
+    opening = score_file(path, overwrite=overwrite)
+    with (
+        pytest.raises(
+            OutputExistsError, match=r"s\.jsonl: begins with .*, expected scores or nothing; give another --out$"
+        ),
+        opening,
+    ):
+        pytest.fail("opened")
+    assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (line(ITEMS[1], OTHER), f"'b' was scored by the bundle '{OTHER}', expected {BUNDLE}"),
+        (line(ITEMS[1], OTHER, mi=None, error="x"), f"'b' was scored by the bundle '{OTHER}', expected {BUNDLE}"),
+        (line(Item("z", Path("z"), None), OTHER), f"'z' was scored by the bundle '{OTHER}', expected {BUNDLE}"),
+        (line(Item("b", Path("b.wav"), ITEMS[1].prompt)), "'b' was scored with the path 'b.wav', expected 'm/b.wav'"),
+        (line(Item("b", ITEMS[1].path, None)), "'b' was scored with the prompt None, expected 'prompt of b, é'"),
+        (line(Item("b", ITEMS[1].path, "")), "'b' was scored with the prompt '', expected 'prompt of b, é'"),
+        (line(ITEMS[0]), "found 'a' again"),
+        (line(ITEMS[1], mi=None), "'b' has neither mi nor error, expected one of them"),
+        (line(ITEMS[1], error="x"), "'b' has both mi and error, expected one of them"),
+        (line(ITEMS[1], mi=None, error=7), "'b' has the error 7, expected text or null"),
+        (line(ITEMS[1], mi=99.0), "'b' has the mi 99.0, expected a number from 1 to 5, or null"),
+        (line(ITEMS[1], mi=0.999999), "'b' has the mi 0.999999, expected a number from 1 to 5, or null"),
+        (line(ITEMS[1], mi=True), "'b' has the mi True, expected a number from 1 to 5, or null"),
+        (line(ITEMS[1], mi="3"), "'b' has the mi '3', expected a number from 1 to 5, or null"),
+        (line(ITEMS[1], ta="high"), "'b' has the ta 'high', expected a number from 1 to 5, or null"),
+        (line(ITEMS[1], ta=5.000001), "'b' has the ta 5.000001, expected a number from 1 to 5, or null"),
+        (line(ITEMS[1], ta=False), "'b' has the ta False, expected a number from 1 to 5, or null"),
+        (line(ITEMS[1]).replace(b'"mi": 3.25', b'"mi": NaN'), "found NaN, expected JSON, which has no such number"),
+        (line(ITEMS[1]).replace(b"3.25", b"1e999"), "'b' has the mi inf, expected a number from 1 to 5, or null"),
+        (line(ITEMS[1]).replace(b"null", b"-Infinity", 1), "found -Infinity, expected JSON, which has no such number"),
+        (line(ITEMS[1])[:50] + b"\n", "found '{\"id\": \"b\", \"path\": \"m/b.wav\", \"prompt\":', expected a score"),
+        (b"[" * 100_000 + b"\n", f"found '{'[' * 40}', expected a score"),
+    ],
+)  # fmt: skip
+def test_the_first_line_that_does_not_fit_is_named_and_the_file_left_as_it_is(tmp_path, bad, message):
+    path = tmp_path / "s.jsonl"
+    content = line(ITEMS[0]) + bad + b"another\n" + line(ITEMS[2])[:-9]
+    path.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        resume(path)
+    assert str(caught.value) == f"{path}:2: {message}; give another --out, or --overwrite to start again"
+    assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        line(ITEMS[2], OTHER),
+        b"\n" + line(ITEMS[2]) + b"notes",
+        json.dumps(json.loads(line(ITEMS[2])), separators=(",", ":")).encode(),
+        line(ITEMS[2], mi=None, ta=None, error="not audio"),
+        line(ITEMS[2])[:60],
+        line(ITEMS[2])[:3] + bytes(9),
+        bytes(4096),
+        b"\n",
+        b"",
+    ],
+)
+def test_overwriting_replaces_scores_by_the_first_line(tmp_path, content):
+    path = tmp_path / "s.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(RuntimeError), score_file(path, overwrite=True) as file:
+        assert not file.holds_lines()
+        raise RuntimeError("before the first")
+    assert path.read_bytes() == content
+    with score_file(path, overwrite=True) as file:
+        for item in ITEMS[:2]:
+            file.write(line(item))
+    assert path.read_bytes() == line(ITEMS[0]) + line(ITEMS[1])
+
+
+def test_a_second_process_is_refused(tmp_path):
+    path = tmp_path / "s.jsonl"
+    (tmp_path / "link.jsonl").symlink_to("s.jsonl")
+    with score_file(path, overwrite=False) as file:
+        file.write(line(ITEMS[0]))
+        for name in ("s.jsonl", "link.jsonl"):
+            second = score_file(tmp_path / name, overwrite=True)
+            with (
+                pytest.raises(BusyError, match=rf"^{path}: is being written by process {os.getpid()} on .*; wait "),
+                second,
+            ):
+                pytest.fail("written")
+        file.write(line(ITEMS[1]))
+    assert [row["id"] for row in read(path)] == ["a", "b"]
+    assert list(resume(path)) == ["a", "b"]
+
+
+def test_of_a_link_the_file_is_written(tmp_path):
+    (tmp_path / "link.jsonl").symlink_to("s.jsonl")
+    (tmp_path / "s.jsonl").write_bytes(line(ITEMS[0]) + line(ITEMS[1], mi=None, error="x"))
+    resume(tmp_path / "link.jsonl")
+    assert (tmp_path / "link.jsonl").is_symlink()
+    assert (tmp_path / "s.jsonl").read_bytes() == line(ITEMS[0])
+
+
+@pytest.mark.parametrize("name", ["/dev/null", "folder"])
+def test_what_is_no_file_is_refused(tmp_path, name):
+    (tmp_path / "folder").mkdir()
+    making = score_file(tmp_path / name, overwrite=True)
+    with pytest.raises(OutputError, match=r": not a file, expected one for the scores; give another --out$"), making:
+        pytest.fail("written")
+
+
+def test_a_full_disk_keeps_what_was_written(tmp_path):
+    path = tmp_path / "s.jsonl"
+    with pytest.raises(OutputError) as caught, score_file(path, overwrite=False) as file:
+        file.write(line(ITEMS[0]))
+        with full_disk(len(line(ITEMS[0])) + 30):
+            file.write(line(ITEMS[1]))
+    assert str(caught.value) == f"{path}: cannot be written: File too large; make room there, or give another --out"
+    assert list(resume(path)) == ["a"]
+    assert path.read_bytes() == line(ITEMS[0])
+
+
+# Kills
+
+# Nothing here loads torch, which takes seconds.
+WRITER = """
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
+from pathlib import Path
+from audiomos_cache.scoring.inputs import Item
+from audiomos_cache.scoring.results import Score, to_line
+from audiomos_cache.scoring.resumable import score_file
+
+items = [Item(f"{number}", Path(f"{number}.wav"), "slow piano " * 500) for number in range(200)]
+with score_file(Path(sys.argv[1]), overwrite=False) as file:
+    done = file.resume(items, "digest") if file.holds_lines() else {}
+    print(len(done), flush=True)
+    for item in items:
+        if item.id not in done:
+            file.write(to_line(Score(item.id, str(item.path), item.prompt, 3.0, 2.0), "digest"))
+            time.sleep(0.001)
+"""
+
+
+def test_killed_again_and_again_nothing_that_was_written_is_lost(tmp_path):
+    path, moments, kills, done = tmp_path / "s.jsonl", random.Random(3), 0, []
+    while len(done) < 200:
+        with subprocess.Popen([sys.executable, "-c", WRITER, path], stdout=subprocess.PIPE, text=True) as process:
+            assert int(process.stdout.readline()) == len(done)
+            ends = (signal.SIGKILL, signal.SIGINT)[kills % 2] if kills < 4 else 0
+            if ends:
+                time.sleep(moments.uniform(0.01, 0.06))
+                process.send_signal(ends)
+                kills += 1
+            assert process.wait() == -ends
+        before, done = done, [row["id"] for row in read(path)]
+        assert done[: len(before)] == before
+        assert len(done) > len(before)
+    assert kills == 4
+    assert done == [str(number) for number in range(200)]
+    assert list(tmp_path.iterdir()) == [path]
