@@ -21,6 +21,7 @@ import yaml
 from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.errors import ConfigError, DataError, OutputExistsError, first_five
 from audiomos_cache.files import write_whole
+from audiomos_cache.registry import require_parts
 
 # torch, numpy and pydantic are imported where they are needed: the command line's help reads `BESTS`.
 if TYPE_CHECKING:
@@ -132,11 +133,15 @@ class Run:
         """Read a run's config.
 
         Raises:
-            DataError: not a run folder. ConfigError: its config is not valid.
+            DataError: not a run folder. ConfigError: its config is not valid, or needs a part that is not imported.
         """
+        from pydantic import ValidationError
+
         from audiomos_cache.heads.config import HeadConfig
+        from audiomos_cache.yaml_files import readable
 
         content = read_run_config(folder)
+        require_parts(content.get("parts"), str(folder / CONFIG))
         try:
             return cls(
                 folder=folder,
@@ -148,6 +153,9 @@ class Run:
                 audio_layers=tuple(map(int, content.get("audio_layers", ()))),
                 layers_read=tuple(map(int, content.get("layers_read", ()))),
             )
+        except ValidationError as error:
+            problems = "; ".join(readable(each, ()) for each in error.errors())
+            raise ConfigError(f"{folder / CONFIG}: not the config of a run: head: {problems}") from error
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"{folder / CONFIG}: not the config of a run: {' '.join(str(error).split())}") from error
 

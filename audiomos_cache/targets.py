@@ -7,7 +7,7 @@ compute in float64.
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from audiomos_cache.heads.config import NARROWEST_SIGMA
+from audiomos_cache.heads.part_configs import NARROWEST_SIGMA
 
 LOWEST, HIGHEST = 1.0, 5.0
 

@@ -33,7 +33,8 @@ from audiomos_cache.training.data import ClipSet
 from audiomos_cache.training.frame_sources import FramesInMemory, FramesOnDisk, FrameSource
 from audiomos_cache.training.limits import copy_bytes_per_s
 from audiomos_cache.training.pooled_statistics import PooledFrames
-from audiomos_cache.training.trainer import TargetedBatches, Trainer, objective_of
+from audiomos_cache.heads.losses import objective_of
+from audiomos_cache.training.trainer import TargetedBatches, Trainer
 
 CPU = torch.device("cpu")
 BATCH = 32

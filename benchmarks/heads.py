@@ -38,7 +38,8 @@ from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.data import ClipSet
 from audiomos_cache.training.preload import open_frames
-from audiomos_cache.training.trainer import TargetedBatches, Trainer, objective_of
+from audiomos_cache.heads.losses import objective_of
+from audiomos_cache.training.trainer import TargetedBatches, Trainer
 
 AUDIO_DIM, TEXT_DIM, TOKENS = 1024, 768, 30
 SAMPLES_PER_FRAME = 100  # of the fake encoder

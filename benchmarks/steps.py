@@ -21,7 +21,8 @@ from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.data import ClipSet
 from audiomos_cache.training.limits import copy_bytes_per_s
 from audiomos_cache.training.precision import Computing, Precision
-from audiomos_cache.training.trainer import TargetedBatches, Trainer, objective_of
+from audiomos_cache.heads.losses import objective_of
+from audiomos_cache.training.trainer import TargetedBatches, Trainer
 
 SURE = 0.99  # cosine of the gradients in two precisions, at least
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

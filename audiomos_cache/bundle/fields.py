@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, ConfigDict, Field, JsonValue, SerializerFunctionWrapHandler, model_serializer
 from pydantic_core import PydanticCustomError
 
-from audiomos_cache.heads.config import Group
+from audiomos_cache.yaml_files import Group
 
 _WIDEST = 2**16  # frames and tokens: many times as wide as any encoder's
 _LONGEST_S = 3600

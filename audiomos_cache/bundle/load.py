@@ -31,9 +31,9 @@ from audiomos_cache.evaluation.predictions import Predictions
 from audiomos_cache.fusion.base import Fusion
 from audiomos_cache.fusion.methods import METHODS
 from audiomos_cache.fusion.rank import RankFusion
-from audiomos_cache.heads.config import OutputConfig
 from audiomos_cache.heads.layers import layers_to_read
 from audiomos_cache.heads.model import Head, build_head
+from audiomos_cache.heads.part_configs import OutputConfig
 from audiomos_cache.hub import resolve_folder
 
 
@@ -252,9 +252,9 @@ def _head(entry: MemberEntry, weights: dict[str, Tensor]) -> Head:
         ConfigError: no head can be of these widths. ValueError: its tensors are others than those in `weights`, or
         not finite. RuntimeError, TypeError, OverflowError: its widths are beyond all tensors.
     """
-    temporal = entry.head.temporal
-    if temporal.kind != "none" and temporal.layers > len(weights):
-        raise ValueError(f"{len(weights)} tensors, expected some for each of {temporal.layers} layers")
+    layers = getattr(entry.head.temporal, "layers", 0)
+    if isinstance(layers, int) and layers > len(weights):
+        raise ValueError(f"{len(weights)} tensors, expected some for each of {layers} layers")
 
     def build() -> Head:
         return build_head(entry.head, entry.audio_dim, entry.text_dim, layers=len(entry.audio_layers))

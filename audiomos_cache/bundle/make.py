@@ -65,6 +65,7 @@ def describe(sources: Sources, evidence: Evidence, hashes: Mapping[str, str]) ->
         "members": [_member(each, fingerprint, hashes[file_of(each)]) for each in sources.members],
         "fusion": {"method": sources.fusion.method, "file": FUSION, "xxh3_128": hashes[FUSION]},
         "intervals": evidence.calibrated and _intervals(evidence.calibrated),
+        "parts": not_built_in(_parts(sources, encoders)),
         "versions": versions(),
     }
     try:
@@ -72,6 +73,13 @@ def describe(sources: Sources, evidence: Evidence, hashes: Mapping[str, str]) ->
     except ValidationError as error:
         runs = first_five([str(member.run.folder) for member in sources.members])
         raise BundleError(f"{runs}: {problems_in(error)}; train the heads again") from error
+
+
+def _parts(sources: Sources, encoders: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Return kind and name of all registered parts that the bundle scores with."""
+    heads = [part for member in sources.members for part in parts_of(member.run.config)]
+    loaders = [(f"{kind}_encoder", loader_of(f"{kind}_encoder", entry["name"])) for kind, entry in encoders.items()]
+    return [*heads, ("fusion", sources.fusion.method), *((kind, name) for kind, name in loaders if name)]
 
 
 def file_of(source: Source) -> str:

@@ -14,9 +14,9 @@ from torch import Tensor
 from audiomos_cache.batch import chunks
 from audiomos_cache.errors import AudiomosError, CacheError, DataError, first_five
 from audiomos_cache.heads.config import HeadConfig, scaled_lr
-from audiomos_cache.heads.losses import Objective, build_objective
+from audiomos_cache.heads.losses import Objective
 from audiomos_cache.heads.model import Head, HeadOutput
-from audiomos_cache.heads.ranking import WeightedRanking, build_ranking
+from audiomos_cache.heads.ranking import WeightedRanking, ranking_of
 from audiomos_cache.profiling import OFF, Profile
 from audiomos_cache.training.batches import FeatureBatches, epoch_order
 from audiomos_cache.training.cuda_graph import RecordedSteps
@@ -55,12 +55,6 @@ class TargetedBatches:
         return torch.tensor(values, dtype=torch.float32).to(self.features.device)
 
 
-def objective_of(config: HeadConfig) -> Objective:
-    """Return what a head's outputs are trained on."""
-    output = config.output
-    return build_objective(output.kind, bins=output.bins, targets=output.targets, sigma=output.sigma, loss=output.loss)
-
-
 class DivergedError(DataError):
     """What is trained is not finite any more, and would not be again."""
 
@@ -94,7 +88,7 @@ class Trainer:
         self.optimizer = build_optimizer(head, lr, self.config.weight_decay, self.config.decay)
         self._steps_per_epoch = steps_per_epoch(self.config, len(batches.clips))
         self._lr = LearningRate.of(self.config, lr, self._steps_per_epoch)
-        self._ranking = build_ranking(**config.ranking.model_dump())
+        self._ranking = ranking_of(config)
         self._work = WorkCounter(profile)
         self._compiled = computing.compiled
         if self._compiled:

@@ -33,7 +33,8 @@ from audiomos_cache.training.gpu_batches import ResidentClips
 from audiomos_cache.training.loop import train
 from audiomos_cache.training.precision import Computing, choose_precision, compile_head, compiling_pays, repeatable
 from audiomos_cache.training.train_head import train_heads
-from audiomos_cache.training.trainer import PlainLoss, TargetedBatches, Trainer, objective_of
+from audiomos_cache.heads.losses import objective_of
+from audiomos_cache.training.trainer import PlainLoss, TargetedBatches, Trainer
 from tests.support.training import PretendLayers, batches_of, job
 
 CPU = torch.device("cpu")
