@@ -17,7 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from audiomos_cache.artifacts import Fingerprint
 from audiomos_cache.audio.resample import resampler_identity
-from audiomos_cache.heads.config import Group
+from audiomos_cache.yaml_files import Group
 
 # torch is imported where it is needed: a bundle's manifest is read without it.
 if TYPE_CHECKING:

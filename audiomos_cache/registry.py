@@ -3,17 +3,31 @@
     @register("pooling", "drasp")
     class Drasp(nn.Module): ...
 
+A part has its own keys in a class `Config` (see `heads.config.PartConfig`), and is called with
+    temporal: (input_size, dropout=..., **keys), pooling: (input_size, **keys),
+    loss: (**keys), or (bins, **keys) where its `output` is "distribution",
+    audio_encoder: (source, revision=..., device=..., layers=..., precision=...), text_encoder: (source, revision=...,
+    device=...); see `encoders.lookup`.
+
 Built-in parts are imported when they are first asked for, so that their names cost nothing. Parts of a user are known
 once the module that registers them is imported: by Python, or by `audiomos-cache --import MODULE_OR_FILE COMMAND ...`.
 Nothing is ever imported because a file says so.
 """
 
 import difflib
-from collections.abc import Callable
+import inspect
+import logging
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
+from importlib.metadata import packages_distributions, version
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 from typing import Any, TypeVar
 
-from audiomos_cache.errors import ConfigError
+from audiomos_cache.errors import ConfigError, shown
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -34,24 +48,35 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "text_encoder": {"roberta": f"{_ENCODERS}.text", "roberta-tiny": f"{_ENCODERS}.tiny"},
 }
 _parts: dict[str, dict[str, Any]] = {kind: {} for kind in BUILT_IN}
+_imported: dict[str, set[str]] = {}  # what `import_parts` was given -> the modules that it loaded
 
 
 def register(kind: str, name: str) -> Callable[[T], T]:
     """Make a part known under a name.
 
     Args:
-        kind: a key of `BUILT_IN`.
-        name: what configs and options call it.
+        kind: temporal, pooling, loss, fusion, audio_encoder or text_encoder.
+        name: what configs and options call it: letters, digits, `_` and `-`.
+    Returns:
+        A decorator for the part: a class, or, of an encoder, also a function.
     Raises:
-        ConfigError: no such kind, or another part has the name.
+        ConfigError: the kind is unknown, the name is not one, or another part has it.
+
+    >>> from audiomos_cache.registry import known, register
+    >>> @register("pooling", "first")
+    ... class FirstFrame: ...
+    >>> known("pooling")
+    ['attentive', 'mean', 'mean_std', 'first']
     """
     if kind not in BUILT_IN:
         raise ConfigError(f"kind {kind!r} is not one of {', '.join(BUILT_IN)}")
+    if not name.replace("-", "_").isidentifier():
+        raise ConfigError(f"{kind} {name!r}: expected a name of letters, digits, _ and -")
 
     def add(part: T) -> T:
         module = getattr(part, "__module__", "")
         if name in BUILT_IN[kind] and module != BUILT_IN[kind][name]:
-            raise ConfigError(f"{kind} {name!r} is built in; register {module}'s under another name")
+            raise ConfigError(f"{kind} {name!r} is built in; register the one of {module} under another name")
         if (other := _parts[kind].get(name)) is not None and other.__module__ != module:
             raise ConfigError(f"{kind} {name!r} is registered by {other.__module__} already; choose another name")
         _parts[kind][name] = part
@@ -78,8 +103,126 @@ def lookup(kind: str, name: str) -> Any:
     return _parts[kind][name]
 
 
-def unknown(kind: str, name: str) -> str:
+def unknown(kind: str, name: object) -> str:
     """Say that a name is not known: `'atention' is not one of attentive, mean, mean_std`, the nearest first."""
-    names = known(kind)
-    near = difflib.get_close_matches(name, names, len(names), 0.5)
+    return not_one_of(name, known(kind))
+
+
+def not_one_of(name: object, names: list[str]) -> str:
+    """Say that a name is none of `names`, which are listed with the nearest first."""
+    near = difflib.get_close_matches(name, names, len(names), 0.5) if isinstance(name, str) else []
     return f"{name!r} is not one of {', '.join([*near, *(each for each in names if each not in near)])}"
+
+
+def summary(kind: str, name: str) -> str:
+    """Return what a part is: the first line of its docstring, without the full stop."""
+    return (inspect.getdoc(lookup(kind, name)) or "").partition("\n")[0].rstrip(".")
+
+
+def import_parts(module_or_file: str) -> None:
+    """Import a user's module, which registers its parts.
+
+    Args:
+        module_or_file: a module's name, or the path of a `.py` file.
+    Raises:
+        ConfigError: it cannot be imported, in one line.
+    """
+    before = set(sys.modules)
+    try:
+        if module_or_file.endswith(".py"):
+            _import_file(Path(module_or_file))
+        else:
+            import_module(module_or_file)
+    except ConfigError as error:
+        raise ConfigError(f"--import {module_or_file}: {error}") from error
+    except Exception as error:  # the module is the user's, and may fail in any way
+        if isinstance(error, ModuleNotFoundError) and error.name == module_or_file:
+            advice = "install it, add its folder to PYTHONPATH, or give the path of its .py file"
+            raise ConfigError(f"--import {module_or_file}: there is no module of this name; {advice}") from error
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ConfigError(f"--import {module_or_file}: cannot be imported: {reason}") from error
+    _imported.setdefault(module_or_file, set()).update(set(sys.modules) - before)
+
+
+def imported() -> list[str]:
+    """Return what `import_parts` was given so far, for processes that this one starts."""
+    return list(_imported)
+
+
+def _import_file(path: Path) -> None:
+    """Import a file as the module of its stem, once."""
+    if not path.is_file():
+        raise ConfigError("there is no such file")
+    there = sys.modules.get(path.stem)
+    if there is not None:
+        if Path(getattr(there, "__file__", None) or "").resolve() == path.resolve():
+            return
+        raise ConfigError(f"a module {path.stem} is loaded already; rename the file")
+    spec = spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None, "a .py file has a loader"
+    module = sys.modules[path.stem] = module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[path.stem]
+        raise
+
+
+Record = dict[str, str | None]
+
+
+def not_built_in(parts: Iterable[tuple[str, str]]) -> list[Record]:
+    """Return a record of each part that is not built in, for a run or a bundle that needs it.
+
+    Args:
+        parts: kind and name of each.
+    Returns:
+        For each: kind, name, import (what `--import` takes), module, class, and the version of the distribution that
+        the module is of, None if there is none.
+    """
+    return [_record(kind, name) for kind, name in dict.fromkeys(parts) if name not in BUILT_IN[kind]]
+
+
+def _record(kind: str, name: str) -> Record:
+    part = lookup(kind, name)
+    package = part.__module__.partition(".")[0]
+    given = next((given for given, modules in _imported.items() if part.__module__ in modules), package)
+    distributions = packages_distributions().get(package, ())
+    found = version(distributions[0]) if distributions else getattr(sys.modules.get(package), "__version__", None)
+    return {
+        "kind": kind,
+        "name": name,
+        "import": given,
+        "module": part.__module__,
+        "class": part.__qualname__,
+        "version": found if isinstance(found, str) else None,
+    }
+
+
+def require_parts(records: object, where: str) -> None:
+    """Refuse what needs parts that are not registered; nothing is imported because a file says so.
+
+    Args:
+        records: what `not_built_in` returned, as it was read from a file.
+        where: which file, for the message.
+    Raises:
+        ConfigError: a part is missing, or another one has its name; says which `--import` to give.
+    """
+    for record in records if isinstance(records, list) else ():
+        if not isinstance(record, Mapping) or record.get("kind") not in BUILT_IN:
+            raise ConfigError(f"{where}: parts: expected a kind, name, import, module and class of each")
+        kind, name = str(record["kind"]), str(record.get("name"))
+        recorded = ".".join(str(record.get(key)) for key in ("module", "class"))
+        if name not in known(kind):
+            raise ConfigError(
+                f"{where}: needs --import {shown(str(record.get('import')))}, which registers {kind} {shown(name)} "
+                f"({shown(recorded)}, version {shown(str(record.get('version')))}); give it before the command"
+            )
+        if name in BUILT_IN[kind]:
+            raise ConfigError(f"{where}: {kind} {name!r} of {shown(recorded)} is built in here; rename the part")
+        here = _record(kind, name)
+        if (found := f"{here['module']}.{here['class']}") != recorded:
+            raise ConfigError(f"{where}: {kind} {name!r} is {found} here, expected {shown(recorded)}")
+        if here["version"] != record.get("version"):
+            old, new = shown(str(record.get("version"))), here["version"]
+            log.warning("%s: %s %s is of version %s here, and was of %s", where, kind, name, new, old)

@@ -21,6 +21,7 @@ import yaml
 
 from audiomos_cache.artifacts import Fingerprint, atomic_write, refuse_occupied
 from audiomos_cache.errors import ConfigError, DataError
+from audiomos_cache.registry import require_parts
 
 # torch, numpy and pydantic are imported where they are needed: the command line's help reads `BESTS`.
 if TYPE_CHECKING:
@@ -133,10 +134,14 @@ class Run:
     """
 
     def __init__(self, folder: str | PathLike[str]) -> None:
+        from pydantic import ValidationError
+
         from audiomos_cache.heads.config import HeadConfig
+        from audiomos_cache.yaml_files import readable
 
         self.folder = Path(folder)
         content = read_run_config(self.folder)
+        require_parts(content.get("parts"), str(self.folder / CONFIG))
         try:
             self.config: HeadConfig = HeadConfig.model_validate(content["head"])
             self.seed = int(content["seed"] or 0)
@@ -146,6 +151,9 @@ class Run:
             self.audio_layers = tuple(map(int, content["audio_layers"]))
             self.layers_read = tuple(map(int, content["layers_read"]))
             self.made_with: dict[str, Any] = dict(content.get(MADE_WITH) or {})
+        except ValidationError as error:
+            problems = "; ".join(readable(each, ()) for each in error.errors())
+            raise ConfigError(f"{self.folder / CONFIG}: not the config of a run: head: {problems}") from error
         except (KeyError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise ConfigError(f"{self.folder / CONFIG}: not the config of a run: {reason}") from error

@@ -6,10 +6,26 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic_core import ErrorDetails
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
 from yaml.constructor import ConstructorError
 
 from audiomos_cache.errors import ConfigError
+
+PART_ERROR = "part"  # type of an error that holds all problems of a part of a head, see heads.parts
+
+
+class Group(BaseModel):
+    """Keys that belong together; unknown ones are refused, and so are truth values in the place of numbers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_truth_values(cls, found: object, info: ValidationInfo) -> object:
+        if isinstance(found, bool) and cls.model_fields[info.field_name or ""].annotation in (int, float):
+            raise PydanticCustomError("number_type", "input should be a number")
+        return found
 
 
 class _Loader(yaml.SafeLoader):
@@ -109,6 +125,8 @@ def readable(error: ErrorDetails, known_keys: Iterable[str]) -> str:
         return f"{where}: {found!r} is not one of {known}"
     if error["type"] == "extra_forbidden":
         return f"{where}: unknown key"
+    if error["type"] == PART_ERROR:
+        return "; ".join(f"{where}{problem}" for problem in error["ctx"]["problems"])
     if error["type"] == "missing":
         return f"{where}: missing"
     if error["type"] == "model_type":

@@ -27,13 +27,14 @@ from rich.table import Table
 
 from audiomos_cache.batch import chunks
 from audiomos_cache.cache.reader import CacheReader
+from audiomos_cache.heads.losses import objective_of
 from audiomos_cache.heads.model import build_head
 from audiomos_cache.heads.presets import load_head_config
 from audiomos_cache.training.batches import FeatureBatches, epoch_order
 from audiomos_cache.training.data import ClipSet
 from audiomos_cache.training.frame_sources import FramesInMemory, FramesOnDisk, FrameSource
 from audiomos_cache.training.pooled_statistics import PooledFrames
-from audiomos_cache.training.trainer import LabelledBatches, Trainer, objective_of
+from audiomos_cache.training.trainer import LabelledBatches, Trainer
 
 CPU = torch.device("cpu")
 BATCH = 32

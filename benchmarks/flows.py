@@ -26,6 +26,7 @@ from rich.table import Table
 import audiomos_cache
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cli import main as command_line
+from audiomos_cache.heads.losses import objective_of
 from audiomos_cache.heads.model import build_head
 from audiomos_cache.heads.presets import load_head_config
 from audiomos_cache.scoring.results import to_line
@@ -34,7 +35,7 @@ from audiomos_cache.testing.music import make_dataset
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.data import ClipSet
 from audiomos_cache.training.frame_sources import FramesInMemory, FramesOnDisk, FrameSource
-from audiomos_cache.training.trainer import LabelledBatches, Trainer, objective_of
+from audiomos_cache.training.trainer import LabelledBatches, Trainer
 
 PACKAGE = Path(audiomos_cache.__file__).parent
 CPU = torch.device("cpu")

@@ -15,12 +15,13 @@ from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from audiomos_cache.heads.config import HeadConfig
+from audiomos_cache.heads.losses import objective_of
 from audiomos_cache.heads.model import build_head
 from audiomos_cache.heads.presets import load_head_config
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.data import ClipSet
 from audiomos_cache.training.precision import Execution, Precision
-from audiomos_cache.training.trainer import LabelledBatches, Trainer, objective_of
+from audiomos_cache.training.trainer import LabelledBatches, Trainer
 
 SURE = 0.99  # cosine of the gradients in two precisions, at least
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -83,7 +83,7 @@ def _members(manifest: Manifest) -> str:
     rows = [
         (
             each.name,
-            f"{each.head.temporal.kind}, {each.head.pooling}, {each.head.fusion.kind}, {each.head.downstream}",
+            f"{each.head.temporal.kind}, {each.head.pooling.kind}, {each.head.text_audio.kind}, {each.head.downstream}",
             each.head.output.kind + (f" on {each.bins} bins" if each.bins else ""),
             ", ".join(map(str, each.layers_read)),
             each.seed,

@@ -245,9 +245,9 @@ def _head(entry: MemberEntry, weights: dict[str, Tensor]) -> Head:
         ConfigError: no head can be of these widths. ValueError: its tensors are others than those in `weights`, or
         not finite. RuntimeError, TypeError, OverflowError: its widths are beyond all tensors.
     """
-    temporal = entry.head.temporal
-    if temporal.kind != "none" and temporal.layers > len(weights):
-        raise ValueError(f"{len(weights)} tensors, expected some for each of {temporal.layers} layers")
+    layers = getattr(entry.head.temporal, "layers", 0)
+    if isinstance(layers, int) and layers > len(weights):
+        raise ValueError(f"{len(weights)} tensors, expected some for each of {layers} layers")
 
     def build() -> Head:
         return build_head(entry.head, entry.audio_dim, entry.text_dim, layers=len(entry.audio_layers))

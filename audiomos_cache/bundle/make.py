@@ -28,6 +28,8 @@ from audiomos_cache.bundle.sources import Source, Sources, find_sources
 from audiomos_cache.encoders.muq import HUB_ID
 from audiomos_cache.errors import BundleError, first_five
 from audiomos_cache.fusion.record import method_json
+from audiomos_cache.heads.config import parts_of
+from audiomos_cache.registry import not_built_in
 from audiomos_cache.runs import CONFIG, versions, weights_bytes
 from audiomos_cache.units import gigabytes
 
@@ -66,6 +68,7 @@ def describe(sources: Sources, evidence: Evidence, hashes: Mapping[str, str]) ->
         "members": [_member(each, fingerprint, hashes[file_of(each)]) for each in sources.members],
         "fusion": {"method": sources.fusion.method, "file": FUSION, "xxh3_128": hashes[FUSION]},
         "intervals": evidence.calibrated and _intervals(evidence.calibrated),
+        "parts": not_built_in(_parts(sources, encoders)),
         "versions": versions(),
     }
     try:
@@ -73,6 +76,13 @@ def describe(sources: Sources, evidence: Evidence, hashes: Mapping[str, str]) ->
     except ValidationError as error:
         runs = first_five([str(member.run.folder) for member in sources.members])
         raise BundleError(f"{runs}: {problems_in(error)}; train the heads again") from error
+
+
+def _parts(sources: Sources, encoders: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Return kind and name of all registered parts that the bundle scores with."""
+    heads = [part for member in sources.members for part in parts_of(member.run.config)]
+    del encoders
+    return [*heads, ("fusion", sources.fusion.method)]
 
 
 def file_of(source: Source) -> str:

@@ -13,9 +13,10 @@ from pydantic_core import PydanticCustomError
 from audiomos_cache.artifacts import atomic_write, hash_bytes, require_format_version
 from audiomos_cache.bundle.calibration import LEVEL
 from audiomos_cache.errors import BundleError, ConfigError, first_five
-from audiomos_cache.heads.config import Group, HeadConfig
+from audiomos_cache.heads.config import HeadConfig
 from audiomos_cache.input_spec import InputSpec, Width
-from audiomos_cache.yaml_files import read_mapping, readable
+from audiomos_cache.registry import require_parts
+from audiomos_cache.yaml_files import Group, read_mapping, readable
 
 MANIFEST = "bundle.yaml"
 FUSION = "fusion.json"
@@ -118,6 +119,17 @@ class FusionEntry(Group):
     xxh3_128: Hash
 
 
+class PartEntry(Group):
+    """A part that is not built in: what must be imported before the bundle can be used; see `registry.not_built_in`."""
+
+    kind: str
+    name: str
+    import_: str = Field(alias="import")
+    module: str
+    class_: str = Field(alias="class")
+    version: str | None
+
+
 class IntervalEntry(Group):
     """A target's `Calibration`."""
 
@@ -178,12 +190,13 @@ class Manifest(Group):
     members: Annotated[list[MemberEntry], Field(min_length=1), AfterValidator(_refuse_twins)]
     fusion: FusionEntry
     intervals: IntervalsEntry | None
+    parts: list[PartEntry]
     versions: dict[str, str]
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> str:
     """Write `bundle.yaml`, and return its digest: 32 hex digits of xxh3_128 of all that it says."""
-    content = json.loads(manifest.model_dump_json())
+    content = json.loads(manifest.model_dump_json(by_alias=True))
     about = {"format": FORMAT, "format_version": FORMAT_VERSION}
     digest = _digest(about | content)
     text = yaml.safe_dump(about | {"digest": digest} | content, sort_keys=False, allow_unicode=True, width=120)
@@ -208,7 +221,10 @@ def read_manifest(folder: Path) -> tuple[Manifest, str]:
     require_format_version(path, version, FORMAT_VERSION, again="make the bundle again", error=BundleError)
     about = {key: value for key, value in content.items() if key not in ("format", "format_version", "digest")}
     try:
-        manifest = Manifest.model_validate_json(_canonical(about), strict=True)
+        require_parts(content.get("parts"), str(path))
+        manifest = Manifest.model_validate_json(_canonical(about), strict=True, context={"strict": True})
+    except ConfigError as error:
+        raise BundleError(str(error)) from error
     except ValidationError as error:
         raise BundleError(f"{path}: {problems_in(error)}; copy, download or make the bundle again") from error
     except (TypeError, ValueError, RecursionError) as error:  # YAML has sets, bytes and numbers that are none

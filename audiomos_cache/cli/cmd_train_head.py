@@ -18,7 +18,11 @@ class _TrainHead(Command):
     """Ends its help with the presets and the keys, which are looked up only when the help is shown."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        from audiomos_cache.heads.presets import plan_names, preset_names, settable_keys
+        from audiomos_cache.heads.presets import plan_names, preset_names
+        from audiomos_cache.heads.settable import settable_keys
+
+        def of(kinds: Sequence[str]) -> str:
+            return f"  of {', '.join(kinds)}" if kinds else ""
 
         super().format_epilog(ctx, formatter)
         with formatter.section("Presets for --head"):
@@ -28,8 +32,8 @@ class _TrainHead(Command):
         with formatter.section("Keys for --set, and what they are where a preset does not say"):
             formatter.write_dl(
                 [
-                    (key, f"{kind}  [default: {default}]  {description}".rstrip())
-                    for key, (kind, default, description) in settable_keys().items()
+                    (each.key, f"{each.type}  [default: {each.default}]{of(each.kinds)}  {each.description}".rstrip())
+                    for each in settable_keys()
                 ]
             )
 
@@ -77,7 +81,7 @@ class _TrainHead(Command):
     type=FILE,
     multiple=True,
     metavar="LIST",
-    help="What each listener said of each clip (name.wav,rater,MI,TA), for heads with output.targets=raters; repeat "
+    help="What each listener said of each clip (name.wav,rater,MI,TA), for heads with output.loss=raters; repeat "
     "for several lists.",
 )
 @advanced_option(

@@ -5,19 +5,17 @@ the same presets serve every encoder.
 """
 
 from collections.abc import Iterator
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
-from audiomos_cache.targets import NARROWEST_SIGMA
-
-PUBLISHED_AUDIO_DIM = 1024
-RATER_BINS = 5  # a listener rates in whole numbers from 1 to 5
+from audiomos_cache.heads.part_configs import PARTS, RATER_BINS, DistributionConfig, OutputConfig, RankingConfig
+from audiomos_cache.heads.parts import PUBLISHED_AUDIO_DIM, PartConfig
+from audiomos_cache.yaml_files import Group
 
 Compat = Literal["none", "upstream"]
 
-# The heads of the published code, which `compat: upstream` reproduces: fusion.kind, downstream, output.kind.
+# The heads of the published code, which `compat: upstream` reproduces: text_audio.kind, downstream, output.kind.
 UPSTREAM_HEADS = (
     ("cross_attention", "mlp", "scalar"),
     ("cross_attention", "mlp", "distribution"),
@@ -25,72 +23,6 @@ UPSTREAM_HEADS = (
     ("decoupled", "mlp", "distribution"),
     ("decoupled", "lstm", "distribution"),
 )
-
-
-class Group(BaseModel):
-    """Keys that belong together; unknown ones are refused, and so are truth values in the place of numbers."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _refuse_truth_values(cls, found: object, info: ValidationInfo) -> object:
-        if isinstance(found, bool) and cls.model_fields[info.field_name or ""].annotation in (int, float):
-            raise PydanticCustomError("number_type", "input should be a number")
-        return found
-
-
-class TemporalConfig(Group):
-    """What relates the frames of a clip to each other before they are pooled."""
-
-    kind: Literal["transformer", "bilstm", "none"] = "transformer"
-    layers: int = Field(1, ge=1)
-    heads: int = Field(4, ge=1)
-    feedforward: int = Field(2048, ge=1)
-
-
-class FusionConfig(Group):
-    """How the prompt meets the audio, for TA. "decoupled" looks at the encoder's own frames."""
-
-    kind: Literal["cross_attention", "decoupled", "concat", "none"] = "cross_attention"
-    common_dim: int = Field(768, ge=1)
-    heads: int = Field(4, ge=1)
-
-
-class OutputConfig(Group):
-    """What a head predicts of each target, and what it is trained on.
-
-    A distribution is trained on what `targets` makes of the mean opinion scores, or, "raters", on what each listener
-    said, in 5 bins; a scalar with `loss`.
-    """
-
-    kind: Literal["scalar", "distribution", "coral"] = "distribution"
-    bins: int = Field(20, ge=2)
-    targets: Literal["gaussian", "one_hot", "raters"] = "gaussian"
-    sigma: float = Field(0.25, ge=NARROWEST_SIGMA)
-    loss: Literal["l1", "mse"] = "l1"
-
-    @property
-    def predicted_bins(self) -> int | None:
-        """How many bins the predicted distributions have; None of a head without."""
-        return self.bins if self.kind == "distribution" else None
-
-
-class RankingConfig(Group):
-    """What is added to the loss where a batch's scores order its clips otherwise than the labels do.
-
-    The weights are those published for "listwise" (DeRA-MOS, which ranks MI alone), whatever the kind; QAMRO, the
-    source of "adaptive_margin", has 1 for both. The other keys each belong to one kind, with its published values.
-    """
-
-    kind: Literal["none", "listwise", "pairwise", "adaptive_margin"] = "none"
-    weight_mi: float = Field(0.01, ge=0)
-    weight_ta: float = Field(0.0, ge=0)
-    temperature: float = Field(1.0, gt=0)
-    margin: float = Field(0.0, ge=0)
-    tolerance: float = Field(0.25, ge=0)
-    margin_scale: float = Field(0.2, ge=0)
-    preference: float = Field(7.0, gt=0)
 
 
 class TrainingConfig(Group):
@@ -112,21 +44,28 @@ class TrainingConfig(Group):
     warmup_epochs: float = Field(0.0, ge=0, description="in which lr is reached, in equal steps; 0.5: half of one")
 
 
+def _default(part: str) -> Any:
+    return Field(PARTS[part].default, validate_default=True)
+
+
 class HeadConfig(Group):
     """One head and its training: the content of a preset.
 
+    The parts are given by name, or as keys of which `kind` is the name: what relates the frames of a clip to each other
+    (`temporal`), what makes one vector of them (`pooling`), how the prompt meets the audio for TA (`text_audio`), what
+    is predicted and with which loss (`output`), what is added to the loss for the order of the clips (`ranking`).
     `layers` says which of the cache's audio layers it looks at: the "only" one, one by its number, or all of them,
     "weighted" by what it learns. `compat` "upstream" computes as the published code does, quirks included (see
     docs/from-the-original.md).
     """
 
     layers: Literal["only", "weighted"] | int = "only"
-    temporal: TemporalConfig = TemporalConfig()
-    pooling: Literal["attentive", "mean", "mean_std"] = "attentive"
-    fusion: FusionConfig = FusionConfig()
+    temporal: Annotated[SerializeAsAny[PartConfig], PARTS["temporal"].validator()] = _default("temporal")
+    pooling: Annotated[SerializeAsAny[PartConfig], PARTS["pooling"].validator()] = _default("pooling")
+    text_audio: Annotated[SerializeAsAny[PartConfig], PARTS["text_audio"].validator()] = _default("text_audio")
     downstream: Literal["mlp", "lstm"] = "mlp"
-    output: OutputConfig = OutputConfig()
-    ranking: RankingConfig = RankingConfig()
+    output: Annotated[SerializeAsAny[OutputConfig], PARTS["output"].validator()] = _default("output")
+    ranking: Annotated[SerializeAsAny[PartConfig], PARTS["ranking"].validator()] = _default("ranking")
     dropout: float = Field(0.3, ge=0, lt=1)
     compat: Compat = "none"
     training: TrainingConfig = TrainingConfig()
@@ -154,25 +93,26 @@ class HeadConfig(Group):
         output, ranking, training = self.output, self.ranking, self.training
         if self.compat == "upstream":
             yield from self._not_upstream()
-        if self.fusion.kind == "decoupled" and self.temporal.kind == "none":
+        if self.text_audio.kind == "decoupled" and self.temporal.kind == "none":
             yield (
-                "fusion.kind: 'decoupled' looks past the temporal layer, and temporal.kind is 'none'; "
+                "text_audio.kind: 'decoupled' looks past the temporal layer, and temporal.kind is 'none'; "
                 "use 'cross_attention'"
             )
-        if output.kind == "distribution" and output.targets == "raters" and output.bins != RATER_BINS:
+        if isinstance(output, DistributionConfig) and output.loss.kind == "raters" and output.bins != RATER_BINS:
             yield (
-                f"output.bins: {output.bins}: listeners rate in whole numbers from 1 to 5, and output.targets is "
+                f"output.bins: {output.bins}: listeners rate in whole numbers from 1 to 5, and output.loss is "
                 f"'raters'; use {RATER_BINS}"
             )
-        if ranking.kind != "none" and not ranking.weight_mi and not ranking.weight_ta:
-            yield f"ranking.kind: {ranking.kind!r} has no effect where both weights are 0"
-        if ranking.kind != "none" and training.batch_size == 1:
-            yield f"ranking.kind: {ranking.kind!r} has no effect where training.batch_size is 1"
-        if ranking.kind != "none" and training.feature_mixup:
-            yield (
-                f"ranking.kind: {ranking.kind!r} has no effect where training.feature_mixup is "
-                f"{training.feature_mixup}: mixed clips are not ranked, and every batch is mixed"
-            )
+        if isinstance(ranking, RankingConfig):
+            if not ranking.weight_mi and not ranking.weight_ta:
+                yield f"ranking.kind: {ranking.kind!r} has no effect where both weights are 0"
+            if training.batch_size == 1:
+                yield f"ranking.kind: {ranking.kind!r} has no effect where training.batch_size is 1"
+            if training.feature_mixup:
+                yield (
+                    f"ranking.kind: {ranking.kind!r} has no effect where training.feature_mixup is "
+                    f"{training.feature_mixup}: mixed clips are not ranked, and every batch is mixed"
+                )
         if training.feature_mixup and training.batch_size == 1:
             yield f"training.feature_mixup: {training.feature_mixup} has no effect where training.batch_size is 1"
         if training.decay != "all" and not training.weight_decay:
@@ -190,17 +130,18 @@ class HeadConfig(Group):
             yield f"layers: 'weighted' {missing} only, or a layer's number"
         if self.temporal.kind != "transformer":
             yield f"temporal.kind: {self.temporal.kind!r} {missing} transformer"
-        if self.pooling != "attentive":
-            yield f"pooling: {self.pooling!r} {missing} attentive"
-        head = (self.fusion.kind, self.downstream, self.output.kind)
+        if self.pooling.kind != "attentive":
+            yield f"pooling: {self.pooling.kind!r} {missing} attentive"
+        head = (self.text_audio.kind, self.downstream, self.output.kind)
         if head not in UPSTREAM_HEADS:
             known = ", ".join("+".join(parts) for parts in UPSTREAM_HEADS)
-            yield f"fusion.kind+downstream+output.kind: {'+'.join(head)} {missing} {known}"
+            yield f"text_audio.kind+downstream+output.kind: {'+'.join(head)} {missing} {known}"
 
 
-def scaled(width: int, audio_dim: int, multiple_of: int = 1) -> int:
-    """Scale a published width from 1024-dimensional frames to `audio_dim`, to a multiple of `multiple_of`."""
-    return max(round(width * audio_dim / PUBLISHED_AUDIO_DIM / multiple_of), 1) * multiple_of
+def parts_of(config: HeadConfig) -> list[tuple[str, str]]:
+    """Return kind and name of the registered parts that a head is made of, for `registry.not_built_in`."""
+    named = (("temporal", config.temporal), ("pooling", config.pooling), ("loss", config.output.loss))
+    return [(kind, part.kind) for kind, part in named]
 
 
 def scaled_lr(lr: float, audio_dim: int) -> float:

@@ -1,34 +1,28 @@
-"""The head: layers -> temporal -> pooling -> MI; fusion -> TA; a downstream and an output layer for each target."""
+"""The head: layers -> temporal -> pooling -> MI; text_audio -> TA; a downstream and an output layer for each target."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from audiomos_cache.errors import ConfigError
-from audiomos_cache.heads.config import Compat, HeadConfig, scaled
+from audiomos_cache.heads.config import Compat, HeadConfig
 from audiomos_cache.heads.layers import OneLayer, WeightedLayers
 from audiomos_cache.heads.outputs import (
-    RANKS,
-    CoralOutput,
-    DistributionOutput,
+    OUTPUTS,
     LstmDownstream,
     MlpDownstream,
-    ScalarOutput,
     TargetOutput,
 )
-from audiomos_cache.heads.pooling import POOLINGS, at_least_float32
+from audiomos_cache.heads.parts import scaled
+from audiomos_cache.heads.pooling import MakePooling, at_least_float32, width_of
 from audiomos_cache.heads.presets import head_config, with_compat
-from audiomos_cache.heads.temporal import BiLstmTemporal, NoTemporal, TransformerTemporal
-from audiomos_cache.heads.text_audio import ConcatFusion, CrossAttentionFusion, NoFusion
-from audiomos_cache.upstream.quirks import (
-    UnmaskedPooling,
-    UpstreamCrossAttentionFusion,
-    UpstreamDistributionOutput,
-    UpstreamTransformerTemporal,
-)
+from audiomos_cache.heads.text_audio import TEXT_AUDIO
+from audiomos_cache.registry import lookup
+from audiomos_cache.upstream.quirks import PaddingPooling, as_published
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +78,7 @@ class Head(nn.Module):
         self,
         temporal: nn.Module,
         pooling: nn.Module,
-        fusion: nn.Module,
+        text_audio: nn.Module,
         decoupled: bool,
         mi: nn.Module,
         ta: nn.Module,
@@ -94,7 +88,7 @@ class Head(nn.Module):
         self.layers = layers
         self.temporal = temporal
         self.pooling = pooling
-        self.fusion = fusion
+        self.text_audio = text_audio
         self.decoupled = decoupled
         self.mi = mi
         self.ta = ta
@@ -122,7 +116,7 @@ class Head(nn.Module):
         frames = self.layers(at_least_float32(frames))
         hidden = self.temporal(frames, frame_mask)
         audio = frames if self.decoupled else hidden
-        return self.pooling(hidden, frame_mask), self.fusion(audio, frame_mask, tokens, token_mask)
+        return self.pooling(hidden, frame_mask), self.text_audio(audio, frame_mask, tokens, token_mask)
 
 
 def build_head(
@@ -150,16 +144,18 @@ def build_head(
     if compat is not None:
         config = with_compat(config, compat)
     temporal = _build_temporal(config, audio_dim)
-    decoupled = config.fusion.kind == "decoupled"
-    pooling = (UnmaskedPooling if config.compat == "upstream" else POOLINGS[config.pooling])(temporal.output_size)
-    fusion = _build_fusion(config, audio_dim if decoupled else temporal.output_size, audio_dim, text_dim)
+    frames_dim = width_of(temporal)
+    make_pooling = _pooling_maker(config, audio_dim)
+    pooling = make_pooling(frames_dim)
+    decoupled = config.text_audio.kind == "decoupled"
+    text_audio = _build_text_audio(config, audio_dim if decoupled else frames_dim, audio_dim, text_dim)
     return Head(
         temporal=temporal,
         pooling=pooling,
-        fusion=fusion,
+        text_audio=text_audio,
         decoupled=decoupled,
-        mi=_build_target(config, pooling.output_size, hidden=scaled(512, audio_dim), audio_dim=audio_dim),
-        ta=_build_target(config, fusion.output_size, hidden=scaled(384, audio_dim), audio_dim=audio_dim),
+        mi=_build_target(config, width_of(pooling), hidden=scaled(512, audio_dim), audio_dim=audio_dim),
+        ta=_build_target(config, width_of(text_audio), hidden=scaled(384, audio_dim), audio_dim=audio_dim),
         layers=_build_layers(config, layers),
     )
 
@@ -172,61 +168,39 @@ def _build_layers(config: HeadConfig, layers: int) -> OneLayer | WeightedLayers:
     return WeightedLayers(layers)
 
 
-def _build_temporal(config: HeadConfig, audio_dim: int) -> NoTemporal | TransformerTemporal | BiLstmTemporal:
-    t = config.temporal
-    match t.kind:
-        case "transformer":
-            if audio_dim % t.heads:
-                raise ConfigError(f"temporal.heads: {t.heads} does not divide {audio_dim}, the width of the frames")
-            if audio_dim % 2:
-                raise ConfigError(
-                    f"temporal.kind: 'transformer' adds positions of sines and cosines in pairs, and the frames are "
-                    f"{audio_dim} wide, an odd number; use bilstm or none"
-                )
-            feedforward = scaled(t.feedforward, audio_dim)
-            transformer = UpstreamTransformerTemporal if config.compat == "upstream" else TransformerTemporal
-            return transformer(audio_dim, t.layers, t.heads, feedforward, config.dropout)
-        case "bilstm":
-            return BiLstmTemporal(audio_dim, t.layers, config.dropout)
-        case "none":
-            return NoTemporal(audio_dim)
+def _build_temporal(config: HeadConfig, audio_dim: int) -> nn.Module:
+    part = _form(lookup("temporal", config.temporal.kind), config)
+    return part(audio_dim, **config.temporal.arguments(audio_dim), dropout=config.dropout)
 
 
-def _build_fusion(
-    config: HeadConfig, audio_size: int, audio_dim: int, text_dim: int
-) -> CrossAttentionFusion | ConcatFusion | NoFusion:
-    """Build the fusion; `audio_size` is the width of what it looks at, `audio_dim` scales its own."""
-    f = config.fusion
-    common_dim = scaled(f.common_dim, audio_dim)
-    match f.kind:
-        case "cross_attention" | "decoupled":
-            common_dim = scaled(f.common_dim, audio_dim, multiple_of=f.heads)
-            fusion = UpstreamCrossAttentionFusion if config.compat == "upstream" else CrossAttentionFusion
-            return fusion(audio_size, text_dim, common_dim, f.heads, config.dropout, config.pooling)
-        case "concat":
-            return ConcatFusion(audio_size, text_dim, common_dim, config.pooling)
-        case "none":
-            return NoFusion(audio_size, common_dim, config.pooling)
+def _pooling_maker(config: HeadConfig, audio_dim: int) -> MakePooling:
+    """Return what makes the head's pooling for sequences of a width."""
+    part = _form(lookup("pooling", config.pooling.kind), config)
+    return partial(part, **config.pooling.arguments(audio_dim))
+
+
+def _build_text_audio(config: HeadConfig, audio_size: int, audio_dim: int, text_dim: int) -> nn.Module:
+    """Build how text and audio meet; `audio_size` is the width of what it looks at, `audio_dim` scales its own."""
+    part = _form(TEXT_AUDIO[config.text_audio.kind], config)
+    make_pooling = PaddingPooling if config.compat == "upstream" else _pooling_maker(config, audio_dim)
+    arguments = config.text_audio.arguments(audio_dim)
+    return part(audio_size, text_dim, make_pooling=make_pooling, dropout=config.dropout, **arguments)
 
 
 def _build_target(config: HeadConfig, input_size: int, hidden: int, audio_dim: int) -> nn.Sequential:
     """Put a downstream and an output layer together for one target; `hidden` is the width of its first layer."""
-    coral = config.output.kind == "coral"
     downstream: LstmDownstream | MlpDownstream
     if config.downstream == "lstm":
         downstream = LstmDownstream(input_size, hidden)
-    elif coral:  # both targets have the same widths, and a dropout after each ReLU
+    elif config.output.kind == "coral":  # both targets have the same widths, and a dropout after each ReLU
         sizes = (scaled(512, audio_dim), scaled(256, audio_dim))
         downstream = MlpDownstream(input_size, sizes, config.dropout, dropout_after=(0, 1))
     else:
         downstream = MlpDownstream(input_size, (hidden, max(hidden // 2, 1)), config.dropout, dropout_after=(0,))
-    output: nn.Module
-    match config.output.kind:
-        case "scalar":
-            output = ScalarOutput(downstream.output_size)
-        case "distribution":
-            distribution = UpstreamDistributionOutput if config.compat == "upstream" else DistributionOutput
-            output = distribution(downstream.output_size, config.output.bins)
-        case "coral":
-            output = CoralOutput(downstream.output_size, RANKS)
-    return nn.Sequential(downstream, output)
+    output = _form(OUTPUTS[config.output.kind], config)
+    return nn.Sequential(downstream, output(downstream.output_size, **config.output.arguments(audio_dim)))
+
+
+def _form(part: type[nn.Module], config: HeadConfig) -> type[nn.Module]:
+    """Return a part as it is, or in the published code's form for `compat: upstream`."""
+    return as_published(part) if config.compat == "upstream" else part

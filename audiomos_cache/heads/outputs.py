@@ -109,7 +109,7 @@ class CoralOutput(nn.Module):
     Source: Cao, Mirjalili and Raschka 2020 (CORAL); the softplus form is the published AudioMOS code's.
     """
 
-    def __init__(self, input_size: int, ranks: int) -> None:
+    def __init__(self, input_size: int, ranks: int = RANKS) -> None:
         super().__init__()
         self.linear = nn.Linear(input_size, ranks - 1)
 
@@ -119,3 +119,10 @@ class CoralOutput(nn.Module):
         steps = torch.cat((raw[:, :1], -functional.softplus(raw[:, 1:])), dim=1)
         logits = steps.cumsum(dim=1)
         return TargetOutput(LOWEST + logits.sigmoid().sum(dim=1), logits=logits)
+
+
+OUTPUTS: dict[str, type[nn.Module]] = {
+    "scalar": ScalarOutput,
+    "distribution": DistributionOutput,
+    "coral": CoralOutput,
+}

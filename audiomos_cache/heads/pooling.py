@@ -1,7 +1,40 @@
-"""Poolings: the valid positions of a sequence in, one vector out."""
+"""Poolings: the valid positions of a sequence in, one vector out.
+
+A user's pooling is registered as ours are:
+
+    @register("pooling", "first")
+    class FirstFrame(nn.Module):
+        def __init__(self, input_size: int) -> None:
+            super().__init__()
+            self.output_size = input_size
+
+        def forward(self, sequence: Tensor, mask: Tensor) -> Tensor:
+            return sequence[:, 0]
+"""
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+
+from audiomos_cache.errors import ConfigError
+from audiomos_cache.heads.part_configs import NoKeys
+from audiomos_cache.registry import register
+
+# Makes a pooling of the width of its sequences; it has `output_size`, the width of its vectors.
+MakePooling = Callable[[int], nn.Module]
+
+
+def width_of(part: nn.Module) -> int:
+    """Return the width of what a pooling or temporal part gives, its `output_size`.
+
+    Raises:
+        ConfigError: it does not say.
+    """
+    width = getattr(part, "output_size", None)
+    if not isinstance(width, int):
+        raise ConfigError(f"{type(part).__qualname__}: output_size is {width!r}, expected the width of its output")
+    return width
 
 
 def at_least_float32(x: Tensor) -> Tensor:
@@ -9,8 +42,11 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
+@register("pooling", "mean")
 class MeanPooling(nn.Module):
     """The mean of the valid positions."""
+
+    Config = NoKeys
 
     def __init__(self, input_size: int) -> None:
         super().__init__()
@@ -22,8 +58,11 @@ class MeanPooling(nn.Module):
         return torch.where(weights, sequence, 0).sum(dim=1) / weights.sum(dim=1)
 
 
+@register("pooling", "mean_std")
 class MeanStdPooling(nn.Module):
     """Mean and standard deviation of the valid positions, side by side."""
+
+    Config = NoKeys
 
     EPSILON = 1e-5  # inside the root: a clip of one frame has a finite gradient
 
@@ -39,8 +78,11 @@ class MeanStdPooling(nn.Module):
         return torch.cat((mean, (variance + self.EPSILON).sqrt()), dim=1)
 
 
+@register("pooling", "attentive")
 class AttentivePooling(nn.Module):
     """A weighted mean of the valid positions; one linear layer and a softmax over time give the weights."""
+
+    Config = NoKeys
 
     def __init__(self, input_size: int) -> None:
         super().__init__()
@@ -61,12 +103,3 @@ class AttentivePooling(nn.Module):
         share = at_least_float32(logits).softmax(dim=1)
         pooled: Tensor = share.to(sequence.dtype).unsqueeze(1) @ sequence
         return pooled.squeeze(1)
-
-
-Pooling = MeanPooling | MeanStdPooling | AttentivePooling
-
-POOLINGS: dict[str, type[Pooling]] = {
-    "attentive": AttentivePooling,
-    "mean": MeanPooling,
-    "mean_std": MeanStdPooling,
-}

@@ -1,34 +1,20 @@
 """Where a head's config comes from: the presets of `configs/`, a user's own YAML files, and `--set` overrides."""
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args, get_origin
+from typing import Any
 
 from pydantic import ValidationError
 
 from audiomos_cache.errors import ConfigError
-from audiomos_cache.heads.config import Compat, Group, HeadConfig
-from audiomos_cache.yaml_files import apply_override, read_mapping, readable
+from audiomos_cache.heads.config import Compat, HeadConfig
+from audiomos_cache.heads.overrides import apply_overrides
+from audiomos_cache.heads.settable import settable_keys
+from audiomos_cache.registry import imported, require_parts
+from audiomos_cache.yaml_files import read_mapping, readable
 
-# Keys that not every kind reads: the key, the key that chooses, and the choices that leave it unread.
-_UNREAD_BY = (
-    ("temporal.layers", "temporal.kind", ("none",)),
-    ("temporal.heads", "temporal.kind", ("bilstm", "none")),
-    ("temporal.feedforward", "temporal.kind", ("bilstm", "none")),
-    ("fusion.heads", "fusion.kind", ("concat", "none")),
-    ("output.bins", "output.kind", ("scalar", "coral")),
-    ("output.targets", "output.kind", ("scalar", "coral")),
-    ("output.sigma", "output.kind", ("scalar", "coral")),
-    ("output.sigma", "output.targets", ("one_hot", "raters")),
-    ("output.loss", "output.kind", ("distribution", "coral")),
-    ("ranking.weight_mi", "ranking.kind", ("none",)),
-    ("ranking.weight_ta", "ranking.kind", ("none",)),
-    ("ranking.temperature", "ranking.kind", ("none", "pairwise", "adaptive_margin")),
-    ("ranking.margin", "ranking.kind", ("none", "listwise", "adaptive_margin")),
-    ("ranking.tolerance", "ranking.kind", ("none", "listwise", "adaptive_margin")),
-    ("ranking.margin_scale", "ranking.kind", ("none", "listwise", "pairwise")),
-    ("ranking.preference", "ranking.kind", ("none", "listwise", "pairwise")),
-)
+_RUN_NAME = re.compile(r"(\w[\w .+-]*?)(-seed\d+)?")
 
 
 def presets_folder() -> Path:
@@ -52,43 +38,17 @@ def _is_plan(shipped: Path) -> bool:
     return "\nruns:" in shipped.read_text(encoding="utf-8")
 
 
-class SettableKey(NamedTuple):
-    """What a key may be (`mlp|lstm`, `int`), its default, and what it means where its name does not say."""
-
-    kind: str
-    default: Any
-    description: str
-
-
-def settable_keys() -> dict[str, SettableKey]:
-    """Return what `--set` takes, by key."""
-    keys = {}
-    for name, field in HeadConfig.model_fields.items():
-        if isinstance(field.default, Group):
-            fields = {f"{name}.{inner}": its_field for inner, its_field in type(field.default).model_fields.items()}
-        else:
-            fields = {name: field}
-        for key, its_field in fields.items():
-            kind = "|".join(_choices(its_field.annotation))
-            keys[key] = SettableKey(kind, its_field.default, its_field.description or "")
-    return keys
-
-
-def _choices(annotation: Any) -> list[str]:
-    """Name what a type allows: the choices of a Literal and of each type of a union, the name of any other type."""
-    if get_origin(annotation) is Literal:
-        return list(get_args(annotation))
-    return [name for each in get_args(annotation) for name in _choices(each)] or [annotation.__name__]
-
-
 def load_head_config(head: str, overrides: tuple[str, ...] = ()) -> tuple[str, HeadConfig]:
     """Read a preset by its name, or a YAML file by its path, and apply `a.b=c` overrides.
 
+    The file is one like the presets, or the `config.yaml` of a run, whose head it is then.
+
     Returns:
-        The head's name (the preset's, or the file's without its ending) and its validated config.
+        The head's name (the preset's, the file's without its ending, or the run's without its seed) and its validated
+        config.
     Raises:
-        ConfigError: unknown preset, unreadable file, unknown key, wrong value, or a key that the chosen kind does not
-            read; all problems in one message.
+        ConfigError: unknown preset, unreadable file, unknown key, or wrong value, all problems in one message; or a
+            part that must be imported first.
     """
     if head in preset_names():
         path = presets_folder() / f"{head}.yaml"
@@ -99,7 +59,14 @@ def load_head_config(head: str, overrides: tuple[str, ...] = ()) -> tuple[str, H
     else:
         raise ConfigError(f"--head {head}: no such preset; known are {', '.join(preset_names())}, or give a .yaml file")
     where = f"{path} with {' '.join(overrides)}" if overrides else str(path)
-    return path.stem, _validated(read_mapping(path, "keys such as temporal, pooling, output"), overrides, where)
+    content = read_mapping(path, "keys such as temporal, pooling, output")
+    name = path.stem
+    if isinstance(content.get("head"), dict):
+        require_parts(content.get("parts"), str(path))
+        found = content.get("name")
+        named = _RUN_NAME.fullmatch(found) if isinstance(found, str) else None
+        name, content = named[1] if named else name, content["head"]
+    return name, _validated(content, overrides, where)
 
 
 def head_config(head: str | Path | Mapping[str, Any] | HeadConfig) -> HeadConfig:
@@ -122,18 +89,27 @@ def head_config(head: str | Path | Mapping[str, Any] | HeadConfig) -> HeadConfig
 
 
 def _validated(content: dict[str, Any], overrides: tuple[str, ...], where: str) -> HeadConfig:
-    """Turn what a YAML file holds, which is changed on the way, into a config; all problems in one message."""
+    """Turn what a YAML file holds into a config; all problems in one message."""
     if "runs" in content:
         raise ConfigError(f"{where}: has runs, so it is a plan; give it to --plan")
-    overridden = {apply_override(content, override) for override in overrides}
-    problems = list(_drop_or_name_unread(content, overridden))
+    content, imports = dict(content), content.get("imports", [])
+    content.pop("imports", None)
+    if not isinstance(imports, list) or not all(isinstance(each, str) for each in imports):
+        raise ConfigError(f"{where}: imports: {imports!r}: expected a list of modules, as --import takes them")
     try:
-        config = HeadConfig.model_validate(content)
+        return HeadConfig.model_validate(apply_overrides(content, overrides))
     except ValidationError as error:
-        problems = [readable(each, settable_keys()) for each in error.errors()] + problems
-    if problems:
-        raise ConfigError(f"{where}: {'; '.join(problems)}")
-    return config
+        problems = problems_in(error)
+    if missing := [each for each in imports if each not in imported()]:
+        needed = " ".join(f"--import {each}" for each in missing)
+        raise ConfigError(f"{where}: needs {needed}, given before the command ({problems})")
+    raise ConfigError(f"{where}: {problems}")
+
+
+def problems_in(error: ValidationError) -> str:
+    """Say all that is wrong with what should be the config of a head."""
+    examples = [each.key for each in settable_keys()]
+    return "; ".join(readable(each, examples) for each in error.errors())
 
 
 def with_compat(config: HeadConfig, compat: Compat) -> HeadConfig:
@@ -145,18 +121,4 @@ def with_compat(config: HeadConfig, compat: Compat) -> HeadConfig:
     try:
         return HeadConfig.model_validate(config.model_dump() | {"compat": compat})
     except ValidationError as error:
-        raise ConfigError("; ".join(readable(each, settable_keys()) for each in error.errors())) from error
-
-
-def _drop_or_name_unread(content: dict[str, Any], overridden: set[str]) -> Iterator[str]:
-    """Find keys that the chosen kinds do not read: drop those that an override made so, name the others."""
-    for key, chooser, deaf in _UNREAD_BY:
-        group, _, name = key.partition(".")
-        given = content.get(group)
-        if not isinstance(given, dict) or name not in given:
-            continue
-        choice = given.get(chooser.partition(".")[2], settable_keys()[chooser].default)
-        if choice in deaf and chooser in overridden and key not in overridden:
-            del given[name]
-        elif choice in deaf:
-            yield f"{key}: has no effect where {chooser} is {choice!r}"
+        raise ConfigError(problems_in(error)) from error

@@ -5,13 +5,15 @@ a shift of all scores changes none. All take scores (B,) and labels (B,) and giv
 does not depend on the order of the batch.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from audiomos_cache.heads.config import HeadConfig
 from audiomos_cache.heads.model import HeadOutput
+from audiomos_cache.heads.parts import PUBLISHED_AUDIO_DIM
 from audiomos_cache.heads.pooling import at_least_float32
 
 ROUNDING = 1e-6  # of the gap between two labels in float32, at most
@@ -117,17 +119,11 @@ class WeightedRanking:
         return total
 
 
-def build_ranking(kind: str, *, weight_mi: float, weight_ta: float, **settings: float) -> WeightedRanking:
-    """Return a ranking term with its weights.
-
-    Args:
-        kind: one of `RANKINGS`.
-        weight_mi, weight_ta: 0 or more.
-        settings: those of all kinds; a kind takes what it has.
-    """
-    ranking = RANKINGS[kind]
-    own = {each.name: settings[each.name] for each in fields(ranking)}
-    return WeightedRanking(ranking(**own), weight_mi, weight_ta)
+def ranking_of(config: HeadConfig) -> WeightedRanking:
+    """Return a head's ranking term with its weights."""
+    keys = config.ranking.arguments(PUBLISHED_AUDIO_DIM)
+    weight_mi, weight_ta = (keys.pop(weight, 0.0) for weight in ("weight_mi", "weight_ta"))
+    return WeightedRanking(RANKINGS[config.ranking.kind](**keys), weight_mi, weight_ta)
 
 
 def _gaps(values: Tensor) -> Tensor:

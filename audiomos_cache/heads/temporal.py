@@ -7,6 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from audiomos_cache.heads.part_configs import BiLstmConfig, NoKeys, TransformerConfig
+from audiomos_cache.registry import register
+
 
 class MultiheadAttention(nn.Module):
     """Multi-head attention whose keys may be padded.
@@ -70,11 +73,15 @@ def sinusoidal_positions(length: int, dim: int, like: Tensor) -> Tensor:
     return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1).to(like.dtype)
 
 
+@register("temporal", "none")
 class NoTemporal(nn.Module):
     """Hands the encoder's frames on as they are."""
 
-    def __init__(self, input_size: int) -> None:
+    Config = NoKeys
+
+    def __init__(self, input_size: int, dropout: float = 0.0) -> None:
         super().__init__()
+        del dropout
         self.output_size = input_size
 
     def forward(self, frames: Tensor, frame_mask: Tensor) -> Tensor:
@@ -103,11 +110,14 @@ class TransformerLayer(nn.Module):
         return out
 
 
+@register("temporal", "transformer")
 class TransformerTemporal(nn.Module):
     """Sinusoidal positions, then transformer layers over the valid frames.
 
     Source: Ritter-Gutierrez et al. 2025, section II.
     """
+
+    Config = TransformerConfig
 
     def __init__(self, input_size: int, layers: int, heads: int, feedforward: int, dropout: float) -> None:
         super().__init__()
@@ -134,8 +144,11 @@ class TransformerTemporal(nn.Module):
         return frames + sinusoidal_positions(frames.shape[1], frames.shape[2], frames)
 
 
+@register("temporal", "bilstm")
 class BiLstmTemporal(nn.Module):
     """A bidirectional LSTM over the valid frames; both directions together are as wide as an input of even width."""
+
+    Config = BiLstmConfig
 
     def __init__(self, input_size: int, layers: int, dropout: float) -> None:
         super().__init__()

@@ -15,15 +15,16 @@ from pydantic_core import PydanticCustomError
 
 from audiomos_cache.artifacts import differences
 from audiomos_cache.errors import ConfigError, DataError, first_five
-from audiomos_cache.heads.config import Group, HeadConfig, scaled_lr
+from audiomos_cache.heads.config import HeadConfig, parts_of, scaled_lr
 from audiomos_cache.heads.layers import layers_to_read
+from audiomos_cache.heads.losses import objective_of
 from audiomos_cache.heads.model import build_head
 from audiomos_cache.heads.presets import head_config, load_head_config, plan_names, preset_names, presets_folder
+from audiomos_cache.registry import not_built_in
 from audiomos_cache.runs import MADE_WITH, versions
 from audiomos_cache.training.data import ClipSet, Lists, TrainingClips
 from audiomos_cache.training.optimizer import LearningRate, steps_per_epoch
-from audiomos_cache.training.trainer import objective_of
-from audiomos_cache.yaml_files import apply_override, read_mapping, readable
+from audiomos_cache.yaml_files import Group, apply_override, read_mapping, readable
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ def run_config(job: HeadJob, clips: TrainingClips, device: str, precision: str =
         "name": job.name,
         "seed": job.seed,
         "head": job.config.model_dump(),
+        "parts": not_built_in(parts_of(job.config)),
         "resolved_lr": scaled_lr(job.config.training.lr, reader.audio_dim),
         "audio_dim": reader.audio_dim,
         "text_dim": reader.text_dim,
@@ -208,11 +210,11 @@ def check_ratings(jobs: Sequence[HeadJob], lists: Lists) -> None:
     if lists.raters and not reading:
         raise ConfigError(
             f"--rater-list {first_five(list(map(str, lists.raters)))}: no head here is trained on single ratings; "
-            "leave it out, or --set output.targets=raters --set output.bins=5"
+            "leave it out, or --set output.loss=raters --set output.bins=5"
         )
     if reading and not lists.raters:
         raise ConfigError(
-            f"{first_five(reading)}: output.targets is 'raters', and no ratings are given; give --rater-list, such as "
+            f"{first_five(reading)}: output.loss is 'raters', and no ratings are given; give --rater-list, such as "
             "a person_mos list of MusicEval"
         )
 

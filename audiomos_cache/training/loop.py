@@ -13,13 +13,14 @@ from audiomos_cache.errors import DataError
 from audiomos_cache.evaluation.metrics import Scores, compute_metrics
 from audiomos_cache.evaluation.predictions import Predictions
 from audiomos_cache.heads.config import HeadConfig
+from audiomos_cache.heads.losses import objective_of
 from audiomos_cache.heads.model import Head, HeadOutput, build_head
 from audiomos_cache.profiling import OFF, Profile
 from audiomos_cache.runs import BESTS
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.checkpoint import TrainingState, best_epochs, epochs_since_best, measures
 from audiomos_cache.training.precision import UNCOMPILED_FP32, Execution
-from audiomos_cache.training.trainer import LabelledBatches, Trainer, not_finite, objective_of
+from audiomos_cache.training.trainer import LabelledBatches, Trainer, not_finite
 
 
 @torch.inference_mode()

@@ -24,8 +24,8 @@ def pools_first(config: HeadConfig) -> bool:
     Not where they are mixed before: with those of another clip, or with those of other layers, by shares that are
     learned. The mean of a mixture of layers is the mixture of their means; of deviations that is not so.
     """
-    fixed = config.pooling == "mean" or (config.pooling == "mean_std" and config.layers != "weighted")
-    alone = config.temporal.kind == "none" and config.fusion.kind in ("concat", "none")
+    fixed = config.pooling.kind == "mean" or (config.pooling.kind == "mean_std" and config.layers != "weighted")
+    alone = config.temporal.kind == "none" and config.text_audio.kind in ("concat", "none")
     return fixed and alone and config.compat == "none" and not config.training.feature_mixup
 
 

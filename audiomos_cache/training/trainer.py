@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from audiomos_cache.batch import Batch, chunks
 from audiomos_cache.errors import AudiomosError, CacheError, DataError, first_five
 from audiomos_cache.heads.config import HeadConfig, scaled_lr
-from audiomos_cache.heads.losses import Objective, build_objective
+from audiomos_cache.heads.losses import Objective
 from audiomos_cache.heads.model import HeadOutput
-from audiomos_cache.heads.ranking import build_ranking
+from audiomos_cache.heads.ranking import ranking_of
 from audiomos_cache.profiling import OFF, Profile
 from audiomos_cache.training.batches import FeatureBatches, epoch_order
 from audiomos_cache.training.compiling import compiled_if_requested
@@ -50,12 +50,6 @@ class LabelledBatches:
 
     def _tensor(self, values: NDArray[Any]) -> Tensor:
         return torch.tensor(values, dtype=torch.float32).to(self.features.device)
-
-
-def objective_of(config: HeadConfig) -> Objective:
-    """Return what a head's outputs are trained on."""
-    output = config.output
-    return build_objective(output.kind, bins=output.bins, targets=output.targets, sigma=output.sigma, loss=output.loss)
 
 
 class DivergedError(DataError):
@@ -182,7 +176,7 @@ class PlainLoss:
     """
 
     def __init__(self, config: HeadConfig) -> None:
-        self.ranking = build_ranking(**config.ranking.model_dump())
+        self.ranking = ranking_of(config)
 
     def begin(self, epoch: int) -> None:
         """Nothing is drawn."""

@@ -28,11 +28,11 @@ _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _NAMES = {
     "temporal.layers.": "audio_transformer_encoder.layers.",
     "pooling.weight.": "audio_attentive_pool.attention_weights.",
-    "fusion.audio_projection.": "audio_seq_proj.",
-    "fusion.text_projection.": "text_seq_proj.",
-    "fusion.attention.": "cross_attention.",
-    "fusion.norm.": "cross_attention_norm.",
-    "fusion.pooling.weight.": "fused_attentive_pool.attention_weights.",
+    "text_audio.audio_projection.": "audio_seq_proj.",
+    "text_audio.text_projection.": "text_seq_proj.",
+    "text_audio.attention.": "cross_attention.",
+    "text_audio.norm.": "cross_attention_norm.",
+    "text_audio.pooling.weight.": "fused_attentive_pool.attention_weights.",
 }
 _MLP_NAMES = {
     "mi.0.layers.": "overall_mlp.",
@@ -41,7 +41,7 @@ _MLP_NAMES = {
     "ta.1.linear.": "coherence_mlp.5.",
 }
 _LSTM_NAMES = {
-    "fusion.audio_projection.": "audio_embed_to_common_for_crossattn.",
+    "text_audio.audio_projection.": "audio_embed_to_common_for_crossattn.",
     "mi.0.lstm.": "overall_lstm.",
     "mi.1.linear.": "overall_fc.",
     "ta.0.lstm.": "coherence_lstm.",

@@ -9,15 +9,14 @@ Source: Ritter-Gutierrez et al. 2025, published code (models/base_models.py, mod
 """
 
 import math
-from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from audiomos_cache.heads.outputs import DistributionOutput
-from audiomos_cache.heads.pooling import AttentivePooling, Pooling, at_least_float32
+from audiomos_cache.heads.pooling import AttentivePooling, at_least_float32
 from audiomos_cache.heads.temporal import TransformerTemporal
-from audiomos_cache.heads.text_audio import CrossAttentionFusion
+from audiomos_cache.heads.text_audio import CrossAttention
 from audiomos_cache.targets import HIGHEST, LOWEST
 
 
@@ -68,13 +67,11 @@ class PaddingPooling(AttentivePooling):
         return pooled.squeeze(1)
 
 
-class UpstreamCrossAttentionFusion(CrossAttentionFusion):
+class UpstreamCrossAttention(CrossAttention):
     """The prompt's tokens and their padding look at all frames; what the padding finds is pooled."""
 
-    poolings: Mapping[str, type[Pooling]] = {"attentive": PaddingPooling}
-
     def forward(self, audio: Tensor, frame_mask: Tensor, tokens: Tensor, token_mask: Tensor) -> Tensor:
-        """Fuse (B, T, audio_size) with (B, L, text_size) into (B, output_size)."""
+        """Make of (B, T, audio_size) and (B, L, text_size) vectors (B, output_size)."""
         return super().forward(audio, torch.ones_like(frame_mask), tokens, token_mask)
 
 
@@ -84,3 +81,16 @@ class UpstreamDistributionOutput(DistributionOutput):
     def __init__(self, input_size: int, bins: int) -> None:
         super().__init__(input_size, bins)
         self.centres = float32_bin_centres(bins)
+
+
+_QUIRKS: dict[type[nn.Module], type[nn.Module]] = {
+    TransformerTemporal: UpstreamTransformerTemporal,
+    AttentivePooling: UnmaskedPooling,
+    CrossAttention: UpstreamCrossAttention,
+    DistributionOutput: UpstreamDistributionOutput,
+}
+
+
+def as_published(part: type[nn.Module]) -> type[nn.Module]:
+    """Return the part of the same tensors that computes as the published code does, quirks included."""
+    return _QUIRKS.get(part, part)

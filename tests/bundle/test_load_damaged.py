@@ -424,7 +424,7 @@ def test_a_head_whose_scores_depend_on_the_batch(bundle):
     def change(content):
         content["members"][0]["head"]["compat"] = "upstream"
         content["members"][0]["head"]["temporal"]["kind"] = "transformer"
-        content["members"][0]["head"]["fusion"]["kind"] = "decoupled"
+        content["members"][0]["head"]["text_audio"]["kind"] = "decoupled"
 
     edit(bundle, change)
     assert refusal(bundle) == (

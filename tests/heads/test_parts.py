@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from audiomos_cache.heads.outputs import CoralOutput, DistributionOutput, LstmDownstream, MlpDownstream, ScalarOutput
-from audiomos_cache.heads.pooling import POOLINGS, AttentivePooling, MeanPooling, MeanStdPooling, at_least_float32
+from audiomos_cache.heads.pooling import AttentivePooling, MeanPooling, MeanStdPooling, at_least_float32
 from audiomos_cache.heads.temporal import (
     BiLstmTemporal,
     MultiheadAttention,
@@ -17,7 +17,8 @@ from audiomos_cache.heads.temporal import (
     TransformerTemporal,
     sinusoidal_positions,
 )
-from audiomos_cache.heads.text_audio import ConcatFusion, CrossAttentionFusion, NoFusion
+from audiomos_cache.heads.text_audio import AudioAlone, Concat, CrossAttention
+from audiomos_cache.registry import known, lookup
 
 # Two valid positions and one of padding; a second clip of one position.
 SEQUENCE = torch.tensor([[[1.0, 2.0], [3.0, 6.0], [99.0, -99.0]], [[5.0, 7.0], [99.0, 99.0], [-99.0, 99.0]]])
@@ -53,15 +54,15 @@ def test_attentive_pooling_by_hand():
 
 @pytest.mark.parametrize(("kind", "width"), [("mean", 2), ("mean_std", 4), ("attentive", 2)])
 def test_a_pooling_says_how_wide_its_output_is(kind, width):
-    pooling = POOLINGS[kind](2)
+    pooling = lookup("pooling", kind)(2)
     assert pooling.output_size == width
     assert pooling(SEQUENCE, MASK).shape == (2, width)
 
 
-@pytest.mark.parametrize("kind", POOLINGS)
+@pytest.mark.parametrize("kind", known("pooling"))
 def test_padding_gets_no_gradient_and_one_position_a_finite_one(kind):
     sequence = SEQUENCE.clone().requires_grad_()
-    POOLINGS[kind](2)(sequence, MASK).sum().backward()
+    lookup("pooling", kind)(2)(sequence, MASK).sum().backward()
     assert sequence.grad.isfinite().all()
     assert (sequence.grad[~MASK] == 0).all()
     assert (sequence.grad[MASK] != 0).any()
@@ -196,40 +197,40 @@ def test_no_temporal_layer_hands_the_frames_on():
     assert NoTemporal(2)(SEQUENCE, MASK) is SEQUENCE
 
 
-# Fusions
+# Text and audio
 
 
 @torch.no_grad()
 def test_cross_attention_lets_the_tokens_look_at_the_audio():
-    fusion = randomise(CrossAttentionFusion(5, 3, 8, heads=2, dropout=0.3, pooling="mean"))
+    part = randomise(CrossAttention(5, 3, 8, MeanPooling, heads=2, dropout=0.3))
     audio, tokens = torch.randn(2, 6, 5), torch.randn(2, 4, 3)
     frame_mask = torch.arange(6) < torch.tensor([6, 2])[:, None]
     token_mask = torch.arange(4) < torch.tensor([1, 4])[:, None]
-    keys, queries = fusion.audio_projection(audio), fusion.text_projection(tokens)
-    found, _ = of_torch(fusion.attention, 8, 2)(queries, keys, keys, key_padding_mask=~frame_mask)
-    found = fusion.norm(found)  # no residual
+    keys, queries = part.audio_projection(audio), part.text_projection(tokens)
+    found, _ = of_torch(part.attention, 8, 2)(queries, keys, keys, key_padding_mask=~frame_mask)
+    found = part.norm(found)  # no residual
     expected = torch.stack((found[0, 0], found[1].mean(dim=0)))
-    assert fusion.output_size == 8
-    assert torch.allclose(fusion(audio, frame_mask, tokens, token_mask), expected, atol=1e-5)
+    assert part.output_size == 8
+    assert torch.allclose(part(audio, frame_mask, tokens, token_mask), expected, atol=1e-5)
 
 
 @torch.no_grad()
 def test_concat_puts_the_two_means_side_by_side():
-    fusion = ConcatFusion(2, 1, 3, pooling="mean")
-    set_(fusion.projection.weight, torch.eye(3))
-    set_(fusion.projection.bias, [0.0, 0.0, 0.5])
+    part = Concat(2, 1, 3, MeanPooling)
+    set_(part.projection.weight, torch.eye(3))
+    set_(part.projection.bias, [0.0, 0.0, 0.5])
     tokens = torch.tensor([[[10.0], [20.0]], [[30.0], [99.0]]])
     token_mask = torch.tensor([[True, True], [True, False]])
-    assert fusion(SEQUENCE, MASK, tokens, token_mask).tolist() == [[2.0, 4.0, 15.5], [5.0, 7.0, 30.5]]
+    assert part(SEQUENCE, MASK, tokens, token_mask).tolist() == [[2.0, 4.0, 15.5], [5.0, 7.0, 30.5]]
 
 
 @torch.no_grad()
-def test_no_fusion_does_not_look_at_the_prompt():
-    fusion = NoFusion(2, 2, pooling="mean")
-    set_(fusion.projection.weight, torch.eye(2))
-    set_(fusion.projection.bias, [0.0, 0.0])
+def test_audio_alone_does_not_look_at_the_prompt():
+    part = AudioAlone(2, 1, 2, MeanPooling)
+    set_(part.projection.weight, torch.eye(2))
+    set_(part.projection.bias, [0.0, 0.0])
     nothing = torch.full((2, 1, 4), math.nan)
-    assert fusion(SEQUENCE, MASK, nothing, torch.ones(2, 1, dtype=torch.bool)).tolist() == [[2.0, 4.0], [5.0, 7.0]]
+    assert part(SEQUENCE, MASK, nothing, torch.ones(2, 1, dtype=torch.bool)).tolist() == [[2.0, 4.0], [5.0, 7.0]]
 
 
 # Downstream layers

@@ -6,7 +6,7 @@ import torch
 from scipy import special, stats
 from torch.nn import functional
 
-from audiomos_cache.heads.config import RankingConfig
+from audiomos_cache.heads.config import HeadConfig
 from audiomos_cache.heads.model import HeadOutput
 from audiomos_cache.heads.outputs import TargetOutput
 from audiomos_cache.heads.ranking import (
@@ -14,10 +14,14 @@ from audiomos_cache.heads.ranking import (
     AdaptiveMarginRanking,
     ListwiseRanking,
     PairwiseRanking,
-    build_ranking,
+    ranking_of,
 )
 
 RANKED = sorted(set(RANKINGS) - {"none"})
+
+
+def built(kind, **keys):
+    return ranking_of(HeadConfig.model_validate({"ranking": {"kind": kind, **keys}}))
 
 
 def cost(ranking, scores, labels):
@@ -174,31 +178,26 @@ def head_output(mi, ta):
 
 
 # MI is half a point wrong, TA two points.
-@pytest.mark.parametrize(
-    ("weight_mi", "weight_ta", "expected"), [(0.01, 0.0, 0.005), (1.0, 1.0, 2.5), (0.0, 0.1, 0.2), (0.0, 0.0, 0.0)]
-)
+@pytest.mark.parametrize(("weight_mi", "weight_ta", "expected"), [(0.01, 0.0, 0.005), (1.0, 1.0, 2.5), (0.0, 0.1, 0.2)])
 def test_weights_by_hand(weight_mi, weight_ta, expected):
-    ranking = build_ranking(**RankingConfig(kind="pairwise", weight_mi=weight_mi, weight_ta=weight_ta).model_dump())
+    ranking = built("pairwise", weight_mi=weight_mi, weight_ta=weight_ta)
     loss = ranking.loss(head_output([3.0, 3.5], [2.0, 4.0]), torch.tensor([5.0, 1.0]), torch.tensor([5.0, 1.0]))
     assert loss.item() == pytest.approx(expected)
 
 
 def test_without_a_ranking_a_loss_stays_as_it_is():
-    ranking = build_ranking(**RankingConfig().model_dump())
+    ranking = built("none")
     labels = torch.tensor([5.0, 1.0])
     assert ranking.loss(head_output([math.inf, math.nan], [1.0, 2.0]), labels, labels).item() == 0
 
 
 def test_a_ranking_is_built_of_what_a_config_says():
-    settings = {"temperature": 2.0, "margin": 0.1, "tolerance": 0.3, "margin_scale": 0.4, "preference": 5.0}
-    built = {kind: build_ranking(**RankingConfig(kind=kind, **settings).model_dump()).ranking for kind in RANKED}
-    assert built == {
-        "listwise": ListwiseRanking(temperature=2.0),
-        "pairwise": PairwiseRanking(margin=0.1, tolerance=0.3),
-        "adaptive_margin": AdaptiveMarginRanking(margin_scale=0.4, preference=5.0),
-    }
+    assert built("listwise", temperature=2.0).ranking == ListwiseRanking(temperature=2.0)
+    assert built("pairwise", margin=0.1, tolerance=0.3).ranking == PairwiseRanking(margin=0.1, tolerance=0.3)
+    made = built("adaptive_margin", margin_scale=0.4, preference=5.0).ranking
+    assert made == AdaptiveMarginRanking(margin_scale=0.4, preference=5.0)
 
 
 @pytest.mark.parametrize("kind", RANKINGS)
 def test_a_config_has_each_kind_with_its_published_values(kind):
-    assert build_ranking(**RankingConfig(kind=kind).model_dump()).ranking == RANKINGS[kind]()
+    assert built(kind).ranking == RANKINGS[kind]()

@@ -124,7 +124,7 @@ def interrupt_after(epoch: int, error: type[BaseException] = KeyboardInterrupt) 
     return interrupt
 
 
-RATERS = ("output.targets=raters", "output.bins=5")
+RATERS = ("output.loss=raters", "output.bins=5")
 
 
 def write_ratings(path: Path, ids: list[str], seed: int, raters: int = 4) -> Path:

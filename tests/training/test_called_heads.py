@@ -14,7 +14,7 @@ from audiomos_cache.heads.model import Head, HeadOutput, build_head
 from audiomos_cache.training.loop import run_head
 from audiomos_cache.training.predict import predict_split
 from audiomos_cache.training.train_head import train_heads
-from audiomos_cache.training.trainer import LabelledBatches, Trainer, objective_of
+from audiomos_cache.training.trainer import LabelledBatches, Trainer
 from tests.support.training import batches_of, job
 
 

@@ -39,7 +39,7 @@ runs:
 def plan_file(tmp_path: Path) -> Callable[[str], Path]:
     def write(content: str) -> Path:
         (tmp_path / "heads").mkdir(exist_ok=True)
-        (tmp_path / "heads" / "mine.yaml").write_text("temporal: {kind: none}\nfusion: {kind: none}\n")
+        (tmp_path / "heads" / "mine.yaml").write_text("temporal: {kind: none}\ntext_audio: {kind: none}\n")
         path = tmp_path / "heads" / "plan.yaml"
         path.write_text(content)
         return path
@@ -97,7 +97,7 @@ def test_names_files_and_overrides_of_a_plan(plan_file: Callable[[str], Path]) -
     plain, changed, named = load_plan(str(plan_file(PLAN)), ("training.max_epochs=2",))
     assert (plain.name, changed.name, named.name) == ("pooling-dist-seed1", "cross-attention-dist-seed2", "best of all")
     assert (plain.config.dropout, changed.config.dropout) == (0.3, 0.1)
-    assert named.config.fusion.kind == "none", "beside the plan, wherever the command is run"
+    assert named.config.text_audio.kind == "none", "beside the plan, wherever the command is run"
     assert {job.config.training.max_epochs for job in (plain, changed, named)} == {2}
     [last] = load_plan(str(plan_file("runs: [{head: pooling-dist, seed: 1, set: [dropout=0.1]}]")), ("dropout=0.2",))
     assert last.config.dropout == 0.2, "the command's come after the plan's"

@@ -119,7 +119,7 @@ def test_weight_decay_shrinks_all_parameters_or_the_matrices(decay: str, decayed
 
     after = dict(head.named_parameters())
     assert {old.ndim for old in before.values()} == {1, 2}
-    assert before["fusion.norm.weight"].ndim == before["mi.0.layers.0.bias"].ndim == 1
+    assert before["text_audio.norm.weight"].ndim == before["mi.0.layers.0.bias"].ndim == 1
     for name, old in before.items():
         torch.testing.assert_close(after[name].detach(), expected(old), rtol=1e-6, atol=0)
 

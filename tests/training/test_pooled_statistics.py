@@ -39,7 +39,7 @@ from tests.support.training import (
 )
 
 CPU = torch.device("cpu")
-FIRST = ("temporal.kind=none", "fusion.kind=concat", "pooling=mean_std")
+FIRST = ("temporal.kind=none", "text_audio.kind=concat", "pooling=mean_std")
 
 
 def pooled_job(seed: int = 1, *overrides: str) -> HeadJob:
@@ -124,14 +124,14 @@ def test_batches_hold_the_statistics_of_each_clip(
 
 
 @pytest.mark.parametrize(
-    ("pooling", "fusion", "layers"),
+    ("pooling", "text_audio", "layers"),
     [*product(("mean", "mean_std"), ("concat", "none"), ("9",)), ("mean", "concat", "weighted")],
 )
 def test_a_head_says_the_same_of_statistics_as_of_all_frames(
-    ragged: Path, pretend_layers: PretendLayers, pooling: str, fusion: str, layers: str
+    ragged: Path, pretend_layers: PretendLayers, pooling: str, text_audio: str, layers: str
 ) -> None:
     pretend_layers(*((6, 9, 12) if layers == "weighted" else (9,)))
-    config = pooled_job(1, f"pooling={pooling}", f"fusion.kind={fusion}", f"layers={layers}").config
+    config = pooled_job(1, f"pooling={pooling}", f"text_audio.kind={text_audio}", f"layers={layers}").config
     assert pools_first(config)
     torch.manual_seed(0)
     head = build_head(config, 64, 2, layers=3).eval()
@@ -156,15 +156,15 @@ def test_a_head_says_the_same_of_statistics_as_of_all_frames(
     [
         ((), True),
         (("pooling=mean",), True),
-        (("fusion.kind=none",), True),
+        (("text_audio.kind=none",), True),
         (("layers=9", "downstream=lstm", "output.kind=coral"), True),
         (("pooling=mean", "layers=weighted"), True),
         (("layers=weighted",), False),
         (("pooling=attentive",), False),
         (("temporal.kind=transformer",), False),
         (("temporal.kind=bilstm", "pooling=mean"), False),
-        (("fusion.kind=cross_attention",), False),
-        (("fusion.kind=decoupled", "temporal.kind=transformer"), False),
+        (("text_audio.kind=cross_attention",), False),
+        (("text_audio.kind=decoupled", "temporal.kind=transformer"), False),
         (("training.feature_mixup=0.4",), False),
         (("pooling=mean", "training.feature_mixup=0.4"), False),
     ],
@@ -195,7 +195,7 @@ def test_each_clip_is_read_once_for_all_such_heads_and_no_frames_are_held(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, preload: Any
 ) -> None:
     reads = count_reads(monkeypatch)
-    jobs = [pooled_job(1), pooled_job(2), job("pooling-dist", 3, "pooling=mean", "fusion.kind=none")]
+    jobs = [pooled_job(1), pooled_job(2), job("pooling-dist", 3, "pooling=mean", "text_audio.kind=none")]
     with caplog.at_level(logging.INFO):
         results = train_heads(jobs, cache, tmp_path, preload=preload)
     assert [result.epochs for result in results] == [3, 3, 3]

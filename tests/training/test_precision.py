@@ -24,6 +24,7 @@ from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cli import main
 from audiomos_cache.errors import CacheError, ConfigError, DataError, OutputExistsError
 from audiomos_cache.heads.config import HeadConfig, TrainingConfig
+from audiomos_cache.heads.losses import objective_of
 from audiomos_cache.heads.model import build_head
 from audiomos_cache.training import compiling as compiling_module
 from audiomos_cache.training import cuda_graph as recorded_module
@@ -35,7 +36,7 @@ from audiomos_cache.training.frame_sources import FramesInMemory
 from audiomos_cache.training.loop import train
 from audiomos_cache.training.precision import Execution, choose_precision, repeatable
 from audiomos_cache.training.train_head import train_heads
-from audiomos_cache.training.trainer import LabelledBatches, PlainLoss, Trainer, objective_of
+from audiomos_cache.training.trainer import LabelledBatches, PlainLoss, Trainer
 from tests.support.training import PretendLayers, batches_of, job
 
 CPU = torch.device("cpu")

@@ -23,7 +23,7 @@ def parts(temporal: str, pooling: str, fusion: str, downstream: str, output: str
     return {
         "temporal": {"kind": temporal},
         "pooling": pooling,
-        "fusion": {"kind": fusion},
+        "text_audio": {"kind": fusion},
         "downstream": downstream,
         "output": {"kind": output},
         "training": {"max_epochs": 1, "batch_size": 8},
@@ -67,7 +67,7 @@ def test_any_parts_train_for_a_step_and_predict(cache: Path, temporal: str, fusi
     "more",
     [
         {"output": {"kind": "scalar", "loss": "mse"}},
-        {"output": {"targets": "one_hot"}},
+        {"output": {"loss": "one_hot"}},
         {"ranking": {"kind": "listwise", "weight_ta": 0.1}},
         {"ranking": {"kind": "pairwise", "weight_ta": 0.1}},
         {"ranking": {"kind": "adaptive_margin", "weight_ta": 0.1}},

@@ -14,9 +14,10 @@ from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cli import main
 from audiomos_cache.errors import ConfigError, DataError
 from audiomos_cache.evaluation.predictions import read_predictions
+from audiomos_cache.heads.losses import objective_of
 from audiomos_cache.heads.model import build_head
 from audiomos_cache.heads.presets import load_head_config
-from audiomos_cache.heads.ranking import build_ranking
+from audiomos_cache.heads.ranking import ranking_of
 from audiomos_cache.targets import rater_distribution
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.data import NO_LISTS, Lists, open_clips
@@ -24,7 +25,12 @@ from audiomos_cache.training.frame_sources import FramesOnDisk
 from audiomos_cache.training.loop import train
 from audiomos_cache.training.mixup import draw_mixup
 from audiomos_cache.training.train_head import train_heads
-from audiomos_cache.training.trainer import LabelledBatches, MixedLoss, PlainLoss, epoch_generator, objective_of
+from audiomos_cache.training.trainer import (
+    LabelledBatches,
+    MixedLoss,
+    PlainLoss,
+    epoch_generator,
+)
 from tests.support.training import RATERS, PretendLayers, batches_of, files_of, job, results_of, write_ratings
 
 
@@ -88,12 +94,12 @@ def test_ratings_that_are_missing_or_unread_are_found_before_anything_is_trained
         train_heads([plain], cache, out, lists=Lists(raters=rater_lists))
     assert str(unread.value) == (
         f"--rater-list {rater_lists[0]}, {rater_lists[1]}: no head here is trained on single ratings; leave it out, or "
-        "--set output.targets=raters --set output.bins=5"
+        "--set output.loss=raters --set output.bins=5"
     )
     with pytest.raises(ConfigError) as missing:
         train_heads([plain, raters], cache, out)
     assert str(missing.value) == (
-        "pooling-dist-seed1: output.targets is 'raters', and no ratings are given; give --rater-list, such as a "
+        "pooling-dist-seed1: output.loss is 'raters', and no ratings are given; give --rater-list, such as a "
         "person_mos list of MusicEval"
     )
     with pytest.raises(DataError) as unrated:
@@ -142,7 +148,7 @@ def test_a_ranking_is_added_where_a_head_is_trained_and_nowhere_else(cache: Path
         for parameter in head.parameters():
             parameter.mul_(3)  # so that scores differ visibly from clip to clip
     indices = [5, 0, 17, 3, 30, 41, 22, 12]
-    ranking = build_ranking(**config.ranking.model_dump())
+    ranking = ranking_of(config)
     features = targeted.features.gather(indices)
     objective, whole = PlainLoss(config).of(head, features, targeted, indices)
     output = head(*features)
@@ -222,7 +228,7 @@ def test_ratings_stay_with_their_clips_whatever_order_a_list_has_them_in(
     shuffled = tmp_path / "dev.txt"
     shuffled.write_text("".join(f"{clip_id}.wav,3,3\n" for clip_id in sorted(ids, key=lambda clip_id: clip_id[::-1])))
     clips = open_clips(cache, Lists(dev=shuffled, raters=rater_lists)).dev
-    config = load_head_config("pooling-dist", ("output.targets=raters", "output.bins=5"))[1]
+    config = load_head_config("pooling-dist", ("output.loss=raters", "output.bins=5"))[1]
     source = FramesOnDisk(torch.device("cpu"))
     for upstream in (False, True):
         targeted = LabelledBatches(FeatureBatches(clips, (0,), source, upstream=upstream), objective_of(config))

@@ -71,8 +71,8 @@ def test_the_names_of_a_head_of_several_layers():
         names["audio_transformer_encoder.layers.1.self_attn.in_proj_bias"] == "temporal.layers.1.attention.in_proj.bias"
     )
     assert names["audio_transformer_encoder.layers.1.norm2.weight"] == "temporal.layers.1.norm2.weight"
-    assert names["cross_attention.in_proj_weight"] == "fusion.attention.in_proj.weight"
-    assert names["cross_attention.out_proj.bias"] == "fusion.attention.out_proj.bias"
+    assert names["cross_attention.in_proj_weight"] == "text_audio.attention.in_proj.weight"
+    assert names["cross_attention.out_proj.bias"] == "text_audio.attention.out_proj.bias"
 
 
 def test_half_precision_is_loaded_as_the_head_has_it():
@@ -148,11 +148,11 @@ def test_a_checkpoint_of_another_architecture_is_refused(preset):
         {"temporal": {"kind": "bilstm"}},
         {"pooling": "mean"},
         {"pooling": "mean_std"},
-        {"fusion": {"kind": "concat"}},
-        {"fusion": {"kind": "none"}},
+        {"text_audio": {"kind": "concat"}},
+        {"text_audio": {"kind": "none"}},
         {"downstream": "lstm"},
         {"downstream": "lstm", "output": {"kind": "coral"}},
-        {"fusion": {"kind": "decoupled"}, "output": {"kind": "scalar"}},
+        {"text_audio": {"kind": "decoupled"}, "output": {"kind": "scalar"}},
     ],
 )
 def test_a_head_that_the_published_code_does_not_have_is_refused(settings):

@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 import torch
 
+from audiomos_cache.heads.losses import objective_of
 from audiomos_cache.heads.model import build_head
 from audiomos_cache.heads.presets import load_head_config
 from audiomos_cache.training.data import ClipSet
-from audiomos_cache.training.trainer import LabelledBatches, Trainer, objective_of
+from audiomos_cache.training.trainer import LabelledBatches, Trainer
 from audiomos_cache.upstream.checkpoints import load_upstream_state
 from tests.support.heads import Clips
 
@@ -189,22 +190,22 @@ def test_the_published_widths():
         head = build_head("transformer-dist", audio_dim=1024, text_dim=768)
     shapes = {name: tuple(parameter.shape) for name, parameter in head.named_parameters()}
     assert shapes["temporal.layers.0.linear1.weight"] == (2048, 1024)
-    assert shapes["fusion.audio_projection.weight"] == (768, 1024)
-    assert shapes["fusion.text_projection.weight"] == (768, 768)
+    assert shapes["text_audio.audio_projection.weight"] == (768, 1024)
+    assert shapes["text_audio.text_projection.weight"] == (768, 768)
     assert [shapes[f"mi.{layer}.weight"] for layer in ("0.layers.0", "0.layers.3", "1.linear")] == [
         (512, 1024), (256, 512), (20, 256)
     ]  # fmt: skip
     assert [shapes[f"ta.{layer}.weight"] for layer in ("0.layers.0", "0.layers.3", "1.linear")] == [
         (384, 768), (192, 384), (20, 192)
     ]  # fmt: skip
-    assert head.temporal.layers[0].attention.heads == head.fusion.attention.heads == 4
+    assert head.temporal.layers[0].attention.heads == head.text_audio.attention.heads == 4
 
 
 def test_dropout_is_the_published_one():
     head = build_head("transformer-dist", audio_dim=32, text_dim=24)
     dropouts = [module.p for module in head.modules() if isinstance(module, torch.nn.Dropout)]
     assert dropouts == [0.3] * 4  # after the positions, in the transformer layer, after the first ReLU of MI and TA
-    assert head.temporal.layers[0].attention.dropout == head.fusion.attention.dropout == 0.3
+    assert head.temporal.layers[0].attention.dropout == head.text_audio.attention.dropout == 0.3
     coral = build_head("transformer-coral", audio_dim=32, text_dim=24)
     for target in (coral.mi, coral.ta):
         kinds = [type(layer).__name__ for layer in target[0].layers]

@@ -87,7 +87,7 @@ def test_a_head_that_the_published_code_does_not_have_is_refused_with_all_reason
         build_head(config, AUDIO_DIM, TEXT_DIM, compat="upstream")
     reasons = str(caught.value).split("; use ")
     assert [reason.split("; ")[-1].split(":")[0] for reason in reasons[:-1]] == [
-        "temporal.kind", "pooling", "fusion.kind+downstream+output.kind"
+        "temporal.kind", "pooling", "text_audio.kind+downstream+output.kind"
     ]  # fmt: skip
 
 
@@ -173,7 +173,7 @@ def test_the_longest_prompt_of_a_batch_is_averaged(heads, make_clips):
     before = [head(*clips).ta for head in heads]
     assert differ(upstream(*with_tokens_moved(clips, 0, 2)).ta[0], before[0][0])
     for head in heads:
-        head.fusion.pooling.weight.weight.mul_(-1)
+        head.text_audio.pooling.weight.weight.mul_(-1)
     assert torch.equal(upstream(*clips).ta[0], before[0][0])
     assert differ(ours(*clips).ta[0], before[1][0])
 
