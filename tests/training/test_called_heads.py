@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
+from audiomos_cache.heads.losses import objective_of
 from audiomos_cache.heads.model import Head, HeadOutput, build_head
 from audiomos_cache.training.loop import run_head
 from audiomos_cache.training.predict import predict_split
