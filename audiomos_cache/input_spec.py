@@ -11,13 +11,16 @@ from pydantic import (
     Field,
     JsonValue,
     SerializerFunctionWrapHandler,
+    ValidationError,
     model_serializer,
 )
 from pydantic_core import PydanticCustomError
 
 from audiomos_cache.artifacts import Fingerprint
 from audiomos_cache.audio.resample import resampler_identity
-from audiomos_cache.yaml_files import Group
+from audiomos_cache.errors import EncoderError
+from audiomos_cache.heads.config import Group
+from audiomos_cache.yaml_files import Group, readable
 
 # torch is imported where it is needed: a bundle's manifest is read without it.
 if TYPE_CHECKING:
@@ -125,19 +128,24 @@ class InputSpec(_AsGiven):
         them by ten times as much, and features stored as float32 are there for their digits.
 
         Raises:
-            ValidationError: an encoder's identity, or a length, is not what it should be.
+            EncoderError: an encoder's identity, or a length, is not what it should be; names every problem.
         """
         coarse = audio.precision == "bf16" or (audio.precision == "fp16" and dtype == "float32")
-        return cls.model_validate(
-            {
-                "audio_encoder": audio.identity() | ({"precision": audio.precision} if coarse else {}),
-                "text_encoder": text.identity(),
-                "resampler": resampler_identity(),
-                "pad_to_s": pad_to_s,
-                "max_seconds": longest_s(pad_to_s),
-                "dtype": dtype,
-            }
-        )
+        fields = {
+            "audio_encoder": audio.identity() | ({"precision": audio.precision} if coarse else {}),
+            "text_encoder": text.identity(),
+            "resampler": resampler_identity(),
+            "pad_to_s": pad_to_s,
+            "max_seconds": longest_s(pad_to_s),
+            "dtype": dtype,
+        }
+        try:
+            return cls.model_validate(fields)
+        except ValidationError as error:
+            problems = "; ".join(readable(each, ()) for each in error.errors())
+            raise EncoderError(
+                f"{audio.name} and {text.name}: {problems}; correct what their identity() says"
+            ) from error
 
     @classmethod
     def of_fingerprint(cls, fingerprint: Fingerprint) -> "InputSpec":

@@ -269,7 +269,9 @@ def refuse_existing(folders: list[Path], *, overwrite: bool) -> None:
     Raises:
         OutputExistsError: naming them, or what is not a run.
     """
-    refuse_occupied(folders, what="run", marker=CONFIG, overwrite=overwrite, advice="leave it out, give another --out")
+    refuse_occupied(
+        folders, what="run", marker=CONFIG, overwrite=overwrite, advice="leave out what is there, give another --out"
+    )
 
 
 def versions() -> dict[str, str]:

@@ -113,15 +113,13 @@ def test_a_bundle_yaml_without_its_digest(bundle, digest):
 
 def test_a_newer_format(bundle):
     edit(bundle, lambda content: content.update(format_version=2, tomorrow="unknown"))
-    assert refusal(bundle) == (
-        f"{bundle / 'bundle.yaml'}: is of format version 2, and this program reads 1; update audiomos-cache"
-    )
+    assert refusal(bundle) == (f"{bundle / 'bundle.yaml'}: format version is 2, expected 1; update audiomos-cache")
 
 
 @pytest.mark.parametrize("version", [0, "1", None, True, 1.5])
 def test_a_format_that_never_was(bundle, version):
     edit(bundle, lambda content: content.update(format_version=version))
-    assert f"format_version is {version!r}, expected 1; make the bundle again" in refusal(bundle)
+    assert f"format version is {version!r}, expected 1; make the bundle again" in refusal(bundle)
 
 
 def test_another_format(bundle):

@@ -73,7 +73,7 @@ def test_other_hdf5_file(path):
 def test_newer_format(path):
     newer = {"format_version": np.int64(3), "package_version": np.bytes_(b"9.9.1"), "layers": None}
     rebuild(path, attributes=newer, special={"clips": nothing})
-    message = f"{path}: cache format 3, this version reads 2; install audiomos-cache 9.9.1, which wrote it"
+    message = f"{path}: format version is 3, expected 2; install audiomos-cache 9.9.1, which wrote it"
     with pytest.raises(CacheError, match=f"^{re.escape(message)}$"):  # nothing of damage, or of a repair
         CacheFile(path)
 
@@ -81,7 +81,7 @@ def test_newer_format(path):
 def test_older_format(path):
     older = {"format_version": np.int64(1), "layers": None, "list_hash": None, "columns_json": None}
     rebuild(path, attributes=older, special={"clips": nothing})
-    message = f"{path}: cache format 1, this version reads 2; extract it again"
+    message = f"{path}: format version is 1, expected 2; extract it again"
     with pytest.raises(CacheError, match=f"^{re.escape(message)}$"):
         CacheFile(path)
 

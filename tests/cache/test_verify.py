@@ -248,7 +248,7 @@ def test_repair_refuses_a_file_of_another_format_version_and_leaves_it(made) -> 
     with h5py.File(path, "r+") as file:
         file.attrs["format_version"] = np.int64(99)
     before = path.read_bytes()
-    with pytest.raises(CacheError, match=r"train\.h5: cache format 99, this version reads 2; install audiomos-cache"):
+    with pytest.raises(CacheError, match=r"train\.h5: format version is 99, expected 2; install audiomos-cache"):
         extract_split(clips, cache, FakeAudioEncoder(), FakeTextEncoder(), REPAIR)
     assert path.read_bytes() == before
     assert sorted(p.name for p in cache.iterdir()) == ["train.h5", "train.lock"]

@@ -44,7 +44,7 @@ def test_twice_needs_overwrite(commands, tmp_path):
     assert demo("--out", tmp_path).exit_code == 0
     result = demo("--out", tmp_path)
     assert result.exit_code == 1
-    assert "holds a demo already; give another --out, or --overwrite to make it anew" in result.stderr
+    assert "exists already; give another --out, or --overwrite" in result.stderr
     (tmp_path / "notes.txt").write_text("mine")
     assert demo("--out", tmp_path, "--overwrite").exit_code == 0
     assert (tmp_path / "notes.txt").read_text() == "mine"
@@ -57,7 +57,7 @@ def test_a_folder_that_no_demo_made_is_left_alone(commands, tmp_path, overwrite)
     (tmp_path / "runs" / "precious").write_text("mine")
     result = demo("--out", tmp_path, *overwrite)
     assert result.exit_code == 1
-    assert "holds what no demo made: runs; give another --out" in result.stderr
+    assert "holds runs/precious, which is not part of a demo and would be lost; give another --out" in result.stderr
     assert (tmp_path / "runs" / "precious").read_text() == "mine"
     assert commands == []
 

@@ -148,7 +148,10 @@ def test_fuse_then_evaluate_then_submit(tmp_path):
 def test_fuse_refuses_an_occupied_folder_before_reading(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     line = fail("fuse", tmp_path / "notes.txt", "--out", tmp_path)
-    assert line == f"Error: {tmp_path}: holds notes.txt; give another --out, or --overwrite"
+    assert (
+        line
+        == f"Error: {tmp_path}: holds notes.txt, which is not part of a fusion and would be lost; give another --out"
+    )
 
 
 def test_ridge_without_labels_says_what_to_give(tmp_path):
@@ -158,8 +161,9 @@ def test_ridge_without_labels_says_what_to_give(tmp_path):
 
 
 def test_the_choices_are_the_registrys():
-    from audiomos_cache.fusion.folds import GROUPS
     from audiomos_cache.fusion.methods import METHODS
+
+    from audiomos_cache.fusion.folds import GROUPS
 
     options = {option.name: option for option in main.commands["fuse"].params}
     assert list(options["method"].type.choices) == list(METHODS)

@@ -18,7 +18,7 @@ def test_submit_refuses_the_wrong_clips_and_an_existing_zip(tmp_path):
     answer, wanted = tmp_path / "answer.zip", GOLDEN / "eval_list.txt"
     rest = ("--list", wanted, "--out", answer)
     assert run("submit", GOLDEN / "dist_a_eval.pt", *rest) == f"{answer}: answer.txt with 60 clips\n"
-    expected = f"Error: {answer}: exists already; give another path, or --overwrite"
+    expected = f"Error: {answer}: exists already; give another --out, or --overwrite"
     assert fail("submit", GOLDEN / "dist_a_eval.pt", *rest) == expected
     run("submit", GOLDEN / "dist_a_eval.pt", *rest, "--overwrite")
     line = fail("submit", GOLDEN / "dist_a_dev.pt", *rest, "--overwrite")

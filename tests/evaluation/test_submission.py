@@ -112,7 +112,7 @@ def test_a_list_with_a_clip_twice_is_refused(files):
 
 def test_a_zip_is_replaced_only_when_asked(files):
     files[2].write_bytes(b"mine")
-    with pytest.raises(OutputExistsError, match=r"answer\.zip: exists already; give another path, or --overwrite"):
+    with pytest.raises(OutputExistsError, match=r"answer\.zip: exists already; give another --out, or --overwrite"):
         submit(*files)
     assert files[2].read_bytes() == b"mine"
     submit(*files, overwrite=True)

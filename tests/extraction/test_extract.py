@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import xxhash
 
+from audiomos_cache import input_spec
 from audiomos_cache.cache import publish
 from audiomos_cache.cache.file_reader import CacheFile
 from audiomos_cache.cache.parts import PartWriter
@@ -19,8 +20,8 @@ from audiomos_cache.cache.verify import verify_file, verify_split
 from audiomos_cache.errors import BusyError, CacheError, DataError, EncoderError
 from audiomos_cache.extraction import batching as waveforms
 from audiomos_cache.extraction import extract as split
-from audiomos_cache.extraction import options, plan
 from audiomos_cache.extraction import pipeline as loop
+from audiomos_cache.extraction import plan
 from audiomos_cache.extraction import plan as preflight
 from audiomos_cache.extraction.batching import encode_prompts
 from audiomos_cache.extraction.extract import extract_split, plan_only
@@ -687,7 +688,7 @@ def test_what_decides_a_feature_is_in_the_fingerprint(change, monkeypatch):
     elif change == "text":
         text.max_tokens = 7
     else:
-        monkeypatch.setattr(options, "resampler_identity", lambda: {"name": "another"})
+        monkeypatch.setattr(input_spec, "resampler_identity", lambda: {"name": "another", "version": "1"})
     assert PAD.input_spec(audio, text).fingerprint.digest != before.digest
 
 

@@ -223,9 +223,7 @@ def test_a_folder_with_content_is_replaced_only_when_asked(tmp_path):
     fuse(EVAL, out, method="mean", apply_split="dev")
     with pytest.raises(OutputExistsError) as error:
         fuse(EVAL, out, method="mean")
-    assert str(error.value) == (
-        f"{out}: holds answer.txt, fused.dev.jsonl, fusion.json; give another --out, or --overwrite"
-    )
+    assert str(error.value) == (f"{out}: exists already; give another --out, or --overwrite")
     fuse(EVAL, out, method="mean", overwrite=True)
     assert sorted(path.name for path in out.iterdir()) == ["answer.txt", "fused.jsonl", "fusion.json"]
     assert list(tmp_path.iterdir()) == [out]
@@ -244,7 +242,7 @@ def test_overwrite_never_loses_what_no_fusion_wrote(tmp_path):
     with pytest.raises(OutputExistsError) as error:
         fuse(EVAL, out, method="mean", overwrite=True)
     assert str(error.value) == (
-        f"{out}: holds thesis.tex, which no fusion wrote and --overwrite would lose; give another --out"
+        f"{out}: holds thesis.tex, which is not part of a fusion and would be lost; give another --out"
     )
     assert (out / "thesis.tex").read_text() == "mine"
 

@@ -124,8 +124,8 @@ def test_runs_for_a_fusion_of_files_are_refused(tmp_path, fused_files):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda record: record.update(format_version=2), "is ('audiomos-cache fusion', 2), expected"),
-        (lambda record: record.update(format="x"), "is ('x', 1), expected ('audiomos-cache fusion', 1)"),
+        (lambda record: record.update(format_version=2), "format version is 2, expected 1; update audiomos-cache"),
+        (lambda record: record.update(format="x"), "format is 'x', expected 'audiomos-cache fusion'; fuse again"),
         (lambda record: record.update(method="median"), "not the record of a fusion (KeyError('median')); fuse again"),
         (lambda record: record.update(members=[]), "not the record of a fusion (ValueError('no members'))"),
         (lambda record: record["members"].pop(), "not the record of a fusion (ValueError('3 features, expected 2'))"),

@@ -226,7 +226,7 @@ def test_a_finished_run_that_differs_is_refused_or_replaced(
         train_heads(changed, cache, tmp_path, skip_finished=True)
     assert str(caught.value) == (
         f"{tmp_path}/pooling-dist-seed2: a run of this name is finished, but of another kind: head.dropout is 0.3, "
-        "here 0.1; give another --out, or --overwrite to replace it"
+        "requested 0.1; give another --out, or --overwrite to replace it"
     )
     assert (trained, files_in(tmp_path)) == ([], before)
     train_heads(changed, cache, tmp_path, skip_finished=True, overwrite=True)
@@ -244,7 +244,7 @@ def test_a_finished_run_of_other_labels_is_refused(cache: Path, tmp_path: Path) 
     lists = Lists(dev=tmp_path / "dev.txt")
     assert train_heads(JOBS[:1], cache, tmp_path / "runs", lists=lists, skip_finished=True), "the same labels"
     (tmp_path / "dev.txt").write_text("".join([f"{reader.ids[0]}.wav,1,1\n", *lines[1:]]))
-    with pytest.raises(OutputExistsError, match=r"data\.dev\.labels_xxh3_128 is '\w+', here '\w+'; give"):
+    with pytest.raises(OutputExistsError, match=r"data\.dev\.labels_xxh3_128 is '\w+', requested '\w+'; give"):
         train_heads(JOBS[:1], cache, tmp_path / "runs", lists=lists, skip_finished=True)
 
 

@@ -324,7 +324,7 @@ def test_a_run_remembers_its_precision_and_does_not_go_on_in_another(cache: Path
 
     with pytest.raises(KeyboardInterrupt):
         train_heads([job()], cache, tmp_path, precision="bf16", on_epoch=stop)
-    with pytest.raises(OutputExistsError, match="precision is 'bf16', here 'fp32'; repeat that"):
+    with pytest.raises(OutputExistsError, match="precision is 'bf16', requested 'fp32'; repeat that"):
         train_heads([job()], cache, tmp_path)
     [result] = train_heads([job()], cache, tmp_path, precision="bf16")
     assert yaml.safe_load((result.folder / "config.yaml").read_text())["precision"] == "bf16"

@@ -268,8 +268,8 @@ def test_another_training_does_not_go_on_with_it(
     with pytest.raises(OutputExistsError) as caught:
         train_heads([job("pooling-dist", 2), QUICK], cache, tmp_path)
     assert str(caught.value) == (
-        f"{tmp_path / QUICK.name}: there is an interrupted training of another kind: head.dropout is 0.1, here 0.3, "
-        f"head.training.max_epochs is 4, here 2{REPEAT}"
+        f"{tmp_path / QUICK.name}: there is an interrupted training of another kind: head.dropout is 0.1, requested 0.3, "
+        f"head.training.max_epochs is 4, requested 2{REPEAT}"
     )
     assert trained_epochs == [], "nothing is trained before"
     assert files_in(state) == before
@@ -301,19 +301,19 @@ def test_whatever_decides_a_number_is_compared(cache: Path, tmp_path: Path, monk
         assert message.endswith(REPEAT)
         return message.partition("of another kind: ")[2].removesuffix(REPEAT)
 
-    assert refusal(replace(QUICK, seed=3)) == "seed is 1, here 3"
+    assert refusal(replace(QUICK, seed=3)) == "seed is 1, requested 3"
     fewer = Lists(train=write_list(tmp_path / "b.txt", reader, range(19)))
-    assert refusal(lists=fewer).startswith("data.train.clips is 20, here 19, data.train.labels_xxh3_128 is ")
+    assert refusal(lists=fewer).startswith("data.train.clips is 20, requested 19, data.train.labels_xxh3_128 is ")
     changed = Lists(train=write_list(tmp_path / "b.txt", reader, range(20), mi=4.0))
     assert refusal(lists=changed).startswith("data.train.labels_xxh3_128 is ")
     versions = job_module.versions()
     with monkeypatch.context() as patch:
         patch.setattr(job_module, "versions", lambda: {**versions, "torch": "0.0.1"})
-        assert refusal() == f"versions.torch is '{versions['torch']}', here '0.0.1'"
+        assert refusal() == f"versions.torch is '{versions['torch']}', requested '0.0.1'"
     with monkeypatch.context() as patch:
         fields = reader.fingerprint.fields
         patch.setattr(type(reader.fingerprint), "fields", property(lambda _self: {**fields, "max_seconds": 9.0}))
-        assert refusal() == "fingerprint_fields.max_seconds is 1.5, here 9.0"
+        assert refusal() == "fingerprint_fields.max_seconds is 1.5, requested 9.0"
     assert refusal_of_ratings(cache, tmp_path).startswith("data.dev.ratings_xxh3_128 is ")
     # The same list under another name is the same data.
     same = Lists(train=shutil.copy(tmp_path / "a.txt", tmp_path / "copy.txt"))

@@ -232,7 +232,7 @@ def test_existing_runs_are_refused_before_anything_is_trained(
 
     with monkeypatch.context() as patch:
         patch.setattr(train_head_module, "train", refuse)
-        with pytest.raises(OutputExistsError, match=r"runs exist already: .*pooling-dist-seed1; leave them out, "):
+        with pytest.raises(OutputExistsError, match=r"pooling-dist-seed1: exists already; leave out what is there, "):
             train_heads([job(seed=2), job()], cache, tmp_path)
     assert not (tmp_path / "pooling-dist-seed2").exists()
     assert (result.folder / "mine.txt").read_text() == "a note"
@@ -296,7 +296,7 @@ def test_overwrite_replaces_runs_and_nothing_else(cache: Path, tmp_path: Path) -
     folder = tmp_path / "pooling-dist-seed1"
     folder.mkdir()
     (folder / "notes.txt").write_text("mine")
-    message = "something else, which --overwrite would lose: .*pooling-dist-seed1; give another --out"
+    message = r"pooling-dist-seed1: holds notes\.txt, which is not part of a run and would be lost; leave out what is "
     with pytest.raises(OutputExistsError, match=message):
         train_heads([job()], cache, tmp_path, overwrite=True)
     assert (folder / "notes.txt").read_text() == "mine"

@@ -169,7 +169,7 @@ def test_what_cannot_be_imported_is_refused_in_a_line(imported, tmp_path):
     result = run("import-upstream", checkpoint, "--head", "transformer-dist", "--out", out)
     assert result.exit_code == 1
     assert result.stderr == (
-        f"Error: runs exist already: {out}; leave them out, give another --out, or --overwrite to replace them\n"
+        f"Error: {out}: exists already; leave out what is there, give another --out, or --overwrite\n"
     )
 
 
@@ -199,11 +199,11 @@ def test_the_checkpoints_of_a_training_become_one_run(imported, tmp_path):
     assert run(*predict, "loss").exit_code == 0
     whole = files_of(out)
 
-    assert "runs exist already" in run(*add, "--best", "loss").stderr, "this one is there"
+    assert "exists already" in run(*add, "--best", "loss").stderr, "this one is there"
     other = ("import-upstream", checkpoint, "--head", "decoupled-dist", "--out", out, "--best", "combined")
-    assert "runs exist already" in run(*other).stderr, "another head, whose tensors are the same"
+    assert "exists already" in run(*other).stderr, "another head, whose tensors are the same"
     bound = run(*add, "--best", "combined", "--cache", folder / "cache")
-    assert "runs exist already" in bound.stderr, "of one cache, and the run of any"
+    assert "exists already" in bound.stderr, "of one cache, and the run of any"
     assert files_of(out) == whole
 
     assert run(*add, "--best", "loss", "--overwrite").exit_code == 0
