@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from audiomos_cache.cli.options import FILE, Command
 from audiomos_cache.errors import OutputExistsError, first_five
 
 PROMPTS, SECONDS = 48, (3.0, 5.0)
@@ -31,8 +32,8 @@ Next, on real data (MusicEval-phase1, and weights of MuQ and RoBERTa from the Hu
 """
 
 
-@click.command
-@click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), help="The folder to make.")
+@click.command(cls=Command)
+@click.option("--out", type=FILE, default=Path("demo"), help="The folder to make.")
 @click.option("--overwrite", is_flag=True, help="Delete the earlier demo in the folder first.")
 @click.pass_context
 def demo(context: click.Context, out: Path, overwrite: bool) -> None:
@@ -92,7 +93,7 @@ def _make_room(out: Path, overwrite: bool) -> None:
     if found and not ours:
         raise OutputExistsError(f"{out}: holds what no demo made: {first_five(found)}; give another --out")
     if found and not overwrite:
-        raise OutputExistsError(f"{out}: holds a demo already; give another --out, or --overwrite to make it anew")
+        raise OutputExistsError(f"{out}: holds a demo already; give another --out, or --overwrite to make it again")
     for name in _MADE:
         shutil.rmtree(out / name, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)

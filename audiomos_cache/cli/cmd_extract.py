@@ -65,7 +65,7 @@ def _layers(_context: click.Context, _option: click.Parameter, value: str) -> tu
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Write nothing; print what is to be done, its size, and its time, estimated from one batch.",
+    help="Write nothing; print what is to be done, its size, and its time as one batch predicts it.",
 )
 @advanced_option(
     "--layer",

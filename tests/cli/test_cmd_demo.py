@@ -44,7 +44,7 @@ def test_twice_needs_overwrite(commands, tmp_path):
     assert demo("--out", tmp_path).exit_code == 0
     result = demo("--out", tmp_path)
     assert result.exit_code == 1
-    assert "holds a demo already; give another --out, or --overwrite to make it anew" in result.stderr
+    assert "holds a demo already; give another --out, or --overwrite to make it again" in result.stderr
     (tmp_path / "notes.txt").write_text("mine")
     assert demo("--out", tmp_path, "--overwrite").exit_code == 0
     assert (tmp_path / "notes.txt").read_text() == "mine"
