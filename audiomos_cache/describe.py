@@ -58,7 +58,7 @@ def info(target: str | PathLike[str] | None = None) -> Info:
         damaged.
 
     >>> info("cache/tiny").to_dict()["splits"]["dev"]["clips"]
-    24
+    8
     >>> info("runs/pooling-dist-seed1").kind
     'run'
     >>> "muq-tiny" in info("encoders").to_dict()["audio"]

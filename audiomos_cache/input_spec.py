@@ -19,7 +19,6 @@ from pydantic_core import PydanticCustomError
 from audiomos_cache.artifacts import Fingerprint
 from audiomos_cache.audio.resample import resampler_identity
 from audiomos_cache.errors import EncoderError
-from audiomos_cache.heads.config import Group
 from audiomos_cache.yaml_files import Group, readable
 
 # torch is imported where it is needed: a bundle's manifest is read without it.

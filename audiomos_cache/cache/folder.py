@@ -23,10 +23,10 @@ class Cache:
 
     >>> cache = Cache("cache/tiny")
     >>> cache.splits, len(cache), cache.layers
-    (('dev', 'eval', 'train'), 72, (2,))
+    (('dev', 'eval', 'train'), 32, (2,))
     >>> reader = cache.reader("dev")
-    >>> reader.read_frames(0).shape, reader.read_tokens(0).shape[1]  # (T, audio width); the text's width
-    ((25, 128), 64)
+    >>> reader.read_frames(0).shape, reader.read_prompt(0).tokens.shape[1]  # (T, audio width); the text's width
+    ((18, 128), 64)
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:

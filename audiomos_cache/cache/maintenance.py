@@ -97,8 +97,11 @@ def merge(
         CacheError: different fingerprints, a clip that two sources have, clips that none has, damaged features.
         OutputExistsError: `out` has the split already, with other content.
 
-    >>> merge(["cache/tiny"], "cache/joined").splits[0].clips
-    24
+    >>> merge(["cache/tiny"], "cache/joined")
+    MergeResult in cache/joined
+      dev: 8 clips in cache/joined/dev.h5
+      eval: 8 clips in cache/joined/eval.h5
+      train: 16 clips in cache/joined/train.h5
     """
     sources, out = [Path(cache) for cache in caches], Path(out)
     if out.resolve() in [source.resolve() for source in sources]:

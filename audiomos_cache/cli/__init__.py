@@ -56,6 +56,12 @@ class _Group(click.Group):
                 raise
             raise click.ClickException(str(error)) from error
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the first sentence of each command's help, as long as it is."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, each.get_short_help_str(limit=200)) for name, each in self.commands.items()])
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Keep the order of the flow, not of the alphabet."""
         del ctx
@@ -86,7 +92,7 @@ def _terminated_as_interrupted() -> Iterator[None]:
     "--profile",
     "profiled",
     is_flag=True,
-    help="Print where extract or train-head spent the time.",
+    help="Print the seconds of each stage of extract or train-head.",
 )
 @click.pass_context
 def main(ctx: click.Context, debug: bool, profiled: bool) -> None:

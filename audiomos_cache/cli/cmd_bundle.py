@@ -21,7 +21,7 @@ from audiomos_cache.runs import BESTS
     help="The list that the fusion was fitted on, if it was moved since. Of one run or a mean: labels of --fit-split, "
     "for the card's table and the intervals.",
 )
-@click.option("--fit-split", metavar="NAME", show_default="dev", help="The split of --labels, of one run or a mean.")
+@click.option("--fit-split", metavar="NAME", help="The split of --labels, of one run or a mean.  [default: dev]")
 @click.option("--overwrite", is_flag=True, help="Replace the bundle that the folder holds.")
 @click.pass_context
 def bundle(context: click.Context, /, **options: Any) -> None:
@@ -29,7 +29,7 @@ def bundle(context: click.Context, /, **options: Any) -> None:
 
     Takes runs, or folders of runs. Writes the heads' weights (safetensors), the fusion, bundle.yaml, which says what
     they need and the hash of each part, and a model card. The folder can be put on the Hugging Face hub as it is. Its
-    scores come with 80 % intervals, calibrated on what the fusion said of labelled clips that it was not fitted on.
+    scores come with 80 % intervals, calibrated on what the fusion predicts of labelled clips that it was not fitted on.
 
     \b
     Examples:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from audiomos_cache.artifacts import refuse_occupied
+from audiomos_cache.cli.options import FILE, Command
 
 PROMPTS, SECONDS = 48, (3.0, 5.0)
 NEW_WORDS, NEW_SEED = ("slow", "happy", "low", "guitar", "without"), 2025
@@ -31,8 +32,8 @@ Next, on real data (MusicEval-phase1, and weights of MuQ and RoBERTa from the Hu
 """
 
 
-@click.command
-@click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), help="The folder to make.")
+@click.command(cls=Command)
+@click.option("--out", type=FILE, default=Path("demo"), help="The folder to make.")
 @click.option("--overwrite", is_flag=True, help="Delete the earlier demo in the folder first.")
 @click.pass_context
 def demo(context: click.Context, out: Path, overwrite: bool) -> None:

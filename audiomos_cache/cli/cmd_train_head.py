@@ -44,16 +44,14 @@ class _TrainHead(Command):
     "--head",
     multiple=True,
     metavar="PRESET|FILE.yaml",
-    show_default="transformer-dist",
-    help="The head: a preset, or a YAML file like those of configs/; repeat for several.",
+    help="The head: a preset, or a YAML file like those of configs/; repeat for several.  [default: transformer-dist]",
 )
 @click.option(
     "--seed",
     multiple=True,
     type=SEED,
     metavar="N",
-    show_default="1984",
-    help="The seed of initial weights, dropout and data order; repeat for several.",
+    help="The seed of initial weights, dropout and data order; repeat for several.  [default: 1984]",
 )
 @click.option(
     "--plan",

@@ -32,7 +32,7 @@ class Command(click.Command):
         """Write the options in two sections; `--help` closes the last one."""
         first: list[tuple[str, str]] = []
         advanced: list[tuple[str, str]] = []
-        parameters = self.get_params(ctx)
+        parameters = [each for each in self.get_params(ctx) if isinstance(each, click.Option)]
         any_advanced = any(isinstance(parameter, AdvancedOption) for parameter in parameters)
         help_option = self.get_help_option(ctx)
         for parameter in parameters:

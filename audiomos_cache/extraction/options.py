@@ -75,7 +75,7 @@ def parse_shard(shard: str | tuple[int, int] | None) -> Shard | None:
         return None
     pair = shard.split("/") if isinstance(shard, str) else list(map(str, shard))
     if len(pair) != 2 or not all(map(str.isdecimal, pair)) or not 1 <= int(pair[0]) <= int(pair[1]):
-        raise ArgumentError(f"shard {shard!r}: is not I/N with I from 1 to N, such as 1/4")
+        raise ArgumentError(f"shard {shard!r} is not I/N with I from 1 to N, such as 1/4")
     return Shard(int(pair[0]), int(pair[1]))
 
 

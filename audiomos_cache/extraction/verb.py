@@ -98,14 +98,14 @@ def extract(
         ArgumentError: arguments that contradict each other. ConfigError: an unknown encoder or layer.
     Source: keeping features of frozen encoders in files, as hear-eval-kit does.
 
-    >>> result = extract("data", "cache/example", split="dev", audio_encoder="muq-tiny", text_encoder="roberta-tiny",
-    ...                  pad_to=1.0)
+    >>> encoders = {"audio_encoder": "muq-tiny", "text_encoder": "roberta-tiny"}  # made by code: nothing to download
+    >>> result = extract("data", "cache/example", split="dev", pad_to=1.0, **encoders)
     >>> result.splits["dev"].clips, result.skipped
-    (24, {})
+    (8, {})
     """
     part = parse_shard(shard)
     _check(part, overwrite=overwrite, repair=repair, dry_run=dry_run, pad_to=pad_to, gpus=gpus, batch_size=batch_size)
-    cache = Path(cache)
+    cache, pad_to = Path(cache), None if pad_to is None else float(pad_to)  # 30 and 30.0 are one fingerprint
     dataset = load_dataset(Path(data), [split] if isinstance(split, str) else list(split))
     on = resolve_device(device)
     chosen = precision_for(on, dtype, precision)
@@ -114,7 +114,7 @@ def extract(
     kept = [layers] if isinstance(layers, int) else list(layers)
     if on == "cuda" and compile == "auto" and not (part or overwrite or repair or dry_run):
         visible = several.visible_gpus()[:gpus]
-        if len(visible) > 1 and isinstance(audio_encoder, Source) and isinstance(text_encoder, Source):
+        if len(visible) > 1 and isinstance(audio_encoder, str | PathLike) and isinstance(text_encoder, str | PathLike):
             arguments = {
                 "data": data, "cache": cache, "split": list(dataset), "audio-encoder": audio_encoder,
                 "text-encoder": text_encoder, "pad-to": "none" if pad_to is None else f"{pad_to:g}", "dtype": dtype,
@@ -242,10 +242,10 @@ def _load_encoders(
     precision: Precision,
 ) -> tuple[AudioEncoder, TextEncoder]:
     """Load the encoders that are given by name."""
-    if isinstance(audio, Source):
+    if isinstance(audio, str | PathLike):
         name, revision = split_revision(str(audio))
         audio = lookup.load_audio_encoder(name, revision, device, layers=layers, precision=precision)
-    if isinstance(text, Source):
+    if isinstance(text, str | PathLike):
         name, revision = split_revision(str(text))
         text = lookup.load_text_encoder(name, revision=revision, device=device)
     return audio, text

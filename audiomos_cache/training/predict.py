@@ -85,7 +85,7 @@ def predict(
 
     >>> result = predict("runs/pooling-dist-seed1", "cache/tiny", "eval", out="predicted/eval.jsonl")
     >>> len(result.predictions.ids), result.path.name
-    (24, 'eval.jsonl')
+    (8, 'eval.jsonl')
     """
     if best not in BESTS:
         raise ArgumentError(f"best {best!r}: is not one of {', '.join(BESTS)}")

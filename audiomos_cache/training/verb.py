@@ -162,7 +162,13 @@ def train_head(
     if plan is not None:
         jobs = load_plan(str(plan), overrides)
     else:
-        heads = [DEFAULT_HEAD] if head is None else [head] if isinstance(head, HeadLike) else list(head)
+        heads = (
+            [DEFAULT_HEAD]
+            if head is None
+            else [head]
+            if isinstance(head, str | PathLike | Mapping | HeadConfig)
+            else list(head)
+        )
         configs = named_heads(heads, overrides)
         jobs = [HeadJob(f"{name}-seed{each}", config, each) for name, config in configs for each in seeds]
 
@@ -181,7 +187,7 @@ def train_head(
 
 
 def _paths(given: Source | Sequence[Source]) -> tuple[Path, ...]:
-    return (Path(given),) if isinstance(given, Source) else tuple(map(Path, given))
+    return (Path(given),) if isinstance(given, str | PathLike) else tuple(map(Path, given))
 
 
 def _made_with(command: str, cache: Path, lists: Lists) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def import_upstream(
             else than an imported run of this head. CacheError: no such cache. ConfigError: an unknown head or key.
     Source: the published code of ASTAR-NTU (arXiv 2507.09904).
 
-    >>> import_upstream("ckpt_best_val_srcc.pth", "pooling-dist", "runs-published").best
+    >>> import_upstream("ckpt_best_val_srcc.pth", "transformer-dist", "runs-published").best
     'srcc'
     """
     checkpoint, out = Path(checkpoint), Path(out)

@@ -419,8 +419,8 @@ def test_dry_run_writes_nothing_and_says_what_there_is_to_do(data, tmp_path, fak
     final, needed = f"{size / 1e6:.1f} MB", f"{2 * size / 1e6:.1f} MB"
     expected = f"8 of 8 clips to encode, {final} when finished; up to {needed} more on the disk"
     for name, line in zip(("dev", "eval"), plans, strict=True):
-        assert re.fullmatch(rf"{name}: {re.escape(expected)} meanwhile, [\d.]+ [GM]B free", line), line
-    assert re.fullmatch("about [2-9] s in all, as one batch of 3 clips tells", time)  # 0.3 s for 3 of 16 clips
+        assert re.fullmatch(rf"{name}: {re.escape(expected)} until then, [\d.]+ [GM]B free", line), line
+    assert re.fullmatch("about [2-9] s in all, estimated from one batch of 3 clips", time)  # 0.3 s for 3 of 16 clips
     assert not cache.exists()
     assert (audio.encoded, text.encoded) == (3, [])
     assert [path.name for path in tmp_path.iterdir()] == []

@@ -42,7 +42,7 @@ def test_each_gpu_has_its_shard_and_the_bytes_are_those_of_one(data, tmp_path, m
     assert re.search(r"^GPU 0: .*train: \d+ of \d+ clips to encode", done.stderr, re.MULTILINE)
     assert re.search(r"^GPU 1: .*train: \d+ of \d+ clips to encode", done.stderr, re.MULTILINE)
     assert re.search(r"^GPU [01]: train: .* in .*train\.h5$", done.stderr, re.MULTILINE)
-    assert done.stdout == f"train: 24 clips (24 encoded) in {tmp_path}/two/train.h5\n"
+    assert done.stdout == f"train: 8 clips (8 encoded) in {tmp_path}/two/train.h5\n"
     monkeypatch.undo()
     alone = CliRunner().invoke(
         main, ["extract", "--data", str(data), "--cache", str(tmp_path / "one"), *TINY, "--batch-size", "2"]

@@ -331,16 +331,8 @@ def rows_of(output: str) -> list[list[str]]:
 def test_a_plan_on_the_command_line(
     cache: Path, tmp_path: Path, plan_file: Callable[[str], Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    command = (
-        "--cache",
-        cache,
-        "--plan",
-        plan_file(PLAN),
-        "--set",
-        "training.max_epochs=2",
-        "--out",
-        tmp_path / "runs",
-    )
+    options = ("--set", "training.max_epochs=2", "--out", tmp_path / "runs")
+    command = ("--cache", cache, "--plan", plan_file(PLAN), *options)
     with caplog.at_level("INFO"):
         first, again = invoke(*command), invoke(*command)
     assert (first.exit_code, again.exit_code) == (0, 0), first.output + again.output

@@ -141,7 +141,7 @@ def test_an_imported_run_predicts_what_the_head_gives(imported, tmp_path, bound)
     config = yaml.safe_load((out / "config.yaml").read_text())
     assert config["head"]["compat"] == "upstream"
     assert (config["fingerprint_fields"] is not None) is bound
-    result = run("predict", "--run", out, "--cache", cache, "--split", "train", "--best", "srcc", "--device", "cpu")
+    result = run("predict", out, "--cache", cache, "--split", "train", "--best", "srcc", "--device", "cpu")
     assert result.exit_code == 0, result.output
     batches = batches_of(cache)
     expected = predictions_of(run_head(head, batches), batches)
@@ -181,7 +181,7 @@ def test_the_checkpoints_of_a_training_become_one_run(imported, tmp_path):
     folder, _ = imported
     checkpoint, out = folder / "ckpt_best_val_srcc.pth", tmp_path / "run"
     add = ("import-upstream", checkpoint, "--head", "transformer-dist", "--out", out)
-    predict = ("predict", "--run", out, "--cache", folder / "cache", "--split", "train", "--device", "cpu", "--best")
+    predict = ("predict", out, "--cache", folder / "cache", "--split", "train", "--device", "cpu", "--best")
     assert run(*add).exit_code == 0
     result = run(*predict, "loss")
     assert result.stderr.splitlines()[-1] == (
@@ -262,7 +262,7 @@ def test_an_imported_run_refuses_features_of_other_widths(imported, tmp_path):
                   ExtractionOptions(1.0))  # fmt: skip
     out = tmp_path / "run"
     run("import-upstream", folder / "ckpt_best_val_srcc.pth", "--head", "transformer-dist", "--out", out)
-    result = run("predict", "--run", out, "--cache", tmp_path / "cache", "--split", "train", "--best", "srcc")
+    result = run("predict", out, "--cache", tmp_path / "cache", "--split", "train", "--best", "srcc")
     assert result.exit_code == 1
     assert f"frames of 4 and tokens of 2 dimensions, and {out} takes 1024 and 768" in result.stderr
 

@@ -1,0 +1,199 @@
+"""The public names: what `audiomos_cache` offers, that it costs nothing to import, and that every example runs."""
+
+import doctest
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+import audiomos_cache
+from audiomos_cache.cli import main
+from audiomos_cache.cli.options import SHOWN_FIRST, AdvancedOption, Command
+from audiomos_cache.heads.config import HeadConfig
+from audiomos_cache.heads.model import build_head
+from audiomos_cache.heads.presets import head_config, with_compat
+from audiomos_cache.testing.music import make_dataset
+from audiomos_cache.upstream.checkpoints import upstream_names
+
+VERBS = ("extract", "train_head", "predict", "fuse", "evaluate", "make_bundle", "Scorer")
+OTHERS = ("verify", "merge", "split", "submit", "info", "import_upstream", "load_bundle", "register")
+THINGS = ("Cache", "Run", "Fusion", "Bundle", "Score")
+WITH_EXAMPLES = (
+    "Cache",
+    "Run",
+    "extract",
+    "import_upstream",
+    "info",
+    "make_bundle",
+    "merge",
+    "predict",
+    "train_head",
+    "verify",
+)
+OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+def test_the_public_names():
+    assert sorted(audiomos_cache.__all__) == sorted(["__version__", *VERBS, *OTHERS, *THINGS])
+    assert set(audiomos_cache.__all__) <= set(dir(audiomos_cache))
+    with pytest.raises(AttributeError, match="module 'audiomos_cache' has no attribute 'nope'"):
+        audiomos_cache.nope  # noqa: B018
+
+
+@pytest.mark.parametrize("name", WITH_EXAMPLES)
+def test_each_name_says_what_it_takes_and_raises(name):
+    public = getattr(audiomos_cache, name)
+    text = inspect.getdoc(public)
+    for section in ("Args:", "Raises:", ">>> "):
+        assert section in text, section
+    for each in inspect.signature(public).parameters:
+        assert each in text, each
+
+
+def test_importing_the_package_or_the_commands_imports_nothing_heavy():
+    heavy = {"torch", "numpy", "h5py", "pydantic", "rich", "scipy", "transformers"}
+    code = (
+        "import sys, audiomos_cache, audiomos_cache.cli; from audiomos_cache.cli import main;"
+        f"print(sorted({{m.split('.')[0] for m in sys.modules}} & {heavy}))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    """What the examples start from: made-up music, and what the tiny encoders and short trainings make of it.
+
+    data/, cache/tiny (train, dev, eval), runs/pooling-dist-seed1 and -seed2, and a checkpoint like the published ones.
+    """
+    folder = tmp_path_factory.mktemp("workspace")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        make_dataset(Path("data"), prompts=4, seconds=(0.5, 0.9))
+        encoders = {"audio_encoder": "muq-tiny", "text_encoder": "roberta-tiny"}
+        audiomos_cache.extract("data", "cache/tiny", split=["train", "dev", "eval"], pad_to=1.0, **encoders)
+        short = {"training.max_epochs": 2}
+        audiomos_cache.train_head("cache/tiny", "pooling-dist", seed=[1, 2], set=short, device="cpu")
+        head = build_head(with_compat(head_config("transformer-dist"), "upstream"), 1024, 768)
+        state = {theirs: head.state_dict()[ours] for theirs, ours in upstream_names(head).items()}
+        torch.save(state, "ckpt_best_val_srcc.pth")
+    return folder
+
+
+def test_every_example_runs(workspace, monkeypatch):
+    monkeypatch.chdir(workspace)
+    names = {name: getattr(audiomos_cache, name) for name in WITH_EXAMPLES}
+    report: list[str] = []
+    runner = doctest.DocTestRunner(optionflags=OPTIONS)
+    for name, public in names.items():
+        examples = doctest.DocTestFinder(recurse=False).find(public, name, globs=dict(names))
+        assert sum(len(each.examples) for each in examples) > 0, name
+        for each in examples:
+            runner.run(each, out=report.append)
+    assert not report, "".join(report)
+
+
+def test_results_print_and_turn_into_plain_values(workspace, monkeypatch, tmp_path):
+    monkeypatch.chdir(workspace)
+    run = audiomos_cache.Run("runs/pooling-dist-seed1")
+    results = (
+        audiomos_cache.extract("data", "cache/tiny", split="dev", pad_to=1, dry_run=True, audio_encoder="muq-tiny",
+                               text_encoder="roberta-tiny"),
+        audiomos_cache.extract("data", "cache/tiny", split="dev", pad_to=1, audio_encoder="muq-tiny",
+                               text_encoder="roberta-tiny"),
+        audiomos_cache.predict(run, "cache/tiny", out=tmp_path / "p.jsonl", device="cpu"),
+        audiomos_cache.verify("cache/tiny"),
+        audiomos_cache.make_bundle([run.folder], tmp_path / "model"),
+        audiomos_cache.info(tmp_path / "model"),
+        audiomos_cache.info("runs/pooling-dist-seed1"),
+        audiomos_cache.info(),
+        audiomos_cache.Cache("cache/tiny"),
+        run,
+    )  # fmt: skip
+    for result in results:
+        shown = repr(result)
+        assert 1 <= len(shown.splitlines()) <= 25 and "object at 0x" not in shown and "array(" not in shown
+        assert plain(result.to_dict()), type(result).__name__
+    assert "dev: 0 of 8 clips to encode" in repr(results[0])
+    assert "nothing left to do" in repr(results[1])
+    assert "encoders: muq-tiny (seeded random weights 2025, none)" in repr(results[5])
+
+
+def plain(value):
+    """Whether a value holds nothing but what JSON has."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and plain(each) for key, each in value.items())
+    if isinstance(value, list):
+        return all(map(plain, value))
+    return value is None or type(value) in (str, int, float, bool)
+
+
+def test_heads_as_names_files_mappings_and_configs(workspace, monkeypatch, tmp_path):
+    monkeypatch.chdir(workspace)
+    (tmp_path / "mine.yaml").write_text("temporal: {kind: none}\nfusion: {kind: concat}\n")
+    mapping = {"temporal": {"kind": "none"}, "fusion": {"kind": "concat"}}
+    config = HeadConfig.model_validate(mapping | {"training": {"max_epochs": 1}})
+    train = audiomos_cache.train_head
+    once = ["training.max_epochs=1"]
+    named = train("cache/tiny", ["pooling-dist", tmp_path / "mine.yaml", mapping], 1, set=once, out=tmp_path / "a")
+    assert [each.folder.name for each in named.runs] == ["pooling-dist-seed1", "mine-seed1", "head-seed1"]
+    alone = train("cache/tiny", config, 1, out=tmp_path / "b")
+    [weights, same] = (each.folders[-1] / "best-loss.safetensors" for each in (named, alone))
+    assert weights.read_bytes() == same.read_bytes()
+    assert mapping == {"temporal": {"kind": "none"}, "fusion": {"kind": "concat"}}, "left as it was"
+    several = train("cache/tiny", [mapping, config], 1, set={"training.max_epochs": 1}, out=tmp_path / "c")
+    assert [each.folder.name for each in several.runs] == ["head1-seed1", "head2-seed1"]
+    assert several.rows()[-1]["run"] == "mean of the predictions"
+    assert plain(several.to_dict()) and "head2-seed1: utt_mi" in repr(several)
+
+
+def test_a_run_records_what_it_was_made_with(workspace, monkeypatch, tmp_path):
+    """And that decides nothing: the same training by a command is finished already, and has the same hash."""
+    from audiomos_cache.fusion.members import run_hash
+
+    monkeypatch.chdir(workspace)
+    called = audiomos_cache.train_head("cache/tiny", "pooling-dist", 1, set={"training.max_epochs": 1}, out=tmp_path)
+    [run] = called.folders
+    assert audiomos_cache.Run(run).made_with == {
+        "command": f"train_head(cache='cache/tiny', head='pooling-dist', seed=1, out={str(tmp_path)!r}, "
+        "set={'training.max_epochs': 1})",
+        "cache": "cache/tiny",
+        "train_list": None,
+        "dev_list": None,
+        "rater_lists": [],
+    }
+    plan = tmp_path / "plan.yaml"
+    plan.write_text("runs: [{head: pooling-dist, seed: 1, set: [training.max_epochs=1]}]")
+    again = audiomos_cache.train_head("cache/tiny", plan=plan, out=tmp_path)
+    assert [each.seconds for each in again.runs] == [None], "it was finished already"
+    arguments = ["train-head", "--cache", "cache/tiny", "--plan", str(plan), "--out", str(tmp_path / "other runs")]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    other = tmp_path / "other runs" / run.name
+    command = f"audiomos-cache {' '.join(arguments[:-1])} '{tmp_path}/other runs'"
+    assert audiomos_cache.Run(other).made_with["command"] == command
+    assert (other / "config.yaml").read_bytes() != (run / "config.yaml").read_bytes()
+    assert run_hash(other, "loss") == run_hash(run, "loss")
+    assert command in CliRunner().invoke(main, ["info", str(other)]).stdout
+
+
+@pytest.mark.parametrize("name", [name for name, each in main.commands.items() if isinstance(each, Command)])
+def test_a_command_shows_at_most_ten_options_first(name):
+    options = [each for each in main.commands[name].params if hasattr(each, "is_flag")]
+    assert len([each for each in options if not isinstance(each, AdvancedOption)]) <= SHOWN_FIRST
+    text = CliRunner().invoke(main, [name, "--help"]).stdout
+    assert ("\nAdvanced:\n" in text) is any(isinstance(each, AdvancedOption) for each in options)
+    assert text.count("--help") == 1
+
+
+def test_what_info_says_of_words_and_of_nothing():
+    found = audiomos_cache.info("heads").to_dict()
+    assert "transformer-dist" in found["presets"] and found["plans"] == ["ensemble8"]
+    assert "attentive" in found["pooling"]
+    assert audiomos_cache.info("bundles").to_dict() == {"bundles": []}
+    assert "audiomos-cache bundle RUN..." in repr(audiomos_cache.info("bundles"))
+    result = CliRunner().invoke(main, ["info"])
+    assert (result.exit_code, result.stdout.splitlines()[0]) == (0, "known bundles, encoders and heads")
