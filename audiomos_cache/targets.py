@@ -7,11 +7,12 @@ compute in float64. Nothing heavier than NumPy is imported here.
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from audiomos_cache.units import NARROWEST_SIGMA
+
 Floats = NDArray[np.float64]
 
 TARGETS = ("mi", "ta")
 LOWEST, HIGHEST = 1.0, 5.0
-NARROWEST_SIGMA = 1e-3  # in score units: narrower ones all give the nearest of the bins
 
 MEASURES = ("mse", "lcc", "srcc", "ktau")
 VIEWS = ("utt_mi", "utt_ta", "sys_mi", "sys_ta")  # a level and a score

@@ -1,5 +1,7 @@
 """Quantities as people read them."""
 
+NARROWEST_SIGMA = 1e-3  # of a gaussian target, in score units: narrower ones all give the nearest of the bins
+
 
 def gigabytes(count: int) -> str:
     """Write a number of bytes."""

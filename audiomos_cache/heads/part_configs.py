@@ -6,7 +6,7 @@ from pydantic import Field, SerializeAsAny
 
 from audiomos_cache.errors import ConfigError
 from audiomos_cache.heads.parts import CONFIGS, Part, PartConfig, scaled
-from audiomos_cache.targets import NARROWEST_SIGMA
+from audiomos_cache.units import NARROWEST_SIGMA
 
 RATER_BINS = 5  # a listener rates in whole numbers from 1 to 5
 
