@@ -5,9 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from audiomos_cache.heads import config
 from audiomos_cache.targets import (
-    NARROWEST_SIGMA,
     bin_centres,
     gaussian_distribution,
     one_hot_distribution,
@@ -131,7 +129,3 @@ def test_the_names_of_scores_and_measures_cost_no_scipy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "('mi', 'ta') set()\n"
-
-
-def test_a_head_may_be_set_what_a_target_can_be_made_with() -> None:
-    assert config.NARROWEST_SIGMA == NARROWEST_SIGMA
