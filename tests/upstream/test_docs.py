@@ -18,6 +18,7 @@ def figures(text):
     return {NUMBER.sub("", line): [float(number) for number in NUMBER.findall(line)] for line in lines}
 
 
+@pytest.mark.slow
 def test_the_table_of_quirks_is_what_its_code_prints(capsys):
     [code] = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     exec(compile(code, "from-the-original.md", "exec"), {})
