@@ -7,7 +7,7 @@ import pytest
 
 from audiomos_cache.heads.presets import preset_names, settable_keys
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "from-the-original.md").read_text(encoding="utf-8")
 NUMBER = re.compile(r"\b\d\.\d\d\b")
 
