@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-import click
+from audiomos_cache.errors import ArgumentError
+
+DEVICES = ("auto", "cpu", "cuda")
 
 
 def available_ram(root: Path = Path("/")) -> int:
@@ -39,18 +41,17 @@ def _left_in_cgroups(root: Path) -> list[int]:
     return left
 
 
-DEVICES = ("auto", "cpu", "cuda")
-
-
 def resolve_device(device: str) -> str:
-    """Return `cuda` or `cpu`; `auto` takes the GPU where there is one.
+    """Return `cuda` or `cpu`; `auto` is the GPU where there is one.
 
     Raises:
-        click.UsageError: CUDA was asked for and is not there.
+        ArgumentError: the name is unknown, or CUDA was asked for and PyTorch has none.
     """
+    if device not in DEVICES:
+        raise ArgumentError(f"device {device!r}: is not one of {', '.join(DEVICES)}")
     import torch
 
     available = torch.cuda.is_available()
     if device == "cuda" and not available:
-        raise click.UsageError("--device cuda: PyTorch sees no CUDA device here; use --device cpu")
+        raise ArgumentError("--device cuda: PyTorch has no CUDA device here; use --device cpu")
     return "cuda" if available and device != "cpu" else "cpu"

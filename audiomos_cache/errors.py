@@ -28,6 +28,10 @@ class ConfigError(AudiomosError):
     """A preset, config file, `--set` override or encoder name is not valid."""
 
 
+class ArgumentError(ConfigError):
+    """Arguments of a call, or options of a command, contradict each other or need another one: exit code 2."""
+
+
 class EncoderError(AudiomosError):
     """An encoder cannot be loaded, or gives features that cannot be stored."""
 
