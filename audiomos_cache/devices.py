@@ -53,5 +53,5 @@ def resolve_device(device: str) -> str:
 
     available = torch.cuda.is_available()
     if device == "cuda" and not available:
-        raise ArgumentError("--device cuda: PyTorch has no CUDA device here; use --device cpu")
+        raise ArgumentError("--device cuda: PyTorch sees no CUDA device here; use --device cpu")
     return "cuda" if available and device != "cpu" else "cpu"

@@ -29,17 +29,15 @@ class Command(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options in two sections; `--help` closes the last one."""
-        first, advanced = [], []
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
-            if record is not None:
-                (advanced if isinstance(parameter, AdvancedOption) else first).append(record)
-        if advanced:
-            help_option = self.get_help_option(ctx)
-            record = help_option.get_help_record(ctx) if help_option else None
-            if record in first:
-                first.remove(record)
-                advanced.append(record)
+        first: list[tuple[str, str]] = []
+        advanced: list[tuple[str, str]] = []
+        parameters = self.get_params(ctx)
+        any_advanced = any(isinstance(parameter, AdvancedOption) for parameter in parameters)
+        help_option = self.get_help_option(ctx)
+        for parameter in parameters:
+            last = any_advanced and help_option is not None and parameter.name == help_option.name
+            if (record := parameter.get_help_record(ctx)) is not None:
+                (advanced if last or isinstance(parameter, AdvancedOption) else first).append(record)
         for title, records in (("Options", first), ("Advanced", advanced)):
             if records:
                 with formatter.section(title):
