@@ -1,18 +1,28 @@
-# `make demo` and `make test` need Python >= 3.11 and nothing else: both set up .venv themselves.
+# `make demo`, `make check` and `make test` need Python >= 3.11 and nothing else: they set up .venv themselves.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # The other major of transformers, beside the first: the encoders must give the same features on both.
 OLDER := $(VENV)/transformers-4
+# A process for each core, with one thread.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8
 
-.PHONY: demo test lint clean
+.PHONY: demo check unit test lint clean
 
 demo: $(VENV)/.installed
 	$(BIN)/audiomos-cache demo --out demo --overwrite
 
+# While working: what needs neither processes nor seconds. mypy runs at the same time as the tests.
+check: $(VENV)/.installed
+	$(MAKE) -j 2 lint unit
+
+unit: $(VENV)/.installed
+	$(PYTEST) --dist worksteal -m 'not slow and not process'
+
+# Before and after a commit: all of it.
 test: lint $(OLDER)/.installed
-	$(BIN)/python -m pytest
-	PYTHONPATH=$(OLDER) $(BIN)/python -m pytest tests/encoders
+	$(PYTEST) --dist loadgroup
+	PYTHONPATH=$(OLDER) $(PYTEST) --dist loadgroup tests/encoders
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check

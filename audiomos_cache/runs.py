@@ -12,6 +12,7 @@ tensorboard/                       the history for TensorBoard, where it was ask
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
@@ -278,4 +279,7 @@ def versions() -> dict[str, str]:
     """Return the versions of what decides a run's numbers."""
     import torch
 
-    return {package: version(package) for package in _VERSIONED} | {"cuda": torch.version.cuda or "none"}
+    return {package: _version(package) for package in _VERSIONED} | {"cuda": torch.version.cuda or "none"}
+
+
+_version = cache(version)  # reading a package's metadata takes milliseconds

@@ -74,6 +74,7 @@ def test_off_keeps_nothing():
     assert OFF.stages == []
 
 
+@pytest.mark.process
 def test_neither_torch_nor_numpy_is_imported():
     code = (
         "import sys; from audiomos_cache.profiling import Profile\n"

@@ -243,6 +243,7 @@ def test_fit_length_pads_and_cuts() -> None:
     assert fit_length(samples, 5).dtype == np.float32
 
 
+@pytest.mark.process
 def test_import_does_not_load_torch() -> None:
     code = "import sys, audiomos_cache.audio.decode; print('torch' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

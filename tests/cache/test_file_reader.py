@@ -186,6 +186,7 @@ def test_pickled(sample, path, kind, after_reading):
     assert copy.ids[2] == "clip é"
 
 
+@pytest.mark.process
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.parametrize("kind", ["file", "reader"])
 def test_forked(sample, path, kind):

@@ -114,6 +114,7 @@ def test_a_part_after_so_many_seconds(clips, cache, monkeypatch, files):
     assert len(files) == 1 + 4
 
 
+@pytest.mark.process
 def test_a_kill_leaves_parts_and_what_is_cleared_away(clips, cache, tmp_path, part_after):
     """Of a process that ends without a word after its second batch, while the file is half filled."""
     expected = clean_bytes(clips, tmp_path / "clean")

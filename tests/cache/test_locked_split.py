@@ -32,6 +32,7 @@ def test_second_writer_is_refused_with_the_name_of_the_first(tmp_path):
         pass
 
 
+@pytest.mark.process
 def test_second_process_is_refused_until_the_first_dies(tmp_path):
     with subprocess.Popen(
         [sys.executable, "-c", HOLDER, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -75,6 +75,7 @@ def cut_into(clips_per_part, bytes_per_file=10**9):
         yield
 
 
+@pytest.mark.slow
 def test_any_shards_parts_and_kills_give_the_same_bytes(clip_of, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda _descriptor: None)  # its order is tested elsewhere
     seen = Counter()

@@ -250,6 +250,7 @@ def test_a_clip_in_two_files_of_a_split(sample, tmp_path):
         _ = reader.ids
 
 
+@pytest.mark.process
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_reader_in_other_processes(sample, path, method):

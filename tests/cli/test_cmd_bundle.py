@@ -69,6 +69,7 @@ def test_the_checkpoint_of_a_fusion_is_not_said_again(made, tmp_path):
     assert "Error: --best: the fusion says which checkpoints it is of; leave it out" in result.stderr
 
 
+@pytest.mark.process
 def test_its_help_has_an_example_and_imports_nothing_heavy():
     code = (
         "import sys; from audiomos_cache.cli import main; main(['bundle', '--help'], standalone_mode=False);"

@@ -156,6 +156,8 @@ def wait_for_parts(cache, count):
         time.sleep(0.002)
 
 
+@pytest.mark.process
+@pytest.mark.xdist_group("kills")
 def test_interrupted_then_killed_three_times_it_ends_with_the_same_bytes(data, tmp_path):
     moments = random.Random(7)
     cache = tmp_path / "cache"

@@ -236,6 +236,7 @@ def test_help_shows_defaults():
         assert f"[default: {default}]" in printed
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", ["fuse", "evaluate", "submit"])
 def test_importing_a_command_loads_nothing_heavy(name):
     code = (

@@ -486,6 +486,7 @@ def many(music):
     return path
 
 
+@pytest.mark.process
 def test_interrupted_it_keeps_what_is_finished_and_goes_on(music, many):
     out, done = music / "s.jsonl", 0
     for end, code in ((signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)):
@@ -505,6 +506,7 @@ def test_interrupted_it_keeps_what_is_finished_and_goes_on(music, many):
     assert sorted(path.name for path in music.iterdir()) == ["m", "many.jsonl", "s.jsonl"]
 
 
+@pytest.mark.process
 def test_a_second_process_is_refused(music, many):
     out = music / "s.jsonl"
     with start(0.01, "--manifest", many, "--out", out) as process:
@@ -515,6 +517,7 @@ def test_a_second_process_is_refused(music, many):
     assert len(rows(out.read_text())) > 0
 
 
+@pytest.mark.process
 def test_a_reader_that_has_gone_ends_it_quietly(many):
     with start(0, "--manifest", many) as process:
         assert json.loads(process.stdout.readline())["id"] == "0"
@@ -523,6 +526,7 @@ def test_a_reader_that_has_gone_ends_it_quietly(many):
     assert (process.returncode, stderr) == (1, b"")
 
 
+@pytest.mark.process
 def test_a_full_disk_under_stdout_is_named(many):
     with Path("/dev/full").open("wb") as full, start(0, "--manifest", many, stdout=full) as process:
         stderr = process.stderr.read().decode()
@@ -533,6 +537,7 @@ def test_a_full_disk_under_stdout_is_named(many):
     assert process.returncode == 1
 
 
+@pytest.mark.process
 def test_interrupted_on_stdout_the_lines_are_whole(many):
     with start(0.01, "--manifest", many) as process:
         first = process.stdout.readline()
@@ -543,6 +548,7 @@ def test_interrupted_on_stdout_the_lines_are_whole(many):
     assert [row["id"] for row in found] == [str(number) for number in range(len(found))]
 
 
+@pytest.mark.process
 def test_with_a_bar_on_the_terminal_the_lines_still_go_to_stdout(music, many):
     terminal, other_end = pty.openpty()
     with (music / "lines").open("wb") as file, start(0, "--manifest", many, stdout=file, stderr=other_end):
@@ -553,6 +559,7 @@ def test_with_a_bar_on_the_terminal_the_lines_still_go_to_stdout(music, many):
     assert "{" not in text
 
 
+@pytest.mark.process
 def test_lines_on_a_terminal_have_no_bar_between_them(many):
     terminal, other_end = pty.openpty()
     with start(0, "--manifest", many, stdout=other_end, stderr=other_end):
@@ -562,6 +569,7 @@ def test_lines_on_a_terminal_have_no_bar_between_them(many):
     assert summary == "300 of 300 clips scored, 0 failed; mean MI 3.000, TA n/a"
 
 
+@pytest.mark.process
 def test_help_has_examples_and_loads_nothing_heavy():
     code = (
         "import sys; from audiomos_cache.cli import main; main(['score', '--help'], standalone_mode=False);"

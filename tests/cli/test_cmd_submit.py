@@ -61,6 +61,7 @@ def test_split_refuses_a_share_that_is_none(fraction, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.process
 def test_split_has_an_example_and_loads_nothing_heavy():
     assert "  audiomos-cache split " in run("split", "--help")
     code = (

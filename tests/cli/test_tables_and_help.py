@@ -120,6 +120,7 @@ def test_help_of_train_head_lists_presets_and_keys():
     assert "mixes cached frames, not waveforms; 0: none training.clip_norm " in " ".join(keys.split())
 
 
+@pytest.mark.process
 def test_help_of_train_head_imports_nothing_heavy():
     code = (
         "import sys; from audiomos_cache.cli import main; main(['train-head', '--help'], standalone_mode=False);"

@@ -526,6 +526,7 @@ def test_read_system_truth_refuses(tmp_path: Path, text: str, message: str) -> N
         read_system_truth(write(tmp_path / "s.csv", text))
 
 
+@pytest.mark.process
 def test_import_is_light() -> None:
     code = "import sys, audiomos_cache.dataset.loading; print({'torch', 'h5py', 'soundfile'} & set(sys.modules))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,6 +1,6 @@
 """How often the intervals hold the truth, and how often the tests find what is not there: by simulation.
 
-Measured figures stand in the docstrings; all of these are slow.
+Measured figures stand in the docstrings; all of these take minutes.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ from audiomos_cache.evaluation.weighted_metrics import WeightedAgreement
 from audiomos_cache.targets import MEASURES
 from tests.support.studies import CLIPS, SYSTEM, Head, study
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.simulation]
 
 STUDIES, RESAMPLES = 200, 2000
 GOOD, USUAL, POOR = Head(0.1, 0.3), Head(0.25, 0.5), Head(0.6, 0.8)

@@ -33,6 +33,7 @@ def two_gpus(monkeypatch):
     monkeypatch.setenv("PYTHONWARNINGS", "ignore")
 
 
+@pytest.mark.process
 @pytest.mark.usefixtures("two_gpus")
 def test_each_gpu_has_its_shard_and_the_bytes_are_those_of_one(data, tmp_path, monkeypatch):
     done = CliRunner().invoke(
@@ -115,6 +116,7 @@ def stand_in(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.process
 def test_one_that_fails_has_the_others_interrupted(stand_in):
     lines = []
     with pytest.raises(AudiomosError, match="failed on GPU 1, see above"):
@@ -123,6 +125,7 @@ def test_one_that_fails_has_the_others_interrupted(stand_in):
     assert "GPU 1: at work on ['1', '--shard', '2/2']" in lines
 
 
+@pytest.mark.process
 def test_an_interrupt_reaches_all(stand_in):
     def interrupt():
         while len(list(stand_in.glob("started-*"))) < 2:
@@ -141,6 +144,7 @@ def test_an_interrupt_reaches_all(stand_in):
     assert sorted(path.name for path in stand_in.glob("interrupted-*")) == ["interrupted-0", "interrupted-1"]
 
 
+@pytest.mark.process
 @pytest.mark.usefixtures("stand_in")
 def test_a_failure_alone_is_said():
     with pytest.raises(AudiomosError, match="failed on GPU 0, see above; run it again, it goes on"):

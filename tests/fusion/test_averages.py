@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-from audiomos_cache.fusion.methods import LEARNED, METHODS
 from scipy.optimize import minimize
 
 from audiomos_cache.dataset.labels import Labels

@@ -165,6 +165,7 @@ def kill_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], list[int]
     return prepare
 
 
+@pytest.mark.slow
 def test_killed_at_any_write_it_ends_with_the_same_bytes(
     cache: Path, tmp_path: Path, whole: dict[str, dict[str, bytes]], kill_at: Callable[[int | None], list[int]]
 ) -> None:
@@ -189,6 +190,7 @@ def test_killed_at_any_write_it_ends_with_the_same_bytes(
         shutil.rmtree(out)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_replaced_is_never_lost(
     cache: Path, tmp_path: Path, whole: dict[str, dict[str, bytes]], kill_at: Callable[[int | None], list[int]]
 ) -> None:

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from audiomos_cache.runs import BESTS
 from tests.support.training import files_in, names_in
 
@@ -93,6 +95,8 @@ def wait_for_epoch(state: Path, epoch: int) -> None:
         time.sleep(0.002)
 
 
+@pytest.mark.process
+@pytest.mark.xdist_group("kills")
 def test_interrupted_then_killed_three_times_it_ends_with_the_same_bytes(cache: Path, tmp_path: Path) -> None:
     moments = random.Random(7)
     settings = ("training.max_epochs=9", "training.feature_mixup=0.4", "training.schedule=cosine", "training.lr=1e-3")

@@ -100,7 +100,12 @@ def splits(tmp_path_factory: pytest.TempPathFactory) -> list[FeatureBatches]:
 TA_IS_FOUND = set(preset_names()) - {"pooling-dist", "transformer-onehot"}
 
 
-@pytest.mark.parametrize("preset", preset_names())
+QUICK = "pooling-dist"
+
+
+@pytest.mark.parametrize(
+    "preset", [pytest.param(name, marks=() if name == QUICK else pytest.mark.slow) for name in preset_names()]
+)
 def test_every_preset_learns_what_is_planted(splits: list[FeatureBatches], preset: str) -> None:
     train_set, dev, test = splits
     config = load_head_config(preset, ("training.max_epochs=20", "training.batch_size=16", "dropout=0.1"))[1]
@@ -114,6 +119,7 @@ def test_every_preset_learns_what_is_planted(splits: list[FeatureBatches], prese
         assert scores.utt_ta.srcc >= 0.7
 
 
+@pytest.mark.slow
 def test_as_much_is_learned_in_bfloat16(splits: list[FeatureBatches]) -> None:
     train_set, dev, test = splits
     config = load_head_config("cross-attention-dist", ("training.max_epochs=20", "training.batch_size=16"))[1]

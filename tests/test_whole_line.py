@@ -202,6 +202,7 @@ def test_every_help_has_an_example(command: str) -> None:
     assert f"audiomos-cache {command}" in text.split("Example", 1)[1]
 
 
+@pytest.mark.process
 def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys; from audiomos_cache.cli import main; main(['--help'], standalone_mode=False);"
@@ -211,11 +212,13 @@ def test_help_imports_nothing_heavy() -> None:
     assert printed.splitlines()[-1] == "[]"
 
 
+@pytest.mark.process
 def test_launcher_of_a_checkout() -> None:
     printed = subprocess.run([sys.executable, ROOT / "cli.py", "--version"], capture_output=True, text=True, check=True)
     assert printed.stdout.startswith("audiomos-cache, version ")
 
 
+@pytest.mark.process
 def test_installed_package_is_whole(tmp_path: Path) -> None:
     command = [
         sys.executable,

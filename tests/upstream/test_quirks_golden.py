@@ -87,9 +87,14 @@ def error(output, figures):
     return max(differences)
 
 
-def golden_cases(condition=bool):
-    cases = [case for case in GOLDEN["cases"] if condition(case)]
-    return pytest.mark.parametrize("case", cases, ids=[f"{preset_of(case)}-{case['B']}" for case in cases])
+def golden_cases(condition=bool, quick=bool):
+    """Run a test on the golden cases that meet a condition; those that are not quick are marked as slow."""
+    cases = [
+        pytest.param(case, id=f"{preset_of(case)}-{case['B']}", marks=() if quick(case) else pytest.mark.slow)
+        for case in GOLDEN["cases"]
+        if condition(case)
+    ]
+    return pytest.mark.parametrize("case", cases)
 
 
 def test_there_is_a_case_for_every_published_head():
@@ -126,7 +131,7 @@ class GoldenBatches:
         return (self.features.permuted(indices) for indices in batches)
 
 
-@golden_cases(lambda case: "train" in case)
+@golden_cases(lambda case: "train" in case, quick=lambda case: preset_of(case) == "transformer-dist")
 def test_training_as_the_original(case):
     """The loss before each of five steps without dropout, and the scores after the last, through the training loop.
 

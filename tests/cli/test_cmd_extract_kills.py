@@ -16,6 +16,9 @@ from audiomos_cache.cache.verify import verify_file
 from audiomos_cache.testing.music import make_dataset
 from tests.support.faults import content
 
+# One after the other: how far the processes come is a matter of time.
+pytestmark = [pytest.mark.process, pytest.mark.xdist_group("kills")]
+
 # Imports once, then runs our command line in a new process for each line that it reads: where it notes what it is
 # about, its log, the size of a file of a large split, and the arguments. The disk is slow, and every clip a part, so
 # that a signal finds the extraction at all that it does. Nothing may be computed before the fork: torch's threads do
