@@ -5,7 +5,7 @@ new music -> `score` -> MI, TA:
 
     from audiomos_cache import Scorer
 
-    scores = Scorer.from_bundle("model/").score(["song.wav"], ["A slow piano ballad."])
+    scores = Scorer("model").score(["song.wav"], ["A slow piano ballad."])
 """
 
 from importlib import import_module
@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from audiomos_cache.scoring.scorer import Scorer
 
 __version__ = "0.1.0"
+_HOMES = {"Score": "results", "Scorer": "scorer"}
 __all__ = ["Score", "Scorer", "__version__"]
 
 
 def __getattr__(name: str) -> object:
     """Import what scores when it is first asked for: it needs torch, and the command line's help does not."""
-    if name in ("Score", "Scorer"):
-        return getattr(import_module("audiomos_cache.scoring"), name)
+    if name in _HOMES:
+        return getattr(import_module(f"audiomos_cache.scoring.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

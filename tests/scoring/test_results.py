@@ -1,19 +1,11 @@
 import json
-import os
-import random
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from audiomos_cache.errors import BusyError, DataError, OutputError, OutputExistsError
 from audiomos_cache.scoring.inputs import Item
 from audiomos_cache.scoring.results import Score, to_line
 from audiomos_cache.scoring.resumable import score_file
-from tests.support.faults import full_disk
 
 BUNDLE, OTHER = "ab" * 16, "cd" * 16
 ITEMS = [Item(name, Path(f"m/{name}.wav"), f"prompt of {name}, é") for name in "abcdef"]
@@ -65,5 +57,3 @@ def test_text_is_written_as_it_is_but_for_what_ends_a_line_somewhere():
 def test_what_is_no_number_is_never_written(value):
     with pytest.raises(ValueError, match="not JSON compliant"):
         line(ITEMS[0], mi=value)
-
-
