@@ -9,7 +9,7 @@ Seven verbs on four artefacts: a dataset becomes a `Cache`, a cache becomes `Run
     runs = train_head("cache/musiceval", "transformer-dist", seed=[1984, 1990]).folders
     fuse(runs, "fused", labels="MusicEval-phase1/sets/dev_mos_list.txt")
     make_bundle(runs, "model", fusion="fused")
-    Scorer.from_bundle("model").score(["song.wav"], ["A slow piano ballad."])
+    Scorer("model").score(["song.wav"], ["A slow piano ballad."])
 
 Each name is imported when it is first used, so that importing the package costs nothing.
 """

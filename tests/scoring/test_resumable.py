@@ -346,6 +346,8 @@ with score_file(Path(sys.argv[1]), overwrite=False) as file:
 """
 
 
+@pytest.mark.process
+@pytest.mark.xdist_group("kills")
 def test_killed_again_and_again_nothing_that_was_written_is_lost(tmp_path):
     path, moments, kills, done = tmp_path / "s.jsonl", random.Random(3), 0, []
     while len(done) < 200:
