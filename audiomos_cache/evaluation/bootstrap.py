@@ -1,4 +1,4 @@
-"""Bootstrap intervals of the sixteen numbers: whole systems are drawn with their clips."""
+"""Bootstrap confidence intervals of the sixteen numbers: whole systems are drawn with their clips."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -70,9 +70,9 @@ class Bca:
         return cls(defined, undefined, float(ndtri(share)), acceleration, len(jackknife))
 
     def interval(self, level: float) -> tuple[float, float]:
-        """Return the ends of the BCa interval at a level between 0 and 1.
+        """Return the bounds of the BCa interval at a level between 0 and 1.
 
-        Where bias and skewness are so large that an end is nowhere, it is the most extreme replicate.
+        Where bias and skewness are so large that a bound is undefined, it is the most extreme replicate.
         """
         half = ndtri((1 + level) / 2)
         shifted = self.bias + np.array([-half, half])
@@ -81,7 +81,7 @@ class Bca:
         return float(low), float(high)
 
     def expanded_interval(self, level: float) -> tuple[float, float]:
-        """Return the ends of the BCa interval at a level raised for few systems."""
+        """Return the bounds of the BCa interval at a level raised for few systems."""
         return self.interval(expanded_level(level, self.groups))
 
     def expanded_p_value(self, null: float = 0.0) -> float:
@@ -113,7 +113,7 @@ def expanded_level(level: float, groups: int) -> float:
 LEVEL = 0.95
 FEWEST_SYSTEMS = 3  # of which an interval is made
 FEW_SYSTEMS = 10  # below which it is too short, even expanded
-FEWEST_RESAMPLES = 100  # of which an interval is made: in fewer, its ends are the extremes or nearly so
+FEWEST_RESAMPLES = 100  # of which an interval is made: in fewer, its bounds are the extremes or nearly so
 
 Row = tuple[str, str]  # one of the sixteen numbers: a view, a measure
 
@@ -123,8 +123,8 @@ class Uncertainty:
     """The intervals of the sixteen numbers, or of their differences between two predictions.
 
     Attributes:
-        intervals: low and high end at `LEVEL`, of each number (view, measure) that has an interval.
-        notes: why a number has none, and what else a reader must know, in words.
+        intervals: lower and upper confidence bound at `LEVEL`, of each number (view, measure) that has an interval.
+        notes: why a number has none, and what else a reader must know, as sentences.
         n_boot: how many resamples there were.
         seed: of their generator.
     """
@@ -180,8 +180,8 @@ def draw_systems(n_boot: int, systems: int, seed: int) -> Floats:
         (n_boot, systems) float64: how often each was drawn; rows sum to `systems`.
     """
     drawn = np.random.default_rng(seed).integers(0, systems, (n_boot, systems))
-    places = (drawn + systems * np.arange(n_boot)[:, None]).ravel()
-    return np.bincount(places, minlength=n_boot * systems).reshape(n_boot, systems).astype(np.float64)
+    flat = (drawn + systems * np.arange(n_boot)[:, None]).ravel()
+    return np.bincount(flat, minlength=n_boot * systems).reshape(n_boot, systems).astype(np.float64)
 
 
 def bootstrap_intervals(points: Mapping[str, Points], n_boot: int = 10_000, seed: int = 0) -> Uncertainty:

@@ -44,7 +44,7 @@ def swap_p_values(a: Points, b: Points, swaps: NDArray[np.bool_]) -> Floats:
     """Return (4,) two-sided p-values of the differences between A's numbers and B's, in the order of `MEASURES`.
 
     Each is the share of swaps, the predictions as they are among them, with a difference as large or larger. A swap in
-    which a number is not defined counts as such. nan where a number of A or B is not defined.
+    which a number is not defined counts as one. nan where a number of A or B is not defined.
 
     Args:
         a, b: predictions of the same points, in the same order.

@@ -150,13 +150,13 @@ def points_of(
         The points of each of `VIEWS`: clips in the order of their ids (of `labels`, as the original), systems in the
         order of their names.
     Raises:
-        DataError: the two do not hold the same clips, a label stands twice, a system has no truth.
+        DataError: the two do not hold the same clips, a label occurs twice, a system has no truth.
     """
-    places = np.array(join_ids(predictions.ids, labels.ids, name, "the labels"))
-    order = np.argsort(places) if as_original else np.arange(len(places))
+    rows = np.array(join_ids(predictions.ids, labels.ids, name, "the labels"))
+    order = np.argsort(rows) if as_original else np.arange(len(rows))
     predicted = {target: getattr(predictions, target)[order] for target in TARGETS}
-    truth = {target: getattr(labels, target)[places[order]] for target in TARGETS}
-    systems = [labels.systems[row] for row in places[order]]
+    truth = {target: getattr(labels, target)[rows[order]] for target in TARGETS}
+    systems = [labels.systems[row] for row in rows[order]]
     means_of = _means_as_original if as_original else system_means
     names, system = np.unique(systems, return_inverse=True)
     if system_truth is None:

@@ -1,4 +1,4 @@
-"""Predictions for a list of clips: the JSON Lines file, the original's `.pt`, an answer."""
+"""Predictions for a list of clips: the JSON Lines file, the original's `.pt`, the challenge's answer."""
 
 import json
 import logging
@@ -34,7 +34,7 @@ _FIELDS = ("id", "mi", "ta", *_DISTS)
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a head, or a fusion of heads, says about N clips. Made by `build`, which checks it.
+    """What a head, or a fusion of heads, predicts of N clips. Made by `build`, which checks it.
 
     Attributes:
         ids: N clip ids, sorted and unique.
@@ -67,7 +67,7 @@ class Predictions:
             mi_dist, ta_dist: (N, K) or None; K >= 2, none below 0, rows of sum 1 within `SUM_TOLERANCE`.
         Raises:
             DataError: no clip, an id twice or that an answer cannot hold, an array of another shape, a number that is
-            not finite or not such; the first five clips are named.
+            not finite, or out of these ranges; the first five clips are named.
         """
         ids = tuple(ids)
         for clip in ids:
@@ -101,9 +101,9 @@ class Predictions:
 
     def take(self, ids: Sequence[str]) -> Self:
         """Return the predictions of some of the clips, which are all here, each once. `ids` may be in any order."""
-        place = {clip: row for row, clip in enumerate(self.ids)}
+        row_of = {clip: row for row, clip in enumerate(self.ids)}
         chosen = sorted(ids)
-        rows = np.array([place[clip] for clip in chosen], dtype=np.intp)
+        rows = np.array([row_of[clip] for clip in chosen], dtype=np.intp)
         dists = (None if dist is None else dist[rows] for dist in (self.mi_dist, self.ta_dist))
         return type(self)(tuple(chosen), self.mi[rows], self.ta[rows], *dists)
 
@@ -126,10 +126,10 @@ def _limits(array: NDArray[np.float64]) -> Iterator[tuple[NDArray[np.float64], N
 
 
 def join_ids(ids: Sequence[str], others: Sequence[str], name: str, others_name: str) -> list[int]:
-    """Find the place of each id in `others`. The names are those of the two lists, for the message.
+    """Find the row of each id in `others`. The names are those of the two lists, for the message.
 
     Raises:
-        DataError: an id stands twice in `others`, or in one of the lists only.
+        DataError: an id occurs twice in `others`, or in one of the lists only.
     """
     problems = {
         f"missing clips of {others_name}": set(others) - set(ids),
@@ -138,8 +138,8 @@ def join_ids(ids: Sequence[str], others: Sequence[str], name: str, others_name: 
     }
     if found := [f"{problem}: {first_five(sorted(clips))}" for problem, clips in problems.items() if clips]:
         raise DataError(f"{name}: {'; '.join(found)}; both must hold the same clips")
-    place = {clip: row for row, clip in enumerate(others)}
-    return [place[clip] for clip in ids]
+    row_of = {clip: row for row, clip in enumerate(others)}
+    return [row_of[clip] for clip in ids]
 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
@@ -166,13 +166,13 @@ def read_predictions(path: Path) -> Predictions:
     if path.suffix not in readers:
         raise DataError(f"{path}: unknown kind of predictions file, expected .jsonl, .pt or .txt")
     rows: list[dict[str, Any]] = []
-    for place, content in readers[path.suffix](path):
+    for origin, content in readers[path.suffix](path):
         try:
             row = _checked(content)
             if rows and _bins(row) != _bins(rows[0]):
                 raise ValueError(f"bins are {_bins(row)}, expected {_bins(rows[0])} as for the first clip")
         except (DataError, ValueError) as error:
-            raise DataError(f"{place}: {error}") from error
+            raise DataError(f"{origin}: {error}") from error
         rows.append(row)
 
     def column(name: str) -> list[Any]:

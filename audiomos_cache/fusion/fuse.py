@@ -189,9 +189,12 @@ def fuse(
         fingerprints. OutputExistsError: `out` holds something, and `overwrite` is False or it is not a fusion's.
     Source: Ritter-Gutierrez et al. 2025 (stacking by ridge); see each method's class for the others.
 
-    >>> result = fuse(["a.jsonl", "b.jsonl"], method="mean", out="fused")
-    >>> result.predictions.mi
-    array([3.5, 2.5])
+    >>> from pathlib import Path
+    >>> for name, score in (("a", 3.0), ("b", 4.0)):
+    ...     size = Path(f"{name}.txt").write_text(f"S1_P1,{score},2.0\\n")
+    >>> result = fuse(["a.txt", "b.txt"], method="mean", out="fused")
+    >>> result.predictions.mi.tolist()
+    [3.5]
     """
     paths = [Path(each) for each in ([sources] if isinstance(sources, str | PathLike) else sources)]
     folder = Path(out)
