@@ -219,4 +219,4 @@ def _count_outside(members: Sequence[Predictions], files: Sequence[str]) -> None
     for member, file in zip(members, files, strict=True):
         scores = np.concatenate([member.mi, member.ta])
         if outside := np.count_nonzero((scores < LOWEST) | (scores > HIGHEST)):
-            log.warning("%s: %d of %d scores are outside 1..5", file, outside, scores.size)
+            log.warning("%s: %d of %d scores lie outside 1..5", file, outside, scores.size)

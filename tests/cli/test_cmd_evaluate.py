@@ -34,6 +34,12 @@ def invoke(*arguments):
 run, fail = partial(commands.run, "evaluate"), partial(commands.fail, "evaluate")
 
 
+def rows_of(folder, *arguments):
+    """What `--out` writes as CSV."""
+    run(*arguments, "--out", folder / "rows.csv", "--overwrite")
+    return table((folder / "rows.csv").read_text())
+
+
 def cells(printed):
     """The cells of a table's rows, without its head."""
     return [[cell.strip() for cell in line.split("│")[1:-1]] for line in printed.splitlines() if line.startswith("│")]
@@ -108,7 +114,7 @@ def test_where_equal_means_decide_it_is_said_and_the_originals_numbers_can_be_ha
     )
     for view in VIEWS:
         assert original[view] == pytest.approx(expected[view], abs=1e-9)
-    assert invoke(A, *LABELS, *QUICK, "--csv").stderr == f"{TIES}\n"
+    assert run(A, *LABELS, *QUICK).splitlines()[-1] == TIES
 
 
 def test_the_order_of_the_lines_does_not_change_the_output(tmp_path):
@@ -144,7 +150,7 @@ def test_what_a_fusion_says_of_the_clips_it_was_fitted_on_is_refused(fused, tmp_
     )
     assert fail(folder / name, "--labels", labels) == f"Error: {folder / name}: {told}"
     held_out = folder / "out-of-fold.dev.jsonl"
-    assert fail(held_out, "--compare", folder / name, "--labels", labels) == f"Error: {folder / name}: {told}"
+    assert fail(held_out, folder / name, "--labels", labels) == f"Error: {folder / name}: {told}"
     (tmp_path / "link.jsonl").symlink_to(folder / "fused.dev.jsonl")
     assert told in fail(tmp_path / "link.jsonl", "--labels", labels)
     assert len(cells(run(held_out, "--labels", labels, *QUICK))) == 8
@@ -188,10 +194,10 @@ def test_without_resamples_there_are_the_numbers_alone():
     assert content["utt_mi"].keys() == set(MEASURES)
 
 
-def test_json_and_csv_hold_the_same_numbers_and_intervals():
+def test_json_and_csv_hold_the_same_numbers_and_intervals(tmp_path):
     content = json.loads(run(A, *LABELS, *QUICK, "--json"))
     plain = json.loads(run(A, *LABELS, "--n-boot", "0", "--json"))
-    rows = table(run(A, *LABELS, *QUICK, "--csv"))
+    rows = rows_of(tmp_path, A, *LABELS, *QUICK)
     assert [(row["level"], row["score"], row["measure"]) for row in rows] == [
         (level, score, measure.upper()) for level in ("utterance", "system") for score in ("MI", "TA")
         for measure in MEASURES
@@ -223,16 +229,14 @@ def test_the_systems_truth_comes_from_a_file(tmp_path):
     assert "n/a" in run(*arguments)
 
 
-def test_too_few_systems_have_no_interval_and_it_is_said(two_systems):
+def test_too_few_systems_have_no_interval_and_it_is_reported(two_systems, tmp_path):
     printed = run(*two_systems)
     assert printed.splitlines()[-1] == "no intervals: they take 3 systems and 100 resamples, or more"
     assert len(cells(printed)) == 4
     content = json.loads(run(*two_systems, "--json"))
     assert content["sys_mi"]["mse_ci"] is None
     assert content["intervals"]["notes"] == ["no intervals: they take 3 systems and 100 resamples, or more"]
-    result = invoke(*two_systems, "--csv")
-    assert result.stderr == "no intervals: they take 3 systems and 100 resamples, or more\n"
-    assert {row["ci_low"] for row in table(result.stdout)} == {""}
+    assert {row["ci_low"] for row in rows_of(tmp_path, *two_systems)} == {""}
 
 
 def test_a_split_of_a_manifest(tmp_path):
@@ -250,7 +254,7 @@ def test_a_split_of_a_manifest(tmp_path):
 
 
 def test_compare_shows_both_their_differences_and_a_sentence_for_each_target():
-    printed = run(A, "--compare", B, *LABELS, *QUICK)
+    printed = run(A, B, *LABELS, *QUICK)
     lines = [line.rstrip() for line in printed.splitlines()]
     assert lines[:2] == ["A: dist_a_eval.pt", "B: coral_c_eval.pt"]
     rows = cells(printed)
@@ -267,9 +271,9 @@ def test_compare_shows_both_their_differences_and_a_sentence_for_each_target():
     ]
 
 
-def test_comparison_in_json_and_csv():
-    content = json.loads(run(A, "--compare", B, *LABELS, *QUICK, "--json"))
-    rows = table(run(A, "--compare", B, *LABELS, *QUICK, "--csv"))
+def test_comparison_in_json_and_csv(tmp_path):
+    content = json.loads(run(A, B, *LABELS, *QUICK, "--json"))
+    rows = rows_of(tmp_path, A, B, *LABELS, *QUICK)
     compared = content["compare"]
     assert compared["file"] == "coral_c_eval.pt"
     alone = json.loads(run(B, *LABELS, "--n-boot", "0", "--json"))
@@ -288,20 +292,20 @@ def test_comparison_in_json_and_csv():
 
 def test_files_of_one_name_are_told_apart_by_their_paths(tmp_path):
     (tmp_path / A.name).write_bytes(A.read_bytes())
-    printed = run(A, "--compare", tmp_path / A.name, *LABELS, *QUICK)
+    printed = run(A, tmp_path / A.name, *LABELS, *QUICK)
     assert printed.splitlines()[:2] == [f"A: {A}", f"B: {tmp_path / A.name}"]
     assert f"from {tmp_path / A.name}: no difference" in printed
 
 
 def test_predictions_of_other_clips_are_refused_by_their_name():
     dev = GOLDEN / "dist_a_dev.pt"
-    line = fail(A, "--compare", dev, *LABELS)
+    line = fail(A, dev, *LABELS)
     assert line.startswith(f"Error: {dev}: missing clips of the labels: audiomos2025-track1-")
     assert line.endswith("both must hold the same clips")
 
 
-def test_by_system_lists_means_bias_and_ranks(two_systems):
-    rows = table(run(*two_systems, "--by", "system", "--csv"))
+def test_by_system_lists_means_bias_and_ranks(two_systems, tmp_path):
+    rows = rows_of(tmp_path, *two_systems, "--by", "system")
     assert [row.pop("system") for row in rows] == ["S1", "S2"]
     first, second = ({name: float(value) for name, value in row.items()} for row in rows)
     # MI: predicted 3.0 and 3.5, listeners 2.0 and 2.5; TA: predicted 3.0 and 2.0, listeners 3.5 and 4.5.
@@ -319,8 +323,8 @@ def test_by_system_lists_means_bias_and_ranks(two_systems):
     )
 
 
-def test_systems_of_equal_means_share_their_place():
-    rows = table(run(A, *LABELS, "--by", "system", "--csv"))
+def test_systems_of_equal_means_share_their_rank(tmp_path):
+    rows = rows_of(tmp_path, A, *LABELS, "--by", "system")
     for target in ("mi", "ta"):
         means = [round(float(row[f"{target}_true"]), 9) for row in rows]
         assert len(set(means)) < len(rows)
@@ -339,14 +343,13 @@ def test_the_columns_of_systems_have_names_of_their_own(two_systems):
 def test_more_resamples_than_memory_holds_are_wrong_usage():
     result = invoke(A, *LABELS, "--n-boot", 100_000_000)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert "100000000 is not in the range 0<=x<=100000" in result.stderr
+    assert result.stderr.endswith("Error: 100000000 resamples, expected 0 to 100000\n")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--json", "--csv"), "--json and --csv: give one of them"),
-        (("--compare", B, "--by", "system"), "--by system shows one file's systems; leave out --compare"),
+        ((B, "--by", "system"), "--by system lists the systems of one file, found 2 files; give one"),
         (
             ("--by", "system", "--n-boot", "200", "--seed", "0"),
             "--by system shows means and ranks, without resamples; leave out --n-boot, --seed",
@@ -355,7 +358,8 @@ def test_more_resamples_than_memory_holds_are_wrong_usage():
             ("--by", "system", "--as-original"),
             "--by system shows means and ranks, without resamples; leave out --as-original",
         ),
-        (("--compare", B, "--n-boot", "0"), "--compare needs resamples; leave out --n-boot 0"),
+        ((B, "--n-boot", "0"), "a comparison of files needs resamples; leave out --n-boot 0"),
+        (("--out", "t.txt"), "t.txt: the suffix '.txt' is not one of .csv, .json, .tex"),
     ],
 )
 def test_options_that_contradict_each_other_are_wrong_usage(options, message):
@@ -381,3 +385,42 @@ def test_numbers_that_are_not_defined_are_null_and_said(tmp_path):
 
 def test_help_says_where_a_split_counts():
     assert "With a manifest only: the split whose rows to read." in " ".join(run("--help").split())
+
+
+def test_several_files_are_each_compared_with_the_first(tmp_path):
+    other = GOLDEN / "dist_b_eval.pt"
+    printed = run(A, B, other, *LABELS, *QUICK)
+    lines = [line.rstrip() for line in printed.splitlines()]
+    assert [line for line in lines if re.match(r"[ABC]: \S+\.pt$", line)] == [
+        "A: dist_a_eval.pt", "B: coral_c_eval.pt", "A: dist_a_eval.pt", "C: dist_b_eval.pt",
+    ]  # fmt: skip
+    assert len([line for line in lines if line.startswith("┃ score")]) == 2 and "A - C" in printed
+    found = json.loads(run(A, B, other, *LABELS, *QUICK, "--json"))["compare"]
+    alone = [json.loads(run(A, each, *LABELS, *QUICK, "--json"))["compare"] for each in (B, other)]
+    assert found == alone
+    rows = rows_of(tmp_path, A, B, other, *LABELS, *QUICK)
+    assert [row["other"] for row in rows] == ["coral_c_eval.pt"] * 16 + ["dist_b_eval.pt"] * 16
+
+
+def test_the_suffix_of_out_is_the_format(tmp_path):
+    for name in ("t.csv", "t.json", "t.tex"):
+        printed = run(A, *LABELS, *QUICK, "--out", tmp_path / name)
+        assert printed.splitlines()[-1] == str(tmp_path / name)
+    assert (tmp_path / "t.json").read_text() == run(A, *LABELS, *QUICK, "--json")
+    assert [row["measure"] for row in table((tmp_path / "t.csv").read_text())[:4]] == ["MSE", "LCC", "SRCC", "KTAU"]
+    content = json.loads((tmp_path / "t.json").read_text())
+    first = [f"{content['utt_mi'][m]:.4f} [{low:.3f}, {high:.3f}]"
+             for m, (low, high) in ((m, content["utt_mi"][f"{m}_ci"]) for m in MEASURES)]  # fmt: skip
+    lines = (tmp_path / "t.tex").read_text().splitlines()
+    assert lines[:5] == [
+        r"\begin{tabular}{lrrrr}", r"\toprule", r"score & MSE & LCC & SRCC & KTAU \\", r"\midrule",
+        rf"utt MI & {' & '.join(first)} \\",
+    ]  # fmt: skip
+    assert len(lines) == 10
+
+
+def test_out_is_replaced_only_when_asked(tmp_path):
+    (tmp_path / "t.csv").write_text("mine")
+    line = fail(A, *LABELS, *QUICK, "--out", tmp_path / "t.csv")
+    assert line == f"Error: {tmp_path}/t.csv: exists already; give another --out, or --overwrite"
+    assert (tmp_path / "t.csv").read_text() == "mine"

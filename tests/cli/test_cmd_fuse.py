@@ -4,11 +4,13 @@ import sys
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 import audiomos_cache
 from audiomos_cache.cli import main
+from audiomos_cache.evaluation.predictions import read_predictions
 from tests.support.commands import fail, run
 
 COMMANDS = Path(audiomos_cache.__file__).parent / "cli"
@@ -95,26 +97,26 @@ def epoch(loss, utt_mi, utt_ta, sys_mi, sys_ta, chosen=False):
 
 
 @pytest.mark.parametrize(
-    ("best", "told"),
+    ("best", "leads"),
     [
         (
             "loss",
-            "dev loss at least 0.1000; beside that, utterance SRCC MI 0.0200, utterance SRCC TA no sign of it, "
+            "dev loss at least 0.1000; in other numbers, utterance SRCC MI 0.0200, utterance SRCC TA no sign of it, "
             "system SRCC MI no sign of it, system SRCC TA 0.0400",
         ),
         (
             "srcc",
-            "system SRCC MI no sign of it; beside that, utterance SRCC MI 0.0200, utterance SRCC TA no sign of it, "
-            "system SRCC TA 0.0400",
+            "system SRCC MI no sign of it; in other numbers, utterance SRCC MI 0.0200, utterance SRCC TA no sign of "
+            "it, system SRCC TA 0.0400",
         ),
         (
             "combined",
-            "the mean of utterance SRCC MI and system SRCC TA at least 0.0300; beside that, utterance SRCC TA no sign "
-            "of it, system SRCC MI no sign of it",
+            "the mean of utterance SRCC MI and system SRCC TA at least 0.0300; in other numbers, utterance SRCC TA no "
+            "sign of it, system SRCC MI no sign of it",
         ),
     ],
 )
-def test_early_stopping_is_told_under_the_scores(tmp_path, best, told):
+def test_early_stopping_is_reported_under_the_scores(tmp_path, best, leads):
     """Chosen among equal epochs: better in the loss, in utterance MI and system TA; worse in the others or as good."""
     others = [epoch(0.9, 0.5, 0.5, 0.5, 0.5)] * 5
     epochs = [*others, epoch(0.8, 0.52, 0.49, 0.5, 0.54, chosen=True), *others]
@@ -122,13 +124,13 @@ def test_early_stopping_is_told_under_the_scores(tmp_path, best, told):
     (tmp_path / "list.txt").write_text("a,3,1\nb,4,2\n")
     labels = ("--labels", tmp_path / "list.txt", "--best", best)
     note = "members chose their checkpoints on clips of the fit split, so these scores may be optimistic"
-    printed = run("fuse", long, short, *labels, "--out", tmp_path / "out", "--n-boot", 0).splitlines()
+    printed = run("fuse", long, short, *labels, "--out", tmp_path / "out").splitlines()
     assert printed[-1] == (
         f"2 of 2 {note}. How far the members' chosen epochs lead those around them, on the mean of 1: in what they "
-        f"were chosen by, {told}. This is of the members, not of the fusion. All measures are in fusion.json."
+        f"were chosen by, {leads}. This is of the members, not of the fusion. All measures are in fusion.json."
     )
     printed = run("fuse", short, *labels, "--out", tmp_path / "other").splitlines()
-    assert printed[-1] == f"1 of 1 {note}; by how much cannot be told from their histories."
+    assert printed[-1] == f"1 of 1 {note}; their histories are too short to estimate by how much."
 
 
 def test_fuse_then_evaluate_then_submit(tmp_path):
@@ -157,13 +159,67 @@ def test_ridge_without_labels_says_what_to_give(tmp_path):
     assert line == "Error: ridge: no labels to fit on; give the fit split's list with --labels"
 
 
-def test_the_choices_are_the_registrys():
-    from audiomos_cache.fusion.folds import GROUPS
-    from audiomos_cache.fusion.methods import METHODS
+def test_unknown_names_are_wrong_usage_and_list_the_known_ones(tmp_path):
+    command = ["fuse", golden("dist_a_dev.pt"), "--out", str(tmp_path / "out")]
+    result = CliRunner().invoke(main, [*command, "--method", "ridg"])
+    assert result.exit_code == 2
+    assert result.stderr.endswith("'ridg' is not one of ridge, mean, weighted, lightgbm, greedy\n")
+    result = CliRunner().invoke(main, [*command, "--cv-group", "rater"])
+    assert result.exit_code == 2
+    assert result.stderr.endswith("cv_group is 'rater', expected one of prompt, system, none\n")
 
-    options = {option.name: option for option in main.commands["fuse"].params}
-    assert list(options["method"].type.choices) == list(METHODS)
-    assert list(options["cv_group"].type.choices) == list(GROUPS)
+
+def test_the_help_names_what_is_known():
+    from audiomos_cache.fusion.folds import GROUPS
+    from audiomos_cache.registry import BUILT_IN
+
+    printed = run("fuse", "--help")
+    assert all(name in printed for name in (*BUILT_IN["fusion"], *GROUPS))
+
+
+@pytest.fixture
+def trimmed_mean():
+    """A user's fusion, which is forgotten after the test."""
+    from audiomos_cache import registry
+    from audiomos_cache.fusion.base import Blend, Fusion
+
+    @registry.register("fusion", "trimmed-mean")
+    class TrimmedMean(Fusion):
+        def blend(self, members):
+            return Blend(
+                {target: np.sort(scores, axis=0)[1:-1].mean(axis=0) for target, scores in members.scores.items()}
+            )
+
+    TrimmedMean.__module__ = "my_fusions"
+    yield TrimmedMean
+    del registry._parts["fusion"]["trimmed-mean"]
+
+
+def test_a_users_fusion_fuses_and_is_refused_until_it_is_imported(tmp_path, trimmed_mean):
+    from audiomos_cache import registry
+
+    files = [golden(f"{model}_eval.pt") for model in ("dist_a", "dist_b", "coral_c")]
+    out = tmp_path / "fused"
+    printed = run("fuse", *files, "--method", "trimmed-mean", "--out", out)
+    assert printed == f"{out}/answer.txt: trimmed-mean of 3 members, 60 clips\n"
+    members = [read_predictions(Path(file)) for file in files]
+    fused = read_predictions(out / "fused.jsonl")
+    assert np.array_equal(fused.mi, np.median([member.mi for member in members], axis=0)), "of three members"
+    record = json.loads((out / "fusion.json").read_text())
+    assert (record["method"], record["part"]["module"]) == ("trimmed-mean", "my_fusions")
+    again = run("fuse", "--from", out, *files, "--out", tmp_path / "again")
+    assert again == f"{tmp_path}/again/answer.txt: trimmed-mean of 3 members, 60 clips\n"
+    assert (tmp_path / "again" / "answer.txt").read_bytes() == (out / "answer.txt").read_bytes()
+
+    del registry._parts["fusion"]["trimmed-mean"]
+    line = fail("fuse", "--from", out, *files, "--out", tmp_path / "third")
+    assert line == (
+        f"Error: {out}/fusion.json: its method 'trimmed-mean' is not built in, but the class "
+        f"{trimmed_mean.__qualname__} of my_fusions; give --import my_fusions"
+    )
+    evaluated = run("evaluate", out / "fused.jsonl", "--labels", golden("eval_labels.txt"), "--json")
+    assert json.loads(evaluated)["n_clips"] == 60, "to evaluate its predictions takes no import"
+    registry.register("fusion", "trimmed-mean")(trimmed_mean)
 
 
 @pytest.mark.parametrize("name", ["fuse", "evaluate", "submit"])

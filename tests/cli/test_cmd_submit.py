@@ -7,7 +7,7 @@ from click.testing import CliRunner
 
 import audiomos_cache
 from audiomos_cache.cli import main
-from audiomos_cache.dataset.splitting import split_list
+from audiomos_cache.dataset.splitting import split
 from tests.support.commands import fail, run
 
 COMMANDS = Path(audiomos_cache.__file__).parent / "cli"
@@ -48,7 +48,7 @@ def test_split_replaces_nothing_unasked(tmp_path):
 
 def test_split_divides_as_the_function_does(tmp_path):
     (tmp_path / "list.txt").write_bytes((GOLDEN / "dev_mos_list.txt").read_bytes())
-    sides = split_list(tmp_path / "list.txt")
+    sides = split(tmp_path / "list.txt").sides
     run("split", tmp_path / "list.txt", "--out", tmp_path / "out")
     for side in sides.values():
         assert (tmp_path / "out" / side.path.name).read_bytes() == side.path.read_bytes()

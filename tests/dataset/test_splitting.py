@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from audiomos_cache.dataset.labels import read_labels
-from audiomos_cache.dataset.splitting import held_out, split_list, stratified
+from audiomos_cache.dataset.splitting import held_out, split, stratified
 from audiomos_cache.errors import DataError
 
 SIZES = {"A": 1, "B": 2, "C": 10, "D": 57, "E": 30}
@@ -102,7 +102,7 @@ def mos_list(tmp_path):
 
 @pytest.mark.parametrize("hold_out", ["clips", "systems", "prompts"])
 def test_the_two_lists_hold_the_lists_own_lines_in_its_order(mos_list, hold_out):
-    sides = split_list(mos_list, hold_out=hold_out, fraction=0.3)
+    sides = split(mos_list, hold_out=hold_out, fraction=0.3).sides
     lines = mos_list.read_text(encoding="utf-8-sig").splitlines()
     found = {name: side.path.read_text().splitlines() for name, side in sides.items()}
     assert [side.path.name for side in sides.values()] == ["train_mos_list-train.txt", "train_mos_list-dev.txt"]
@@ -116,13 +116,13 @@ def test_the_two_lists_hold_the_lists_own_lines_in_its_order(mos_list, hold_out)
 
 
 def test_held_out_systems_are_on_one_side(mos_list):
-    train, dev = (read_labels(side.path) for side in split_list(mos_list, hold_out="systems", fraction=0.3).values())
+    train, dev = (read_labels(side.path) for side in split(mos_list, hold_out="systems", fraction=0.3).sides.values())
     assert set(train.systems).isdisjoint(dev.systems)
     assert len(dev.ids) == 40
 
 
 def test_held_out_prompts_are_on_one_side_and_a_demo_systems_are_its_own(mos_list):
-    sides = split_list(mos_list, hold_out="prompts", fraction=0.3)
+    sides = split(mos_list, hold_out="prompts", fraction=0.3).sides
 
     def prompts(side):
         bare = [clip.removeprefix("audiomos2025-track1-") for clip in side.clips]
@@ -141,7 +141,7 @@ def test_prompts_of_one_text_are_one_prompt(mos_list):
     own = [f"audiomos2025-track1-{s}_P{p:03d}.wav\ttext {p // 2}\n" for s in ("S001", "S006") for p in range(20)]
     (folder / "demo_prompt_info.txt").write_text("".join(own))
     for seed in range(5):
-        sides = split_list(mos_list, hold_out="prompts", fraction=0.3, seed=seed, overwrite=True)
+        sides = split(mos_list, hold_out="prompts", fraction=0.3, seed=seed, overwrite=True).sides
         texts = [{int(clip[-3:]) // 2 for clip in side.clips} for side in sides.values()]
         assert texts[0].isdisjoint(texts[1])
         assert len(sides["dev"].clips) == 36  # 3 texts of 12 clips
@@ -152,7 +152,7 @@ def test_a_csv_manifest_keeps_its_rows_and_columns(tmp_path):
     header = "path,prompt,note,mi,ta,split\n"
     rows = [f'c{n}.wav,"two\nlines, {n % 4}",n{n},2.5,{1 + n / 10},{"train" if n < 20 else "dev"}\n' for n in range(24)]
     path.write_text(header + "\n".join(rows))  # a blank line between two rows
-    sides = split_list(path, hold_out="prompts", fraction=0.25, split="train")
+    sides = split(path, hold_out="prompts", fraction=0.25, split="train").sides
     content = [side.path.read_text() for side in sides.values()]
     assert all(text.startswith(header) for text in content)
     assert sum(len(text) - len(header) for text in content) == sum(map(len, rows[:20]))
@@ -168,7 +168,7 @@ def test_a_jsonl_manifest_keeps_its_rows_and_its_systems(tmp_path):
         {"path": f"c{n}.wav", "prompt": "x", "mi": 2, "ta": 3, "system": f"s{n % 2}", "more": [n]} for n in range(10)
     ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    sides = split_list(path, fraction=0.4)
+    sides = split(path, fraction=0.4).sides
     assert sorted(line for side in sides.values() for line in side.path.read_text().splitlines()) == sorted(
         json.dumps(row) for row in rows
     )
@@ -179,9 +179,9 @@ def test_a_manifests_lists_stand_beside_it(tmp_path):
     path = tmp_path / "m.csv"
     path.write_text("path,prompt,mi,ta\na.wav,x,2,3\nb.wav,y,2,3\n")
     with pytest.raises(DataError) as error:
-        split_list(path, tmp_path / "elsewhere")
+        split(path, tmp_path / "elsewhere")
     assert str(error.value) == (
-        f"{path}: names audio from its own folder, where the two manifests must stand; leave out --out"
+        f"{path}: names audio from its own folder, where the two manifests must be; leave out --out"
     )
     assert [each.name for each in tmp_path.iterdir()] == ["m.csv"]
 
@@ -190,10 +190,10 @@ def test_what_cannot_be_divided_is_said_with_the_lists_name(tmp_path):
     path = tmp_path / "list.txt"
     path.write_text("S001_a.wav,2,3\nS002_b.wav,2,3\n")
     with pytest.raises(DataError, match=r"list\.txt: each of the 2 systems has one clip"):
-        split_list(path)
+        split(path)
     path.write_text(Path(path).read_text() + "S003_c.wav,9,3\n")
     with pytest.raises(DataError, match=r"list\.txt:3: MI is '9', expected a number from 1 to 5"):
-        split_list(path)
+        split(path)
     with pytest.raises(DataError, match="fraction is nan, expected a share between 0 and 1"):
-        split_list(path, fraction=float("nan"))
+        split(path, fraction=float("nan"))
     assert [each.name for each in tmp_path.iterdir()] == ["list.txt"]

@@ -8,8 +8,6 @@ import pytest
 
 from audiomos_cache.errors import DataError, OutputExistsError
 from audiomos_cache.evaluation.submission import submit
-from audiomos_cache.fusion.fitting import Recipe
-from audiomos_cache.fusion.fuse import fuse
 
 CLIPS = {"b": (2.0, 4.0), "a": (1.5, 3.5)}
 
@@ -27,7 +25,7 @@ def write(path, clips):
 
 
 def test_it_holds_the_answer_alone(files):
-    assert submit(*files) == 2
+    assert submit(*files).clips == 2
     with zipfile.ZipFile(files[2]) as archive:
         (entry,) = archive.infolist()
         assert entry.filename == "answer.txt"
@@ -52,26 +50,10 @@ def test_scores_out_of_range_are_clipped_and_counted(files, caplog):
     assert caplog.messages == ["2 of 4 scores lay outside 1..5 and were clipped"]
 
 
-@pytest.mark.parametrize("name", ["fused.jsonl", "answer.txt"])
-def test_ranks_are_packed_with_a_word(files, tmp_path, caplog, name):
-    for method in ("mean", "rank"):
-        fuse([files[0]], tmp_path / method, Recipe(method=method))
-    caplog.clear()
-    submit(tmp_path / "mean" / name, files[1], tmp_path / "mean.zip")
-    assert not caplog.messages
-    submit(tmp_path / "rank" / name, files[1], files[2])
-    (message,) = caplog.messages
-    assert message.startswith(
-        f"{tmp_path}/rank/{name}: ranks spread over 1..5, not opinion scores, says the fusion.json"
-    )
-    assert zipfile.ZipFile(files[2]).read("answer.txt") == b"a,1.00000000,1.00000000\nb,5.00000000,5.00000000\n"
-
-
-@pytest.mark.parametrize("record", ["{", "[]", "[" * 100_000, '{"method": ["rank"]}'])
-def test_another_record_beside_the_predictions_is_none_of_ours(files, record, caplog):
-    (files[0].parent / "fusion.json").write_text(record)
-    assert submit(*files) == 2
-    assert not caplog.messages
+def test_the_result_prints_and_becomes_a_dict(files):
+    result = submit(*map(str, files))
+    assert repr(result) == f"{files[2]}: answer.txt with 2 clips"
+    assert result.to_dict() == {"path": str(files[2]), "clips": 2}
 
 
 def test_other_clips_are_refused_with_the_first_five_and_the_count(files):

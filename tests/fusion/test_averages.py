@@ -5,16 +5,16 @@ import json
 import numpy as np
 import pytest
 from scipy.optimize import minimize
-from scipy.stats import rankdata
 
 from audiomos_cache.dataset.labels import Labels
 from audiomos_cache.errors import DataError
 from audiomos_cache.evaluation.metrics import compute_metrics
 from audiomos_cache.evaluation.predictions import Predictions, read_predictions
+from audiomos_cache.fusion.align import align_labels, fuse_predictions, join_members, predictions_of
 from audiomos_cache.fusion.averages import MeanFusion, simplex_weights
+from audiomos_cache.fusion.base import LearnedFusion, fusion_class
 from audiomos_cache.fusion.fitting import out_of_fold
-from audiomos_cache.fusion.methods import LEARNED, METHODS
-from audiomos_cache.fusion.rank import RankFusion, mean_ranks
+from audiomos_cache.registry import known
 from tests.support.fusion import (
     EVAL,
     MODELS,
@@ -27,11 +27,20 @@ from tests.support.fusion import (
     scalar,
 )
 
+METHODS = ("mean", "weighted", "ridge", "lightgbm", "greedy")
+LEARNED = METHODS[1:]
+
+
+def test_the_built_in_methods():
+    assert known("fusion")[: len(METHODS)] == list(METHODS)
+    assert [method for method in METHODS if issubclass(fusion_class(method), LearnedFusion)] == list(LEARNED)
+
+
 # mean
 
 
 def test_mean_by_hand():
-    fused = MeanFusion(["x", "y"]).apply([scalar(), distribution()])
+    fused = fuse_predictions(MeanFusion(["x", "y"]), [scalar(), distribution()])
     assert fused.ids == ("a", "b")
     assert fused.mi.tolist() == [2.0, 3.0]
     assert fused.ta.tolist() == [2.0, 3.0]
@@ -40,7 +49,7 @@ def test_mean_by_hand():
 
 def test_mean_averages_distributions():
     one, other = distribution(), distribution(mi=(1.0, 5.0))
-    fused = MeanFusion(["x", "y"]).apply([one, other])
+    fused = fuse_predictions(MeanFusion(["x", "y"]), [one, other])
     assert np.allclose(fused.mi_dist, (one.mi_dist + other.mi_dist) / 2, atol=1e-15)
     assert np.allclose(fused.ta_dist, (one.ta_dist + other.ta_dist) / 2, atol=1e-15)
 
@@ -102,83 +111,59 @@ def test_weights_are_those_of_each_target_and_blend_the_distributions():
     fusion = fit("weighted", ["x", "y"], members, labels)
     assert np.allclose(fusion.weights["mi"], [1, 0], atol=1e-9)
     assert np.allclose(fusion.weights["ta"], [0, 1], atol=1e-9)
-    fused = fusion.apply(members)
+    fused = fuse_predictions(fusion, members)
     assert np.allclose(fused.mi, [3, 4], atol=1e-9) and np.allclose(fused.ta, [2, 3], atol=1e-9)
     assert np.allclose(fused.mi_dist, members[0].mi_dist, atol=1e-9)
     assert np.allclose(fused.ta_dist, members[1].ta_dist, atol=1e-9)
-    assert fit("weighted", ["x", "y"], [members[0], scalar()], labels).apply([members[0], scalar()]).mi_dist is None
-
-
-# rank
-
-
-def test_mean_ranks_by_hand():
-    """Ranks 1 2.5 2.5 4 and 4 1 2 3, on the mean 2.5 1.75 2.25 3.5, of 1..4 onto 1..5."""
-    ranks = mean_ranks(np.array([[0.0, 7.0, 7.0, 9.0], [5.0, 2.0, 3.0, 4.0]]))
-    assert np.allclose(ranks, 1 + 4 * (np.array([2.5, 1.75, 2.25, 3.5]) - 1) / 3)
-    assert mean_ranks(np.array([[9.0]])).tolist() == [3.0]
-
-
-def test_rank_forgets_the_scale_and_says_so(caplog):
-    random = np.random.default_rng(0)
-    scores = random.normal(3, 1, (2, 30))
-    ids = clip_ids(30)
-    plain = [Predictions.build(ids, each, -each) for each in scores]
-    bent = [Predictions.build(ids, np.exp(each) * 7, -each) for each in scores]
-    one, other = (RankFusion(["x", "y"]).apply(members) for members in (plain, bent))
-    assert np.array_equal(one.mi, other.mi)
-    order = sorted(range(30), key=ids.__getitem__)
-    expected = rankdata(scores[0]) + rankdata(scores[1])
-    assert np.array_equal(rankdata(one.mi), rankdata(expected[order]))
-    assert one.mi.min() >= 1 and one.mi.max() <= 5
-    assert all("the scale is lost" in message for message in caplog.messages) and len(caplog.messages) == 2
+    mixed = [members[0], scalar()]
+    assert fuse_predictions(fit("weighted", ["x", "y"], mixed, labels), mixed).mi_dist is None
 
 
 # What all have in common
 
 
-@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("method", METHODS)
 def test_any_fusion_goes_through_its_json(method, dev):
     if method == "lightgbm":
         pytest.importorskip("lightgbm")
     members, labels = dev
-    fusion = fit(method, MODELS, members, labels) if method in LEARNED else METHODS[method](MODELS)
-    again = METHODS[method].from_json(MODELS, json.loads(json.dumps(fusion.to_json(), allow_nan=False)))
+    fusion = fit(method, MODELS, members, labels) if method in LEARNED else fusion_class(method)(MODELS)
+    again = fusion_class(method).from_json(MODELS, json.loads(json.dumps(fusion.to_json(), allow_nan=False)))
     new = [read_predictions(path) for path in EVAL]
-    one, other = fusion.apply(new), again.apply(new)
+    one, other = fuse_predictions(fusion, new), fuse_predictions(again, new)
     assert fusion.method == again.method == method
     assert again.names == MODELS
     for name in ("mi", "ta", "mi_dist", "ta_dist"):
         assert np.array_equal(getattr(one, name), getattr(other, name)) or getattr(one, name) is None, name
 
 
-@pytest.mark.parametrize("method", sorted(LEARNED))
+@pytest.mark.parametrize("method", LEARNED)
 def test_labels_are_joined_by_id(method, dev):
     if method == "lightgbm":
         pytest.importorskip("lightgbm")
     members, labels = dev
     turned = Labels(labels.ids[::-1], labels.systems[::-1], labels.mi[::-1], labels.ta[::-1])
-    one, other = (fit(method, MODELS, members, given).apply(members) for given in (labels, turned))
+    one, other = (fuse_predictions(fit(method, MODELS, members, given), members) for given in (labels, turned))
     assert np.array_equal(one.mi, other.mi) and np.array_equal(one.ta, other.ta)
 
 
-@pytest.mark.parametrize("method", sorted(LEARNED))
+@pytest.mark.parametrize("method", LEARNED)
 def test_labels_of_other_clips_are_refused(method):
     labels = labels_of("abc", [1.0, 2.0, 3.0])
     with pytest.raises(DataError, match=r"x: missing clips of the labels: c; both must hold the same clips"):
-        LEARNED[method].fit(["x"], [scalar()], labels, no_groups(labels))
+        fit(method, ["x"], [scalar()], labels)
     nan = labels_of("ab", [1.0, np.nan])
-    with pytest.raises(DataError, match=r"labels of MI that are not from 1 to 5: b; mend the list"):
-        LEARNED[method].fit(["x"], [scalar()], nan, no_groups(nan))
+    with pytest.raises(DataError, match=r"labels of MI that are not from 1 to 5: b; correct the list"):
+        fit(method, ["x"], [scalar()], nan)
 
 
-@pytest.mark.parametrize("method", sorted(METHODS))
+@pytest.mark.parametrize("method", METHODS)
 def test_distributions_on_other_bins_are_refused(method):
     members = [distribution(bins=4), distribution(bins=5)]
     with pytest.raises(DataError) as error:
         if method in LEARNED:
             fit(method, ["x", "y"], members, labels_of("ab", [1.0, 2.0]))
-        METHODS[method](["x", "y"]).apply(members)
+        fuse_predictions(fusion_class(method)(["x", "y"]), members)
     assert str(error.value) == (
         "distributions of mi on different bins: x has 4, y has 5; fuse heads of one number of bins, or answers"
     )
@@ -199,12 +184,12 @@ def test_distributions_on_other_bins_are_refused(method):
 )
 def test_a_damaged_description_is_refused(method, content):
     with pytest.raises((LookupError, TypeError, ValueError)):
-        METHODS[method].from_json(["x", "y"], content)
+        fusion_class(method).from_json(["x", "y"], content)
 
 
 @pytest.mark.parametrize("method", ["weighted", "ridge", "greedy"])
 def test_random_members_raise_the_in_fold_score_and_not_the_out_of_fold_one(method):
-    """Forty random members beside three good ones, on the scores that `fuse` shows and on those that it never does."""
+    """Forty random members and three good ones, on the scores that `fuse` shows and on those that it never does."""
     scores, truth, is_good = good_and_random(1, clips=160)
     ids = clip_ids(160)
     labels = labels_of(ids, truth, systems=[clip[20:24] for clip in ids])
@@ -213,12 +198,10 @@ def test_random_members_raise_the_in_fold_score_and_not_the_out_of_fold_one(meth
 
     def correlations(members):
         names = [str(number) for number in range(len(members))]
-
-        def learn(part, part_labels):
-            return LEARNED[method].fit(names, part, part_labels, no_groups(labels))
-
-        in_fold = learn(members, labels).apply(members)
-        held_out = out_of_fold(learn, members, labels, no_groups(labels))
+        in_fold = fuse_predictions(fit(method, names, members, labels), members)
+        ids, joined = join_members(members, names)
+        aligned = align_labels(labels, ids, "x")
+        held_out = predictions_of(ids, out_of_fold(fusion_class(method), joined, aligned, no_groups(labels)))
         return compute_metrics(in_fold, labels).utt_mi, compute_metrics(held_out, labels).utt_mi
 
     few_in, few_out = correlations(good)

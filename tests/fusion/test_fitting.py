@@ -10,8 +10,7 @@ from audiomos_cache.errors import ConfigError, OutputExistsError
 from audiomos_cache.evaluation.bootstrap import bootstrap_intervals
 from audiomos_cache.evaluation.metrics import compute_metrics, points_of
 from audiomos_cache.evaluation.predictions import Predictions, read_predictions, write_predictions
-from audiomos_cache.fusion.fuse import apply_fusion
-from tests.support.fusion import DEV, EVAL, LABELS, clip_ids, fuse
+from tests.support.fusion import DEV, EVAL, LABELS, apply_fusion, clip_ids, fuse
 
 
 def test_the_scores_of_the_fit_split_are_those_of_the_out_of_fold_predictions(tmp_path):
@@ -78,7 +77,9 @@ def test_without_folds_there_are_no_scores(tmp_path):
     assert fused.out_of_fold is None
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["answer.txt", "fused.jsonl", "fusion.json"]
     assert json.loads((tmp_path / "out" / "fusion.json").read_text())["out_of_fold"] is None
-    with pytest.raises(ConfigError, match="greedy chooses its number of steps by cross-validation; give 2 folds or"):
+    with pytest.raises(
+        ConfigError, match="greedy is fitted by cross-validation, which 0 folds leave out; give --folds 2 or more"
+    ):
         fuse(DEV, tmp_path / "greedy", labels=LABELS, apply=EVAL, folds=0, method="greedy")
 
 

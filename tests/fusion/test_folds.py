@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from audiomos_cache.errors import ConfigError, DataError
-from audiomos_cache.evaluation.predictions import Predictions
-from audiomos_cache.fusion.averages import MeanFusion
+from audiomos_cache.fusion.base import Blend, LearnedFusion, Members
 from audiomos_cache.fusion.fitting import out_of_fold
 from audiomos_cache.fusion.folds import Folds, assign_folds
 from tests.support.fusion import clip_ids, labels_of
@@ -55,27 +54,29 @@ def test_clips_are_grouped_by_prompt_system_or_not_at_all():
 def test_out_of_fold_predictions_come_from_a_fusion_that_never_saw_the_clip_or_its_group():
     ids = clip_ids(64)
     labels = labels_of(ids, np.linspace(1, 5, 64), systems=[clip[20:24] for clip in ids])
-    member = Predictions.build(ids, np.arange(64), np.arange(64), np.eye(64), None)
+    rows = np.arange(64.0)  # a clip's score is its row, so that methods can say which clips they were given
+    members = Members(("x",), {"mi": rows[None], "ta": rows[None]}, {"mi": [np.eye(64)], "ta": [None]})
     folds = Folds.by("prompt", labels)
-    seen = []
+    calls = []
 
-    class Spy(MeanFusion):
-        def apply(self, members):
-            seen[-1][1].extend(members[0].ids)
-            return super().apply(members)
+    class Spy(LearnedFusion):
+        @classmethod
+        def fit(cls, members, truth, folds):
+            del folds
+            part = [ids[int(row)] for row in members.scores["mi"][0]]
+            assert truth["mi"].tolist() == [labels.mi[ids.index(clip)] for clip in part]
+            calls.append((part, []))
+            return cls(members.names)
 
-    def fit(members, part):
-        assert [m.ids for m in members] == [part.ids]
-        assert part.mi.tolist() == [labels.mi[ids.index(clip)] for clip in part.ids]
-        seen.append((list(part.ids), []))
-        return Spy(["x"])
+        def blend(self, members):
+            calls[-1][1].extend(ids[int(row)] for row in members.scores["mi"][0])
+            return Blend({"mi": members.scores["mi"][0], "ta": members.scores["ta"][0]}, {"mi": members.dists["mi"][0]})
 
-    held_out = out_of_fold(fit, [member], labels, folds)
-    assert held_out.ids == member.ids
-    assert np.array_equal(held_out.mi, member.mi) and np.array_equal(held_out.mi_dist, member.mi_dist)
-    assert held_out.ta_dist is None
-    assert len(seen) == 5
-    for fitted, held in seen:
+    held_out = out_of_fold(Spy, members, labels, folds)
+    assert np.array_equal(held_out.scores["mi"], rows) and np.array_equal(held_out.dists["mi"], np.eye(64))
+    assert "ta" not in held_out.dists
+    assert len(calls) == 5
+    for fitted, held in calls:
         assert not {clip[-4:] for clip in fitted} & {clip[-4:] for clip in held}
         assert sorted(fitted + held) == sorted(ids)
-    assert sorted(clip for _, held in seen for clip in held) == sorted(ids)
+    assert sorted(clip for _, held in calls for clip in held) == sorted(ids)

@@ -1,6 +1,7 @@
 """Fusing on files: which are read, which are refused, and the folder that is written."""
 
 import json
+from dataclasses import astuple
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,8 @@ import yaml
 
 from audiomos_cache.cache.fingerprint import Fingerprint
 from audiomos_cache.dataset.labels import read_labels
-from audiomos_cache.errors import CacheError, ConfigError, DataError, OutputError, OutputExistsError
+from audiomos_cache.errors import ArgumentError, CacheError, ConfigError, DataError, OutputError, OutputExistsError
 from audiomos_cache.evaluation.predictions import read_predictions
-from audiomos_cache.fusion.methods import METHODS
 from tests.support.fusion import DEV, EVAL, F00D, GOLDEN, LABELS, fuse, make_run, read_answer
 
 
@@ -214,9 +214,37 @@ def test_files_of_different_clips_are_refused_by_their_own_names(tmp_path):
 
 
 def test_unknown_method(tmp_path):
-    with pytest.raises(ConfigError, match="fusion method 'median' is not one of greedy, lightgbm, mean, rank, ridge"):
+    with pytest.raises(ConfigError, match="fusion 'median' is not one of mean, weighted, ridge, lightgbm, greedy"):
         fuse(EVAL, tmp_path / "out", method="median")
-    assert sorted(METHODS) == ["greedy", "lightgbm", "mean", "rank", "ridge", "weighted"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"best": "mse"}, "best is 'mse', expected one of loss, srcc, combined"),
+        ({"cv_group": "rater"}, "cv_group is 'rater', expected one of prompt, system, none"),
+    ],
+)
+def test_unknown_values_are_refused_before_files_are_read(tmp_path, options, message):
+    with pytest.raises(ArgumentError, match=message):
+        fuse([tmp_path / "missing.jsonl"], tmp_path / "out", labels=LABELS, **options)
+
+
+def test_what_made_a_fusion_cannot_be_given_again(tmp_path):
+    with pytest.raises(ArgumentError, match="method, labels, folds: the fusion to apply is made already; leave these"):
+        fuse(EVAL, tmp_path / "out", from_fusion=tmp_path, method="mean", labels=LABELS, folds=3, n_boot=10_000)
+
+
+def test_the_result_prints_as_a_summary_and_becomes_a_dict(tmp_path):
+    result = fuse(list(map(str, DEV)), str(tmp_path / "out"), labels=str(LABELS), apply=list(map(str, EVAL)))
+    lines = repr(result).splitlines()
+    assert lines[0] == f"{tmp_path}/out/answer.txt: ridge of 3 members, 60 clips"
+    assert lines[1].endswith("each clip by a fusion that was fitted without it, 5 folds by prompt.")
+    assert lines[2].split() == ["score", "MSE", "LCC", "SRCC", "KTAU"]
+    assert lines[3].split() == ["utt", "MI", *(f"{value:.4f}" for value in astuple(result.out_of_fold.scores.utt_mi))]
+    content = json.loads(json.dumps(result.to_dict()))
+    assert (content["method"], content["clips"], len(content["members"])) == ("ridge", 60, 3)
+    assert content["out_of_fold"] == json.loads((tmp_path / "out" / "fusion.json").read_text())["out_of_fold"]
 
 
 def test_a_folder_with_content_is_replaced_only_when_asked(tmp_path):

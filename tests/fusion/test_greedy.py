@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from audiomos_cache.evaluation.predictions import Predictions
+from audiomos_cache.fusion.align import fuse_predictions
 from audiomos_cache.fusion.folds import Folds
 from audiomos_cache.fusion.greedy import GreedyFusion, choose_steps, greedy_path, greedy_weights
 from audiomos_cache.targets import gaussian_distribution
-from tests.support.fusion import clip_ids, distribution, good_and_random, labels_of, no_groups, scalar
+from tests.support.fusion import clip_ids, distribution, fit, good_and_random, labels_of, no_groups, scalar
 
 
 def test_a_greedy_path_by_hand():
@@ -77,13 +78,13 @@ def test_the_constant_is_blended_as_a_member():
         "constant": {"mi": {"score": 2.0, "weight": 0.75}, "ta": {"score": 3.0, "weight": 0.0}},
     }
     fusion = GreedyFusion.from_json(["x", "y"], content)
-    fused = fusion.apply(members)
+    fused = fuse_predictions(fusion, members)
     assert fused.mi.tolist() == [2.25, 2.5]
     assert np.allclose(fused.mi_dist, members[0].mi_dist / 4 + gaussian_distribution([2.0], 4, 0.35) * 3 / 4)
     assert np.allclose(fused.ta_dist, members[1].ta_dist)
     assert json.loads(json.dumps(fusion.to_json())) == content
     for members in ([distribution(), scalar()], [scalar(), distribution()]):
-        assert fusion.apply(members).mi_dist is None
+        assert fuse_predictions(fusion, members).mi_dist is None
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,7 @@ def test_the_number_of_steps_is_chosen_with_groups_kept_whole():
     by_prompt = Folds.by("prompt", labels)
 
     def taken(folds):
-        return 1 - GreedyFusion.fit(names, members, labels, folds).weights["mi"][-1]
+        return 1 - fit("greedy", names, members, labels, folds).weights["mi"][-1]
 
     grouped, ungrouped = taken(by_prompt), taken(no_groups(labels))
     order = np.argsort(ids)

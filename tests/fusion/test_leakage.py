@@ -103,7 +103,7 @@ def test_what_does_not_say_what_it_has_seen_is_named(tmp_path, caplog):
     older = make_run(tmp_path / "older")
     fuse([known, older], tmp_path / "out", method="mean")
     (message,) = caplog.messages
-    assert message.startswith("not checked, because only runs of this version say which clips they have seen")
+    assert message.startswith("not checked, because only runs of this version record their clips")
     assert message.endswith(f"fused: {older}")
 
 

@@ -10,6 +10,7 @@ from xxhash import xxh3_128_hexdigest
 from audiomos_cache.errors import ConfigError, DataError
 from audiomos_cache.evaluation.predictions import Predictions, read_predictions
 from audiomos_cache.fusion import boosting
+from audiomos_cache.fusion.align import fuse_predictions
 from audiomos_cache.fusion.boosting import LightGBMFusion
 from audiomos_cache.fusion.stacking import RidgeFusion
 from audiomos_cache.targets import gaussian_distribution
@@ -34,7 +35,7 @@ def test_ridge_can_be_applied_from_its_json(dev):
             gaussian_distribution(getattr(new[2], target), 20, described["score_sigma"]),
         ]
         scores = np.concatenate(features, axis=1) @ np.concatenate(weights["coefficients"]) + weights["intercept"]
-        assert np.allclose(getattr(fusion.apply(new), target), scores.clip(1, 5), atol=1e-12)
+        assert np.allclose(getattr(fuse_predictions(fusion, new), target), scores.clip(1, 5), atol=1e-12)
 
 
 def test_ridge_by_hand_is_clipped_to_the_scale():
@@ -47,7 +48,7 @@ def test_ridge_by_hand_is_clipped_to_the_scale():
         },
     )
     dist = [[0.0, 0.5, 0.5], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
-    fused = fusion.apply([Predictions.build("abc", [3.0] * 3, [3.0] * 3, dist, dist)])
+    fused = fuse_predictions(fusion, [Predictions.build("abc", [3.0] * 3, [3.0] * 3, dist, dist)])
     assert fused.mi.tolist() == [3.0, 3.5, 1.5]
     assert fused.ta.tolist() == [5.0, 5.0, 1.0]
     assert fused.mi_dist is None and fused.ta_dist is None
@@ -66,7 +67,7 @@ def test_stacking_refuses_members_in_another_order(method):
         pytest.importorskip("lightgbm")
     fusion = fit(method, ["x", "y"], [scalar(), distribution()], labels_of("ab", [1.0, 2.0], [3.0, 4.0]))
     with pytest.raises(DataError) as error:
-        fusion.apply([distribution(), scalar()])
+        fuse_predictions(fusion, [distribution(), scalar()])
     assert str(error.value) == (
         "x: mi is a distribution on 4 bins, expected a score as in the fit split; "
         "give the same members in the same order"
@@ -82,7 +83,7 @@ def test_lightgbm_is_the_originals(dev):
     members, labels = dev
     fusion = fit("lightgbm", MODELS, members, labels)
     new = [read_predictions(path) for path in EVAL]
-    fused = fusion.apply(new)
+    fused = fuse_predictions(fusion, new)
     order = [labels.ids.index(clip) for clip in members[0].ids]
     for target in ("mi", "ta"):
 
@@ -101,8 +102,8 @@ def test_lightgbm_is_deterministic_and_can_be_applied_from_its_json(dev):
     one, other = (fit("lightgbm", MODELS, *dev).to_json() for _ in range(2))
     assert one == other
     new = [read_predictions(path) for path in EVAL]
-    again = LightGBMFusion.from_json(MODELS, json.loads(json.dumps(one))).apply(new)
-    assert np.array_equal(again.mi, fit("lightgbm", MODELS, *dev).apply(new).mi)
+    again = fuse_predictions(LightGBMFusion.from_json(MODELS, json.loads(json.dumps(one))), new)
+    assert np.array_equal(again.mi, fuse_predictions(fit("lightgbm", MODELS, *dev), new).mi)
 
 
 def test_trees_that_lightgbm_writes_otherwise_are_refused(monkeypatch):
@@ -157,7 +158,7 @@ def test_lightgbm_is_not_needed_to_apply(monkeypatch):
     text = forest(tree(feature="1", threshold="0.5", left="-1", right="-2", values="2.75 1.25"), features=5)
     target = stored(text, bins=5)
     fusion = LightGBMFusion.from_json(["x"], {"mi": target, "ta": target})
-    fused = fusion.apply([Predictions.build("ab", [2.0, 4.0], [4.0, 2.0])])
+    fused = fuse_predictions(fusion, [Predictions.build("ab", [2.0, 4.0], [4.0, 2.0])])
     assert (fused.mi.tolist(), fused.ta.tolist()) == ([1.25, 2.75], [2.75, 1.25])
 
 

@@ -77,10 +77,15 @@ def fuse(sources, out, *, overwrite=False, n_boot=0, **options):
     return fuse_members(sources, out=out, n_boot=n_boot, overwrite=overwrite, **options)
 
 
-def fit(method, names, members, labels):
+def apply_fusion(folder, sources, out, **options):
+    """Apply an earlier fusion to other predictions of its members."""
+    return fuse_members(sources, out=out, from_fusion=folder, **options)
+
+
+def fit(method, names, members, labels, folds=None):
     """Fit a method to predictions and labels that are joined by id."""
     ids, joined = join_members(members, names)
-    return fit_fusion(fusion_class(method), joined, align_labels(labels, ids, names[0]), no_groups(labels))
+    return fit_fusion(fusion_class(method), joined, align_labels(labels, ids, names[0]), folds or no_groups(labels))
 
 
 def good_and_random(seed, clips=412, slope=0.95, noise=0.2, random_around_the_mean=False):
