@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from audiomos_cache.bundle.make import make_bundle
-from audiomos_cache.fusion.fitting import Recipe
 from audiomos_cache.fusion.fuse import fuse
 from audiomos_cache.training.data import ClipSet
 from audiomos_cache.training.train_head import train_heads
@@ -50,7 +49,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     labels.write_text("".join(f"{clip}.wav,{mi!r},{ta!r}\n" for clip, mi, ta in rows))
     found = Made(folder, cache, runs, labels)
     for method in METHODS:
-        fuse(runs, found.fused(method), Recipe(method, labels, n_boot=0))
+        fuse(runs, out=found.fused(method), method=method, labels=labels, n_boot=0)
     return found
 
 

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binom, norm
 
 from audiomos_cache.bundle.calibration import Calibration, calibrate, spreads
-from audiomos_cache.evaluation.predictions import Predictions
+from audiomos_cache.fusion.base import Blend, Members
 from audiomos_cache.targets import bin_centres
 from tests.support.bundle import brute_force
 
@@ -150,21 +150,28 @@ def test_on_few_clips_the_coverage_is_above_the_level(clips):
     assert np.mean(coverage) >= 0.8
 
 
-def predictions(mi, dist=None):
-    return Predictions.build([f"c{place}" for place in range(len(mi))], mi, mi, dist, None)
+def members(*pairs):
+    """Members that predict scores of MI, each with a distribution or none."""
+    scores, dists = np.array([mi for mi, _ in pairs], float), [dist for _, dist in pairs]
+    return Members(tuple("abc"[: len(pairs)]), {"mi": scores, "ta": scores}, {"mi": dists, "ta": [None] * len(pairs)})
+
+
+def blend(mi, dist=None):
+    scores = np.array(mi, float)
+    return Blend({"mi": scores, "ta": scores}, {} if dist is None else {"mi": dist})
 
 
 def test_spreads_are_those_of_the_fused_distribution():
     """Half at 2 and half at 4 is 1 from the mean; members do not count where the fusion has distributions."""
     five = np.array([[0, 0.5, 0, 0.5, 0], [0, 0, 1, 0, 0]])
-    assert spreads([predictions([3, 3])], predictions([3, 3], five), "mi").tolist() == [1, 0]
+    assert spreads(members(([3, 3], None)), blend([3, 3], five), "mi").tolist() == [1, 0]
 
 
 def test_members_that_disagree_spread_a_fusion_without_distributions():
     """One sure of 2, one sure of 4: together 1 from 3."""
-    one, other = (predictions([score], bin_centres(5)[None] == score) for score in (2, 4))
-    assert spreads([one, other, predictions([3])], predictions([3]), "mi").tolist() == [1]
+    one, other = (([score], (bin_centres(5)[None] == score).astype(float)) for score in (2, 4))
+    assert spreads(members(one, other, ([3], None)), blend([3]), "mi").tolist() == [1]
 
 
 def test_scores_alone_have_a_spread_of_one():
-    assert spreads([predictions([3, 4])], predictions([3, 4]), "mi").tolist() == [1, 1]
+    assert spreads(members(([3, 4], None)), blend([3, 4]), "mi").tolist() == [1, 1]

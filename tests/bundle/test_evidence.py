@@ -13,7 +13,6 @@ from audiomos_cache.bundle.make import make_bundle
 from audiomos_cache.dataset.labels import read_labels
 from audiomos_cache.errors import DataError
 from audiomos_cache.evaluation.predictions import read_predictions, write_predictions
-from audiomos_cache.fusion.fitting import Recipe
 from audiomos_cache.fusion.folds import assign_folds
 from audiomos_cache.fusion.fuse import fuse
 from audiomos_cache.targets import bin_centres
@@ -77,7 +76,7 @@ def test_intervals_of_a_ridge_are_out_of_fold(made, ridge_bundle):
 
 
 def test_intervals_of_a_weighted_mean_are_of_its_distributions(made, tmp_path):
-    fuse(made.runs[:1], tmp_path / "fused", Recipe("greedy", made.labels, n_boot=0, seed=3))
+    fuse(made.runs[:1], out=tmp_path / "fused", method="greedy", labels=made.labels, n_boot=0, seed=3)
     make_bundle(made.runs[:1], tmp_path / "fused", tmp_path / "model")
     fused = read_predictions(tmp_path / "fused" / "out-of-fold.dev.jsonl")
     spread = {"mi": deviation(fused.mi_dist), "ta": deviation(fused.ta_dist)}
@@ -96,7 +95,7 @@ def test_intervals_of_one_run_are_of_its_own_predictions(made, tmp_path):
 
 
 def test_the_card_tells_the_out_of_fold_scores_with_their_intervals(made, tmp_path):
-    fuse(made.runs, tmp_path / "fused", Recipe("ridge", made.labels, n_boot=200))
+    fuse(made.runs, out=tmp_path / "fused", method="ridge", labels=made.labels, n_boot=200)
     make_bundle(made.runs, tmp_path / "fused", tmp_path / "model")
     scores = json.loads((tmp_path / "fused" / "fusion.json").read_text())["out_of_fold"]["scores"]
     rows = rows_of(card_of(tmp_path / "model"), "Evaluation")
@@ -147,7 +146,7 @@ def test_the_card_tells_the_intervals(ridge_bundle):
     ],
 )
 def test_the_card_tells_what_the_coverage_is_of(made, tmp_path, group, resampled, told):
-    fuse(made.runs, tmp_path / "fused", Recipe("ridge", made.labels, n_boot=0, cv_group=group))
+    fuse(made.runs, out=tmp_path / "fused", method="ridge", labels=made.labels, n_boot=0, cv_group=group)
     make_bundle(made.runs, tmp_path / "fused", tmp_path / "model")
     card = card_of(tmp_path / "model")
     assert told in card
@@ -188,7 +187,7 @@ def test_without_labels_there_are_no_intervals(made, tmp_path, said, fusion):
 
 
 def test_without_folds_there_are_no_intervals(made, tmp_path, said):
-    fuse(made.runs, tmp_path / "fused", Recipe("ridge", made.labels, folds=0))
+    fuse(made.runs, out=tmp_path / "fused", method="ridge", labels=made.labels, folds=0)
     said.clear()
     make_bundle(made.runs, tmp_path / "fused", tmp_path / "model")
     assert said.messages == [
@@ -201,7 +200,7 @@ def test_without_folds_there_are_no_intervals(made, tmp_path, said):
 def moved(made, tmp_path):
     """A fusion whose labels lie elsewhere now."""
     labels = shutil.copy(made.labels, tmp_path / "list.txt")
-    fuse(made.runs, tmp_path / "fused", Recipe("ridge", labels, n_boot=0))
+    fuse(made.runs, out=tmp_path / "fused", method="ridge", labels=labels, n_boot=0)
     return labels.rename(tmp_path / "moved.txt")
 
 
@@ -242,7 +241,7 @@ def test_predictions_that_were_fused_under_another_name_are_found(made, ridge_bu
         links[split] = [tmp_path / f"{split}-{number}.jsonl" for number in range(2)]
         for link, run in zip(links[split], made.runs, strict=True):
             link.symlink_to(run / "predictions" / f"{split}.loss.jsonl")
-    fuse(links["dev"], tmp_path / "fused", Recipe("ridge", made.labels, apply=links["eval"], n_boot=0))
+    fuse(links["dev"], out=tmp_path / "fused", method="ridge", labels=made.labels, apply=links["eval"], n_boot=0)
     make_bundle(made.runs, tmp_path / "fused", tmp_path / "model")
     assert found_intervals(tmp_path / "model") == found_intervals(ridge_bundle)
 
@@ -316,7 +315,7 @@ def manifest_of(made, path, prompt_of):
 @pytest.mark.parametrize("fusion", ["mean", "ridge"])
 def test_a_manifests_prompts_make_the_folds(made, tmp_path, fusion):
     labels = manifest_of(made, tmp_path / "all.jsonl", lambda row: f"prompt {row % 3}")
-    fuse(made.runs, tmp_path / "fused", Recipe(fusion, labels, n_boot=0))
+    fuse(made.runs, out=tmp_path / "fused", method=fusion, labels=labels, n_boot=0)
     found = make_bundle(made.runs, tmp_path / "fused", tmp_path / "model", labels=labels, n_boot=0)
     intervals = found.manifest.intervals
     assert (intervals.folds, intervals.group, intervals.split) == (3, "prompt", "dev")
@@ -348,6 +347,6 @@ def test_clips_that_not_all_members_have_are_left_out_as_in_the_fusion(made, tmp
     predictions = read_predictions(file)
     file.unlink()
     write_predictions(file, predictions.take(predictions.ids[1:]))
-    fuse(runs, tmp_path / "fused", Recipe("ridge", made.labels, n_boot=0, allow_missing=True))
+    fuse(runs, out=tmp_path / "fused", method="ridge", labels=made.labels, n_boot=0, allow_missing=True)
     make_bundle(runs, tmp_path / "fused", tmp_path / "model")
     assert load_bundle(str(tmp_path / "model")).calibrations["ta"].clips == 15

@@ -305,7 +305,7 @@ def test_a_fusion_in_another_file(bundle):
     ("change", "found"),
     [
         (lambda told: told["fusion"].clear(), "KeyError"),
-        (lambda told: told.update(method="rank"), "method 'rank', expected 'ridge'"),
+        (lambda told: told.update(method="mean"), "method 'mean', expected 'ridge'"),
         (lambda told: told["fusion"]["mi"].update(features=["distribution"]), "1 features, expected 2"),
     ],
     ids=["empty", "another", "of one member"],
@@ -356,12 +356,19 @@ def test_a_fusion_with_a_number_that_none_is(bundle):
     assert refusal(bundle).startswith(f"{path}: not a fusion of the 2 members (OverflowError(")
 
 
-def test_a_fusion_by_rank(bundle):
-    (bundle / "fusion.json").write_text(
-        '{"method": "rank", "members": ["pooling-dist-seed1", "cross-attention-dist-seed2"], "fusion": {}}'
+def test_a_fusion_that_is_not_known(bundle):
+    """It is a user's, whose module must be imported first; or it is none."""
+    content = {"method": "median", "members": ["pooling-dist-seed1", "cross-attention-dist-seed2"], "fusion": {}}
+    (bundle / "fusion.json").write_text(json.dumps(content))
+    edit(bundle, lambda content: content["fusion"].update(method="median"))
+    assert "method 'median' is not one of mean, weighted, ridge" in refusal(bundle)
+    content["part"] = {"module": "my_fusions", "class": "Median"}
+    (bundle / "fusion.json").write_text(json.dumps(content))
+    edit(bundle, nothing)
+    assert refusal(bundle) == (
+        f"{bundle}/fusion.json: its method 'median' is not built in, but the class Median of my_fusions; "
+        "give --import my_fusions"
     )
-    edit(bundle, lambda content: content["fusion"].update(method="rank"))
-    assert "by rank, where a clip's score depends on the other clips" in refusal(bundle)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,7 @@ from audiomos_cache.bundle.make import make_bundle
 from audiomos_cache.errors import CacheError, DataError, OutputExistsError
 from audiomos_cache.extraction.extract import extract_split
 from audiomos_cache.extraction.options import ExtractionOptions
-from audiomos_cache.fusion.fitting import Recipe
-from audiomos_cache.fusion.fuse import apply_fusion, fuse
+from audiomos_cache.fusion.fuse import fuse
 from audiomos_cache.fusion.members import run_hash
 from audiomos_cache.fusion.record import load_fusion
 from audiomos_cache.runs import read_run_config
@@ -46,7 +45,7 @@ def test_names_that_are_alike_or_odd_still_name_files(made, tmp_path):
     results = train_heads(jobs, made.cache, tmp_path / "runs")
     for run, result in zip(runs, results, strict=True):
         shutil.copytree(result.folder, run)
-    fuse(runs, tmp_path / "fused", Recipe("mean"))
+    fuse(runs, out=tmp_path / "fused", method="mean")
     found = make_bundle(runs, tmp_path / "fused", tmp_path / "model")
     assert [member.file for member in found.manifest.members] == [
         "heads/My_run.safetensors",
@@ -67,13 +66,6 @@ def test_a_head_that_mixes_layers(tmp_path):
     assert member.head.layers.weight.shape == (2,)
 
 
-def test_a_rank_fusion(made, tmp_path):
-    assert refusal(made.runs, made.fused("rank"), tmp_path / "model") == (
-        f"{made.fused('rank')}: blends by rank, where a clip's score depends on the other clips, expected a fusion "
-        "that scores each clip by itself; fuse with another --method"
-    )
-
-
 def test_several_runs_and_no_fusion(made, tmp_path):
     assert refusal(made.runs, None, tmp_path / "model") == (
         "2 runs and no fusion of them, expected one; fuse them, and give --fusion"
@@ -89,7 +81,7 @@ def test_files_instead_of_runs(made, tmp_path):
 
 def test_a_fusion_of_files_that_no_run_made(made, tmp_path):
     files = [shutil.copy(run / "predictions" / "eval.loss.jsonl", tmp_path / f"{run.name}.jsonl") for run in made.runs]
-    fuse(files, tmp_path / "fused", Recipe("mean"))
+    fuse(files, out=tmp_path / "fused", method="mean")
     assert refusal(made.runs, tmp_path / "fused", tmp_path / "model") == (
         f"{tmp_path / 'fused'}: of files that no run made: {files[0]}, {files[1]}, expected members that have a head; "
         "fuse runs"
@@ -167,7 +159,7 @@ def test_runs_of_different_fingerprints(made, tmp_path):
     other = changed_run(made.runs[1], tmp_path, change)
     files = [run / "predictions" / "eval.loss.jsonl" for run in (made.runs[0], other)]
     with pytest.raises(CacheError):  # fuse refuses them too
-        fuse(files, tmp_path / "fused", Recipe("mean"))
+        fuse(files, out=tmp_path / "fused", method="mean")
     fused = shutil.copytree(made.fused("mean"), tmp_path / "fused")
     record = (fused / "fusion.json").read_text()
     (fused / "fusion.json").write_text(record.replace(run_hash(made.runs[1], "loss"), run_hash(other, "loss")))
@@ -261,7 +253,7 @@ def test_the_hubs_encoder_is_preferred_to_a_folder(made, tmp_path):
     for run, (source, revision) in zip(made.runs, places, strict=True):
         told = {"audio_encoder": {"name": source, "source": source, "revision": revision, "precision": "fp16"}}
         runs.append(changed_run(run, tmp_path, lambda config, told=told: config["encoders"].update(told)))
-    fuse(runs, tmp_path / "fused", Recipe("mean"))
+    fuse(runs, out=tmp_path / "fused", method="mean")
     found = make_bundle(runs, tmp_path / "fused", tmp_path / "model").manifest
     assert (found.encoders.audio.source, found.encoders.audio.revision) == ("OpenMuQ/MuQ-large-msd-iter", commit)
     assert found.encoders.audio.precision == "fp16"
@@ -270,7 +262,7 @@ def test_the_hubs_encoder_is_preferred_to_a_folder(made, tmp_path):
 
 
 def test_a_fusion_that_was_applied_later_is_bundled_too(made, tmp_path):
-    apply_fusion(made.fused("ridge"), made.runs, tmp_path / "later", apply_split="dev")
+    fuse(made.runs, from_fusion=made.fused("ridge"), out=tmp_path / "later", apply_split="dev")
     make_bundle(made.runs, tmp_path / "later", tmp_path / "model")
     bundle = load_bundle(str(tmp_path / "model"))
     assert bundle.fusion.to_json() == load_fusion(made.fused("ridge")).to_json()

@@ -8,7 +8,6 @@ from click.testing import CliRunner
 
 from audiomos_cache.bundle.load import load_bundle
 from audiomos_cache.cli import main
-from audiomos_cache.fusion.fitting import Recipe
 from audiomos_cache.fusion.fuse import fuse
 from audiomos_cache.training.train_head import train_heads
 from tests.support.commands import fail, run
@@ -25,7 +24,7 @@ def made(tmp_path_factory):
         (folder / f"{split}.txt").write_text("".join(f"{clip.id},{clip.mi},{clip.ta}\n" for clip in clips))
     jobs = [job("pooling-dist", seed, "training.max_epochs=1") for seed in (1, 2)]
     train_heads(jobs, folder / "cache", folder / "runs")
-    fuse([folder / "runs"], folder / "fused", Recipe("ridge", folder / "dev.txt", n_boot=0))
+    fuse(folder / "runs", out=folder / "fused", labels=folder / "dev.txt", n_boot=0)
     return folder
 
 

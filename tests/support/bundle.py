@@ -39,4 +39,4 @@ def refusal(runs, fusion, out, error=BundleError, **options):
     return str(caught.value)
 
 
-METHODS = ("ridge", "weighted", "greedy", "mean", "rank")
+METHODS = ("ridge", "weighted", "greedy", "mean")

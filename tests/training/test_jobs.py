@@ -16,6 +16,7 @@ from audiomos_cache.errors import ConfigError, DataError, OutputError, OutputExi
 from audiomos_cache.evaluation.metrics import compute_metrics
 from audiomos_cache.evaluation.predictions import read_predictions
 from audiomos_cache.files import locked_folder
+from audiomos_cache.fusion.align import fuse_predictions
 from audiomos_cache.fusion.averages import MeanFusion
 from audiomos_cache.heads.presets import load_head_config, plan_names, preset_names, presets_folder
 from audiomos_cache.training import resume as unfinished_module
@@ -342,7 +343,7 @@ def test_a_plan_on_the_command_line(
     assert all(float(row[-1]) > 0 for row in rows) and {row[-1] for row in rows_of(again.stdout)} == {""}
     assert [row[:2] for row in rows] == [[name, "2"] for name in names]
     members = [read_predictions(tmp_path / "runs" / name / "predictions" / "dev.loss.jsonl") for name in names]
-    scores = compute_metrics(MeanFusion(names).apply(members), ClipSet.of_split(cache, "dev").labels)
+    scores = compute_metrics(fuse_predictions(MeanFusion(names), members), ClipSet.of_split(cache, "dev").labels)
     shown = [f"{each.srcc:.4f}" for each in (scores.utt_mi, scores.utt_ta, scores.sys_mi, scores.sys_ta)]
     assert mean == ["mean of the predictions", "", *shown, ""]
     assert all(cell_len(line) <= 120 for line in first.stdout.splitlines())
