@@ -8,15 +8,13 @@ from typing import Any, TextIO
 
 import click
 
+from audiomos_cache.cli.options import FILE, Command, advanced_option, device_option
 from audiomos_cache.cli.progress import progress
-from audiomos_cache.devices import DEVICES
-from audiomos_cache.errors import ArgumentError, DataError, OutputError, first_five
-
-_FILE = click.Path(path_type=Path)
+from audiomos_cache.errors import DataError, OutputError, first_five
 
 
-@click.command
-@click.argument("audio", metavar="[AUDIO...]", nargs=-1, type=_FILE)
+@click.command(cls=Command)
+@click.argument("audio", metavar="[AUDIO...]", nargs=-1, type=FILE)
 @click.option(
     "--bundle",
     required=True,
@@ -27,7 +25,7 @@ _FILE = click.Path(path_type=Path)
     "--prompt", metavar="TEXT", help="The text that all of AUDIO was made from.  [default: none, for MI alone]"
 )
 @click.option(
-    "--manifest", metavar="FILE", type=_FILE, help="A .csv or .jsonl file with the columns path, prompt and maybe id."
+    "--manifest", metavar="FILE", type=FILE, help="A .csv or .jsonl file with the columns path, prompt and maybe id."
 )
 @click.option(
     "--out",
@@ -37,23 +35,23 @@ _FILE = click.Path(path_type=Path)
     "the end.  [default: stdout, as JSON lines]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace --out, if it holds scores.")
-@click.option(
+@advanced_option(
     "--audio-encoder",
     metavar="DIR|REPO[@REV]",
     help="Where the weights of the audio encoder are, if not where the bundle says.",
 )
-@click.option(
+@advanced_option(
     "--text-encoder",
     metavar="DIR|REPO[@REV]",
     help="Where the weights of the text encoder are, if not where the bundle says.",
 )
-@click.option("--device", type=click.Choice(DEVICES), default="auto", help="The device to compute on.")
-@click.option(
+@device_option
+@advanced_option(
     "--precision",
     type=click.Choice(("fp16", "bf16", "fp32")),
     help="The precision of the audio encoder.  [default: fp16 on CUDA for float16 features, else fp32]",
 )
-@click.option(
+@advanced_option(
     "--batch-size",
     type=click.IntRange(min=1),
     help="How many clips are encoded at once.  [default: 4, on CUDA as memory allows]",
@@ -83,11 +81,8 @@ def score(audio: tuple[Path, ...], out: Path | None, **options: Any) -> None:
 
     print_line = partial(_print_line, sys.stdout)  # as it is before a progress bar replaces it
     printed_lines = out is None and sys.stdout.isatty()  # they show the progress, and a bar would be in their way
-    try:
-        with nullcontext() if printed_lines else progress("clips") as update:
-            outcome = score_files(audio, out=out or print_line, progress=update, **options)
-    except ArgumentError as error:
-        raise click.UsageError(str(error)) from error
+    with nullcontext() if printed_lines else progress("clips") as update:
+        outcome = score_files(audio, out=out or print_line, progress=update, **options)
     click.echo(str(outcome), err=True)
     if outcome.failed:
         from audiomos_cache.dataset.clip import printable

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 OnError = Literal["raise", "return"]
 Read: TypeAlias = "list[Audio] | AudiomosError"
+Made: TypeAlias = tuple[Item, Score | AudiomosError]
 
 UNPADDED_BATCHES = 2  # whose clips are sorted by length, where they are encoded at their own
 
@@ -172,14 +173,14 @@ class Scorer:
         from audiomos_cache.extraction.batching import decode_ahead
 
         on_gpu = self._audio.device.type == "cuda"
-        started: deque[Callable[[], Iterator[Score | tuple[Item, AudiomosError]]]] = deque()
+        started: deque[Callable[[], Iterator[Made]]] = deque()
         errors: list[Exception] = []
         batches = _batched(_until_error(items, errors), self._together)
 
         def finished(most: int) -> Iterator[Score]:
             while len(started) > most:
-                for made in started.popleft()():
-                    yield made if isinstance(made, Score) else _failed(*made, on_error)
+                for item, made in started.popleft()():
+                    yield made if isinstance(made, Score) else _failed(item, made, on_error)
 
         with closing(decode_ahead(batches, self._read, self._threads)) as ahead:
             for batch in ahead:
@@ -194,11 +195,11 @@ class Scorer:
         windows = item.windows(self._audio.sample_rate_hz, self._window_s)
         return [self._on_device.prepare(window) for window in windows]
 
-    def _start(self, clips: Sequence[tuple[Item, Read]]) -> Callable[[], Iterator[Score | tuple[Item, AudiomosError]]]:
+    def _start(self, clips: Sequence[tuple[Item, Read]]) -> Callable[[], Iterator[Made]]:
         """Begin to encode and to score clips.
 
         Returns:
-            What waits for them and gives the score of each, or what is wrong with it.
+            What waits for them and gives each with its score, or with what is wrong with it.
         """
         readable = [(item, windows) for item, windows in clips if isinstance(windows, list)]
         with self._turn:
@@ -209,7 +210,7 @@ class Scorer:
         with self._turn:
             wait = self._on_device.start(together, of_windows)
 
-        def finish() -> Iterator[Score | tuple[Item, AudiomosError]]:
+        def finish() -> Iterator[Made]:
             with self._turn:
                 found = wait()
             first = 0
@@ -220,21 +221,21 @@ class Scorer:
                 rows = slice(first, first + len(windows))
                 first = rows.stop
                 own = {target: (scores[rows], spreads[rows]) for target, (scores, spreads) in found.items()}
-                yield self._score(item, windows, own, prompts)
+                yield item, self._score(item, windows, own, prompts)
 
         return finish
 
     def _score(
         self, item: Item, windows: "list[Audio]", found: "WindowScores", prompts: "Mapping[str, TextFeatures]"
-    ) -> Score | tuple[Item, EncoderError]:
+    ) -> Score | EncoderError:
         """Put the scores of a clip's windows together."""
         name = item.path or item.id
         if not all(np.isfinite(scores).all() for scores, _ in found.values()):
             whose = f"{self._audio.name}, or a head of {self._bundle.name},"
-            return item, EncoderError(f"{name}: {whose} gives NaN or Inf; check the clip")
+            return EncoderError(f"{name}: {whose} gives NaN or Inf; check the clip")
         prompt = prompts.get(item.text or "")
         if prompt and not _is_finite(prompt):
-            return item, EncoderError(f"{name}: {self._text.name} gives NaN or Inf for {item.text!r}")
+            return EncoderError(f"{name}: {self._text.name} gives NaN or Inf for {item.text!r}")
         lengths = [window.length for window in windows]
         values: dict[str, Any] = {}
         for target in TARGETS if prompt else TARGETS[:1]:

@@ -57,3 +57,18 @@ def test_text_is_written_as_it_is_but_for_what_ends_a_line_somewhere():
 def test_what_is_no_number_is_never_written(value):
     with pytest.raises(ValueError, match="not JSON compliant"):
         line(ITEMS[0], mi=value)
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (
+            Score("a", "a.wav", "x", 3.414, 2.5, (2.9, 3.9), (2.0, 3.0), warnings=("silent: peak 0",)),
+            "Score('a': MI 3.41 (2.90 to 3.90), TA 2.50 (2.00 to 3.00); silent: peak 0)",
+        ),
+        (Score("a", None, None, 3.414), "Score('a': MI 3.41, TA none)"),
+        (Score("a", "a.wav", "x", error="a.wav: no such file"), "Score('a': error: a.wav: no such file)"),
+    ],
+)
+def test_a_score_prints_what_matters(made, said):
+    assert repr(made) == str(made) == said
