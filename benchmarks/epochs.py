@@ -26,6 +26,7 @@ from rich.table import Table
 
 from audiomos_cache.batch import chunks
 from audiomos_cache.cache.reader import CacheReader
+from audiomos_cache.heads.losses import objective_of
 from audiomos_cache.heads.model import build_head
 from audiomos_cache.heads.presets import load_head_config
 from audiomos_cache.training.batches import FeatureBatches, epoch_order
@@ -33,7 +34,6 @@ from audiomos_cache.training.data import ClipSet
 from audiomos_cache.training.frame_sources import FramesInMemory, FramesOnDisk, FrameSource
 from audiomos_cache.training.limits import copy_bytes_per_s
 from audiomos_cache.training.pooled_statistics import PooledFrames
-from audiomos_cache.heads.losses import objective_of
 from audiomos_cache.training.trainer import TargetedBatches, Trainer
 
 CPU = torch.device("cpu")

@@ -32,13 +32,13 @@ from audiomos_cache.encoders.base import TextFeatures
 from audiomos_cache.extraction.extract import extract_split
 from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.heads.config import HeadConfig
+from audiomos_cache.heads.losses import objective_of
 from audiomos_cache.heads.model import Head, HeadOutput, build_head
 from audiomos_cache.heads.presets import load_head_config, preset_names
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.data import ClipSet
 from audiomos_cache.training.preload import open_frames
-from audiomos_cache.heads.losses import objective_of
 from audiomos_cache.training.trainer import TargetedBatches, Trainer
 
 AUDIO_DIM, TEXT_DIM, TOKENS = 1024, 768, 30

@@ -7,9 +7,9 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from audiomos_cache.heads.config import HeadConfig
+from audiomos_cache.heads.losses import objective_of
 from audiomos_cache.heads.model import build_head
 from audiomos_cache.training.data import ClipSet
-from audiomos_cache.heads.losses import objective_of
 
 Step = Callable[[list[int]], float]
 

@@ -14,6 +14,7 @@ from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
 from audiomos_cache.heads.config import HeadConfig
+from audiomos_cache.heads.losses import objective_of
 from audiomos_cache.heads.model import build_head
 from audiomos_cache.heads.presets import load_head_config
 from audiomos_cache.limits import matmul_flops
@@ -21,7 +22,6 @@ from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.data import ClipSet
 from audiomos_cache.training.limits import copy_bytes_per_s
 from audiomos_cache.training.precision import Computing, Precision
-from audiomos_cache.heads.losses import objective_of
 from audiomos_cache.training.trainer import TargetedBatches, Trainer
 
 SURE = 0.99  # cosine of the gradients in two precisions, at least

@@ -25,9 +25,12 @@ from audiomos_cache.bundle.manifest import (
 )
 from audiomos_cache.bundle.sources import Source, Sources, find_sources
 from audiomos_cache.cache.fingerprint import Fingerprint
+from audiomos_cache.encoders.lookup import loader_of
 from audiomos_cache.encoders.muq import HUB_ID
 from audiomos_cache.errors import BundleError, OutputExistsError, first_five
 from audiomos_cache.files import whole_folder, write_whole
+from audiomos_cache.heads.config import parts_of
+from audiomos_cache.registry import not_built_in
 from audiomos_cache.runs import CONFIG, versions, weights_bytes
 
 log = logging.getLogger(__name__)

@@ -25,6 +25,7 @@ from audiomos_cache.cli.cmd_submit import submit
 from audiomos_cache.cli.cmd_train_head import train_head
 from audiomos_cache.cli.cmd_verify import verify
 from audiomos_cache.errors import AudiomosError
+from audiomos_cache.registry import import_parts
 
 INTERRUPTED = 130
 
@@ -54,7 +55,10 @@ class _Group(click.Group):
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__, prog_name="audiomos-cache")
 @click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
-def main(debug: bool) -> None:
+@click.option("--import", "modules", multiple=True, metavar="MODULE|FILE.py",
+              help="Import a module that registers parts of your own (poolings, losses, encoders, fusions); repeat for "
+              "several.")  # fmt: skip
+def main(debug: bool, modules: tuple[str, ...]) -> None:
     """Predict mean opinion scores of generated music: MI (music impression), TA (text alignment).
 
     \b
@@ -73,6 +77,8 @@ def main(debug: bool) -> None:
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, stream=sys.stderr, format="%(message)s")
     for noisy in ("httpx", "httpcore", "huggingface_hub", "transformers", "urllib3", "numba", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
+    for module in modules:
+        import_parts(module)
 
 
 _FEATURES = (extract, inspect, verify, merge)

@@ -181,10 +181,14 @@ def extract(
             arguments = ["extract", *ctx.meta[__name__], "--batch-size", str(batch_size or GPU_BATCH)]
             run_on_gpus(arguments, ours)
             return
+
+    def at(name: str, revision: str | None) -> str:
+        return name if revision is None else f"{name}@{revision}"
+
     profile = Profile(on=profiled)
     with profile.stage("load"):
-        audio = load_audio_encoder(audio_encoder, audio_revision, device, layers=layers, precision=chosen)
-        text = load_text_encoder(text_encoder, revision=text_revision, device=device)
+        audio = load_audio_encoder(at(audio_encoder, audio_revision), device, layers=layers, precision=chosen)
+        text = load_text_encoder(at(text_encoder, text_revision), device)
     options = ExtractionOptions(
         pad_to_s=pad_to,
         dtype=dtype,

@@ -11,6 +11,8 @@ from typing import IO
 
 import click
 
+from audiomos_cache.registry import imported
+
 SECONDS_BETWEEN_LOOKS = 0.1
 INTERRUPTED = 130
 
@@ -56,8 +58,9 @@ class _Process:
 
     def __init__(self, arguments: Sequence[str], gpu: str) -> None:
         self.gpu = gpu
+        imports = [word for each in imported() for word in ("--import", each)]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "audiomos_cache", *arguments],
+            [sys.executable, "-m", "audiomos_cache", *imports, *arguments],
             env=os.environ | {"CUDA_VISIBLE_DEVICES": gpu},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

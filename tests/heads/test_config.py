@@ -203,7 +203,8 @@ def test_a_file_that_is_no_text_is_refused(tmp_path):
         ("output: {kind: scalar, loss: l2}", "output.loss: 'l2' is not one of l1, mse"),
         ("output: {kind: coral, loss: mse}", "output.loss: 'mse' is not one of coral"),
         ("ranking: {kind: list}", "ranking.kind: 'list' is not one of listwise, none, pairwise, adaptive_margin"),
-        ("ranking: {kind: listwise, weight: 1}", "ranking.weight: unknown key; listwise has weight_mi, weight_ta, temperature"),
+        ("ranking: {kind: listwise, weight: 1}",
+         "ranking.weight: unknown key; listwise has weight_mi, weight_ta, temperature"),
         *((f"ranking: {{kind: {kind}, {key}: {wrong}}}", f"ranking.{key}: {wrong}: input should be greater than {than}")
           for kind, key, wrong, than in (
               ("listwise", "weight_mi", -0.1, "or equal to 0"), ("listwise", "weight_ta", -1, "or equal to 0"),
@@ -396,7 +397,7 @@ def test_all_problems_are_reported_at_once(yaml_file):
     assert message.startswith(f"{path}: ")
     assert sorted(message.removeprefix(f"{path}: ").split("; ")) == [
         "extra: unknown key",
-        "pooling: 'max' is not one of mean, attentive, mean_std",
+        "pooling: 'max' is not one of attentive, mean, mean_std",
         "temporal.heads: 0: input should be greater than or equal to 1",
         "training.lr: -1: input should be greater than 0",
     ]
@@ -485,7 +486,7 @@ def test_a_wrong_value_names_the_preset_and_the_overrides():
     path = presets_folder() / "transformer-dist.yaml"
     assert message_of("transformer-dist", "pooling=max", "temporal.width=3") == (
         f"{path} with pooling=max temporal.width=3: temporal.width: unknown key; "
-        "transformer has layers, heads, feedforward; pooling: 'max' is not one of mean, attentive, mean_std"
+        "transformer has layers, heads, feedforward; pooling: 'max' is not one of attentive, mean, mean_std"
     )
 
 

@@ -22,6 +22,7 @@ from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cli import main
 from audiomos_cache.errors import CacheError, ConfigError, DataError, OutputExistsError
 from audiomos_cache.heads.config import HeadConfig, TrainingConfig
+from audiomos_cache.heads.losses import objective_of
 from audiomos_cache.heads.model import Head, build_head
 from audiomos_cache.training import cuda_graph as recorded_module
 from audiomos_cache.training import trainer as epoch_module
@@ -33,7 +34,6 @@ from audiomos_cache.training.gpu_batches import ResidentClips
 from audiomos_cache.training.loop import train
 from audiomos_cache.training.precision import Computing, choose_precision, compile_head, compiling_pays, repeatable
 from audiomos_cache.training.train_head import train_heads
-from audiomos_cache.heads.losses import objective_of
 from audiomos_cache.training.trainer import PlainLoss, TargetedBatches, Trainer
 from tests.support.training import PretendLayers, batches_of, job
 

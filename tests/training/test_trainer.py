@@ -14,6 +14,7 @@ from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cli import main
 from audiomos_cache.errors import ConfigError, DataError
 from audiomos_cache.evaluation.predictions import read_predictions
+from audiomos_cache.heads.losses import objective_of
 from audiomos_cache.heads.model import build_head
 from audiomos_cache.heads.presets import load_head_config
 from audiomos_cache.heads.ranking import ranking_of
@@ -24,7 +25,6 @@ from audiomos_cache.training.frame_sources import FramesOnDisk
 from audiomos_cache.training.loop import train
 from audiomos_cache.training.mixup import draw_mixup
 from audiomos_cache.training.train_head import train_heads
-from audiomos_cache.heads.losses import objective_of
 from audiomos_cache.training.trainer import MixedLoss, PlainLoss, TargetedBatches, epoch_generator
 from tests.support.training import RATERS, PretendLayers, batches_of, files_of, job, results_of, write_ratings
 
