@@ -20,7 +20,6 @@ import logging
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
-from importlib.metadata import packages_distributions, version
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any, TypeVar
@@ -110,7 +109,7 @@ def unknown(kind: str, name: object) -> str:
 
 def not_one_of(name: object, names: list[str]) -> str:
     """Say that a name is none of `names`, which are listed with the nearest first."""
-    near = difflib.get_close_matches(name, names, len(names), 0.5) if isinstance(name, str) else []
+    near = difflib.get_close_matches(name, names, len(names)) if isinstance(name, str) else []
     return f"{name!r} is not one of {', '.join([*near, *(each for each in names if each not in near)])}"
 
 
@@ -184,6 +183,8 @@ def not_built_in(parts: Iterable[tuple[str, str]]) -> list[Record]:
 
 
 def _record(kind: str, name: str) -> Record:
+    from importlib.metadata import packages_distributions, version
+
     part = lookup(kind, name)
     package = part.__module__.partition(".")[0]
     given = next((given for given, modules in _imported.items() if part.__module__ in modules), package)

@@ -180,7 +180,7 @@ def main(clips: int, length: float, runs: int, device: str | None, precision: Pr
     audio: AudioEncoder
     if tiny:
         audio, text = (
-            load_audio_encoder("muq-tiny", None, device, precision=precision),
+            load_audio_encoder("muq-tiny", device, precision=precision),
             load_text_encoder("roberta-tiny"),
         )
     else:

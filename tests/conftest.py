@@ -8,6 +8,10 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from tests.support.registry import fresh_registry
+
+__all__ = ["fresh_registry"]
+
 torch.set_num_threads(1)  # the tensors of the tests are small, and other processes share the cores
 if os.access("/dev/shm", os.W_OK):  # in memory, a call of fsync takes microseconds; on a disk ten milliseconds
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/dev/shm")

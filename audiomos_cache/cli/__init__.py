@@ -30,6 +30,7 @@ from audiomos_cache.cli.cmd_train_head import train_head
 from audiomos_cache.cli.cmd_verify import verify
 from audiomos_cache.errors import AudiomosError
 from audiomos_cache.profiling import Profile
+from audiomos_cache.registry import import_parts
 
 INTERRUPTED, TERMINATED = 130, 143
 
@@ -88,6 +89,9 @@ def _terminated_as_interrupted() -> Iterator[None]:
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
 @click.version_option(__version__, prog_name="audiomos-cache")
 @click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
+@click.option("--import", "modules", multiple=True, metavar="MODULE|FILE.py",
+              help="Import a module that registers parts of your own (poolings, losses, encoders, fusions); repeat for "
+              "several.")  # fmt: skip
 @click.option(
     "--profile",
     "profiled",
@@ -95,7 +99,7 @@ def _terminated_as_interrupted() -> Iterator[None]:
     help="Print the seconds of each stage of extract or train-head.",
 )
 @click.pass_context
-def main(ctx: click.Context, debug: bool, profiled: bool) -> None:
+def main(ctx: click.Context, debug: bool, profiled: bool, modules: tuple[str, ...]) -> None:
     """Predict mean opinion scores of generated music: MI (music impression), TA (text alignment).
 
     \b
@@ -117,6 +121,8 @@ def main(ctx: click.Context, debug: bool, profiled: bool) -> None:
     for noisy in ("httpx", "httpcore", "huggingface_hub", "transformers", "urllib3", "numba", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     ctx.obj = Profile(on=profiled)
+    for module in modules:
+        import_parts(module)
 
 
 @main.result_callback()

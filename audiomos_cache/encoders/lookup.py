@@ -1,82 +1,157 @@
-"""Encoders by name: registered ones, folders, and hub repositories."""
+"""Encoders by name: `NAME`, `FOLDER` or `OWNER/REPOSITORY`, each with `@REVISION` where it is of a hub.
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+    muq                        a registered encoder, at the newest revision of its repository
+    muq@6a5cd8e                at one revision
+    models/my-muq              a folder, for the first encoder of its kind (muq, roberta)
+    someone/model@main         a repository of the Hugging Face hub, for the same
+    wavlm:models/my-wavlm      a folder or repository, for the registered encoder whose name comes first
+
+A user's encoder is registered as ours are: a class or function that is called as `AudioLoader` or `TextLoader` says.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 from audiomos_cache.encoders.base import AudioEncoder, Identity, Precision, TextEncoder, TextFeatures
-from audiomos_cache.encoders.muq import HUB_ID, MuQEncoder
-from audiomos_cache.encoders.text import ROBERTA_HUB_ID, HuggingFaceTextEncoder
-from audiomos_cache.encoders.tiny import load_muq_tiny, load_roberta_tiny
 from audiomos_cache.errors import ConfigError
+from audiomos_cache.hub import is_folder, split_revision
+from audiomos_cache.registry import known, lookup, not_one_of, summary
 
 __all__ = [
+    "DEFAULTS",
     "AudioEncoder",
+    "AudioLoader",
     "Identity",
     "Precision",
     "TextEncoder",
     "TextFeatures",
+    "TextLoader",
+    "known_encoders",
     "load_audio_encoder",
     "load_text_encoder",
+    "loader_of",
 ]
 
 UNTRAINED_NOTICE = "untrained: shows that the pipeline works, not how good MuQ is"
 
-# Encoders that need no source: name -> (device, and layers and precision of audio) -> encoder.
-BUILT_IN_AUDIO: dict[str, Callable[[str, Sequence[int], Precision], AudioEncoder]] = {"muq-tiny": load_muq_tiny}
-BUILT_IN_TEXT: dict[str, Callable[[str], TextEncoder]] = {"roberta-tiny": load_roberta_tiny}
-# Names of published weights: name -> hub repository.
-PUBLISHED_AUDIO = {"muq": HUB_ID}
-PUBLISHED_TEXT = {"roberta": ROBERTA_HUB_ID}
+# What loads a folder or repository that comes without a name.
+DEFAULTS = {"audio_encoder": "muq", "text_encoder": "roberta"}
+
+
+class AudioLoader(Protocol):
+    """What is registered as an "audio_encoder"."""
+
+    def __call__(
+        self,
+        source: str | None,
+        *,
+        name: str,
+        revision: str | None,
+        device: str,
+        layers: Sequence[int],
+        precision: Precision,
+    ) -> AudioEncoder:
+        """Load an encoder.
+
+        Args:
+            source: folder or hub repository; None: the encoder's own.
+            name: how the user asked for it, which becomes the encoder's.
+            revision: branch, tag or commit of a hub repository; None: the newest.
+            device: where it runs.
+            layers: hidden states to give, see `encoders.base.resolve_layers`.
+            precision: to compute in.
+        Raises:
+            ConfigError, EncoderError: it cannot be loaded.
+        """
+
+
+class TextLoader(Protocol):
+    """What is registered as a "text_encoder"; the arguments are those of `AudioLoader`."""
+
+    def __call__(self, source: str | None, *, name: str, revision: str | None, device: str) -> TextEncoder:
+        """Load an encoder."""
+
+
+class _Asked(NamedTuple):
+    """What a user asked for: which loader, and with which source and revision."""
+
+    loader: str
+    source: str | None
+    revision: str | None
 
 
 def load_audio_encoder(
     name: str,
-    revision: str | None = None,
     device: str = "cpu",
     layers: Sequence[int] = (-1,),
     precision: Precision = "fp32",
 ) -> AudioEncoder:
-    """Load `muq`, `muq-tiny`, or a MuQ from a folder or hub repository.
+    """Load an audio encoder.
 
     Args:
-        name: of the encoder, or where it is.
-        revision: branch, tag or commit of a hub repository.
+        name: as at the top of this module: `muq`, `muq@main`, a folder, `wavlm:FOLDER`.
         device: where it runs.
         layers: hidden states to give, 0 being what enters the first layer and -1 the last; order does not matter.
         precision: to compute in.
     Raises:
         ConfigError: unknown name, or a layer it does not have. EncoderError: it cannot be loaded.
     """
-    if name in BUILT_IN_AUDIO:
-        _refuse_revision(name, revision)
-        return BUILT_IN_AUDIO[name](device, layers, precision)
-    source = _source(name, PUBLISHED_AUDIO, "--audio-encoder", [*PUBLISHED_AUDIO, *BUILT_IN_AUDIO])
-    return MuQEncoder.load(source, name=name, revision=revision, device=device, layers=layers, precision=precision)
+    asked = _parse("audio_encoder", name)
+    load: AudioLoader = lookup("audio_encoder", asked.loader)
+    return load(
+        asked.source,
+        name=_without_revision(name, asked),
+        revision=asked.revision,
+        device=device,
+        layers=layers,
+        precision=precision,
+    )
 
 
-def load_text_encoder(name: str, revision: str | None = None, device: str = "cpu") -> TextEncoder:
-    """Load `roberta`, `roberta-tiny`, or any Hugging Face text encoder from a folder or hub repository.
+def load_text_encoder(name: str, device: str = "cpu") -> TextEncoder:
+    """Load a text encoder: `roberta`, `roberta@main`, any Hugging Face text encoder from a folder or hub repository.
 
     Raises:
         ConfigError: unknown name. EncoderError: it cannot be loaded.
     """
-    if name in BUILT_IN_TEXT:
-        _refuse_revision(name, revision)
-        return BUILT_IN_TEXT[name](device)
-    source = _source(name, PUBLISHED_TEXT, "--text-encoder", [*PUBLISHED_TEXT, *BUILT_IN_TEXT])
-    return HuggingFaceTextEncoder.load(source, name=name, revision=revision, device=device)
+    asked = _parse("text_encoder", name)
+    load: TextLoader = lookup("text_encoder", asked.loader)
+    return load(asked.source, name=_without_revision(name, asked), revision=asked.revision, device=device)
 
 
-def _source(name: str, published: dict[str, str], option: str, known: list[str]) -> str:
-    if name in published:
-        return published[name]
-    if "/" not in name and not (name and Path(name).is_dir()):
+def known_encoders(kind: str) -> list[tuple[str, str]]:
+    """Return the names of the registered encoders of a kind ("audio_encoder", "text_encoder"), and what they are."""
+    return [(name, summary(kind, name)) for name in known(kind)]
+
+
+def loader_of(kind: str, name: str) -> str:
+    """Return the name of the registered encoder that loads what a user asked for by `name`."""
+    loader, colon, _ = name.partition(":")
+    names = known(kind)
+    return next((each for each in (name, loader if colon else "") if each in names), DEFAULTS[kind])
+
+
+def _parse(kind: str, name: str) -> _Asked:
+    """Take apart what a user asked for; folders that exist win, also where their names have an @.
+
+    Raises:
+        ConfigError: neither a known name nor what may be a folder or repository.
+    """
+    option = f"--{kind.replace('_', '-')}"
+    if name in known(kind):
+        return _Asked(name, None, None)
+    loader = loader_of(kind, name)
+    source = name.removeprefix(f"{loader}:")
+    source, revision = split_revision(source)
+    if revision is not None and source in known(kind) and ":" not in name:
+        return _Asked(source, None, revision)
+    if "/" not in source and not (source and is_folder(source)):
         raise ConfigError(
-            f"{option} {name}: not one of {', '.join(sorted(known))}, nor a folder or hub id (those have a /)"
+            f"{option} {name}: {not_one_of(source, known(kind))}, nor a folder or hub id (those have a /); is an "
+            "--import missing?"
         )
-    return name
+    return _Asked(loader, source, revision)
 
 
-def _refuse_revision(name: str, revision: str | None) -> None:
-    if revision is not None:
-        raise ConfigError(f"{name} is made by code and has no revision {revision!r} to pin")
+def _without_revision(name: str, asked: _Asked) -> str:
+    return name if asked.revision is None else name.removesuffix(f"@{asked.revision}")

@@ -22,6 +22,7 @@ from audiomos_cache.encoders.muq_fast import FastMuQ
 from audiomos_cache.encoders.weights import hash_tensors
 from audiomos_cache.errors import EncoderError
 from audiomos_cache.hub import resolve_folder
+from audiomos_cache.registry import register
 
 log = logging.getLogger(__name__)
 
@@ -270,3 +271,23 @@ def _load_weights(model: Any, path: Path) -> None:
         if keys:
             raise EncoderError(f"{path}: {problem} {keys[0]} ({len(keys)} tensors); expected the weights of a MuQ")
     model.load_state_dict(found, strict=False)
+
+
+@register("audio_encoder", "muq")
+def load_muq(
+    source: str | None = None,
+    *,
+    name: str = "muq",
+    revision: str | None = None,
+    device: str = "cpu",
+    layers: Sequence[int] = (-1,),
+    precision: Precision = "fp32",
+) -> MuQEncoder:
+    """MuQ, 330 M parameters, 24 kHz, 25 frames a second (OpenMuQ/MuQ-large-msd-iter, or a folder like it).
+
+    Raises:
+        ConfigError, EncoderError: as `MuQEncoder.load`.
+    """
+    return MuQEncoder.load(
+        source or HUB_ID, name=name, revision=revision, device=device, layers=layers, precision=precision
+    )

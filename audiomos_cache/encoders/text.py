@@ -11,6 +11,7 @@ from audiomos_cache.encoders.base import Identity, TextFeatures
 from audiomos_cache.encoders.weights import hash_tensors
 from audiomos_cache.errors import EncoderError
 from audiomos_cache.hub import resolve_folder
+from audiomos_cache.registry import register
 
 ROBERTA_HUB_ID = "FacebookAI/roberta-base"
 _FILES = ("config.json", "model*.safetensors", "model.safetensors.index.json", "tokenizer*", "vocab*", "merges.txt",
@@ -146,3 +147,15 @@ class HuggingFaceTextEncoder:
     def _token_ids(self, prompt: str, max_tokens: int | None = None) -> list[int]:
         ids: list[int] = self._tokenizer(prompt, truncation=True, max_length=max_tokens or self.max_tokens)["input_ids"]
         return ids
+
+
+@register("text_encoder", "roberta")
+def load_roberta(
+    source: str | None = None, *, name: str = "roberta", revision: str | None = None, device: str = "cpu"
+) -> HuggingFaceTextEncoder:
+    """RoBERTa base, 125 M parameters (FacebookAI/roberta-base, or any Hugging Face text encoder).
+
+    Raises:
+        EncoderError: as `HuggingFaceTextEncoder.load`.
+    """
+    return HuggingFaceTextEncoder.load(source or ROBERTA_HUB_ID, name=name, revision=revision, device=device)

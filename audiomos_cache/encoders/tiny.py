@@ -10,6 +10,8 @@ from audiomos_cache.encoders.base import Precision
 from audiomos_cache.encoders.muq import MuQEncoder, build_muq
 from audiomos_cache.encoders.text import HuggingFaceTextEncoder
 from audiomos_cache.encoders.weights import seed_weights
+from audiomos_cache.errors import ConfigError
+from audiomos_cache.registry import register
 
 SEED = 2025
 
@@ -40,15 +42,24 @@ TINY_MUQ_CONFIG = {
 }
 
 
-def load_muq_tiny(device: str = "cpu", layers: Sequence[int] = (-1,), precision: Precision = "fp32") -> MuQEncoder:
-    """Build a MuQ of dim 128, 2 layers and 4 heads with the same random weights on every start."""
+@register("audio_encoder", "muq-tiny")
+def load_muq_tiny(
+    source: str | None = None,
+    *,
+    name: str = "muq-tiny",
+    revision: str | None = None,
+    device: str = "cpu",
+    layers: Sequence[int] = (-1,),
+    precision: Precision = "fp32",
+) -> MuQEncoder:
+    """A MuQ of dim 128, 2 layers and 4 heads with the same random weights on every start; nothing to download."""
+    _refuse_source("muq-tiny", source, revision)
     model = build_muq(TINY_MUQ_CONFIG)
     seed_weights(model, SEED)
-    source = f"seeded random weights {SEED}"
     return MuQEncoder(
         model,
-        name="muq-tiny",
-        source=source,
+        name=name,
+        source=f"seeded random weights {SEED}",
         revision="none",
         device=device,
         layers=layers,
@@ -57,8 +68,12 @@ def load_muq_tiny(device: str = "cpu", layers: Sequence[int] = (-1,), precision:
     )
 
 
-def load_roberta_tiny(device: str = "cpu") -> HuggingFaceTextEncoder:
-    """Build a RoBERTa of dim 64 and 2 layers that reads bytes, with the same random weights on every start."""
+@register("text_encoder", "roberta-tiny")
+def load_roberta_tiny(
+    source: str | None = None, *, name: str = "roberta-tiny", revision: str | None = None, device: str = "cpu"
+) -> HuggingFaceTextEncoder:
+    """A RoBERTa of dim 64 and 2 layers that reads bytes, with the same random weights on every start."""
+    _refuse_source("roberta-tiny", source, revision)
     from transformers import RobertaConfig, RobertaModel
 
     tokenizer = _byte_tokenizer()
@@ -78,8 +93,16 @@ def load_roberta_tiny(device: str = "cpu") -> HuggingFaceTextEncoder:
     seed_weights(model, SEED)
     source = f"seeded random weights {SEED}"
     return HuggingFaceTextEncoder(
-        model, tokenizer, name="roberta-tiny", source=source, revision="none", device=device, untrained=True
+        model, tokenizer, name=name, source=source, revision="none", device=device, untrained=True
     )
+
+
+def _refuse_source(name: str, source: str | None, revision: str | None) -> None:
+    """Refuse what cannot be asked of an encoder that code makes."""
+    if revision is not None:
+        raise ConfigError(f"{name} is made by code and has no revision {revision!r} to pin")
+    if source is not None:
+        raise ConfigError(f"{name} is made by code and is not loaded from {source!r}; leave that out")
 
 
 def _byte_tokenizer() -> Any:

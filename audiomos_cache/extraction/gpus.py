@@ -11,6 +11,7 @@ from typing import IO
 
 from audiomos_cache.errors import AudiomosError
 from audiomos_cache.progress import Notify
+from audiomos_cache.registry import imported
 
 SECONDS_BETWEEN_LOOKS = 0.1
 INTERRUPTED = 130
@@ -59,8 +60,9 @@ class _Process:
 
     def __init__(self, arguments: Sequence[str], gpu: str, notify: Notify) -> None:
         self.gpu, self._notify = gpu, notify
+        imports = [word for each in imported() for word in ("--import", each)]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "audiomos_cache", *arguments],
+            [sys.executable, "-m", "audiomos_cache", *imports, *arguments],
             env=os.environ | {"CUDA_VISIBLE_DEVICES": gpu},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,7 +29,6 @@ from audiomos_cache.extraction.options import (
 from audiomos_cache.extraction.pipeline import SplitSummary
 from audiomos_cache.extraction.plan import Plan, estimate_seconds, refuse_together
 from audiomos_cache.extraction.results import ExtractResult, largest, plan_line, problem_lines
-from audiomos_cache.hub import split_revision
 from audiomos_cache.profiling import OFF, Profile
 from audiomos_cache.progress import Notify, Progress, log_line, no_progress
 
@@ -243,11 +242,9 @@ def _load_encoders(
 ) -> tuple[AudioEncoder, TextEncoder]:
     """Load the encoders that are given by name."""
     if isinstance(audio, str | PathLike):
-        name, revision = split_revision(str(audio))
-        audio = lookup.load_audio_encoder(name, revision, device, layers=layers, precision=precision)
+        audio = lookup.load_audio_encoder(fspath(audio), device, layers=layers, precision=precision)
     if isinstance(text, str | PathLike):
-        name, revision = split_revision(str(text))
-        text = lookup.load_text_encoder(name, revision=revision, device=device)
+        text = lookup.load_text_encoder(fspath(text), device)
     return audio, text
 
 

@@ -1,17 +1,17 @@
 """The encoders that a bundle's heads were trained on the features of, and how they were used."""
 
 import logging
-from collections.abc import Container
 from os import PathLike, fspath
 from pathlib import Path
 
 from audiomos_cache.bundle.load import Bundle, EncoderSource
 from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder
-from audiomos_cache.encoders.lookup import BUILT_IN_AUDIO, BUILT_IN_TEXT, load_audio_encoder, load_text_encoder
+from audiomos_cache.encoders.lookup import DEFAULTS, load_audio_encoder, load_text_encoder, loader_of
 from audiomos_cache.errors import EncoderError, shown
 from audiomos_cache.extraction.options import ExtractionOptions, precision_for
-from audiomos_cache.hub import is_folder, split_revision
+from audiomos_cache.hub import is_folder
 from audiomos_cache.input_spec import InputSpec
+from audiomos_cache.registry import known
 
 log = logging.getLogger(__name__)
 
@@ -39,13 +39,12 @@ def load_encoders(
         features = bundle.input
         asked = precision or features.audio_encoder.precision
         chosen = precision_for(device.partition(":")[0], features.dtype, asked)
-        name, revision = _where(bundle.audio_encoder, audio_encoder, "--audio-encoder", BUILT_IN_AUDIO)
-        audio_encoder = load_audio_encoder(name, revision, device, layers=features.layers, precision=chosen)
+        name = _where(bundle.audio_encoder, audio_encoder, "audio_encoder")
+        audio_encoder = load_audio_encoder(name, device, layers=features.layers, precision=chosen)
     else:
         device = str(audio_encoder.device)
     if text_encoder is None or isinstance(text_encoder, str | PathLike):
-        name, revision = _where(bundle.text_encoder, text_encoder, "--text-encoder", BUILT_IN_TEXT)
-        text_encoder = load_text_encoder(name, revision, device)
+        text_encoder = load_text_encoder(_where(bundle.text_encoder, text_encoder, "text_encoder"), device)
     return audio_encoder, text_encoder
 
 
@@ -78,35 +77,35 @@ def require_same_features(bundle: Bundle, audio: AudioEncoder, text: TextEncoder
     found.fingerprint.require(expected.fingerprint, f"{audio.name} and {text.name}", advice, readable=False)
 
 
-def _where(
-    recorded: EncoderSource, given: str | PathLike[str] | None, option: str, built_in: Container[str]
-) -> tuple[str, str | None]:
-    """Return the name and the revision to load an encoder by.
+def _where(recorded: EncoderSource, given: str | PathLike[str] | None, kind: str) -> str:
+    """Return what to load an encoder by: a name, a folder, or a repository with its revision.
 
     Raises:
         EncoderError: what the bundle says can be had here is not to be had.
     """
     if given is not None:
-        return split_revision(fspath(given))
-    known = recorded.weights_hash
-    weights = "the same weights" if known == "none" else f"weights of hash {known}"
+        return fspath(given)
+    option, loader = f"--{kind.replace('_', '-')}", loader_of(kind, recorded.name)
+    prefix = "" if loader == DEFAULTS[kind] else f"{loader}:"
+    found = recorded.weights_hash
+    weights = "the same weights" if found == "none" else f"weights of hash {found}"
     if recorded.revision == "none":
-        if recorded.name not in built_in:
+        if recorded.name not in known(kind):
             raise EncoderError(
                 f"the bundle was made with {shown(recorded.name)}, which no code here makes; give {option} a folder "
                 f"with {weights}"
             )
-        return recorded.name, None
+        return recorded.name
     if recorded.revision == "local":
         if not is_folder(recorded.source):
             raise EncoderError(
                 f"the bundle was made with the folder {shown(recorded.source)}, which is not here; give {option} a "
                 f"folder with {weights}"
             )
-        return str(Path(recorded.source).absolute()), None  # which no name of a published encoder is
+        return f"{prefix}{Path(recorded.source).absolute()}"  # which no name of a published encoder is
     if "/" not in recorded.source:
         raise EncoderError(
             f"the bundle was made with {shown(recorded.source)}, which is no repository of the form owner/name; give "
             f"{option} a folder with {weights}"
         )
-    return recorded.source, recorded.revision
+    return f"{prefix}{recorded.source}@{recorded.revision}"

@@ -1,5 +1,7 @@
-"""For our tests and our users' tests: made-up music in the MusicEval layout, and encoders that cost nothing."""
+"""For our tests and our users' tests: promises to check, made-up music, and encoders that cost nothing."""
 
+from audiomos_cache.testing.check_encoder import check_encoder
+from audiomos_cache.testing.check_head import check_head
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
 from audiomos_cache.testing.music import (
     DAMAGE_SPREAD,
@@ -22,6 +24,8 @@ __all__ = [
     "FakeAudioEncoder",
     "FakeTextEncoder",
     "PromptWords",
+    "check_encoder",
+    "check_head",
     "damage",
     "make_dataset",
     "render_prompt",

@@ -411,8 +411,8 @@ def test_weights_that_are_a_pickle(bundle):
 @pytest.mark.parametrize(
     "change",
     [
-        lambda head: head["fusion"].update(common_dim=10**12),
-        lambda head: head["fusion"].update(common_dim=10**30),
+        lambda head: head["text_audio"].update(common_dim=10**12),
+        lambda head: head["text_audio"].update(common_dim=10**30),
         lambda head: head["temporal"].update(kind="bilstm", layers=10**9),
         lambda head: head["temporal"].update(kind="transformer", feedforward=10**11),
         lambda head: head.update(layers=7),

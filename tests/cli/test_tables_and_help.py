@@ -15,7 +15,8 @@ from audiomos_cache.cli import main
 from audiomos_cache.cli.progress import progress
 from audiomos_cache.cli.tables import runs_table, scores_table
 from audiomos_cache.evaluation.metrics import Agreement, Scores
-from audiomos_cache.heads.presets import plan_names, preset_names, settable_keys
+from audiomos_cache.heads.presets import plan_names, preset_names
+from audiomos_cache.heads.settable import settable_keys
 from audiomos_cache.training.results import HeadResult
 
 NAN = float("nan")
@@ -114,8 +115,9 @@ def test_help_of_train_head_lists_presets_and_keys():
     assert presets.replace(",", " ").split() == preset_names()
     lines = [line.split() for line in keys.splitlines()[1:]]
     first_words = [words[0] for words in lines if words]
-    assert [word for word in first_words if word in settable_keys()] == list(settable_keys())
-    assert ["temporal.layers", "int", "[default:", "1]"] in lines
+    known = [each.key for each in settable_keys()]
+    assert [word for word in first_words if word in known] == known
+    assert ["temporal.layers", "int", "[default:", "1]", "of", "transformer,", "bilstm"] in lines
     assert ["pooling", "attentive|mean|mean_std", "[default:", "attentive]"] in lines
     assert "mixes cached frames, not waveforms; 0: none training.clip_norm " in " ".join(keys.split())
 

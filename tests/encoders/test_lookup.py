@@ -5,10 +5,11 @@ import shutil
 
 import pytest
 
-from audiomos_cache.encoders.lookup import load_audio_encoder, load_text_encoder
+from audiomos_cache.encoders.lookup import known_encoders, load_audio_encoder, load_text_encoder, loader_of
 from audiomos_cache.encoders.muq import build_muq
 from audiomos_cache.encoders.tiny import TINY_MUQ_CONFIG, load_roberta_tiny
 from audiomos_cache.errors import ConfigError, EncoderError
+from audiomos_cache.registry import register
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LOADERS = {"--audio-encoder": load_audio_encoder, "--text-encoder": load_text_encoder}
@@ -58,10 +59,15 @@ def repositories(tmp_path_factory):
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ("--audio-encoder", "--audio-encoder mu: not one of muq, muq-tiny, nor a folder or hub id (those have a /)"),
+        (
+            "--audio-encoder",
+            "--audio-encoder mu: 'mu' is not one of muq, muq-tiny, nor a folder or hub id (those have a /); is an "
+            "--import missing?",
+        ),
         (
             "--text-encoder",
-            "--text-encoder mu: not one of roberta, roberta-tiny, nor a folder or hub id (those have a /)",
+            "--text-encoder mu: 'mu' is not one of roberta, roberta-tiny, nor a folder or hub id (those have a /); "
+            "is an --import missing?",
         ),
     ],
 )
@@ -81,14 +87,14 @@ def test_a_folder_that_is_not_there_is_refused_without_asking_the_hub(option, na
 
 def test_a_revision_of_a_folder_is_refused(option, tmp_path):
     with pytest.raises(EncoderError) as caught:
-        LOADERS[option](str(tmp_path), revision="main")
+        LOADERS[option](f"{tmp_path!s}@main")
     assert str(caught.value) == f"{option} {tmp_path}: is a folder, and a folder has no revision 'main' to pin"
 
 
 @pytest.mark.parametrize(("option", "name"), [("--audio-encoder", "muq-tiny"), ("--text-encoder", "roberta-tiny")])
 def test_a_revision_of_a_built_in_encoder_is_refused(option, name):
     with pytest.raises(ConfigError) as caught:
-        LOADERS[option](name, revision="main")
+        LOADERS[option](f"{name}@main")
     assert str(caught.value) == f"{name} is made by code and has no revision 'main' to pin"
 
 
@@ -102,7 +108,7 @@ def test_without_a_network_the_message_says_what_to_do(option, hub):
         f"`hf download someone/model`, copy the folder here, and give {option} its path"
     )
     with pytest.raises(EncoderError, match="run `hf download someone/model --revision abc`, copy"):
-        LOADERS[option]("someone/model", revision="abc")
+        LOADERS[option]("someone/model@abc")
 
 
 @pytest.mark.parametrize(
@@ -116,7 +122,7 @@ def test_without_a_network_the_message_says_what_to_do(option, hub):
 )
 def test_the_resolved_revision_is_recorded(option, name, repository, hub, repositories):
     hub.folder = repositories[option]
-    encoder = LOADERS[option](name, revision="v1.0")
+    encoder = LOADERS[option](f"{name}@v1.0")
     assert encoder.provenance() == {"source": repository, "revision": COMMIT}
     assert encoder.name == name and not encoder.untrained
     [(asked_repository, asked_revision, _)] = hub.asked
@@ -174,7 +180,7 @@ def test_a_folder_needs_no_slash(option, hub, repositories, tmp_path, monkeypatc
 
 
 def test_an_empty_name_is_not_the_folder_one_is_in(option):
-    with pytest.raises(ConfigError, match=f"{option} : not one of "):
+    with pytest.raises(ConfigError, match=f"{option} : '' is not one of "):
         LOADERS[option]("")
 
 
@@ -184,3 +190,65 @@ def test_a_published_name_is_no_folder(option, name, hub, repositories, tmp_path
     monkeypatch.chdir(tmp_path)
     hub.folder = repositories[option]
     assert LOADERS[option](name).provenance()["revision"] == COMMIT
+
+
+@pytest.mark.parametrize("option", LOADERS)
+def test_an_at_sign_without_a_revision_is_refused(option):
+    with pytest.raises(ConfigError, match=f"{option} muq@: there is no revision after the @; give a branch, tag"):
+        LOADERS[option]("muq@")
+
+
+def test_a_folder_with_an_at_sign_is_a_folder(option, hub, repositories, tmp_path):
+    folder = shutil.copytree(repositories[option], tmp_path / "mine@home")
+    encoder = LOADERS[option](str(folder))
+    assert encoder.provenance() == {"source": str(folder), "revision": "local"} and hub.asked == []
+
+
+@pytest.fixture
+def registered(fresh_registry):  # noqa: ARG001
+    """A registered encoder that only remembers what it was asked for."""
+    asked = []
+
+    def load(source, *, name, revision, **_):
+        """An encoder that remembers. Nothing more."""
+        asked.append((source, name, revision))
+
+    register("audio_encoder", "mine")(load)
+    register("text_encoder", "mine")(load)
+    return asked
+
+
+@pytest.mark.parametrize(
+    ("given", "asked"),
+    [
+        ("mine", (None, "mine", None)),
+        ("mine@v2", (None, "mine", "v2")),
+        ("mine:some/folder", ("some/folder", "mine:some/folder", None)),
+        ("mine:someone/model@v2", ("someone/model", "mine:someone/model", "v2")),
+    ],
+)
+def test_a_users_encoder_is_loaded_by_its_name(option, registered, given, asked):
+    LOADERS[option](given)
+    assert registered == [asked]
+
+
+def test_a_users_encoder_takes_folders_with_an_at_sign(option, registered, tmp_path):
+    (tmp_path / "a@b").mkdir()
+    LOADERS[option](f"mine:{tmp_path / 'a@b'}")
+    assert registered == [(str(tmp_path / "a@b"), f"mine:{tmp_path / 'a@b'}", None)]
+
+
+@pytest.mark.usefixtures("registered")
+def test_what_is_known_is_listed_with_what_it_is():
+    listed = dict(known_encoders("audio_encoder"))
+    assert list(listed) == ["muq", "muq-tiny", "mine"] and listed["mine"] == "An encoder that remembers. Nothing more"
+    assert (
+        listed["muq"].startswith("MuQ, 330 M parameters") and list(dict(known_encoders("text_encoder")))[-1] == "mine"
+    )
+
+
+@pytest.mark.usefixtures("registered")
+def test_which_loader_a_name_is_of():
+    names = ("mine", "mine:a/b", "muq-tiny", "muq", "a/b", "other:a/b", "")
+    found = [loader_of("audio_encoder", name) for name in names]
+    assert found == ["mine", "mine", "muq-tiny", "muq", "muq", "muq", "muq"]

@@ -399,7 +399,7 @@ def test_all_problems_are_reported_at_once(yaml_file):
     assert message.startswith(f"{path}: ")
     assert sorted(message.removeprefix(f"{path}: ").split("; ")) == [
         "extra: unknown key",
-        "pooling: 'max' is not one of mean, attentive, mean_std",
+        "pooling: 'max' is not one of attentive, mean, mean_std",
         "temporal.heads: 0: input should be greater than or equal to 1",
         "training.lr: -1: input should be greater than 0",
     ]
@@ -488,7 +488,7 @@ def test_a_wrong_value_names_the_preset_and_the_overrides():
     path = presets_folder() / "transformer-dist.yaml"
     assert message_of("transformer-dist", "pooling=max", "temporal.width=3") == (
         f"{path} with pooling=max temporal.width=3: temporal.width: unknown key; "
-        "transformer has layers, heads, feedforward; pooling: 'max' is not one of mean, attentive, mean_std"
+        "transformer has layers, heads, feedforward; pooling: 'max' is not one of attentive, mean, mean_std"
     )
 
 

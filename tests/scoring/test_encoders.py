@@ -17,12 +17,12 @@ HASH = "a" * 32
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None]]:
-    """The names and revisions of the encoders that are loaded, which none is."""
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the encoders that are loaded, which none is."""
     found = []
 
-    def load(name: str, revision: str | None, *_: object, **__: object) -> None:
-        found.append((name, revision))
+    def load(name: str, *_: object, **__: object) -> None:
+        found.append(name)
 
     monkeypatch.setattr(features, "load_audio_encoder", load)
     monkeypatch.setattr(features, "load_text_encoder", load)
@@ -32,15 +32,15 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None]]:
 @pytest.mark.parametrize(
     ("source", "given", "expected"),
     [
-        (EncoderSource("muq", "OpenMuQ/MuQ", "abc123", HASH), None, ("OpenMuQ/MuQ", "abc123")),
-        (EncoderSource("muq", "OpenMuQ/MuQ", "abc123", HASH), "/here/muq", ("/here/muq", None)),
-        (EncoderSource("muq", "OpenMuQ/MuQ", "abc123", HASH), "someone/copy@v2", ("someone/copy", "v2")),
-        (EncoderSource("/there/muq", "/there/muq", "local", HASH), "/here/muq", ("/here/muq", None)),
+        (EncoderSource("muq", "OpenMuQ/MuQ", "abc123", HASH), None, "OpenMuQ/MuQ@abc123"),
+        (EncoderSource("muq", "OpenMuQ/MuQ", "abc123", HASH), "/here/muq", "/here/muq"),
+        (EncoderSource("muq", "OpenMuQ/MuQ", "abc123", HASH), "someone/copy@v2", "someone/copy@v2"),
+        (EncoderSource("/there/muq", "/there/muq", "local", HASH), "/here/muq", "/here/muq"),
     ],
 )
 def test_where_encoders_are_loaded_from(
-    source: EncoderSource, given: str | None, expected: tuple[str, str | None], audio: AudioEncoder, text: TextEncoder,
-    asked: list[tuple[str, str | None]],
+    source: EncoderSource, given: str | None, expected: str, audio: AudioEncoder, text: TextEncoder,
+    asked: list[str],
 ) -> None:  # fmt: skip
     bundle = make_bundle(audio, text)
     load_encoders(replace(bundle, audio_encoder=source, text_encoder=source), given, given)
@@ -48,15 +48,15 @@ def test_where_encoders_are_loaded_from(
 
 
 def test_encoders_made_by_code_are_loaded_by_their_name(
-    audio: AudioEncoder, text: TextEncoder, asked: list[tuple[str, str | None]]
+    audio: AudioEncoder, text: TextEncoder, asked: list[str]
 ) -> None:
     load_encoders(make_bundle(audio, text))
-    assert asked == [("muq-tiny", None), ("roberta-tiny", None)]
+    assert asked == ["muq-tiny", "roberta-tiny"]
 
 
 @pytest.mark.parametrize("name", ["weights/muq", "muq"])
 def test_a_folder_that_is_here_is_loaded_from_where_it_is(
-    name: str, audio: AudioEncoder, text: TextEncoder, asked: list[tuple[str, str | None]], tmp_path: Path,
+    name: str, audio: AudioEncoder, text: TextEncoder, asked: list[str], tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """Also one of the name of a published encoder, which without its path would be loaded from the hub."""
@@ -64,7 +64,7 @@ def test_a_folder_that_is_here_is_loaded_from_where_it_is(
     monkeypatch.chdir(tmp_path)
     source = EncoderSource(name, name, "local", HASH)
     load_encoders(replace(make_bundle(audio, text), audio_encoder=source, text_encoder=source))
-    assert asked == [(str(tmp_path / name), None)] * 2
+    assert asked == [str(tmp_path / name)] * 2
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_a_folder_that_is_here_is_loaded_from_where_it_is(
     ids=["relative", "like a repository", "controls", "made by no code", "no repository", "too long a name"],
 )
 def test_what_is_not_here_is_not_looked_for_elsewhere(
-    source: EncoderSource, message: str, audio: AudioEncoder, text: TextEncoder, asked: list[tuple[str, str | None]]
+    source: EncoderSource, message: str, audio: AudioEncoder, text: TextEncoder, asked: list[str]
 ) -> None:
     bundle = make_bundle(audio, text)
     with pytest.raises(EncoderError) as caught:
@@ -108,7 +108,7 @@ def test_what_is_not_here_is_not_looked_for_elsewhere(
     assert str(caught.value) == f"the bundle was made with {message}"
     with pytest.raises(EncoderError, match="give --text-encoder a folder with"):
         load_encoders(replace(bundle, text_encoder=source))
-    assert asked == [("muq-tiny", None)], "the audio encoder of the second"
+    assert asked == ["muq-tiny"], "the audio encoder of the second"
 
 
 def test_other_features_are_refused_in_one_line(audio: AudioEncoder, text: TextEncoder) -> None:

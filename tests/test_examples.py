@@ -1,0 +1,89 @@
+"""The example package: its README, followed as written, through the commands and without a fork."""
+
+import json
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from audiomos_cache.encoders.lookup import load_audio_encoder
+from audiomos_cache.heads.model import build_head
+from audiomos_cache.registry import import_parts
+from audiomos_cache.testing import check_encoder, check_head
+from audiomos_cache.testing.music import make_dataset
+from tests.support.commands import fail, run
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "extra_parts"
+PARTS = ["pooling drasp", "loss huber", "audio_encoder wavlm-tiny", "fusion trimmed_mean"]
+
+pytestmark = pytest.mark.usefixtures("fresh_registry")
+
+
+@pytest.fixture
+def example(tmp_path, monkeypatch):
+    """A copy of the example's folder, where one is; what it imports is forgotten after the test."""
+    folder = shutil.copytree(EXAMPLE, tmp_path / "extra", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.chdir(folder)
+    yield folder
+    for name in [name for name in sys.modules if name.split(".")[0] == "audiomos_extra"]:
+        del sys.modules[name]
+
+
+def commands():
+    """What the README has typed in, in its order."""
+    lines = re.findall(r"^    audiomos-cache (.*)$", (EXAMPLE / "README.md").read_text(), re.MULTILINE)
+    assert len(lines) == 7 and lines[0] == "demo --out demo"
+    return [shlex.split(line) for line in lines]
+
+
+def test_the_readme_works_as_written(example):
+    make_dataset(example / "demo" / "data", prompts=3, seconds=(0.5, 1.0))  # as the demo's, and smaller
+    extract, train, fuse, bundle, score, again = commands()[1:]
+
+    def expanded(command):
+        return [name for word in command for name in (sorted(map(str, Path().glob(word))) if "*" in word else [word])]
+
+    run(*extract)
+    run(*train)
+    run(*expanded(fuse))
+    run(*expanded(bundle))
+    scored = run(*expanded([word.replace("demo/data/wav", "demo/data/wav/*1.wav") for word in score]))
+    assert scored.strip()
+    run(*again)
+
+    config = yaml.safe_load(Path("runs/drasp-huber-seed1/config.yaml").read_text())
+    assert [f"{part['kind']} {part['name']}" for part in config["parts"]] == PARTS[:2]
+    assert {part["import"] for part in config["parts"]} == {"audiomos_extra"}
+    assert [f"{part['kind']} {part['name']}" for part in yaml.safe_load(Path("model/bundle.yaml").read_text())["parts"]
+            ] == [PARTS[0], PARTS[1], PARTS[3], PARTS[2]]  # fmt: skip
+    histories = [Path(runs, "drasp-huber-seed1", "history.jsonl").read_text() for runs in ("runs", "again")]
+    losses = [[json.loads(line)["dev_loss"] for line in history.splitlines()] for history in histories]
+    assert losses[0] and losses[0] == losses[1], "a run's own config trains the same run"
+
+
+def test_without_the_import_each_command_says_which_to_give(example):
+    needs = "needs --import audiomos_extra, given before the command"
+    assert needs in fail("train-head", "--cache", "none", "--head", "drasp-huber.yaml")
+    assert "is an --import missing?" in fail("extract", "--data", example, "--audio-encoder", "wavlm-tiny")
+    assert "audiomos_extra" not in sys.modules
+
+
+def test_the_parts_keep_our_promises(example):
+    import_parts("audiomos_extra")
+    check_head(build_head("drasp-huber.yaml", 32, 24), 32, 24)
+    check_head(build_head({"pooling": {"kind": "drasp", "segment": 3}, "temporal": "none"}, 32, 24), 32, 24)
+
+    def load(layers):
+        return load_audio_encoder("wavlm-tiny", layers=layers)
+
+    encoder = load((0, 1, 2))
+    check_encoder(encoder, load)
+    encoder._model.save_pretrained(example / "saved")
+    saved = load_audio_encoder("wavlm:saved", layers=(0, 1, 2))
+    assert saved.identity() == encoder.identity()
+    assert saved.provenance() == {"source": "saved", "revision": "local"}
