@@ -268,7 +268,8 @@ def test_another_training_does_not_go_on_with_it(
     with pytest.raises(OutputExistsError) as caught:
         train_heads([job("pooling-dist", 2), QUICK], cache, tmp_path)
     assert str(caught.value) == (
-        f"{tmp_path / QUICK.name}: there is an interrupted training of another kind: head.dropout is 0.1, requested 0.3, "
+        f"{tmp_path / QUICK.name}: there is an interrupted training of another kind: "
+        "head.dropout is 0.1, requested 0.3, "
         f"head.training.max_epochs is 4, requested 2{REPEAT}"
     )
     assert trained_epochs == [], "nothing is trained before"
