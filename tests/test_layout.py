@@ -1,4 +1,4 @@
-"""The house itself: tests mirror the package, helpers stand in tests/support, and rooms depend on each other one way."""
+"""The house: tests mirror the package, helpers stand in tests/support, and rooms depend on each other one way."""
 
 import ast
 from collections.abc import Iterator
