@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from samples import DIM, DTYPE, MOST_FRAMES, PROMPTS, SPLIT, Sample
 
-from audiomos_cache.cache import paths as store
+from audiomos_cache.cache import paths
 from audiomos_cache.cache.file_writer import write_file
 from audiomos_cache.cache.parts import CLIPS_PER_PART, write_part
 from audiomos_cache.cache.publish import done_clips, publish_split, split_and_parts
@@ -40,15 +40,15 @@ def measure_parts(sample: Sample, folder: Path, runs: int) -> list[Figure]:
     """Publish a part of 256 clips; beside it, write as many bytes plainly."""
     cache, plain = folder / "part", folder / "plain"
     records, frames = sample.records[:CLIPS_PER_PART], sample.frames[:CLIPS_PER_PART]
-    final = store.part_path(cache, SPLIT, [clip.id for clip in records])
+    final = paths.part_path(cache, SPLIT, [clip.id for clip in records])
     cache.mkdir()
-    store.make_parts_folder(cache, SPLIT)
+    paths.make_parts_folder(cache, SPLIT)
     content = np.concatenate(frames, axis=1)
 
     def not_read_back() -> None:
-        temporary = store.temporary_path(final)
+        temporary = paths.temporary_path(final)
         write_file(temporary, sample.header, records, PROMPTS, frames)
-        store.publish(temporary, final)
+        paths.publish(temporary, final)
 
     trials: dict[str, Trial] = {
         PLAIN: _making(plain, lambda: write_plainly(plain, content)),

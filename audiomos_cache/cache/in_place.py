@@ -13,7 +13,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from audiomos_cache.cache import paths as store
+from audiomos_cache.cache import paths
 from audiomos_cache.cache.file_writer import Content, new_file
 from audiomos_cache.cache.format import HASH_BYTES, CachedClip, CachedPrompt, Header, hash_rows
 from audiomos_cache.cache.stable_file import Buffer
@@ -37,8 +37,8 @@ class StraightFile:
     def __init__(
         self, cache: Path, header: Header, planned: Sequence[CachedClip], prompts: Mapping[str, CachedPrompt]
     ) -> None:
-        self.final = cache / store.file_names(header.split, 1)[0]
-        self.path = store.temporary_path(self.final)
+        self.final = cache / paths.file_names(header.split, 1)[0]
+        self.path = paths.temporary_path(self.final)
         self._header = replace(header, complete=True, batch_size=0, split_hash="0" * 2 * HASH_BYTES)
         self._planned = {clip.id: (place, clip) for place, clip in enumerate(planned)}
         self._prompts = [prompts[text] for text in dict.fromkeys(clip.prompt for clip in planned)]

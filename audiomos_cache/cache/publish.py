@@ -9,7 +9,7 @@ from typing import Any
 import xxhash
 from numpy.typing import NDArray
 
-from audiomos_cache.cache import paths as store
+from audiomos_cache.cache import paths
 from audiomos_cache.cache.file_reader import CacheFile
 from audiomos_cache.cache.file_writer import write_file
 from audiomos_cache.cache.format import CachedClip, CachedPrompt, Header
@@ -36,7 +36,7 @@ def split_and_parts(cache: Path, split: str) -> list[CacheFile]:
     Raises:
         CacheError: a file is damaged, or the files have different fingerprints.
     """
-    files = [CacheFile(path) for path in store.every_file(cache, split) + store.part_files(cache, split)]
+    files = [CacheFile(path) for path in paths.every_file(cache, split) + paths.part_files(cache, split)]
     require_one_fingerprint(files)
     return files
 
@@ -76,8 +76,8 @@ def publish_split(
     header = replace(header, complete=True, batch_size=0, split_hash=_split_hash(header, order, done))
     if not _is_published(cache, header):
         groups = _groups(order, done, header, bytes_per_file)
-        finals = [cache / name for name in store.file_names(header.split, len(groups))]
-        temporaries = [store.temporary_path(final) for final in finals]
+        finals = [cache / name for name in paths.file_names(header.split, len(groups))]
+        temporaries = [paths.temporary_path(final) for final in finals]
         finished = 0
         with _removed_at_an_error(*temporaries):  # where the disk is full, they take space that is needed
             for index, (temporary, ids) in enumerate(zip(temporaries, groups, strict=True)):
@@ -86,12 +86,12 @@ def publish_split(
                 _check_written(temporary)
                 finished += len(ids)
                 progress(finished, len(order))
-        for old in store.every_file(cache, header.split):
-            store.make_part(old, header.split, [old.name, *CacheFile(old).ids])
+        for old in paths.every_file(cache, header.split):
+            paths.make_part(old, header.split, [old.name, *CacheFile(old).ids])
         for temporary, final in zip(temporaries, finals, strict=True):
-            store.publish(temporary, final)
-    store.remove_parts(cache, header.split)
-    return store.split_files(cache, header.split)
+            paths.publish(temporary, final)
+    paths.remove_parts(cache, header.split)
+    return paths.split_files(cache, header.split)
 
 
 def copy_clips(
@@ -131,7 +131,7 @@ def publish_checked(temporary: Path, final: Path, *, frames: bool = True) -> Non
     """Publish a file after reading it back, or all of it but the frames."""
     with _removed_at_an_error(temporary):
         _check_written(temporary, frames=frames)
-        store.publish(temporary, final)
+        paths.publish(temporary, final)
 
 
 @contextmanager

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import xxhash
 
-from audiomos_cache.audio import decode as audio
-from audiomos_cache.audio import resample as resampling
+from audiomos_cache.audio import decode as decode_module
+from audiomos_cache.audio import resample as resample_module
 from audiomos_cache.audio.decode import decode, fit_length
 from audiomos_cache.audio.resample import resample
 from audiomos_cache.errors import DataError
@@ -105,7 +105,7 @@ def test_only_what_is_needed_is_resampled(tmp_path: Path, monkeypatch: pytest.Mo
         lengths.append(len(samples))
         return resample(samples, rate_hz, new_rate_hz)
 
-    monkeypatch.setattr(audio, "resample", counting)
+    monkeypatch.setattr(decode_module, "resample", counting)
     decode(float_wav(tmp_path / "a.wav", noise(160000), 16000), RATE, 1.0)
     assert 16000 < lengths[0] < 16100
 
@@ -116,7 +116,7 @@ def test_threads_give_what_one_thread_gives(tmp_path: Path) -> None:
         for rate in (8000, 16000, 22050, 44100)
         for n in range(3)
     ]
-    resampling._resampler.cache_clear()
+    resample_module._resampler.cache_clear()
     with ThreadPoolExecutor(6) as pool:
         together = list(pool.map(lambda path: decode(path, RATE, 0.2).samples, paths))
     assert len(together) == 12

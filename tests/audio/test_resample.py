@@ -3,7 +3,7 @@ import pytest
 import torch
 import torchaudio
 
-from audiomos_cache.audio import resample as resampling
+from audiomos_cache.audio import resample as resample_module
 from audiomos_cache.audio.resample import resample, resampler_identity
 
 RATE = 24000
@@ -24,7 +24,7 @@ def test_resample_is_torchaudios_bit_for_bit(rate: int) -> None:
 def test_the_filter_tap_by_tap_is_torchaudios(monkeypatch: pytest.MonkeyPatch, rate: int, new: int) -> None:
     samples = noise(rate)
     expected = torchaudio.functional.resample(torch.from_numpy(samples).double(), rate, new).numpy()
-    monkeypatch.setattr(resampling, "_KERNEL_ENTRIES", 0)
+    monkeypatch.setattr(resample_module, "_KERNEL_ENTRIES", 0)
     resampled = resample(samples, rate, new)
     assert resampled.dtype == np.float32
     np.testing.assert_allclose(resampled, expected, atol=1e-6)

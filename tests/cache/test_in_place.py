@@ -239,7 +239,7 @@ def test_an_interrupt_at_the_very_end_keeps_all(clips, cache, tmp_path, monkeypa
             raise KeyboardInterrupt
         return original(*arguments, **others)
 
-    owner = {"fsync": os, "verify_file": publish, "publish": publish.store}[where]
+    owner = {"fsync": os, "verify_file": publish, "publish": publish.paths}[where]
     original = getattr(owner, where)
     monkeypatch.setattr(straight, "SECONDS_BETWEEN_SYNCS", 60.0)
     monkeypatch.setattr(owner, where, interrupted)

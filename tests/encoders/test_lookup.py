@@ -194,7 +194,7 @@ def test_a_published_name_is_no_folder(option, name, hub, repositories, tmp_path
 
 @pytest.mark.parametrize("option", LOADERS)
 def test_an_at_sign_without_a_revision_is_refused(option):
-    with pytest.raises(ConfigError, match=f"{option} muq@: there is no revision after the @; give a branch, tag"):
+    with pytest.raises(ConfigError, match="muq@: found no revision after the @, expected NAME@REVISION"):
         LOADERS[option]("muq@")
 
 

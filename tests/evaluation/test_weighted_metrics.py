@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from audiomos_cache.evaluation import weighted_metrics as weighted
+from audiomos_cache.evaluation import weighted_metrics
 from audiomos_cache.evaluation.weighted_metrics import WeightedAgreement
 
 CORRELATIONS = (stats.pearsonr, stats.spearmanr, stats.kendalltau)
@@ -62,5 +62,5 @@ def test_blocks_change_nothing(monkeypatch):
     group = np.arange(40) % 6
     counts = rng.integers(1, 4, (30, 6)).astype(float)
     whole = WeightedAgreement(x, y, group)(counts)
-    monkeypatch.setattr(weighted, "_BLOCK", 100)
+    monkeypatch.setattr(weighted_metrics, "_BLOCK", 100)
     np.testing.assert_array_equal(WeightedAgreement(x, y, group)(counts), whole)

@@ -13,8 +13,7 @@ from audiomos_cache.cache.file_reader import CacheFile
 from audiomos_cache.cache.paths import part_files
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.errors import EncoderError
-from audiomos_cache.extraction import encoding
-from audiomos_cache.extraction import pipeline as loop
+from audiomos_cache.extraction import encoding, pipeline
 from audiomos_cache.extraction.batching import decode_threads
 from audiomos_cache.extraction.transfer import CpuStaging, resample_rows
 from audiomos_cache.testing.fakes import FakeTextEncoder
@@ -72,10 +71,10 @@ class SlowText(FakeTextEncoder):
 @pytest.fixture
 def gpu(monkeypatch):
     """All of what an extraction does for a GPU, but the copies."""
-    for module in (loop, encoding):
+    for module in (pipeline, encoding):
         monkeypatch.setattr(module, "staging_for", CpuStaging)
-    monkeypatch.setattr(loop, "on_own_stream", lambda _device: contextlib.nullcontext())
-    monkeypatch.setattr(loop, "decode_threads", lambda _device: 2)
+    monkeypatch.setattr(pipeline, "on_own_stream", lambda _device: contextlib.nullcontext())
+    monkeypatch.setattr(pipeline, "decode_threads", lambda _device: 2)
     return OnGpu()
 
 

@@ -1,20 +1,33 @@
 """Helpers of the tests of cache."""
 
 import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 
 from audiomos_cache.cache.format import COLUMNS, hash_attributes, hash_column
 
+# By name.
+Changes = Mapping[str, Any] | Iterable[tuple[str, Any]]
 
-def rebuild(path, arrays=(), attributes=(), special=(), libver=("v108", "latest")):
+
+def rebuild(
+    path: Path,
+    arrays: Changes = (),
+    attributes: Changes = (),
+    special: Changes = (),
+    libver: str | tuple[str, str] = ("v108", "latest"),
+) -> Path:
     """Write a file anew with some arrays and attributes changed, and the hashes of its index right again.
 
     An attribute that is None is left out. `special` names arrays or groups, with a function (file, name, array) that
     puts something else in their place.
     """
-    data, found = {}, {}
+    data: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     with h5py.File(path, "r") as file:
         file.visititems(lambda name, node: data.update({name: node[()]}) if isinstance(node, h5py.Dataset) else None)
         found.update(file.attrs)
@@ -44,5 +57,5 @@ def rebuild(path, arrays=(), attributes=(), special=(), libver=("v108", "latest"
     return path
 
 
-def group(file, name, _array):
+def group(file: h5py.File, name: str, _array: object) -> None:
     file.create_group(name)

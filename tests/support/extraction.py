@@ -1,15 +1,21 @@
 """Helpers of the tests of extraction."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
+from numpy.typing import NDArray
+from torch import Tensor
 
 from audiomos_cache.dataset.clip import Clip
+from audiomos_cache.encoders.base import AudioEncoder, TextEncoder
 from audiomos_cache.extraction.extract import extract_split
 from audiomos_cache.extraction.options import ExtractionOptions
+from audiomos_cache.extraction.pipeline import SplitSummary
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
 
 PROMPTS = ("slow organ", "a fast flute", "sad guitar", "happy synth drums")
@@ -32,19 +38,19 @@ class LoggingEncoder(FakeAudioEncoder):
     fails_at: int | None = None
     failure: type[BaseException] = KeyboardInterrupt
 
-    def encode(self, waveforms):
+    def encode(self, waveforms: Tensor) -> Tensor:
         if len(self.batches) == self.fails_at:
             raise self.failure
         self.batches.append(waveforms.numpy().copy())
         return super().encode(waveforms)
 
 
-def wave_of(number, frames):
+def wave_of(number: int, frames: int) -> NDArray[np.float32]:
     """So many blocks of 100 samples with the values number/16, (number + 1)/16, ..."""
     return np.repeat((number + np.arange(frames)) / 16, 100).astype(np.float32)
 
 
-def write_wav(path, samples, rate=1000):
+def write_wav(path: Path, samples: NDArray[np.float32], rate: int = 1000) -> None:
     soundfile.write(path, samples, rate, subtype="FLOAT")
 
 
@@ -62,10 +68,17 @@ def make_clips(folder: Path, count: int = 10) -> tuple[Clip, ...]:
     return tuple(clips)
 
 
-def extract(clips, cache, options=PAD, audio=None, text=None, **others):
+def extract(
+    clips: Sequence[Clip],
+    cache: Path,
+    options: ExtractionOptions = PAD,
+    audio: AudioEncoder | None = None,
+    text: TextEncoder | None = None,
+    **others: Any,
+) -> SplitSummary:
     return extract_split(clips, cache, audio or LoggingEncoder(), text or FakeTextEncoder(), options, **others)
 
 
-def clean_bytes(clips, folder, options=PAD):
+def clean_bytes(clips: Sequence[Clip], folder: Path, options: ExtractionOptions = PAD) -> bytes:
     extract(clips, folder, options)
     return (folder / "train.h5").read_bytes()

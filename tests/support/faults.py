@@ -2,8 +2,10 @@
 
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,17 +18,17 @@ CHANGES = ("open", "pwrite", "fsync", "link", "rename", "unlink", "rmdir", "posi
 
 
 @contextmanager
-def killed_at(call, number):
+def killed_at(call: str, number: int) -> Iterator[list[str]]:
     """Let the process die at its so-manieth `os.CALL`; a write is torn. Does nothing where it has fewer.
 
     Yields:
         A list that is not empty once it died.
     """
-    died = []
-    calls = []
+    died: list[str] = []
+    calls: list[str] = []
 
-    def dying(name, original):
-        def replacement(*arguments, **others):
+    def dying(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        def replacement(*arguments: Any, **others: Any) -> Any:
             if died:
                 raise Killed
             if name == call:
@@ -47,7 +49,7 @@ def killed_at(call, number):
         yield died
 
 
-def content(folder):
+def content(folder: Path) -> dict[str, bytes]:
     """Name and bytes of every file in a folder, without locks."""
     files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock")
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}

@@ -1,10 +1,11 @@
 """Helpers of the tests of heads."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 AUDIO_DIM, TEXT_DIM = 32, 24
 
@@ -18,7 +19,7 @@ class Clips:
     tokens: Tensor
     token_mask: Tensor
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Tensor]:
         return iter((self.frames, self.frame_mask, self.tokens, self.token_mask))
 
     def row(self, i: int) -> "Clips":
@@ -35,14 +36,24 @@ class Clips:
         return Clips(*(x[order] for x in self))
 
 
+MakeClips = Callable[..., Clips]
+Randomise = Callable[..., nn.Module]
+
+
 @pytest.fixture
-def make_clips():
+def make_clips() -> MakeClips:
     """Make clips of given lengths; padding holds the largest numbers that float16 has."""
 
-    def make(frame_lengths, token_lengths, audio_dim=AUDIO_DIM, text_dim=TEXT_DIM, seed=0):
+    def make(
+        frame_lengths: list[int],
+        token_lengths: list[int],
+        audio_dim: int = AUDIO_DIM,
+        text_dim: int = TEXT_DIM,
+        seed: int = 0,
+    ) -> Clips:
         generator = torch.Generator().manual_seed(seed)
 
-        def sequences(lengths, dim):
+        def sequences(lengths: list[int], dim: int) -> tuple[Tensor, Tensor]:
             features = torch.randn(len(lengths), max(lengths), dim, generator=generator)
             mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
             garbage = torch.where(torch.rand(features.shape, generator=generator) < 0.5, 65504.0, -65504.0)
@@ -54,10 +65,10 @@ def make_clips():
 
 
 @pytest.fixture
-def randomise():
+def randomise() -> Randomise:
     """Draw a head's weights wide enough for its scores to differ visibly from clip to clip."""
 
-    def draw(head, seed=1, scale=0.2):
+    def draw(head: nn.Module, seed: int = 1, scale: float = 0.2) -> nn.Module:
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for parameter in head.parameters():

@@ -53,7 +53,7 @@ def music(seconds: float, rate: int = 16000, seed: int = 0, channels: int = 1) -
     n = round(seconds * rate)
     noise = np.random.default_rng(seed).normal(0, 0.1, (n, channels))
     swell = 1 + np.sin(2 * np.pi * (0.3 + seed / 5) * np.arange(n) / rate)
-    return (noise * swell[:, None]).astype(np.float32)
+    return np.asarray(noise * swell[:, None], np.float32)
 
 
 def wav(path: Path, seconds: float, rate: int = 16000, seed: int = 0, channels: int = 1) -> Path:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from audiomos_cache.evaluation.metrics import Points
+from audiomos_cache.targets import Floats, Points
 
 # Clips of 31 systems, 413 in all: a test split's.
 CLIPS = np.array([8, 18, 20, 20, 4, 10, 16, 10, 18, 8, 10, 8, 8, 19, 14, 24, 6, 14, 16, 6, 16, 20, 8, 10, 18, 10, 10,
@@ -29,14 +29,14 @@ class Head:
     clip_error: float
     scale: float = 1.0
 
-    def variances(self):
+    def variances(self) -> tuple[Floats, Floats]:
         """Covariance matrices of (prediction, truth), between systems and within them."""
         a = self.scale
         between = [[a**2 * (BETWEEN**2 + self.system_error**2), a * BETWEEN**2], [a * BETWEEN**2, BETWEEN**2]]
         within = [[a**2 * (WITHIN**2 + self.clip_error**2), a * WITHIN**2], [a * WITHIN**2, WITHIN**2]]
         return np.array(between), np.array(within)
 
-    def true_numbers(self):
+    def true_numbers(self) -> tuple[Floats, Floats]:
         """MSE, LCC, SRCC, KTAU of all clips, and of the means of systems of as many clips as in `CLIPS`."""
         between, within = self.variances()
         clips = of_normal(between + within)
@@ -48,16 +48,16 @@ class Head:
         return clips, np.array([*systems, stats.kendalltau(x, y).statistic])
 
 
-def of_normal(covariance):
+def of_normal(covariance: Floats) -> Floats:
     """MSE, LCC, SRCC and KTAU of a normal pair of equal means."""
     (xx, xy), (_, yy) = covariance
     r = xy / np.sqrt(xx * yy)
     return np.array([xx + yy - 2 * xy, r, 6 / np.pi * np.arcsin(r / 2), 2 / np.pi * np.arcsin(r)])
 
 
-def study(rng, *heads):
+def study(rng: np.random.Generator, *heads: Head) -> list[dict[str, Points]]:
     """Draw a study of MI and TA: for each head what `metrics.points_of` would return, of the same clips."""
-    found = [{} for _ in heads]
+    found: list[dict[str, Points]] = [{} for _ in heads]
     for target in ("mi", "ta"):
         quality, own = rng.normal(0, BETWEEN, len(CLIPS)), rng.normal(0, WITHIN, len(SYSTEM))
         truth = quality[SYSTEM] + own
@@ -69,5 +69,5 @@ def study(rng, *heads):
     return found
 
 
-def means(values):
-    return np.bincount(SYSTEM, values) / CLIPS
+def means(values: Floats) -> Floats:
+    return np.asarray(np.bincount(SYSTEM, values) / CLIPS)

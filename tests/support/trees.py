@@ -1,7 +1,17 @@
 """Boosted trees written by hand, as LightGBM writes them."""
 
 
-def tree(number=0, *, leaves=2, feature="0", threshold="0.5", decision="2", left="-1", right="-2", values="1 2"):
+def tree(
+    number: int = 0,
+    *,
+    leaves: int = 2,
+    feature: str = "0",
+    threshold: str = "0.5",
+    decision: str = "2",
+    left: str = "-1",
+    right: str = "-2",
+    values: str = "1 2",
+) -> str:
     """The lines of a tree; two leaves, of 1 and 2, unless it is told otherwise."""
     return (
         f"Tree={number}\nnum_leaves={leaves}\nnum_cat=0\nsplit_feature={feature}\nsplit_gain=1\nthreshold={threshold}\n"
@@ -10,7 +20,7 @@ def tree(number=0, *, leaves=2, feature="0", threshold="0.5", decision="2", left
     )
 
 
-def forest(*trees, features=3):
+def forest(*trees: str, features: int = 3) -> str:
     """The whole text."""
     return (
         "tree\nversion=v4\nnum_class=1\nnum_tree_per_iteration=1\nlabel_index=0\n"
