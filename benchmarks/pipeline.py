@@ -70,7 +70,7 @@ def run(folder: Path, clips: int, length_s: float, epochs: int, device: str, mor
     )  # fmt: skip
     names = [job.name for job in load_plan(PLAN)]
     stages["predict"] = command(
-        "predict", "--run", folder / "runs" / names[0], "--cache", folder / "cache", "--split", "eval",
+        "predict", folder / "runs" / names[0], "--cache", folder / "cache", "--split", "eval",
         "--out", folder / "predicted.jsonl", "--device", device,
     )  # fmt: skip
     stages["fuse"] = command(

@@ -103,7 +103,7 @@ def test_demo_systems_have_their_own_prompts(line: Path) -> None:
 def test_predict_writes_the_runs_predictions_again(line: Path, tmp_path: Path) -> None:
     folder = line / "runs" / "pooling-dist-seed1"
     out = tmp_path / "p.jsonl"
-    printed = run("predict", "--run", folder, "--cache", line / "cache", "--split", "eval", "--out", out)
+    printed = run("predict", folder, "--cache", line / "cache", "--split", "eval", "--out", out)
     assert printed.stdout.strip() == str(out)
     assert out.read_bytes() == (folder / "predictions" / "eval.loss.jsonl").read_bytes()
 

@@ -243,7 +243,7 @@ def test_the_layer_of_an_imported_head_can_be_set(imported, tmp_path, pretend_la
     checkpoint, cache = folder / "ckpt_best_val_srcc.pth", folder / "cache"
     pretend_layers(6, 9, 12)
     add = ("import-upstream", checkpoint, "--head", "transformer-dist", "--out")
-    predict = ("predict", "--cache", cache, "--split", "train", "--device", "cpu", "--best", "srcc", "--run")
+    predict = ("predict", "--cache", cache, "--split", "train", "--device", "cpu", "--best", "srcc")
     result = run(*add, tmp_path / "bound", "--cache", cache)
     assert "layers: the cache holds layers 6, 9, 12; name one of them (--set layers=9), or w" in result.stderr
     assert run(*add, tmp_path / "bound", "--cache", cache, "--set", "layers=12").exit_code == 0

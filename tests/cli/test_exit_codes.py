@@ -1,0 +1,41 @@
+"""How commands end: done, our error, wrong usage, interrupted, terminated."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+# A command that waits for its signal inside a library call, and must clean up.
+SCRIPT = """
+import os, signal, sys, time
+from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
+import audiomos_cache
+def wait(*_arguments, **_options):
+    try:
+        print("at work", flush=True)
+        time.sleep(60)
+    finally:
+        Path(sys.argv[1]).touch()
+audiomos_cache.verify = wait
+from audiomos_cache.cli import main
+main(["verify", "cache"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("which", "code", "word"), [(signal.SIGINT, 130, "Interrupted"), (signal.SIGTERM, 143, "Terminated")]
+)
+def test_a_signal_ends_a_command_in_order(which, code, word, tmp_path):
+    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "cleaned")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "at work\n"
+        os.kill(process.pid, which)
+        _, stderr = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert (process.returncode, stderr) == (code, f"{word}. What was finished is kept.\n")
+    assert (tmp_path / "cleaned").exists()
