@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from audiomos_cache.targets import Floats, Points
+from audiomos_cache.evaluation.metrics import Points
+from audiomos_cache.targets import Floats
 
 # Clips of 31 systems, 413 in all: a test split's.
 CLIPS = np.array([8, 18, 20, 20, 4, 10, 16, 10, 18, 8, 10, 8, 8, 19, 14, 24, 6, 14, 16, 6, 16, 20, 8, 10, 18, 10, 10,
