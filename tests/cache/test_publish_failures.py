@@ -52,7 +52,7 @@ CASES = {
         "cache/test_writer.py::test_several_files_are_all_on_the_disk_before_the_first_gets_its_name",
     ),
     "second writer": (
-        "cache/test_lock.py::test_second_process_is_refused_until_the_first_dies",
+        "cache/test_locked_split.py::test_second_process_is_refused_until_the_first_dies",
         "test_shards.py::test_who_may_write_beside_whom",
         "test_extraction.py::test_a_second_extraction_of_the_split_is_refused",
     ),
@@ -130,7 +130,7 @@ CASES = {
         "cache/test_failures.py::test_a_reader_while_its_split_is_extracted_anew",
     ),
     "no locks": (
-        "cache/test_lock.py::test_a_filesystem_without_locks_is_said_to_be_unsure",
+        "cache/test_locked_split.py::test_a_filesystem_without_locks_is_said_to_be_unsure",
         "cache/test_failures.py::test_extraction_without_locks",
         "cache/test_failures.py::test_shards_without_locks",
     ),
