@@ -182,5 +182,6 @@ def _read(path: Path, digest: str) -> dict[str, Tensor]:
 
 def _damaged(path: Path) -> DataError:
     return DataError(
-        f"{path}: damaged or missing, so the interrupted training cannot be continued; --overwrite starts it anew"
+        f"{path}: damaged or missing, so the interrupted training cannot be continued; --overwrite starts it "
+        "from the beginning"
     )

@@ -52,7 +52,7 @@ class Unfinished:
         """Return the state to go on from, or None where the training begins.
 
         Args:
-            overwrite: where the state is another job's, or damaged, begin anew.
+            overwrite: where the state is another job's, or damaged, start from the beginning.
         Raises:
             OutputExistsError, DataError: it is such, and `overwrite` is False.
         """
@@ -105,7 +105,7 @@ class Unfinished:
         self.forget()
 
     def forget(self) -> None:
-        """Let the training begin anew next time."""
+        """Let the training start from the beginning next time."""
         self._unsaved, self._files = None, {}
         (self.folder / RECORD).unlink(missing_ok=True)
 
@@ -165,5 +165,5 @@ def refuse_other_job(run: Path, job: Mapping[str, Any]) -> None:
     if differing := job_differences(record["job"], job):
         raise OutputExistsError(
             f"{run}: there is an interrupted training of another kind: {first_five(differing)}; repeat that to finish "
-            "it, give another --out, or --overwrite to start anew"
+            "it, give another --out, or --overwrite to start from the beginning"
         )

@@ -257,7 +257,7 @@ def begun(cache: Path, out: Path, which: HeadJob = QUICK, lists: Lists | None = 
     return state_of(out, which)
 
 
-REPEAT = "; repeat that to finish it, give another --out, or --overwrite to start anew"
+REPEAT = "; repeat that to finish it, give another --out, or --overwrite to start from the beginning"
 
 
 def test_another_training_does_not_go_on_with_it(
@@ -365,7 +365,8 @@ def test_a_damaged_state_is_refused(
     with pytest.raises(DataError) as caught:
         train_heads([QUICK], cache, tmp_path)
     assert str(caught.value) == (
-        f"{path}: damaged or missing, so the interrupted training cannot be continued; --overwrite starts it anew"
+        f"{path}: damaged or missing, so the interrupted training cannot be continued; --overwrite starts it "
+        "from the beginning"
     )
     assert files_in(path.parent).keys() >= before.keys(), "nothing is removed"
     train_heads([QUICK], cache, tmp_path, overwrite=True)

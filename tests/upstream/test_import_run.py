@@ -166,11 +166,14 @@ def test_what_cannot_be_imported_is_refused_in_a_line(imported, tmp_path):
         assert "Traceback" not in result.stderr
         assert not out.exists()
     out.mkdir()
-    result = run("import-upstream", checkpoint, "--head", "transformer-dist", "--out", out)
-    assert result.exit_code == 1
-    assert result.stderr == (
-        f"Error: {out}: exists already; leave out what is there, give another --out, or --overwrite\n"
-    )
+    (out / "notes.txt").write_text("mine")
+    for overwrite in ((), ("--overwrite",)):
+        result = run("import-upstream", checkpoint, "--head", "transformer-dist", "--out", out, *overwrite)
+        assert result.exit_code == 1
+        assert result.stderr == (
+            f"Error: {out}: holds notes.txt, which is not part of a run and would be lost; leave out what is there, "
+            "give another --out\n"
+        )
 
 
 def files_of(folder):
