@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from audiomos_cache import registry
 from audiomos_cache.encoders.lookup import load_audio_encoder
+from audiomos_cache.errors import ConfigError
 from audiomos_cache.heads.model import build_head
-from audiomos_cache.registry import import_parts
+from audiomos_cache.registry import BUILT_IN, _parts, import_parts
+from audiomos_cache.runs import Run
 from audiomos_cache.testing import check_encoder, check_head
 from audiomos_cache.testing.music import make_dataset
 from tests.support.commands import fail, run
@@ -41,8 +44,8 @@ def commands():
     return [shlex.split(line) for line in lines]
 
 
-def test_the_readme_works_as_written(example):
-    make_dataset(example / "demo" / "data", prompts=3, seconds=(0.5, 1.0))  # as the demo's, and smaller
+def test_the_readme_works_as_written(example, monkeypatch):
+    make_dataset(example / "demo" / "data", prompts=3, seconds=(0.3, 0.6))  # as the demo's, and smaller
     extract, train, fuse, bundle, score, again = commands()[1:]
 
     def expanded(command):
@@ -65,11 +68,20 @@ def test_the_readme_works_as_written(example):
     losses = [[json.loads(line)["dev_loss"] for line in history.splitlines()] for history in histories]
     assert losses[0] and losses[0] == losses[1], "a run's own config trains the same run"
 
+    built_in = {kind: {name: parts[name] for name in parts if name in BUILT_IN[kind]} for kind, parts in _parts.items()}
+    monkeypatch.setattr(registry, "_parts", built_in)
+    needs = "needs --import audiomos_extra, which registers pooling drasp (audiomos_extra.pooling.DualResolutionPooling"
+    assert f"bundle.yaml: {needs}" in fail("score", "demo/data/wav", "--prompt", "piano", "--bundle", "model")
+    recorded = "runs/drasp-huber-seed1/config.yaml"
+    assert f"{recorded}: {needs}" in fail("train-head", "--cache", "cache", "--head", recorded)
+    with pytest.raises(ConfigError, match=f"^{recorded}: needs --import audiomos_extra, which registers pooling drasp"):
+        Run.open(Path("runs/drasp-huber-seed1"))
 
-def test_without_the_import_each_command_says_which_to_give(example):
+
+@pytest.mark.usefixtures("example")
+def test_without_the_import_a_preset_says_which_to_give():
     needs = "needs --import audiomos_extra, given before the command"
     assert needs in fail("train-head", "--cache", "none", "--head", "drasp-huber.yaml")
-    assert "is an --import missing?" in fail("extract", "--data", example, "--audio-encoder", "wavlm-tiny")
     assert "audiomos_extra" not in sys.modules
 
 
