@@ -119,13 +119,16 @@ class GoldenBatches:
     """Features of a golden case, for the training loop."""
 
     device = torch.device("cpu")
-    resident = None
+    on_gpu = None
 
     def __init__(self, case):
         self.features, mi, ta = inputs(case, torch.float64)
         reader = SimpleNamespace(audio_dim=1024)
         ids = tuple(map(str, range(case["B"])))
         self.clips = ClipSet("golden", [(reader, i) for i in range(len(ids))], ids, ids, mi, ta)
+
+    def __len__(self):
+        return len(self.clips)
 
     def stream(self, batches):
         return (self.features.permuted(indices) for indices in batches)
