@@ -18,7 +18,6 @@ from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder
 from audiomos_cache.errors import ArgumentError
 from audiomos_cache.extraction import gpus as several
 from audiomos_cache.extraction.extract import extract_split, plan_only
-from audiomos_cache.extraction.limits import note_limits
 from audiomos_cache.extraction.options import (
     MAX_PAD_S,
     Compile,
@@ -147,7 +146,6 @@ def extract(
     summaries = work.run(compile, progress, notify, profile)
     if profile.on:
         profile.stop()
-        note_limits(profile, audio, options)
     return ExtractResult(cache, summaries, {}, None, untrained)
 
 

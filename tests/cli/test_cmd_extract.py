@@ -272,7 +272,6 @@ def test_precision_and_profile(tmp_path):
     assert sorted(line.split()[0] for line in table[1:]) == sorted(stages)
     encode = next(line.split() for line in table if line.startswith("encode"))
     assert 0 < float(encode[1]) < 60  # seconds
-    assert float(encode[3]) >= 0  # of the measured limit
     refused = CliRunner().invoke(main, ["extract", *map(str, tiny), "--split", "test", "--precision", "bf16"])
     assert refused.exit_code == 1
     assert "first difference: audio_encoder.precision is '(absent)', expected 'bf16'" in refused.stderr
