@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from audiomos_cache.runs import BESTS
+from audiomos_cache.runs import BESTS, deciding_config
 from tests.support.training import files_in, names_in
 
 # Imports once, then runs our command line in a new process for each line of arguments that it reads. Epochs are slow,
@@ -128,6 +128,9 @@ def test_interrupted_then_killed_three_times_it_ends_with_the_same_bytes(cache: 
         assert 4 <= saved_epochs(state) < 9
         processes.start(*options, out, seconds=0)
         assert processes.end()[0] == 0
-    assert files_in(out / name) == files_in(tmp_path / "whole" / name)
+    found, expected = files_in(out / name), files_in(tmp_path / "whole" / name)
+    assert found.pop("config.yaml") != expected.pop("config.yaml"), "the command is another"
+    assert found == expected
+    assert deciding_config(out / name) == deciding_config(tmp_path / "whole" / name)
     assert {f"best-{best}.safetensors" for best in BESTS} < set(names_in(out / name))
     assert names_in(out) == [name]
