@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from audiomos_cache.describe import info as info
     from audiomos_cache.evaluation.evaluate import evaluate as evaluate
     from audiomos_cache.evaluation.submission import submit as submit
-    from audiomos_cache.extraction.verb import extract as extract
+    from audiomos_cache.extraction.extract import extract as extract
     from audiomos_cache.fusion.base import Fusion as Fusion
     from audiomos_cache.fusion.fuse import fuse as fuse
     from audiomos_cache.registry import register as register
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from audiomos_cache.scoring.results import Score as Score
     from audiomos_cache.scoring.scorer import Scorer as Scorer
     from audiomos_cache.training.predict import predict as predict
-    from audiomos_cache.training.verb import train_head as train_head
+    from audiomos_cache.training.train_head import train_head as train_head
     from audiomos_cache.upstream.import_run import import_upstream as import_upstream
 
 _HOMES = {
@@ -49,7 +49,7 @@ _HOMES = {
     "Score": "scoring.results",
     "Scorer": "scoring.scorer",
     "evaluate": "evaluation.evaluate",
-    "extract": "extraction.verb",
+    "extract": "extraction.extract",
     "fuse": "fusion.fuse",
     "import_upstream": "upstream.import_run",
     "info": "describe",
@@ -60,7 +60,7 @@ _HOMES = {
     "register": "registry",
     "split": "dataset.splitting",
     "submit": "evaluation.submission",
-    "train_head": "training.verb",
+    "train_head": "training.train_head",
     "verify": "cache.verify",
 }
 __all__ = ["__version__", *_HOMES]

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.dataset.clip import Clip
 from audiomos_cache.encoders.base import TextFeatures
-from audiomos_cache.extraction.extract import extract_split
+from audiomos_cache.extraction.extract_split import extract_split
 from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.heads.config import HeadConfig
 from audiomos_cache.heads.losses import objective_of

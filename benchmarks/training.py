@@ -28,7 +28,7 @@ from audiomos_cache.training.data import ClipSet
 from audiomos_cache.training.jobs import HeadJob
 from audiomos_cache.training.precision import Precision, choose_precision
 from audiomos_cache.training.preload import open_frames
-from audiomos_cache.training.train_head import train_heads
+from audiomos_cache.training.train_heads import train_heads
 
 ON_CPU = ("pooling-dist",)
 

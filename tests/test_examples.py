@@ -75,7 +75,7 @@ def test_the_readme_works_as_written(example, monkeypatch):
     recorded = "runs/drasp-huber-seed1/config.yaml"
     assert f"{recorded}: {needs}" in fail("train-head", "--cache", "cache", "--head", recorded)
     with pytest.raises(ConfigError, match=f"^{recorded}: needs --import audiomos_extra, which registers pooling drasp"):
-        Run.open(Path("runs/drasp-huber-seed1"))
+        Run("runs/drasp-huber-seed1")
 
 
 @pytest.mark.usefixtures("example")

@@ -35,6 +35,8 @@ def modules_of(tests: Path) -> set[str]:
     """The names after which tests in a folder may be called: those of the modules of the same folder."""
     folder = PACKAGE / tests.relative_to(TESTS)
     names = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+    if tests == TESTS / "cli":
+        names.add("whole")  # what all commands have in common
     if tests == TESTS:
         names |= {*OF_THE_WHOLE, *(path.name for path in ROOT.iterdir() if path.is_dir())}
     return names

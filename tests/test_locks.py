@@ -23,6 +23,7 @@ with locked(Path(sys.argv[1]), "x: is being written"):
 """
 
 
+@pytest.mark.process
 def test_the_holder_is_named_until_it_dies(tmp_path: Path) -> None:
     path = tmp_path / "new" / "x.lock"
     with subprocess.Popen(

@@ -54,6 +54,7 @@ def test_each_name_says_what_it_takes_and_raises(name):
         assert each in text, each
 
 
+@pytest.mark.process
 def test_importing_the_package_or_the_commands_imports_nothing_heavy():
     heavy = {"torch", "numpy", "h5py", "pydantic", "rich", "scipy", "transformers"}
     code = (
@@ -133,8 +134,8 @@ def plain(value):
 
 def test_heads_as_names_files_mappings_and_configs(workspace, monkeypatch, tmp_path):
     monkeypatch.chdir(workspace)
-    (tmp_path / "mine.yaml").write_text("temporal: {kind: none}\nfusion: {kind: concat}\n")
-    mapping = {"temporal": {"kind": "none"}, "fusion": {"kind": "concat"}}
+    (tmp_path / "mine.yaml").write_text("temporal: {kind: none}\ntext_audio: {kind: concat}\n")
+    mapping = {"temporal": {"kind": "none"}, "text_audio": {"kind": "concat"}}
     config = HeadConfig.model_validate(mapping | {"training": {"max_epochs": 1}})
     train = audiomos_cache.train_head
     once = ["training.max_epochs=1"]
@@ -143,7 +144,7 @@ def test_heads_as_names_files_mappings_and_configs(workspace, monkeypatch, tmp_p
     alone = train("cache/tiny", config, 1, out=tmp_path / "b")
     [weights, same] = (each.folders[-1] / "best-loss.safetensors" for each in (named, alone))
     assert weights.read_bytes() == same.read_bytes()
-    assert mapping == {"temporal": {"kind": "none"}, "fusion": {"kind": "concat"}}, "left as it was"
+    assert mapping == {"temporal": {"kind": "none"}, "text_audio": {"kind": "concat"}}, "left as it was"
     several = train("cache/tiny", [mapping, config], 1, set={"training.max_epochs": 1}, out=tmp_path / "c")
     assert [each.folder.name for each in several.runs] == ["head1-seed1", "head2-seed1"]
     assert several.rows()[-1]["run"] == "mean of the predictions"

@@ -123,6 +123,7 @@ def test_ratings_have_a_row_for_each_clip():
         rater_distribution([3, 4])
 
 
+@pytest.mark.process
 def test_the_names_of_scores_and_measures_cost_no_scipy() -> None:
     code = (
         "import sys, audiomos_cache.targets as t; print(t.TARGETS, {'scipy', 'torch', 'pydantic'} & set(sys.modules))"

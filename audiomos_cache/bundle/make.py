@@ -25,6 +25,7 @@ from audiomos_cache.bundle.manifest import (
     write_manifest,
 )
 from audiomos_cache.bundle.sources import Source, Sources, find_sources
+from audiomos_cache.encoders.lookup import loader_of
 from audiomos_cache.encoders.muq import HUB_ID
 from audiomos_cache.errors import BundleError, first_five
 from audiomos_cache.fusion.record import method_json
@@ -81,8 +82,8 @@ def describe(sources: Sources, evidence: Evidence, hashes: Mapping[str, str]) ->
 def _parts(sources: Sources, encoders: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Return kind and name of all registered parts that the bundle scores with."""
     heads = [part for member in sources.members for part in parts_of(member.run.config)]
-    del encoders
-    return [*heads, ("fusion", sources.fusion.method)]
+    loaders = [(f"{kind}_encoder", loader_of(f"{kind}_encoder", entry["name"])) for kind, entry in encoders.items()]
+    return [*heads, ("fusion", sources.fusion.method), *((kind, name) for kind, name in loaders if name)]
 
 
 def file_of(source: Source) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from audiomos_cache.artifacts import Fingerprint
-from audiomos_cache.cache import paths as store
+from audiomos_cache.cache import paths as cache_paths
 from audiomos_cache.cache.file_reader import CacheFile
 from audiomos_cache.cache.format import Header, hash_list
 from audiomos_cache.cache.paths import require_names, split_names
@@ -108,15 +108,15 @@ def merge(
         raise OutputExistsError(f"{out}: is one of the caches to merge, which stay as they are; give another --out")
     names = _names(sources)
     files = {name: [split_and_parts(source, name) for source in sources] for name in names}
-    there = [split_and_parts(out, name) for name in store.all_names(out)]
+    there = [split_and_parts(out, name) for name in cache_paths.all_names(out)]
     every = [file for own in (*chain(*files.values()), *there) for file in own]
     require_one_fingerprint(every, "only caches of one fingerprint can be merged")
     lists = {name: _gather(name, sources, files[name]) for name in names}  # all refusals come before the first write
     merged = []
     for name in names:
-        with store.locked_split(out, name) as sure:
+        with cache_paths.locked_split(out, name) as sure:
             if sure:
-                store.clear_temporaries(out, name)
+                cache_paths.clear_temporaries(out, name)
             paths = _publish(out, name, lists[name], bytes_per_file, progress)
         merged.append(MergedSplit(name, sum(len(each.done) for each in lists[name]), paths))
     return MergeResult(out, tuple(merged))
@@ -124,9 +124,9 @@ def merge(
 
 def _names(sources: Sequence[Path]) -> list[str]:
     """Return all splits that the sources have. A shard that had no clips to do leaves its lock file alone."""
-    names = {name for source in sources for name in store.all_names(source)}
+    names = {name for source in sources for name in cache_paths.all_names(source)}
     for source in sources:
-        if not names or not (store.all_names(source) or any(source.glob("*.lock"))):
+        if not names or not (cache_paths.all_names(source) or any(source.glob("*.lock"))):
             raise CacheError(f"{source}: no split in it, finished or not; give folders that extract wrote")
     return sorted(names)
 
@@ -216,7 +216,7 @@ def set_damaged_aside(cache: Path, split: str, fingerprint: Fingerprint) -> list
     Raises:
         CacheError: a file is whole, and of another format version or fingerprint; nothing has been moved then.
     """
-    paths = store.every_file(cache, split) + store.part_files(cache, split)
+    paths = cache_paths.every_file(cache, split) + cache_paths.part_files(cache, split)
     for path in paths:
         _refuse_foreign(path, fingerprint)
     damaged = []
@@ -225,7 +225,7 @@ def set_damaged_aside(cache: Path, split: str, fingerprint: Fingerprint) -> list
         if report.damaged:
             damaged += report.damaged
             _save_whole_clips(cache, split, report)
-            store.set_aside(path)
+            cache_paths.set_aside(path)
     return damaged
 
 
@@ -243,10 +243,10 @@ def _refuse_foreign(path: Path, fingerprint: Fingerprint) -> None:
 def _save_whole_clips(cache: Path, split: str, report: FileReport) -> None:
     if report.file is None or not report.whole:
         return
-    final = store.part_path(cache, split, (report.file.ids[place] for place in report.whole))
+    final = cache_paths.part_path(cache, split, (report.file.ids[place] for place in report.whole))
     if not final.exists():
-        store.make_parts_folder(cache, split)
-        temporary = store.temporary_path(final)
+        cache_paths.make_parts_folder(cache, split)
+        temporary = cache_paths.temporary_path(final)
         sources = [(report.file, place) for place in report.whole]
         copy_clips(temporary, replace(report.file.header, complete=False, file_index=0, file_count=1), sources)
         publish_checked(temporary, final)

@@ -9,7 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from audiomos_cache.cache import paths as store
+from audiomos_cache.cache import paths
 from audiomos_cache.cache.file_writer import write_file
 from audiomos_cache.cache.format import CachedClip, CachedPrompt, Header, hash_prompt
 from audiomos_cache.cache.in_place import StraightFile
@@ -152,9 +152,9 @@ def write_part(
 ) -> None:
     """Publish a part with these clips, unless an interrupt came just after it was published before."""
     ids = [clip.id for clip in clips] + [f"skipped {clip_id}" for clip_id, _ in header.skipped]
-    final = store.part_path(cache, header.split, ids)
+    final = paths.part_path(cache, header.split, ids)
     if not final.exists():
-        store.make_parts_folder(cache, header.split)
-        temporary = store.temporary_path(final, shard)
+        paths.make_parts_folder(cache, header.split)
+        temporary = paths.temporary_path(final, shard)
         write_file(temporary, header, clips, prompts, frames)
         publish_checked(temporary, final)

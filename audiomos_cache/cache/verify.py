@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from audiomos_cache.batch import chunks
-from audiomos_cache.cache import paths as store
+from audiomos_cache.cache import paths
 from audiomos_cache.cache.file_reader import CacheFile
 from audiomos_cache.cache.format import COLUMNS
 from audiomos_cache.cache.reader import CacheReader
@@ -106,7 +106,7 @@ def verify(
     """
     cache = Path(cache)
     whole, damaged = {}, {}
-    for name in store.require_names(cache, [split] if isinstance(split, str) else list(split)):
+    for name in paths.require_names(cache, [split] if isinstance(split, str) else list(split)):
         try:
             reports = verify_split(cache, name, lambda path, *counts: progress(f"verify {path.name}", *counts))
         except CacheError as error:  # the other splits are read all the same
@@ -142,13 +142,13 @@ def verify_split(
     for report in reports.values():
         if report.file and first and report.file.header.fingerprint != first:
             report.damaged.append(f"{report.path}: has another fingerprint than {files[0].path}; remove one of them")
-    if len(files) == len(reports) and (store.every_file(cache, split) or not store.part_files(cache, split)):
+    if len(files) == len(reports) and (paths.every_file(cache, split) or not paths.part_files(cache, split)):
         CacheReader(cache, split)
     return list(reports.values())
 
 
 def _files(cache: Path, split: str) -> list[Path]:
-    return store.every_file(cache, split) + store.part_files(cache, split)
+    return paths.every_file(cache, split) + paths.part_files(cache, split)
 
 
 def verify_file(path: Path, on_clip: Progress = lambda _done, _total: None, *, frames: bool = True) -> FileReport:

@@ -111,7 +111,7 @@ def train_head(ctx: click.Context, /, **options: Any) -> None:
       audiomos-cache train-head --cache cache/musiceval --plan ensemble8
     """
     from audiomos_cache import train_head as run
-    from audiomos_cache.training.train_head import DivergedRunsError
+    from audiomos_cache.training.train_heads import DivergedRunsError
 
     options |= {name: list(options[name]) or None for name in ("head", "seed")}
     try:

@@ -1,199 +1,278 @@
-"""A split, from its list to its files: skip what is done, run the frozen encoders over the rest, write the cache.
+"""The verb `extract`: a dataset, from its lists to a cache."""
 
-Batches are cut from the whole split, before what is done is taken out, so an interrupted extraction that goes on, or
-one that is shared out in shards, encodes the same batches as one that was never interrupted, and ends with the same
-bytes.
-"""
-
-import contextlib
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from audiomos_cache.cache.format import Header, hash_list
-from audiomos_cache.cache.in_place import StraightFile, planned_clip
-from audiomos_cache.cache.maintenance import set_damaged_aside
-from audiomos_cache.cache.parts import PartWriter
-from audiomos_cache.cache.paths import (
-    clear_temporaries,
-    locked_split,
-    part_files,
-    remove_shard_locks,
-    remove_split,
-)
-from audiomos_cache.cache.publish import BYTES_PER_FILE, Done, done_clips, publish_split, split_and_parts
+from audiomos_cache.cache.paths import Shard, all_names, split_files
+from audiomos_cache.cache.publish import done_clips, split_and_parts
 from audiomos_cache.dataset.clip import Clip
-from audiomos_cache.encoders.base import AudioEncoder, TextEncoder
-from audiomos_cache.encoders.lookup import UNTRAINED_NOTICE
-from audiomos_cache.errors import BusyError, DataError
-from audiomos_cache.extraction.batching import encode_prompts
-from audiomos_cache.extraction.options import ExtractionOptions
-from audiomos_cache.extraction.pipeline import Encoding, Progress, SplitSummary
-from audiomos_cache.extraction.plan import (
-    Plan,
-    plan_split,
-    refuse_changes,
-    refuse_other_batches,
-    refuse_other_fingerprint,
+from audiomos_cache.dataset.loading import load_dataset
+from audiomos_cache.devices import Compile, resolve_device
+from audiomos_cache.encoders import lookup
+from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder
+from audiomos_cache.errors import ArgumentError
+from audiomos_cache.extraction import gpus as several
+from audiomos_cache.extraction.extract_split import extract_split, plan_only
+from audiomos_cache.extraction.options import (
+    MAX_PAD_S,
+    ExtractionOptions,
+    batch_size_for,
+    compile_for,
+    free_gpu_bytes,
+    parse_shard,
+    precision_for,
 )
+from audiomos_cache.extraction.pipeline import SplitSummary
+from audiomos_cache.extraction.plan import Plan, estimate_seconds, refuse_together
+from audiomos_cache.extraction.results import ExtractResult, largest, plan_line, problem_lines
 from audiomos_cache.profiling import OFF, Profile
+from audiomos_cache.progress import Notify, Progress, log_line, no_progress
+
+Dataset = Mapping[str, Sequence[Clip]]
+Source = str | PathLike[str]
 
 
-def extract_split(
-    clips: Sequence[Clip],
-    cache: Path,
-    audio: AudioEncoder,
-    text: TextEncoder,
-    options: ExtractionOptions,
-    progress: Progress = lambda _done, _total: None,
+def extract(
+    data: Source,
+    cache: Source = "cache/default",
     *,
-    on_plan: Callable[[Plan], None] = lambda _plan: None,
-    together_with: Collection[str] = (),
+    split: str | Sequence[str] = (),
+    audio_encoder: Source | AudioEncoder = "muq",
+    text_encoder: Source | TextEncoder = "roberta",
+    pad_to: float | None = 30.0,
+    dtype: Literal["float16", "float32"] = "float16",
+    layers: int | Sequence[int] = -1,
+    device: str = "auto",
+    gpus: int | None = None,
+    precision: Precision | None = None,
+    batch_size: int | None = None,
+    on_error: Literal["stop", "skip"] = "stop",
+    overwrite: bool = False,
+    repair: bool = False,
+    shard: str | tuple[int, int] | None = None,
+    dry_run: bool = False,
+    compile: Compile = "auto",  # noqa: A002
+    progress: Progress = no_progress,
+    notify: Notify = log_line,
     profile: Profile = OFF,
-) -> SplitSummary:
-    """Extract the features of one split into `cache`; go on where an earlier extraction stopped.
+) -> ExtractResult:
+    """Run the frozen encoders over a dataset once, and keep their features in a cache.
 
-    With `options.shard`, only that share of the clips is encoded; the last shard to finish writes the split's files.
+    Interrupt it at any time: the same call goes on where it stopped, and ends with the same files.
 
     Args:
-        clips: of one split, in the dataset's order.
+        data: a MusicEval folder, or a .csv or .jsonl manifest.
         cache: the cache folder; made if missing.
-        audio, text: the encoders.
-        options: how to extract.
-        progress: told (done, total) clips of the share after each batch.
-        on_plan: told what is to be done, before it is.
-        together_with: other splits that are overwritten too, and so may still have another fingerprint.
-        profile: where to note the time that each stage takes.
+        split: the split to extract, or several; none means all.
+        audio_encoder, text_encoder: a known name, a folder or hub id (`NAME@REVISION` pins a revision), or an encoder.
+        pad_to: length in seconds at which clips are encoded, padded with zeros or cut; None: their own length, up to
+            30 s.
+        dtype: of the stored features.
+        layers: hidden states of the audio encoder to keep: 0 enters the first layer, -1 is the last. An encoder that
+            is given as an object has its own.
+        device: `auto`, `cpu` or `cuda`; an encoder that is given as an object stays where it is.
+        gpus: how many GPUs to use, a process for each; None: all, where the whole dataset is extracted by encoders
+            that are given by name.
+        precision: to compute in: `fp16`, `bf16` or `fp32`; None: fp16 on CUDA for float16 features, fp32 elsewhere.
+        batch_size: clips encoded at once; None: 4, on CUDA as many as memory allows.
+        on_error: what to do about a clip that cannot be read or encoded: `stop` with its error, or `skip` it.
+        overwrite: delete the cached features of the splits and extract them again.
+        repair: read what is in the cache, and encode again what is damaged.
+        shard: encode only this share: `1/4` or (1, 4); needs a batch size, the same for all shards.
+        dry_run: write nothing; return what is to be done, and the time it will take.
+        compile: compile the audio encoder first: `on`, `off`, or `auto`: on CUDA, where that saves time.
+        progress: called with (what, done, total, note) after each batch.
+        notify: called with lines worth reading while it works: what is to be done, clips that were skipped.
+        profile: collects the time that each stage takes.
+    Returns:
+        What was done of each split.
     Raises:
-        DataError: a bad clip, with `on_error` "stop"; what is done is kept. CacheError: the folder holds features of
-        another fingerprint or of clips, labels or prompts that the dataset no longer has, or the disk is full.
-        BusyError: another process is writing the split, or the same shard.
+        DataError: the dataset is not what it should be, or a clip is bad and `on_error` is `stop`.
+        CacheError: the folder has features of other encoders or options, or of clips that changed, or the disk is full.
+        LockedError: another process is writing the split. EncoderError: an encoder cannot be loaded.
+        ArgumentError: arguments that contradict each other. ConfigError: an unknown encoder or layer.
+    Source: keeping features of frozen encoders in files, as hear-eval-kit does.
+
+    >>> encoders = {"audio_encoder": "muq-tiny", "text_encoder": "roberta-tiny"}  # made by code: nothing to download
+    >>> result = extract("data", "cache/example", split="dev", pad_to=1.0, **encoders)
+    >>> result.splits["dev"].clips, result.skipped
+    (8, {})
     """
-    split = clips[0].split
-    header = _header(clips, audio, text, options)
-    summary = SplitSummary(split)
-    with locked_split(cache, split, options.shard) as sure:
-        if sure:
-            clear_temporaries(cache, split, options.shard)
-        if options.repair:
-            summary.damaged = set_damaged_aside(cache, split, header.fingerprint)
-        overwritten = {split, *together_with} if options.overwrite else set()
-        refuse_other_fingerprint(cache, header.fingerprint, overwritten)
-        done = {} if options.overwrite else _done(cache, clips, options)
-        plan = plan_split(clips, cache, done, audio, options)  # all refusals come before anything is deleted
-        on_plan(plan)
-        if options.overwrite:
-            remove_split(cache, split)
-        if plan.batches:
-
-            def make_writer() -> PartWriter:
-                with profile.stage("prompts"):
-                    prompts = encode_prompts(text, clips, plan.todo, options)
-                writer = PartWriter(cache, header, prompts, options.shard)
-                if options.goes_straight(audio):
-                    writer.straight = _straight_file(plan, clips, cache, writer)
-                return writer
-
-            Encoding(plan, clips, audio, options, make_writer, summary, profile).run(progress)
-        seen = part_files(cache, split)
-        with profile.stage("publish"):
-            _finish(cache, header, clips, summary, publish=not options.shard)
-    if options.shard and (not summary.missing or part_files(cache, split) != seen):
-        _finish_after_all_shards(cache, header, clips, summary)
-    return summary
-
-
-def plan_only(
-    clips: Sequence[Clip],
-    cache: Path,
-    audio: AudioEncoder,
-    text: TextEncoder,
-    options: ExtractionOptions,
-    *,
-    together_with: Collection[str] = (),
-) -> Plan:
-    """Say what `extract_split` would do, and refuse what it would refuse. Nothing is written."""
-    overwritten = {clips[0].split, *together_with} if options.overwrite else set()
-    refuse_other_fingerprint(cache, options.input_spec(audio, text).fingerprint, overwritten)
-    return plan_split(clips, cache, {} if options.overwrite else _done(cache, clips, options), audio, options)
-
-
-def _done(cache: Path, clips: Sequence[Clip], options: ExtractionOptions) -> Done:
-    files = split_and_parts(cache, clips[0].split)
-    if options.shard:
-        refuse_other_batches(files, options.batch_size)
-    done = done_clips(files)
-    refuse_changes(cache, clips, done)
-    return done
-
-
-def _header(clips: Sequence[Clip], audio: AudioEncoder, text: TextEncoder, options: ExtractionOptions) -> Header:
-    return Header(
-        split=clips[0].split,
-        fingerprint=options.input_spec(audio, text).fingerprint,
-        audio_dim=audio.dim,
-        text_dim=text.dim,
-        layers=audio.layers,
-        provenance={"audio_encoder": _audio_provenance(audio), "text_encoder": _provenance(text)},
-        list_hash=hash_list(clip.id for clip in clips),
-        list_length=len(clips),
-        batch_size=options.batch_size,
+    part = parse_shard(shard)
+    _check(part, overwrite=overwrite, repair=repair, dry_run=dry_run, pad_to=pad_to, gpus=gpus, batch_size=batch_size)
+    cache, pad_to = Path(cache), None if pad_to is None else float(pad_to)  # 30 and 30.0 are one fingerprint
+    dataset = load_dataset(Path(data), [split] if isinstance(split, str) else list(split))
+    on = resolve_device(device)
+    chosen = precision_for(on, dtype, precision)
+    if compile == "on" and chosen == "fp32":
+        raise ArgumentError("compile='on' needs the precision fp16 or bf16; fp32 is the encoder as it is")
+    kept = [layers] if isinstance(layers, int) else list(layers)
+    if on == "cuda" and compile == "auto" and not (part or overwrite or repair or dry_run):
+        visible = several.visible_gpus()[:gpus]
+        if len(visible) > 1 and isinstance(audio_encoder, str | PathLike) and isinstance(text_encoder, str | PathLike):
+            arguments = {
+                "data": data, "cache": cache, "split": list(dataset), "audio-encoder": audio_encoder,
+                "text-encoder": text_encoder, "pad-to": "none" if pad_to is None else f"{pad_to:g}", "dtype": dtype,
+                "layers": ",".join(map(str, kept)), "device": device, "precision": precision, "on-error": on_error,
+                "batch-size": batch_size or several.BATCH_SIZE,
+            }  # fmt: skip
+            return _extract_on_gpus(dataset, cache, arguments, visible, notify, profiled=profile.on)
+    with profile.stage("load"):
+        audio, text = _load_encoders(audio_encoder, text_encoder, on, kept, chosen)
+    options = ExtractionOptions(
+        pad_to_s=pad_to,
+        dtype=dtype,
+        batch_size=batch_size or batch_size_for(audio, pad_to, free_gpu_bytes),
+        on_error=on_error,
+        overwrite=overwrite,
+        repair=repair,
+        shard=part,
     )
+    untrained = tuple(encoder.name for encoder in (audio, text) if encoder.untrained)
+    for name in untrained:
+        notify(f"{name} is {lookup.UNTRAINED_NOTICE}")
+    work = _Work(dataset, cache, audio, text, options)
+    if dry_run:
+        plans = work.plans()
+        seconds = work.estimate(plans, warm_up=audio.device.type == "cuda")
+        return ExtractResult(cache, {}, plans, seconds, untrained)
+    summaries = work.run(compile, progress, notify, profile)
+    if profile.on:
+        profile.stop()
+    return ExtractResult(cache, summaries, {}, None, untrained)
 
 
-def _provenance(encoder: AudioEncoder | TextEncoder) -> dict[str, Any]:
-    """Say where an encoder came from, and of an untrained one that it is."""
-    notice = {"notice": UNTRAINED_NOTICE} if encoder.untrained else {}
-    return {"name": encoder.name, **encoder.provenance(), **notice}
+def _check(
+    shard: Shard | None,
+    *,
+    overwrite: bool,
+    repair: bool,
+    dry_run: bool,
+    pad_to: float | None,
+    gpus: int | None,
+    batch_size: int | None,
+) -> None:
+    """Refuse arguments that contradict each other, or that are out of range."""
+    for wrong, problem in (
+        (
+            shard and (overwrite or repair),
+            "--shard goes with neither --overwrite nor --repair, which concern whole splits",
+        ),
+        (
+            shard and batch_size is None,
+            "--shard needs --batch-size, the same for all shards: they share out the batches",
+        ),
+        (dry_run and repair, "--dry-run goes without --repair; verify says what is damaged"),
+        (pad_to is not None and not 0 < pad_to <= MAX_PAD_S, f"pad_to is {pad_to}, expected up to {MAX_PAD_S:g} s"),
+        (gpus is not None and gpus < 1, f"gpus is {gpus}, expected 1 or more"),
+        (batch_size is not None and batch_size < 1, f"batch_size is {batch_size}, expected 1 or more"),
+    ):
+        if wrong:
+            raise ArgumentError(problem)
 
 
-def _audio_provenance(audio: AudioEncoder) -> dict[str, Any]:
-    """Say in what precision it was computed, too, where it was not float32."""
-    return _provenance(audio) | ({} if audio.precision == "fp32" else {"precision": audio.precision})
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """The splits to extract, where to, and how."""
+
+    dataset: Dataset
+    cache: Path
+    audio: AudioEncoder
+    text: TextEncoder
+    options: ExtractionOptions
+
+    def plans(self) -> dict[str, Plan]:
+        """Return what is to be done of each split; refuse what cannot be done, all of them together included."""
+        plans = {
+            split: plan_only(clips, self.cache, self.audio, self.text, self.options, together_with=self.dataset)
+            for split, clips in self.dataset.items()
+        }
+        refuse_together(self.cache, list(plans.values()))
+        return plans
+
+    def estimate(self, plans: Mapping[str, Plan], *, warm_up: bool) -> float | None:
+        """Estimate the seconds that all splits will take, from one batch of the largest."""
+        most = largest(plans)
+        if not most.frames:
+            return None
+        seconds = estimate_seconds(most, self.audio, self.options, warm_up=warm_up)
+        return seconds * sum(plan.frames for plan in plans.values()) / most.frames
+
+    def run(self, compiling: Compile, progress: Progress, notify: Notify, profile: Profile) -> dict[str, SplitSummary]:
+        """Extract one split after the other."""
+
+        def on_plan(plan: Plan) -> None:
+            if plan.batches:
+                notify(plan_line(plan))
+            with profile.stage("compile"):
+                took = compile_for(plan, self.audio, self.options, compiling)
+            if took is not None:
+                notify(f"compiled in {took:.0f} s")
+
+        if len(self.dataset) > 1 and not self.options.repair:
+            self.plans()
+        summaries = {}
+        for split, clips in self.dataset.items():
+            summaries[split] = extract_split(
+                clips,
+                self.cache,
+                audio=self.audio,
+                text=self.text,
+                options=self.options,
+                progress=partial(progress, f"extract {split}"),
+                on_plan=on_plan,
+                together_with=self.dataset,
+                profile=profile,
+            )
+            for line in problem_lines(summaries[split]):
+                notify(line)
+        return summaries
 
 
-def _straight_file(plan: Plan, clips: Sequence[Clip], cache: Path, writer: PartWriter) -> StraightFile | None:
-    """Begin the split's file, where all of it is to be encoded, and it is one."""
-    whole = len(plan.todo) == len(clips) and not part_files(cache, plan.split)
-    sound = all(clip.prompt in writer.prompts for clip in clips)
-    if not (whole and sound and plan.final_bytes <= BYTES_PER_FILE and not writer.shard):
-        return None
-    frames, layers = plan.frames_of, len(writer.header.layers)
-    planned = [
-        planned_clip(clip.id, clip.system, clip.prompt_id, clip.prompt or "", frames[clip.id], layers) for clip in clips
-    ]
-    return StraightFile(cache, writer.header, planned, writer.prompts)
+def _load_encoders(
+    audio: Source | AudioEncoder,
+    text: Source | TextEncoder,
+    device: str,
+    layers: Sequence[int],
+    precision: Precision,
+) -> tuple[AudioEncoder, TextEncoder]:
+    """Load the encoders that are given by name."""
+    if isinstance(audio, str | PathLike):
+        audio = lookup.load_audio_encoder(fspath(audio), device, layers=layers, precision=precision)
+    if isinstance(text, str | PathLike):
+        text = lookup.load_text_encoder(fspath(text), device)
+    return audio, text
 
 
-def _finish(cache: Path, header: Header, clips: Sequence[Clip], summary: SplitSummary, *, publish: bool = True) -> None:
-    """Count what is done, and publish the split's files unless clips are missing, or the files hold just these."""
-    files = split_and_parts(cache, header.split)
-    for file in files:
-        advice = "another process extracts with other encoders or options into this folder"
-        file.header.fingerprint.require(header.fingerprint, str(file.path), advice)
-    done = done_clips(files)
-    reasons = {clip_id: reason for file in files for clip_id, reason in file.header.skipped} | dict(summary.skipped)
-    skipped = tuple((clip.id, reasons[clip.id]) for clip in clips if clip.id in reasons and clip.id not in done)
-    order = {clip.id: position for position, clip in enumerate(clips) if clip.id in done}
-    summary.clips = len(order)
-    summary.missing = len(clips) - len(order) - len(skipped)
-    if summary.missing or not publish:
-        return
-    if not order:
-        raise DataError(
-            f"split {header.split!r}: none of its {len(clips)} clips could be extracted; the first: {skipped[0][1]}"
+def _extract_on_gpus(
+    dataset: Dataset,
+    cache: Path,
+    arguments: Mapping[str, Any],
+    gpus: Sequence[str],
+    notify: Notify,
+    *,
+    profiled: bool,
+) -> ExtractResult:
+    """Extract with a process for each GPU, and count what all of them have done."""
+
+    def done() -> dict[str, int]:
+        names = all_names(cache)
+        return {name: len(done_clips(split_and_parts(cache, name))) if name in names else 0 for name in dataset}
+
+    before = done()
+    words = ["--profile", "extract"] if profiled else ["extract"]
+    for name, value in arguments.items():
+        for each in value if isinstance(value, list) else [] if value is None else [value]:
+            words += [f"--{name}", str(each)]
+    several.run_on_gpus(words, gpus, notify)
+    summaries = {}
+    for name, count in done().items():
+        skipped = {pair for file in split_and_parts(cache, name) for pair in file.header.skipped}
+        summaries[name] = SplitSummary(
+            name, count, encoded=count - before[name], skipped=sorted(skipped), files=split_files(cache, name)
         )
-    summary.files = publish_split(cache, replace(header, skipped=skipped), order, done)
-
-
-def _finish_after_all_shards(cache: Path, header: Header, clips: Sequence[Clip], summary: SplitSummary) -> None:
-    """Publish the split after the last shard. Of several that end at once, the last to give up its lock does it.
-
-    It may have been counting while another published its last part, so each looks again whether there are new ones.
-    """
-    with contextlib.suppress(BusyError), locked_split(cache, header.split) as sure:
-        if sure:
-            clear_temporaries(cache, header.split)
-            _finish(cache, header, clips, summary)
-            remove_shard_locks(cache, header.split)
+    return ExtractResult(cache, summaries, {})

@@ -1,260 +1,221 @@
-"""Training heads on a cache: for each head and seed a run folder, with predictions of every split."""
+"""The verb `train_head`: heads by name, file or config, and seeds, to runs."""
 
-import logging
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 
-from audiomos_cache.artifacts import require_writable
-from audiomos_cache.devices import Compile
-from audiomos_cache.errors import BusyError
-from audiomos_cache.heads.layers import layers_to_read
+from audiomos_cache.devices import Compile, resolve_device
+from audiomos_cache.errors import ArgumentError
+from audiomos_cache.evaluation.metrics import Scores, compute_metrics
+from audiomos_cache.evaluation.predictions import Predictions, read_predictions
+from audiomos_cache.heads.config import HeadConfig
 from audiomos_cache.profiling import OFF, Profile
-from audiomos_cache.runs import MADE_WITH, RunWriter, refuse_existing
-from audiomos_cache.training.batches import FeatureBatches
-from audiomos_cache.training.checkpoint import TrainingState
-from audiomos_cache.training.compiling import should_compile_heads
-from audiomos_cache.training.data import NO_LISTS, Lists, TrainingClips, TrainingData, open_clips
-from audiomos_cache.training.jobs import HeadJob, check_heads, check_names, check_ratings, run_config
-from audiomos_cache.training.loop import train
-from audiomos_cache.training.pooled_statistics import pools_first
-from audiomos_cache.training.precision import Execution, Precision, choose_precision, repeatable
-from audiomos_cache.training.preload import Preload, open_frames, open_pooled, refuse_preload
-from audiomos_cache.training.results import HeadResult, finished_result, write_run
-from audiomos_cache.training.resume import Unfinished, refuse_other_job, remove_leftovers, unfinished, unfinished_folder
-from audiomos_cache.training.tensorboard import summary_writer, tensorboard_log
-from audiomos_cache.training.trainer import DivergedError
+from audiomos_cache.progress import Progress, no_progress
+from audiomos_cache.runs import predictions_path
+from audiomos_cache.training.data import ClipSet, Lists
+from audiomos_cache.training.jobs import HIGHEST_SEED, HeadJob, load_plan, named_heads
+from audiomos_cache.training.precision import Precision
+from audiomos_cache.training.preload import Preload
+from audiomos_cache.training.results import HeadResult
+from audiomos_cache.training.train_heads import train_heads
 
-log = logging.getLogger(__name__)
+DEFAULT_HEAD, DEFAULT_SEED = "transformer-dist", 1984
 
-OnEpoch = Callable[[HeadJob, Mapping[str, Any], bool], None]
+Source = str | PathLike[str]
+HeadLike = Source | Mapping[str, Any] | HeadConfig
 
 
-class DivergedRunsError(DivergedError):
-    """Some runs could not be trained to their end; the others are finished.
+@dataclass(frozen=True)
+class TrainResult:
+    """What `train_head` trained.
 
     Attributes:
-        results: of those.
+        out: the folder of the runs.
+        runs: what came of each head and seed, in order, without those that another process is training.
+        mean: the numbers of the mean of the runs' best-loss predictions on the dev split; None of a single run, and
+            where checkpoints were chosen on a list.
     """
-
-    def __init__(self, message: str, results: Sequence[HeadResult]) -> None:
-        super().__init__(message)
-        self.results = results
-
-
-@dataclass(frozen=True, slots=True)
-class _Options:
-    """What holds for all runs of a command; see `train_heads`."""
 
     out: Path
-    device: torch.device
-    execution: Execution
-    overwrite: bool
-    skip_finished: bool
-    tensorboard: bool
-    profile: Profile
-    on_epoch: OnEpoch
-    made_with: Mapping[str, Any] | None
+    runs: tuple[HeadResult, ...]
+    mean: Scores | None = None
 
-    def config_of(self, job: HeadJob, clips: TrainingClips) -> dict[str, Any]:
-        """Return what a run remembers of how it was made."""
-        made_with = {MADE_WITH: dict(self.made_with)} if self.made_with else {}
-        return run_config(job, clips, self.device.type, self.execution.precision) | made_with
+    @property
+    def folders(self) -> list[Path]:
+        """The run folders."""
+        return [run.folder for run in self.runs]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return a table: of each run, and of their mean, the dev SRCC of the best-loss checkpoint."""
+        rows = [
+            {"run": run.folder.name, "epochs": run.epochs, **_srccs(run.dev["loss"]), "seconds": run.seconds}
+            for run in self.runs
+        ]
+        if self.mean:
+            rows.append({"run": "mean of the predictions", "epochs": None, **_srccs(self.mean), "seconds": None})
+        return rows
+
+    def __repr__(self) -> str:
+        lines = [f"TrainResult: {len(self.runs)} runs in {self.out}; SRCC on the clips that chose the checkpoints"]
+        for row in self.rows():
+            numbers = ", ".join(f"{name} {row[name]:.4f}" for name in ("utt_mi", "utt_ta", "sys_mi", "sys_ta"))
+            lines.append(f"  {row['run']}: {numbers}")
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values: of each run its folder, epochs, seconds and dev numbers; those of the mean."""
+        return {
+            "out": str(self.out),
+            "runs": [
+                {
+                    "folder": str(run.folder),
+                    "epochs": run.epochs,
+                    "seconds": run.seconds,
+                    "dev": {best: scores.to_json() for best, scores in run.dev.items()},
+                }
+                for run in self.runs
+            ],
+            "mean": self.mean.to_json() if self.mean else None,
+        }
 
 
-def train_heads(
-    jobs: Sequence[HeadJob],
-    cache: Path,
-    out: Path,
+def train_head(
+    cache: Source = "cache/default",
+    head: HeadLike | Sequence[HeadLike] | None = None,
+    seed: int | Sequence[int] | None = None,
     *,
-    lists: Lists = NO_LISTS,
-    overwrite: bool = False,
-    skip_finished: bool = False,
-    device: str = "cpu",
+    plan: Source | None = None,
+    out: Source = "runs",
+    set: Mapping[str, Any] | Sequence[str] = (),  # noqa: A002
+    train_list: Source | None = None,
+    dev_list: Source | None = None,
+    rater_lists: Source | Sequence[Source] = (),
+    device: str = "auto",
     preload: Preload = "auto",
     precision: Precision | None = None,
-    compiling: Compile = "auto",
+    compile: Compile = "auto",  # noqa: A002
     tensorboard: bool = False,
+    overwrite: bool = False,
+    command: str | None = None,
+    progress: Progress = no_progress,
     profile: Profile = OFF,
-    on_epoch: OnEpoch = lambda _job, _line, _last: None,
-    made_with: Mapping[str, Any] | None = None,
-) -> list[HeadResult]:
-    """Train each job on the cache's train split, choose checkpoints on its dev split, and write a run for each.
+) -> TrainResult:
+    """Train heads on cached features: a run folder for each head and seed.
 
-    A training that was interrupted goes on from the last epoch that was saved, and gives the same run.
+    A run keeps three checkpoints (best dev loss, best system SRCC of MI, best combined), their predictions of every
+    split in the cache, and its history. On a CPU the same seed gives the same files. After an interrupt the same call
+    goes on where it was.
 
     Args:
-        jobs: the heads.
         cache: the cache folder.
-        out: where the run folders go.
-        lists: clips and labels to use instead of the splits, and the listeners' ratings.
-        overwrite: replace runs of the same name, and begin anew where another training than this was interrupted.
-        skip_finished: leave runs that are finished, and equal, as they are, and leave those that another process is
-            training to it; `overwrite` replaces finished ones that differ.
-        device: `cpu` or `cuda`.
-        preload: where the features are held meanwhile; see `open_frames`. On a CPU no number depends on it. Heads that
-            pool first need none of them; see `open_pooled`.
-        precision: of matrix products; None: bf16 on a GPU that has it, fp32 elsewhere.
-        compiling: whether heads are compiled; "auto": on a GPU, where that saves more time than it takes.
+        head: a preset's name, a YAML file, a mapping of its keys or a HeadConfig; or several of them. None:
+            transformer-dist. A mapping and a HeadConfig have no name: their runs are called `head-seed1984`.
+        seed: of initial weights, dropout and data order; or several. None: 1984.
+        plan: a plan's name or YAML file, which lists heads and seeds; its finished runs are skipped.
+        out: where the run folders go, called `HEAD-seedSEED`.
+        set: keys to override in every head: {"training.lr": 1e-4}, or ["training.lr=1e-4"].
+        train_list, dev_list: lists of clips and labels to train on, and to choose checkpoints on, instead of the
+            splits `train` and `dev`.
+        rater_lists: what each listener said of each clip, for heads with output.targets=raters.
+        device: `auto`, `cpu` or `cuda`.
+        preload: where the features are held: `ram`, `cuda`, `none` (read again for each batch), or `auto`: on the GPU,
+            or else in RAM, if they take less than half of what is free.
+        precision: of matrix products: `fp32` or `bf16`; weights, softmax and losses are float32 in both. None: bf16 on
+            a GPU that has it, fp32 elsewhere.
+        compile: compile the heads: `on`, `off`, or `auto`: on a GPU, where that saves more time than it takes.
         tensorboard: write the history for TensorBoard too, into the runs.
-        profile: where the times of the stages go; it is stopped at the end. Steps are not recorded then, as what is in
-            them could not be told.
-        on_epoch: told each epoch's line of the history, and whether it is the last.
-        made_with: what the runs record of the command or call; no number depends on it.
+        overwrite: replace runs of the same name, and start from the first epoch where another training was interrupted.
+        command: what the runs record that they were made with; None: this call.
+        progress: called with (run, epoch, epochs, dev loss) after each epoch.
+        profile: collects the time that each stage takes.
     Returns:
-        What came of each job, without those that were left to another process.
+        The runs with their numbers: MSE, LCC, SRCC and KTAU of MI and TA on the dev clips.
     Raises:
-        OutputExistsError: a run exists already (to skip: one that differs), or another training of its name was
-        interrupted; nothing is trained then. BusyError: another process is training a run, without `skip_finished`.
-        DivergedRunsError: a loss is not finite, in one run or several; all others are finished by then.
-        DataError: missing labels or ratings, or clips in both lists. ConfigError: a head that cannot be built for this
-        cache, ratings that are missing or read by no head, or no TensorBoard. CacheError: no such cache or split, or
-        damaged features. OutputError: nothing can be written in `out`.
+        ArgumentError: a plan together with heads or seeds. ConfigError: an unknown preset or key, or a head that cannot
+        be built for this cache. OutputExistsError: a run exists already. CacheError: no such cache or split.
+        DataError: a list that is not valid, or clips in both. DivergedRunsError: a loss is not finite; the other runs
+        are finished, and in its `results`.
+    Source: heads, losses and checkpoints of Ritter-Gutierrez et al. 2025 (arXiv 2507.09904).
+
+    >>> result = train_head("cache/tiny", "pooling-dist", seed=[1, 2], out="runs-example",
+    ...                     set={"training.max_epochs": 2})
+    >>> [run.folder.name for run in result.runs]
+    ['pooling-dist-seed1', 'pooling-dist-seed2']
+    >>> sorted(result.rows()[0])
+    ['epochs', 'run', 'seconds', 'sys_mi', 'sys_ta', 'utt_mi', 'utt_ta']
     """
-    check_names(jobs)
-    refuse_existing([out / job.name for job in jobs], overwrite=overwrite or skip_finished)
-    check_ratings(jobs, lists)
-    if tensorboard:
-        summary_writer()
-    on = torch.device(device)
-    execution = Execution(choose_precision(precision, on), cuda_graph=not profile.on)
-    clips = open_clips(cache, lists)
-    check_heads(jobs, clips)
-    options = _Options(out, on, execution, overwrite, skip_finished, tensorboard, profile, on_epoch, made_with)
-    results = _finished(jobs, clips, options)
-    diverged: dict[str, DivergedError] = {}
-    if left := [job for job in jobs if job.name not in results]:
-        require_writable(out)  # before the features are read
-        compiled = should_compile_heads(compiling, [job.config for job in left], clips.train, on)
-        options = replace(options, execution=replace(execution, compiled=compiled))
-        with profile.stage("load"):
-            data = _open_data(left, clips, on, preload)
-        diverged = _train_all(left, data, options, results)
-    if profile.on:
-        profile.stop()
-    in_order = [results[job.name] for job in jobs if job.name in results]
-    if diverged:
-        raise DivergedRunsError("; ".join(_told(out / name, error) for name, error in diverged.items()), in_order)
-    return in_order
+    given = dict(locals())
+    if plan is not None and (head is not None or seed is not None):
+        raise ArgumentError("--plan lists heads and seeds itself; leave out --head and --seed")
+    seeds = [seed] if isinstance(seed, int) else list(seed or [DEFAULT_SEED])
+    if bad := [each for each in seeds if not 0 <= each <= HIGHEST_SEED]:
+        raise ArgumentError(f"seed {bad[0]}: expected 0 to {HIGHEST_SEED}")
+    overrides = tuple(f"{key}={value}" for key, value in set.items()) if isinstance(set, Mapping) else tuple(set)
+    cache, out = Path(cache), Path(out)
+    train, dev = (Path(each) if each is not None else None for each in (train_list, dev_list))
+    lists = Lists(train, dev, _paths(rater_lists))
+    if plan is not None:
+        jobs = load_plan(str(plan), overrides)
+    else:
+        heads = (
+            [DEFAULT_HEAD]
+            if head is None
+            else [head]
+            if isinstance(head, str | PathLike | Mapping | HeadConfig)
+            else list(head)
+        )
+        configs = named_heads(heads, overrides)
+        jobs = [HeadJob(f"{name}-seed{each}", config, each) for name, config in configs for each in seeds]
+
+    def report(job: HeadJob, line: Mapping[str, Any], last: bool) -> None:
+        total = line["epoch"] if last else job.config.training.max_epochs
+        progress(job.name, line["epoch"], total, f"dev loss {line['dev_loss']:.4f}")
+
+    results = train_heads(
+        jobs, cache, out, lists=lists, overwrite=overwrite, skip_finished=plan is not None,
+        device=resolve_device(device), preload=preload, precision=precision, compiling=compile,
+        tensorboard=tensorboard, profile=profile, on_epoch=report,
+        made_with=_made_with(command or _call(given), cache, lists),
+    )  # fmt: skip
+    mean = _mean_of_runs(results, cache) if dev_list is None and len(results) > 1 else None
+    return TrainResult(out, tuple(results), mean)
 
 
-def _finished(jobs: Sequence[HeadJob], clips: TrainingClips, options: _Options) -> dict[str, HeadResult]:
-    """Return what came of the runs that are finished and to be skipped; refuse what must not be replaced."""
-    finished = {}
-    for job in jobs:
-        run, config = options.out / job.name, options.config_of(job, clips)
-        if options.skip_finished and (result := finished_result(run, config, replace=options.overwrite)):
-            log.info("%s: finished already", job.name)
-            remove_leftovers(run, config)
-            finished[job.name] = result
-        elif not options.overwrite:
-            refuse_other_job(run, config)
-    return finished
+def _paths(given: Source | Sequence[Source]) -> tuple[Path, ...]:
+    return (Path(given),) if isinstance(given, str | PathLike) else tuple(map(Path, given))
 
 
-def _open_data(jobs: Sequence[HeadJob], clips: TrainingClips, device: torch.device, preload: Preload) -> TrainingData:
-    """Open the frames of all clips, as far as any job reads them."""
-    refuse_preload(preload, device)
-    readers = [split.first_reader for split in clips.splits]
-    frames = pooled = None
-    if once := [job for job in jobs if pools_first(job.config)]:
-        pooled = open_pooled(readers, _layers_of(once, clips), device)
-    if others := [job for job in jobs if not pools_first(job.config)]:
-        padding = any(job.config.compat == "upstream" for job in others)
-        frames = open_frames(readers, _layers_of(others, clips), device, preload, padding=padding)
-    return TrainingData(clips, frames, pooled)
+def _made_with(command: str, cache: Path, lists: Lists) -> dict[str, Any]:
+    """Describe what a run was made with, for whoever wants to make it again."""
+    return {
+        "command": command,
+        "cache": str(cache),
+        "train_list": str(lists.train) if lists.train else None,
+        "dev_list": str(lists.dev) if lists.dev else None,
+        "rater_lists": list(map(str, lists.raters)),
+    }
 
 
-def _layers_of(jobs: Sequence[HeadJob], clips: TrainingClips) -> list[int]:
-    """Return the layers that any of the jobs reads."""
-    return sorted({layer for job in jobs for layer in layers_to_read(job.config.layers, clips.reader.layers)})
+def _call(given: Mapping[str, Any]) -> str:
+    """Write a call of `train_head` with the arguments that are not the defaults."""
+    left_out = ("command", "progress", "profile")
+    parameters = inspect.signature(train_head).parameters
+    changed = {key: value for key, value in given.items() if key not in left_out and value != parameters[key].default}
+    plain = {key: str(value) if isinstance(value, PathLike) else value for key, value in changed.items()}
+    return f"train_head({', '.join(f'{key}={value!r}' for key, value in plain.items())})"
 
 
-def _train_all(
-    jobs: Sequence[HeadJob], data: TrainingData, options: _Options, results: dict[str, HeadResult]
-) -> dict[str, DivergedError]:
-    """Train each job, and add what came of it to the results. Returns the errors of those that diverged."""
-    if options.device.type == "cuda":
-        log.info("heads are computed in %s", options.execution)
-    diverged = {}
-    for job in jobs:
-        try:
-            results[job.name] = _train_one(job, data, options)
-        except DivergedError as error:
-            diverged[job.name] = error
-        except BusyError as error:
-            if not options.skip_finished:
-                raise
-            log.warning("%s; left to it", str(error).partition(";")[0])
-    return diverged
+def _mean_of_runs(results: Sequence[HeadResult], cache: Path) -> Scores:
+    """Compare the mean of the runs' best-loss predictions with the labels of the cache's dev split."""
+    members = [read_predictions(predictions_path(result.folder, "dev", "loss")) for result in results]
+    mi, ta = (np.mean([getattr(member, target) for member in members], axis=0) for target in ("mi", "ta"))
+    return compute_metrics(Predictions.build(members[0].ids, mi, ta), ClipSet.of_split(cache, "dev").labels)
 
 
-def _train_one(job: HeadJob, data: TrainingData, options: _Options) -> HeadResult:
-    """Train one head, or go on where its training was interrupted, and write its run."""
-    run, config = options.out / job.name, options.config_of(job, data.clips)
-    with unfinished(run, config) as training:
-        # Whoever held the right to train it until now may have finished it.
-        if options.skip_finished and (result := finished_result(run, config, replace=options.overwrite)):
-            log.info("%s: finished meanwhile", job.name)
-            training.forget()
-            return result
-        begun = training.load(overwrite=options.overwrite)
-        with _threads(training.job["threads"]), repeatable(options.device, options.execution.precision):
-            return _train_and_write(job, data, options, training, begun)
-
-
-def _train_and_write(
-    job: HeadJob, data: TrainingData, options: _Options, training: Unfinished, begun: TrainingState | None
-) -> HeadResult:
-    start, profile, execution = time.monotonic(), options.profile, options.execution
-    layers, frames = layers_to_read(job.config.layers, data.clips.reader.layers), data.frames_for(job.config)
-    train_set, dev_set, *splits = (
-        FeatureBatches(each, layers, frames, upstream=job.config.compat == "upstream")
-        for each in (data.clips.train, data.clips.dev, *data.clips.splits)
-    )
-    with tensorboard_log(training.tensorboard if options.tensorboard else None) as write_line:
-
-        def report(state: TrainingState, last: bool) -> None:
-            training.offer(state, last=last)
-            write_line(state.history[-1])
-            options.on_epoch(job, state.history[-1], last)
-
-        if begun:
-            log.info("%s: goes on after epoch %d", job.name, begun.epoch)
-            for line in begun.history:
-                write_line(line)
-        trained = train(
-            job.config, job.seed, train_set, dev_set, begun=begun, execution=execution, profile=profile,
-            on_epoch=report,
-        )  # fmt: skip
-    with profile.stage("write"):
-        writer = RunWriter(training.new_run)
-        writer.write_clips(data.clips.train.ids, data.clips.dev.ids)
-        write_run(writer, training.job, trained, splits, execution)
-        training.finish(overwrite=options.overwrite)
-    seconds = time.monotonic() - start
-    log.info("%s: %d epochs, %.1f s", job.name, len(trained.history) - (begun.epoch if begun else 0), seconds)
-    return HeadResult.of(training.run, trained.history, seconds)
-
-
-@contextmanager
-def _threads(count: int | None) -> Iterator[None]:
-    """Compute with that many threads, which decides the last digits on a CPU; None: with as many as there are."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _told(run: Path, error: DivergedError) -> str:
-    """Say what became of a run that was not finished."""
-    kept = unfinished_folder(run)
-    where = f"; the epochs before are kept in {kept}, and --overwrite starts anew" if kept.exists() else ""
-    return f"{run.name}: {error}{where}"
+def _srccs(scores: Scores) -> dict[str, float]:
+    return {view: getattr(scores, view).srcc for view in ("utt_mi", "utt_ta", "sys_mi", "sys_ta")}

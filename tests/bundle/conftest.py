@@ -9,7 +9,7 @@ import pytest
 from audiomos_cache.bundle.make import make_bundle
 from audiomos_cache.fusion.fuse import fuse
 from audiomos_cache.training.data import ClipSet
-from audiomos_cache.training.train_head import train_heads
+from audiomos_cache.training.train_heads import train_heads
 from tests.support.bundle import METHODS
 from tests.support.training import extract, job, make_clips
 

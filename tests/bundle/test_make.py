@@ -9,14 +9,14 @@ import yaml
 from audiomos_cache.bundle.load import load_bundle
 from audiomos_cache.bundle.make import make_bundle
 from audiomos_cache.errors import CacheError, DataError, OutputExistsError
-from audiomos_cache.extraction.extract import extract_split
+from audiomos_cache.extraction.extract_split import extract_split
 from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.fusion.fuse import fuse
 from audiomos_cache.fusion.members import run_hash
 from audiomos_cache.fusion.record import load_fusion
 from audiomos_cache.runs import read_run_config
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
-from audiomos_cache.training.train_head import train_heads
+from audiomos_cache.training.train_heads import train_heads
 from tests.support.bundle import refusal
 from tests.support.training import job, make_clips
 

@@ -8,16 +8,13 @@ from functools import partial
 
 import pytest
 
-from audiomos_cache.cache import file_writer as write
-from audiomos_cache.cache import in_place as straight
-from audiomos_cache.cache import parts as writer
-from audiomos_cache.cache import publish
+from audiomos_cache.cache import file_writer, in_place, parts, publish
 from audiomos_cache.cache.file_reader import CacheFile
 from audiomos_cache.cache.parts import PartWriter
 from audiomos_cache.cache.paths import Shard, part_files
 from audiomos_cache.cache.verify import verify_split
 from audiomos_cache.errors import CacheError, DataError
-from audiomos_cache.extraction import extract as split
+from audiomos_cache.extraction import extract_split
 from audiomos_cache.testing.fakes import FakeAudioEncoder
 from tests.support.extraction import BOTH, PAD, LoggingEncoder, clean_bytes, extract, make_clips
 
@@ -52,7 +49,7 @@ def files(monkeypatch):
 @pytest.fixture
 def part_after(monkeypatch):
     """Publish a part after so many bytes of features."""
-    return lambda count: monkeypatch.setattr(writer, "STRAIGHT_BYTES_PER_PART", count)
+    return lambda count: monkeypatch.setattr(parts, "STRAIGHT_BYTES_PER_PART", count)
 
 
 def left_over(cache):
@@ -109,7 +106,7 @@ def test_parts_come_in_time_and_go_once_the_file_is_whole(clips, cache, tmp_path
 
 
 def test_a_part_after_so_many_seconds(clips, cache, monkeypatch, files):
-    monkeypatch.setattr(split, "PartWriter", partial(PartWriter, seconds_per_part=0.0))
+    monkeypatch.setattr(extract_split, "PartWriter", partial(PartWriter, seconds_per_part=0.0))
     extract(clips, cache, STRAIGHT)
     assert len(files) == 1 + 4
 
@@ -179,7 +176,7 @@ def test_where_not_all_of_one_file_is_to_be_encoded(clips, cache, tmp_path, file
         extract(clips[:4], cache)
     files.clear()
     if what == "large":
-        monkeypatch.setattr(split, "BYTES_PER_FILE", 10 * 10 * 4 * 2 - 1)
+        monkeypatch.setattr(extract_split, "BYTES_PER_FILE", 10 * 10 * 4 * 2 - 1)
     extract(clips, cache, replace(STRAIGHT, shard=Shard(1, 1)) if what == "shard" else STRAIGHT)
     assert files[0] != "train.h5"
     assert (cache / "train.h5").read_bytes() == expected
@@ -211,7 +208,7 @@ def test_a_disk_that_is_full_or_fails(clips, cache, tmp_path, monkeypatch, call,
 
 def test_a_disk_that_failed_behind_is_not_forgotten(clips, cache, monkeypatch):
     """The system says once that what was written did not reach the disk: to the thread that forces it there."""
-    monkeypatch.setattr(straight, "SECONDS_BETWEEN_SYNCS", 0.001)
+    monkeypatch.setattr(in_place, "SECONDS_BETWEEN_SYNCS", 0.001)
     original, calls = os.fsync, []
 
     def once(descriptor):
@@ -241,7 +238,7 @@ def test_an_interrupt_at_the_very_end_keeps_all(clips, cache, tmp_path, monkeypa
 
     owner = {"fsync": os, "verify_file": publish, "publish": publish.paths}[where]
     original = getattr(owner, where)
-    monkeypatch.setattr(straight, "SECONDS_BETWEEN_SYNCS", 60.0)
+    monkeypatch.setattr(in_place, "SECONDS_BETWEEN_SYNCS", 60.0)
     monkeypatch.setattr(owner, where, interrupted)
     with pytest.raises(KeyboardInterrupt):
         extract(clips, cache, STRAIGHT)
@@ -270,20 +267,20 @@ def test_what_the_disk_does_not_give_back_is_not_published(clips, cache, monkeyp
 @pytest.mark.parametrize("pause", [0.001, 60.0], ids=["behind", "at the end"])
 def test_frames_that_do_not_come_back_are_named(clips, cache, monkeypatch, clip, pause):
     """A bit of one clip's frames turns over on the disk; the thread that reads them back sees it, or the last look."""
-    monkeypatch.setattr(straight, "SECONDS_BETWEEN_SYNCS", pause)
-    original = write.NewFile.write_clip
+    monkeypatch.setattr(in_place, "SECONDS_BETWEEN_SYNCS", pause)
+    original = file_writer.NewFile.write_clip
 
     def write_clip(file, place, record, rows):
         original(file, place, record, rows)
         if place == clip:
             turned = rows[:, :1].copy()
             turned.view("u2")[:] ^= 1
-            original_check = write._check_frames
-            monkeypatch.setattr(write, "_check_frames", lambda *_: None)
+            original_check = file_writer._check_frames
+            monkeypatch.setattr(file_writer, "_check_frames", lambda *_: None)
             original(file, place, record, turned)
-            monkeypatch.setattr(write, "_check_frames", original_check)
+            monkeypatch.setattr(file_writer, "_check_frames", original_check)
 
-    monkeypatch.setattr(write.NewFile, "write_clip", write_clip)
+    monkeypatch.setattr(file_writer.NewFile, "write_clip", write_clip)
     message = f"clip {clips[clip].id}: reads back otherwise than it was written; check the disk"
     with pytest.raises(CacheError, match=re.escape(message)):
         extract(clips, cache, STRAIGHT, LoggingEncoder(seconds_per_batch=0.02))

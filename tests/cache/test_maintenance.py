@@ -26,8 +26,8 @@ from audiomos_cache.cache.verify import verify_file
 from audiomos_cache.cli import main
 from audiomos_cache.dataset.clip import Clip
 from audiomos_cache.errors import CacheError, OutputExistsError
-from audiomos_cache.extraction import extract as split
-from audiomos_cache.extraction.extract import extract_split
+from audiomos_cache.extraction import extract_split as split
+from audiomos_cache.extraction.extract_split import extract_split
 from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
 from tests.support.faults import Killed, content, killed_at

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import xxhash
 
-from audiomos_cache.cache import paths as store
+from audiomos_cache.cache import paths as cache_paths
 from audiomos_cache.cache import publish as publish_module
 from audiomos_cache.cache.file_reader import CacheFile
 from audiomos_cache.cache.parts import PartWriter
@@ -46,7 +46,7 @@ def write_parts(sample, cache, clips_per_part=3):
     for clip, frames in zip(sample.clips, sample.frames, strict=True):
         writer.add([clip], [frames])
     writer.flush()
-    return store.part_files(cache, "train")
+    return cache_paths.part_files(cache, "train")
 
 
 def done_in(cache):
@@ -80,10 +80,10 @@ def test_a_part_after_so_many_clips(many, cache):
     counts = []
     for i in range(0, 10, 3):  # batches of 3, 3, 3, 1
         writer.add(many.clips[i : i + 3], many.frames[i : i + 3])
-        counts.append(len(store.part_files(cache, "train")))
+        counts.append(len(cache_paths.part_files(cache, "train")))
     assert counts == [0, 1, 2, 3]
     writer.flush()
-    assert sorted(CacheFile(path).ids for path in store.part_files(cache, "train")) == [
+    assert sorted(CacheFile(path).ids for path in cache_paths.part_files(cache, "train")) == [
         [f"S{i:03d}_P001" for i in range(3)],
         [f"S{i:03d}_P001" for i in range(3, 6)],
         [f"S{i:03d}_P001" for i in range(6, 10)],
@@ -97,7 +97,7 @@ def test_a_part_after_so_many_seconds(many, cache, monkeypatch):
     for i, (seconds, parts) in enumerate([(29.9, 0), (0.2, 1), (29.9, 1), (30, 2)]):
         now[0] += seconds
         writer.add(many.clips[i : i + 1], many.frames[i : i + 1])
-        assert len(store.part_files(cache, "train")) == parts
+        assert len(cache_paths.part_files(cache, "train")) == parts
 
 
 def test_a_part_is_a_whole_cache_file_that_is_not_complete(many, cache):
@@ -387,7 +387,7 @@ def test_everything_is_on_the_disk_before_it_gets_its_name(many, cache, monkeypa
     system.take()
     publish(many, cache)  # as where a clip was skipped and is mended
     calls, contents = system.take()
-    old = f"train.parts/{store.part_path(cache, 'train', ['train.h5', *(clip.id for clip in nine.clips)]).name}"
+    old = f"train.parts/{cache_paths.part_path(cache, 'train', ['train.h5', *(clip.id for clip in nine.clips)]).name}"
     reads = [call for call in calls if call[0] == "preadv" and call != ("preadv", "train.part")]
     assert set(reads) == {("preadv", "train.h5"), ("preadv", f"train.parts/{part.name}")}
     calls = [call for call in calls if call not in reads]
@@ -559,7 +559,7 @@ def test_killed_while_several_files_are_published(many, cache, tmp_path, monkeyp
         with pytest.raises(Killed):
             publish(many, cache, bytes_per_file=160)
     assert not is_whole(cache)
-    store.clear_temporaries(cache, "train")
+    cache_paths.clear_temporaries(cache, "train")
     publish(many, cache, bytes_per_file=160)
     assert bytes_in(cache) == bytes_in(expected)
     assert is_whole(cache)
@@ -581,7 +581,7 @@ def test_killed_while_one_file_becomes_several(many, cache, tmp_path, monkeypatc
             publish(many, cache, ids, bytes_per_file=160)
     assert not (cache / "train.h5").exists()  # it is among the parts
     assert sorted(done_in(cache)) == ids
-    store.clear_temporaries(cache, "train")
+    cache_paths.clear_temporaries(cache, "train")
     publish(many, cache, ids, bytes_per_file=160)
     assert bytes_in(cache) == bytes_in(expected)
 
@@ -605,7 +605,7 @@ def test_killed_while_a_file_is_succeeded_by_one_with_more_clips(many, cache, tm
         with pytest.raises(Killed):
             publish(many, cache, ids)
     assert sorted(done_in(cache)) == ids
-    store.clear_temporaries(cache, "train")
+    cache_paths.clear_temporaries(cache, "train")
     publish(many, cache, ids)
     assert bytes_in(cache) == bytes_in(expected)
 
@@ -627,7 +627,7 @@ def test_interrupted_while_a_part_is_written_or_published(many, cache, monkeypat
         with pytest.raises(Killed):
             writer.flush()
     writer.flush()  # goes on, though the part has its name already
-    assert len(store.part_files(cache, "train")) == 1
+    assert len(cache_paths.part_files(cache, "train")) == 1
     assert sorted(done_in(cache)) == [clip.id for clip in many.clips]
     writer.flush()
-    assert len(store.part_files(cache, "train")) == 1
+    assert len(cache_paths.part_files(cache, "train")) == 1

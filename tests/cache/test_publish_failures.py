@@ -29,8 +29,8 @@ from audiomos_cache.cache.parts import PartWriter
 from audiomos_cache.cache.paths import Shard, part_files
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.errors import AudiomosError, CacheError
-from audiomos_cache.extraction import extract as split
-from audiomos_cache.extraction.extract import extract_split
+from audiomos_cache.extraction import extract_split as extract_split_module
+from audiomos_cache.extraction.extract_split import extract_split
 from audiomos_cache.testing.fakes import FakeTextEncoder
 from tests.support.cache import rebuild
 from tests.support.extraction import PAD, LoggingEncoder, make_clips
@@ -172,7 +172,7 @@ def extract(clips, cache, options=PAD, audio=None):
 @pytest.mark.parametrize("number", range(1, 13))
 def test_a_disk_that_fails_to_sync_once(clips, cache, tmp_path, monkeypatch, number):
     """The system tells of it once; a second try would be told that all is well, though the content is lost."""
-    monkeypatch.setattr(split, "PartWriter", partial(PartWriter, clips_per_part=3))
+    monkeypatch.setattr(extract_split_module, "PartWriter", partial(PartWriter, clips_per_part=3))
     syncs, later, at_failure = [], [], {}
     with monkeypatch.context() as patch:
         fsync = os.fsync
@@ -203,7 +203,7 @@ def test_a_disk_that_fails_to_sync_once(clips, cache, tmp_path, monkeypatch, num
 
 def test_that_was_every_sync(clips, cache, monkeypatch):
     """Of the folder, of four parts and their names, of the file and its name, of the folder without parts."""
-    monkeypatch.setattr(split, "PartWriter", partial(PartWriter, clips_per_part=3))
+    monkeypatch.setattr(extract_split_module, "PartWriter", partial(PartWriter, clips_per_part=3))
     fsync, syncs = os.fsync, []
     monkeypatch.setattr(os, "fsync", lambda descriptor: syncs.append(fsync(descriptor)))
     extract(clips, cache)

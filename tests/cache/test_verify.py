@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from audiomos_cache.cache import paths as store
+from audiomos_cache.cache import paths
 from audiomos_cache.cache.file_reader import CacheFile
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cache.verify import verify_file, verify_split
 from audiomos_cache.cli import main
 from audiomos_cache.errors import CacheError
-from audiomos_cache.extraction import extract as split
-from audiomos_cache.extraction.extract import extract_split
+from audiomos_cache.extraction import extract_split as extract_split_module
+from audiomos_cache.extraction.extract_split import extract_split
 from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
 from tests.support.training import make_clips
@@ -131,7 +131,7 @@ def test_parts_are_verified_and_repaired_too(tmp_path) -> None:
         extract_split(clips, cache, Interrupted(), FakeTextEncoder(), PAD)
     result = CliRunner().invoke(main, ["verify", str(cache)])
     assert (result.exit_code, result.stdout) == (0, "train: 8 clips whole, 0 items damaged\n")
-    [part] = store.part_files(cache, "train")
+    [part] = paths.part_files(cache, "train")
     flip(part, offset_of_clip(part, 5))
     result = CliRunner().invoke(main, ["verify", str(cache)])
     assert result.exit_code == 1
@@ -145,7 +145,8 @@ def test_parts_are_verified_and_repaired_too(tmp_path) -> None:
 
 
 def test_verify_of_a_split_that_lacks_a_file(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(split, "publish_split", partial(split.publish_split, bytes_per_file=600))
+    publish = partial(extract_split_module.publish_split, bytes_per_file=600)
+    monkeypatch.setattr(extract_split_module, "publish_split", publish)
     clips, cache = make_clips(tmp_path, "train", 12, 0), tmp_path / "cache"
     files = extract_split(clips, cache, FakeAudioEncoder(), FakeTextEncoder(), PAD).files
     assert [report.path for report in verify_split(cache, "train")] == files
@@ -230,7 +231,7 @@ def test_a_repair_killed_while_it_saves_whole_clips_can_be_repeated(made, monkey
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, moment, killed)
+        patch.setattr(paths, moment, killed)
         with pytest.raises(KeyboardInterrupt):
             extract_split(clips, cache, FakeAudioEncoder(), FakeTextEncoder(), REPAIR)
     suffixes = [left.suffix for left in (cache / "train.parts").iterdir()]

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from audiomos_cache.bundle.load import load_bundle
 from audiomos_cache.cli import main
 from audiomos_cache.fusion.fuse import fuse
-from audiomos_cache.training.train_head import train_heads
+from audiomos_cache.training.train_heads import train_heads
 from tests.support.commands import fail, run
 from tests.support.training import extract, job, make_clips
 

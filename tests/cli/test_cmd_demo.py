@@ -69,7 +69,7 @@ def test_an_interrupt_ends_the_whole_demo(monkeypatch, tmp_path):
     monkeypatch.setattr(
         "audiomos_cache.testing.music.make_dataset", lambda root, **_: (root / "sets").mkdir(parents=True)
     )
-    monkeypatch.setattr("audiomos_cache.extraction.verb.load_dataset", interrupted)
+    monkeypatch.setattr("audiomos_cache.extraction.extract.load_dataset", interrupted)
     result = demo("--out", tmp_path)
     assert result.exit_code == 130
     assert result.stderr.splitlines()[-1] == "Interrupted. What was finished is kept."

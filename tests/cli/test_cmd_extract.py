@@ -20,7 +20,7 @@ from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cli import main
 from audiomos_cache.encoders import lookup
 from audiomos_cache.errors import ArgumentError, CacheError
-from audiomos_cache.extraction import extract as split
+from audiomos_cache.extraction import extract_split as split
 from audiomos_cache.extraction import plan
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
 from audiomos_cache.testing.music import make_dataset
@@ -37,7 +37,7 @@ from torchaudio.transforms import Resample
 from transformers import PreTrainedTokenizerFast, RobertaModel
 from transformers.models.wav2vec2_conformer.modeling_wav2vec2_conformer import Wav2Vec2ConformerEncoder
 from muq.muq.muq import MuQ
-from audiomos_cache.extraction import extract
+from audiomos_cache.extraction import extract_split
 from audiomos_cache.cli import main
 from audiomos_cache.encoders.muq import MuQEncoder
 
@@ -46,7 +46,7 @@ def slow(self, waveforms, encode=MuQEncoder.encode):
     return encode(self, waveforms)
 
 MuQEncoder.encode = slow
-extract.PartWriter = partial(extract.PartWriter, clips_per_part=1)
+extract_split.PartWriter = partial(extract_split.PartWriter, clips_per_part=1)
 print("ready", flush=True)
 for line in sys.stdin:
     log, seconds, arguments = json.loads(line)
@@ -424,12 +424,18 @@ def test_bad_data_is_one_line(data, tmp_path):
 
 def test_unknown_encoder_is_one_line(data, tmp_path, monkeypatch):
     options = ("--data", data, "--split", "dev", "--cache", tmp_path / "cache")
-    expected = "Error: --audio-encoder wav2vec: not one of muq, muq-tiny, nor a folder or hub id (those have a /)"
+    expected = (
+        "Error: --audio-encoder wav2vec: 'wav2vec' is not one of muq, muq-tiny, nor a folder or hub id "
+        "(those have a /); is an --import missing?"
+    )
     assert fail("extract", *options, "--audio-encoder", "wav2vec") == expected
     expected = "Error: --audio-encoder ./none: no such folder, and not a hub id of the form owner/name"
     assert fail("extract", *options, "--audio-encoder", "./none") == expected
     monkeypatch.setattr(lookup, "load_audio_encoder", lambda *_, **__: FakeAudioEncoder())
-    expected = "Error: --text-encoder bert: not one of roberta, roberta-tiny, nor a folder or hub id (those have a /)"
+    expected = (
+        "Error: --text-encoder bert: 'bert' is not one of roberta, roberta-tiny, nor a folder or hub id "
+        "(those have a /); is an --import missing?"
+    )
     assert fail("extract", *options, "--text-encoder", "bert") == expected
     assert not (tmp_path / "cache").exists()
 

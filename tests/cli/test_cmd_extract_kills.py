@@ -31,7 +31,7 @@ from transformers import PreTrainedTokenizerFast, RobertaModel
 from transformers.models.wav2vec2_conformer.modeling_wav2vec2_conformer import Wav2Vec2ConformerEncoder
 from muq.muq.muq import MuQ
 from audiomos_cache.cache import parts, paths, publish
-from audiomos_cache.extraction import extract
+from audiomos_cache.extraction import extract_split
 from audiomos_cache.cli import main
 from audiomos_cache.encoders.muq import MuQEncoder
 
@@ -52,7 +52,7 @@ def child(stage_path, log, bytes_per_file, arguments):
     stage = os.open(stage_path, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
-    extract.publish_split = partial(extract.publish_split, bytes_per_file=bytes_per_file)
+    extract_split.publish_split = partial(extract_split.publish_split, bytes_per_file=bytes_per_file)
     try:
         main(arguments)
     except SystemExit as end:
@@ -68,7 +68,7 @@ MuQEncoder.encode = noted(slow(MuQEncoder.encode, 0.005), lambda *_: "encode")
 parts.write_file = publish.write_file = noted(parts.write_file, lambda path, *_: kind(path))
 paths.publish = noted(paths.publish, lambda _, path: "name " + kind(path))
 paths.remove_parts = noted(paths.remove_parts, lambda *_: "clean up")
-extract.PartWriter = partial(extract.PartWriter, clips_per_part=1)
+extract_split.PartWriter = partial(extract_split.PartWriter, clips_per_part=1)
 print("ready", flush=True)
 for line in sys.stdin:
     request = json.loads(line)

@@ -10,7 +10,7 @@ import rich.console
 from click.testing import CliRunner
 from rich.console import Console
 
-from audiomos_cache.cache import maintenance as summary
+from audiomos_cache.cache import maintenance
 from audiomos_cache.cli import main
 from audiomos_cache.cli.progress import progress
 from audiomos_cache.cli.tables import runs_table, scores_table
@@ -77,7 +77,7 @@ def test_info_shows_names_with_brackets_as_they_are(name, monkeypatch, tmp_path)
              "skipped": [["c[b]", "x[/b]"]], "files": ["f"], "bytes": 1}  # fmt: skip
     description = {"fingerprint": "f00", "encoders": {"audio_encoder": {"source": name}}, "layers": [6, 12],
                    "splits": {name: split}}  # fmt: skip
-    monkeypatch.setattr(summary, "describe_cache", lambda _cache: description)
+    monkeypatch.setattr(maintenance, "describe_cache", lambda _cache: description)
     result = CliRunner().invoke(main, ["info", str(folder)], catch_exceptions=False)
     lines = result.stdout.splitlines()
     assert lines[0] == f"{folder}: a cache, fingerprint f00"

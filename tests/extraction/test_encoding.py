@@ -9,7 +9,7 @@ from audiomos_cache.dataset.clip import Clip
 from audiomos_cache.encoders.tiny import load_muq_tiny
 from audiomos_cache.errors import EncoderError
 from audiomos_cache.extraction.encoding import BatchEncoder, InPieces
-from audiomos_cache.extraction.extract import extract_split
+from audiomos_cache.extraction.extract_split import extract_split
 from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
 from tests.support.extraction import make_clips

@@ -28,7 +28,7 @@ def data(tmp_path_factory):
 @pytest.fixture
 def two_gpus(monkeypatch):
     """The command believes to be on a machine with two GPUs; its processes find none, and take the CPU."""
-    monkeypatch.setattr("audiomos_cache.extraction.verb.resolve_device", lambda _device: "cuda")
+    monkeypatch.setattr("audiomos_cache.extraction.extract.resolve_device", lambda _device: "cuda")
     monkeypatch.setattr(gpus, "visible_gpus", lambda: ["0", "1"])
     monkeypatch.setenv("PYTHONWARNINGS", "ignore")
 

@@ -9,7 +9,7 @@ from audiomos_cache.encoders.base import AudioEncoder, TextEncoder
 from audiomos_cache.encoders.lookup import load_audio_encoder
 from audiomos_cache.errors import CacheError, EncoderError
 from audiomos_cache.extraction.options import ExtractionOptions
-from audiomos_cache.scoring import encoders as features
+from audiomos_cache.scoring import encoders
 from audiomos_cache.scoring.encoders import load_encoders, options_of, require_same_features
 from tests.support.scoring import make_bundle
 
@@ -24,8 +24,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def load(name: str, *_: object, **__: object) -> None:
         found.append(name)
 
-    monkeypatch.setattr(features, "load_audio_encoder", load)
-    monkeypatch.setattr(features, "load_text_encoder", load)
+    monkeypatch.setattr(encoders, "load_audio_encoder", load)
+    monkeypatch.setattr(encoders, "load_text_encoder", load)
     return found
 
 
@@ -133,8 +133,8 @@ def test_layers_and_precision_are_those_of_the_features(text: TextEncoder, monke
     fields = bundle.fingerprint.fields
     coarse = fields | {"audio_encoder": fields["audio_encoder"] | {"precision": "bf16"}}
     asked = []
-    monkeypatch.setattr(features, "load_audio_encoder", lambda *_, precision, **__: asked.append(precision))
-    monkeypatch.setattr(features, "load_text_encoder", lambda *_: None)
+    monkeypatch.setattr(encoders, "load_audio_encoder", lambda *_, precision, **__: asked.append(precision))
+    monkeypatch.setattr(encoders, "load_text_encoder", lambda *_: None)
     for device in ("cpu", "cuda"):
         load_encoders(replace(bundle, fingerprint=Fingerprint.of(coarse)), device=device)
         load_encoders(bundle, device=device)

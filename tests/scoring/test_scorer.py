@@ -14,7 +14,7 @@ from audiomos_cache.dataset.clip import Clip
 from audiomos_cache.encoders.base import AudioEncoder, TextEncoder
 from audiomos_cache.errors import CacheError, DataError, EncoderError
 from audiomos_cache.evaluation.predictions import Predictions
-from audiomos_cache.extraction.extract import extract_split
+from audiomos_cache.extraction.extract_split import extract_split
 from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.heads.model import Head
 from audiomos_cache.scoring.inputs import Item

@@ -62,6 +62,7 @@ def test_a_process_that_is_spawned_takes_a_scorer(audio: AudioEncoder, text: Tex
     assert found == pytest.approx(_mi(scorer, clips[0]), abs=1e-6)
 
 
+@pytest.mark.process
 def test_importing_the_scorer_loads_nothing_heavy() -> None:
     """It is to cost at most 0.15 s of CPU above `import torch`; what it loads decides that, and is no noise."""
     code = (
@@ -86,6 +87,7 @@ def test_importing_the_scorer_loads_nothing_heavy() -> None:
     assert [name for name in heavy if f"'{name}'" in loaded] == []
 
 
+@pytest.mark.process
 def test_importing_the_scorer_costs_little() -> None:
     code = (
         "import time; import torch; start = time.process_time(); from audiomos_cache import Scorer; "

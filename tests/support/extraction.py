@@ -13,7 +13,7 @@ from torch import Tensor
 
 from audiomos_cache.dataset.clip import Clip
 from audiomos_cache.encoders.base import AudioEncoder, TextEncoder
-from audiomos_cache.extraction.extract import extract_split
+from audiomos_cache.extraction.extract_split import extract_split
 from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.extraction.pipeline import SplitSummary
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.dataset.clip import Clip
-from audiomos_cache.extraction.extract import extract_split
+from audiomos_cache.extraction.extract_split import extract_split
 from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.heads.presets import load_head_config
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
-from audiomos_cache.training import cuda_graph as recorded_module
+from audiomos_cache.training import cuda_graph
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.data import ClipSet
 from audiomos_cache.training.frame_sources import FramesInMemory, FramesOnDisk
@@ -180,5 +180,5 @@ def on_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
         return action
 
     monkeypatch.setattr(FramesInMemory, "on_gpu", True)
-    monkeypatch.setattr(recorded_module, "record_graph", record)
+    monkeypatch.setattr(cuda_graph, "record_graph", record)
     yield recorded

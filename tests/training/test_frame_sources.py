@@ -24,7 +24,7 @@ from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.data import ClipSet, Lists
 from audiomos_cache.training.frame_sources import FramesInMemory, FramesOnDisk, FrameSource
 from audiomos_cache.training.preload import open_frames
-from audiomos_cache.training.train_head import train_heads
+from audiomos_cache.training.train_heads import train_heads
 from tests.support.training import (
     LAYER_FACTORS,
     PretendLayers,

@@ -20,11 +20,11 @@ from audiomos_cache.fusion.align import fuse_predictions
 from audiomos_cache.fusion.averages import MeanFusion
 from audiomos_cache.heads.presets import load_head_config, plan_names, preset_names, presets_folder
 from audiomos_cache.locks import locked
-from audiomos_cache.training import resume as unfinished_module
+from audiomos_cache.training import resume
 from audiomos_cache.training.data import ClipSet, Lists
 from audiomos_cache.training.jobs import HeadJob, load_plan
 from audiomos_cache.training.resume import unfinished_folder
-from audiomos_cache.training.train_head import train_heads
+from audiomos_cache.training.train_heads import train_heads
 from audiomos_cache.training.trainer import Trainer
 from tests.support.training import files_in, interrupt_after, job, names_in
 
@@ -169,7 +169,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
         return train_epoch(self, epoch)
 
     monkeypatch.setattr(Trainer, "train_epoch", note)
-    monkeypatch.setattr(unfinished_module, "SHARE_OF_TIME", float("inf"))
+    monkeypatch.setattr(resume, "SHARE_OF_TIME", float("inf"))
     return epochs
 
 

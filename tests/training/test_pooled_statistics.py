@@ -24,7 +24,7 @@ from audiomos_cache.training.jobs import HeadJob
 from audiomos_cache.training.loop import train
 from audiomos_cache.training.pooled_statistics import PooledFrames, pools_first, stand_ins
 from audiomos_cache.training.predict import predict
-from audiomos_cache.training.train_head import train_heads
+from audiomos_cache.training.train_heads import train_heads
 from tests.support.training import (
     LAYER_FACTORS,
     Killed,

@@ -27,7 +27,7 @@ from audiomos_cache.heads.config import HeadConfig, TrainingConfig
 from audiomos_cache.heads.losses import objective_of
 from audiomos_cache.heads.model import build_head
 from audiomos_cache.training import compiling as compiling_module
-from audiomos_cache.training import cuda_graph as recorded_module
+from audiomos_cache.training import cuda_graph
 from audiomos_cache.training.batches import GPU_EVAL_SIZE, FeatureBatches, GpuClips
 from audiomos_cache.training.compiling import COMPILING_S, CompiledGradients, saved_seconds, should_compile_heads
 from audiomos_cache.training.cuda_graph import GraphSteps
@@ -35,7 +35,7 @@ from audiomos_cache.training.data import ClipSet
 from audiomos_cache.training.frame_sources import FramesInMemory
 from audiomos_cache.training.loop import train
 from audiomos_cache.training.precision import Execution, choose_precision, repeatable
-from audiomos_cache.training.train_head import train_heads
+from audiomos_cache.training.train_heads import train_heads
 from audiomos_cache.training.trainer import LabelledBatches, PlainLoss, Trainer
 from tests.support.training import PretendLayers, batches_of, job
 
@@ -121,7 +121,7 @@ def test_steps_go_on_where_they_cannot_be_recorded(
     def refuse(_action: object) -> None:
         raise RuntimeError("operation not permitted when stream is capturing\nand so on")
 
-    monkeypatch.setattr(recorded_module, "record_graph", refuse)
+    monkeypatch.setattr(cuda_graph, "record_graph", refuse)
     trained = train(config, 1, held(cache, "train"), held(cache, "dev"))
     assert losses_of(trained.history) == losses_of(expected.history)
     assert caplog.messages == [

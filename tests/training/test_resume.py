@@ -15,12 +15,12 @@ import torch
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.errors import AudiomosError, DataError, OutputExistsError
 from audiomos_cache.runs import CONFIG, read_run_config
-from audiomos_cache.training import jobs as job_module
-from audiomos_cache.training import resume as unfinished_module
+from audiomos_cache.training import jobs as jobs_module
+from audiomos_cache.training import resume
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.data import ClipSet, Lists
 from audiomos_cache.training.jobs import HeadJob
-from audiomos_cache.training.train_head import DivergedRunsError, train_heads
+from audiomos_cache.training.train_heads import DivergedRunsError, train_heads
 from audiomos_cache.training.trainer import Trainer
 from tests.support.training import RATERS, Killed, files_in, interrupt_after, job, names_in, write_ratings
 
@@ -36,7 +36,7 @@ QUICK = job("pooling-dist", 1, *SETTINGS, "training.max_epochs=2")
 
 @pytest.fixture(autouse=True)
 def _each_epoch_is_saved(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unfinished_module, "SHARE_OF_TIME", float("inf"))
+    monkeypatch.setattr(resume, "SHARE_OF_TIME", float("inf"))
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_an_interrupt_saves_what_was_not_saved_and_a_kill_does_not(
     cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: dict[str, dict[str, bytes]]
 ) -> None:
     """Where saving takes long, not every epoch is saved."""
-    monkeypatch.setattr(unfinished_module, "SHARE_OF_TIME", 1e-9)
+    monkeypatch.setattr(resume, "SHARE_OF_TIME", 1e-9)
     for error, saved in ((Killed, 1), (KeyboardInterrupt, 4)):
         with pytest.raises(error):
             train_heads([JOB], cache, tmp_path, on_epoch=interrupt_after(4, error))
@@ -121,7 +121,7 @@ def test_saving_takes_no_more_than_its_share_of_the_time(
 ) -> None:
     """A clock by which an epoch takes 1 s and saving 0.09 s, of which 5 % allow one in 1.8 s."""
     now, saved = [0.0], []
-    save_state = unfinished_module.save_state
+    save_state = resume.save_state
 
     def slow_save(*arguments: Any) -> dict[str, str]:
         now[0] += 0.09
@@ -131,9 +131,9 @@ def test_saving_takes_no_more_than_its_share_of_the_time(
     def pass_time(*_arguments: object) -> None:
         now[0] += 1
 
-    monkeypatch.setattr(unfinished_module, "SHARE_OF_TIME", 0.05)
-    monkeypatch.setattr(unfinished_module, "save_state", slow_save)
-    monkeypatch.setattr(unfinished_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(resume, "SHARE_OF_TIME", 0.05)
+    monkeypatch.setattr(resume, "save_state", slow_save)
+    monkeypatch.setattr(resume, "time", SimpleNamespace(monotonic=lambda: now[0]))
     train_heads([job("pooling-dist", 1, "training.max_epochs=8")], cache, tmp_path, on_epoch=pass_time)
     assert saved == [1, 3, 5, 7, 8], "the last one always"
 
@@ -309,9 +309,9 @@ def test_whatever_decides_a_number_is_compared(cache: Path, tmp_path: Path, monk
     assert refusal(lists=fewer).startswith("data.train.clips is 20, requested 19, data.train.labels_xxh3_128 is ")
     changed = Lists(train=write_list(tmp_path / "b.txt", reader, range(20), mi=4.0))
     assert refusal(lists=changed).startswith("data.train.labels_xxh3_128 is ")
-    versions = job_module.versions()
+    versions = jobs_module.versions()
     with monkeypatch.context() as patch:
-        patch.setattr(job_module, "versions", lambda: {**versions, "torch": "0.0.1"})
+        patch.setattr(jobs_module, "versions", lambda: {**versions, "torch": "0.0.1"})
         assert refusal() == f"versions.torch is '{versions['torch']}', requested '0.0.1'"
     with monkeypatch.context() as patch:
         fields = reader.fingerprint.fields

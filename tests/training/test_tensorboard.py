@@ -12,7 +12,7 @@ from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cli import main
 from audiomos_cache.errors import ConfigError
 from audiomos_cache.training.data import Lists
-from audiomos_cache.training.train_head import train_heads
+from audiomos_cache.training.train_heads import train_heads
 from tests.support.training import interrupt_after, job, names_in, results_of
 
 JOB = job("transformer-dist", 1, "training.schedule=cosine")

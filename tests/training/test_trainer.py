@@ -24,7 +24,7 @@ from audiomos_cache.training.data import NO_LISTS, Lists, open_clips
 from audiomos_cache.training.frame_sources import FramesOnDisk
 from audiomos_cache.training.loop import train
 from audiomos_cache.training.mixup import draw_mixup
-from audiomos_cache.training.train_head import train_heads
+from audiomos_cache.training.train_heads import train_heads
 from audiomos_cache.training.trainer import (
     LabelledBatches,
     MixedLoss,

@@ -17,7 +17,7 @@ from audiomos_cache.cli import main
 from audiomos_cache.dataset.clip import Clip
 from audiomos_cache.encoders.lookup import load_audio_encoder, load_text_encoder
 from audiomos_cache.errors import ConfigError
-from audiomos_cache.extraction.extract import extract_split
+from audiomos_cache.extraction.extract_split import extract_split
 from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.heads.model import build_head
 from audiomos_cache.locks import locked
@@ -28,7 +28,7 @@ from audiomos_cache.training.data import ClipSet
 from audiomos_cache.training.frame_sources import FramesInMemory, FramesOnDisk
 from audiomos_cache.training.loop import predictions_of, run_head
 from audiomos_cache.training.predict import predict
-from audiomos_cache.training.train_head import train_heads
+from audiomos_cache.training.train_heads import train_heads
 from audiomos_cache.upstream.checkpoints import upstream_names
 from tests.support.training import job
 

@@ -18,12 +18,12 @@ from audiomos_cache.heads.config import HeadConfig
 from audiomos_cache.heads.model import build_head
 from audiomos_cache.heads.presets import load_head_config
 from audiomos_cache.runs import BESTS, Run, checkpoint_path, read_run_clips
-from audiomos_cache.training import train_head as train_head_module
+from audiomos_cache.training import train_heads as train_heads_module
 from audiomos_cache.training.batches import epoch_order
 from audiomos_cache.training.data import ClipSet, Lists
 from audiomos_cache.training.loop import Best, predictions_of, run_head, train
 from audiomos_cache.training.predict import predict
-from audiomos_cache.training.train_head import train_heads
+from audiomos_cache.training.train_heads import train_heads
 from tests.support.training import batches_of, extract, job, make_clips
 
 
@@ -231,7 +231,7 @@ def test_existing_runs_are_refused_before_anything_is_trained(
         raise AssertionError("nothing may be trained")
 
     with monkeypatch.context() as patch:
-        patch.setattr(train_head_module, "train", refuse)
+        patch.setattr(train_heads_module, "train", refuse)
         with pytest.raises(OutputExistsError, match=r"pooling-dist-seed1: exists already; leave out what is there, "):
             train_heads([job(seed=2), job()], cache, tmp_path)
     assert not (tmp_path / "pooling-dist-seed2").exists()

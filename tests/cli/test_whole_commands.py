@@ -25,6 +25,7 @@ main(["verify", "cache"])
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("which", "code", "word"), [(signal.SIGINT, 130, "Interrupted"), (signal.SIGTERM, 143, "Terminated")]
 )

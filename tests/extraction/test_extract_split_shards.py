@@ -20,8 +20,8 @@ from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cli import main
 from audiomos_cache.encoders import lookup
 from audiomos_cache.errors import BusyError, CacheError, DataError
-from audiomos_cache.extraction import extract as split
-from audiomos_cache.extraction.extract import extract_split, plan_only
+from audiomos_cache.extraction import extract_split as extract_split_module
+from audiomos_cache.extraction.extract_split import extract_split, plan_only
 from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
 from audiomos_cache.testing.music import make_dataset
@@ -120,7 +120,7 @@ def test_a_shard_that_ends_while_another_writes_the_file(clips, cache, monkeypat
             raise BusyError
         return locked_split(cache, name, shard)
 
-    monkeypatch.setattr(split, "locked_split", locked_too_late)
+    monkeypatch.setattr(extract_split_module, "locked_split", locked_too_late)
     summary = extract(clips, cache, 2, 2)
     assert (summary.clips, summary.encoded, summary.missing, summary.files) == (10, 4, 0, [])
 
@@ -128,7 +128,7 @@ def test_a_shard_that_ends_while_another_writes_the_file(clips, cache, monkeypat
 def test_two_shards_each_of_which_ends_while_the_other_holds_its_lock(clips, cache, whole, monkeypatch):
     """One counted too early to see that nothing is missing, the other is done too early to write the file."""
     expected, _ = whole(PAD)
-    finish, counted, other_ended = split._finish, threading.Event(), threading.Event()
+    finish, counted, other_ended = extract_split_module._finish, threading.Event(), threading.Event()
 
     def finish_slowly(*arguments, publish=True):
         finish(*arguments, publish=publish)
@@ -136,7 +136,7 @@ def test_two_shards_each_of_which_ends_while_the_other_holds_its_lock(clips, cac
             counted.set()
             assert other_ended.wait(20)
 
-    monkeypatch.setattr(split, "_finish", finish_slowly)
+    monkeypatch.setattr(extract_split_module, "_finish", finish_slowly)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(extract, clips, cache, 1, 2)
         assert counted.wait(20)
@@ -167,7 +167,7 @@ def test_a_shard_that_ends_lets_others_start(clips, cache, monkeypatch):
         asked.append(shard)
         return locked_split(cache, name, shard)
 
-    monkeypatch.setattr(split, "locked_split", watch)
+    monkeypatch.setattr(extract_split_module, "locked_split", watch)
     for index in (1, 2):
         extract(clips, cache, index, 2)
     assert asked == [Shard(1, 2), Shard(2, 2), None]

@@ -19,7 +19,7 @@ from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.dataset.clip import Clip
 from audiomos_cache.encoders.base import TextFeatures
 from audiomos_cache.evaluation.metrics import compute_metrics
-from audiomos_cache.extraction.extract import extract_split
+from audiomos_cache.extraction.extract_split import extract_split
 from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.heads.presets import load_head_config, preset_names
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder

@@ -13,8 +13,8 @@ from torch.nn.modules.module import register_module_forward_hook
 from audiomos_cache.heads.losses import objective_of
 from audiomos_cache.heads.model import Head, HeadOutput, build_head
 from audiomos_cache.training.loop import run_head
-from audiomos_cache.training.predict import predict_split
-from audiomos_cache.training.train_head import train_heads
+from audiomos_cache.training.predict import predict
+from audiomos_cache.training.train_heads import train_heads
 from audiomos_cache.training.trainer import LabelledBatches, Trainer
 from tests.support.training import batches_of, job
 
@@ -43,7 +43,7 @@ def test_forward_hooks_fire_in_each_step_and_each_prediction(
     assert calls.count(True) == 2 * 48 / 16
     assert calls.count(False) >= 2 * 1 + 4, "one batch of dev after each epoch, then four of three splits"
     with calls_of_heads() as calls:
-        predict_split(result.folder, cache, "eval", "loss", tmp_path / "eval.jsonl", overwrite=False, device="cpu")
+        predict(result.folder, cache, "eval", "loss", tmp_path / "eval.jsonl", device="cpu")
     assert calls == [False]
 
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from audiomos_cache.errors import ConfigError
 from audiomos_cache.runs import BESTS, Run, checkpoint_path
 from audiomos_cache.training.predict import predict
-from audiomos_cache.training.train_head import train_heads
+from audiomos_cache.training.train_heads import train_heads
 from tests.support.training import PretendLayers, job, results_of
 
 
@@ -89,18 +89,6 @@ def test_layers_that_the_cache_does_not_hold_are_found_before_anything_is_traine
         train_heads([job("pooling-dist", 1, "layers=9"), job("pooling-dist", 2, f"layers={setting}")], cache, tmp_path)
     assert str(caught.value) == f"layers: {message}"
     assert list(tmp_path.iterdir()) == []
-
-
-def test_runs_that_know_of_no_layers_are_read(cache: Path, tmp_path: Path) -> None:
-    """As the first version wrote them."""
-    [result] = train_heads([job()], cache, tmp_path)
-    path = result.folder / "config.yaml"
-    config = yaml.safe_load(path.read_text())
-    del config["audio_layers"], config["layers_read"], config["head"]["layers"]
-    path.write_text(yaml.safe_dump(config))
-    assert Run(result.folder).layers_read == ()
-    again = predict(result.folder, cache, "eval", "loss", tmp_path / "p", overwrite=False, device="cpu")
-    assert again.path.read_bytes() == (result.folder / "predictions" / "eval.loss.jsonl").read_bytes()
 
 
 def test_heads_of_one_layer_show_no_weights(cache: Path, tmp_path: Path) -> None:

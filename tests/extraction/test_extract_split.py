@@ -19,12 +19,11 @@ from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cache.verify import verify_file, verify_split
 from audiomos_cache.errors import BusyError, CacheError, DataError, EncoderError
 from audiomos_cache.extraction import batching as waveforms
-from audiomos_cache.extraction import extract as split
-from audiomos_cache.extraction import pipeline as loop
-from audiomos_cache.extraction import plan
-from audiomos_cache.extraction import plan as preflight
+from audiomos_cache.extraction import extract_split as extract_split_module
+from audiomos_cache.extraction import pipeline, plan
+from audiomos_cache.extraction import plan as plan_module
 from audiomos_cache.extraction.batching import encode_prompts
-from audiomos_cache.extraction.extract import extract_split, plan_only
+from audiomos_cache.extraction.extract_split import extract_split, plan_only
 from audiomos_cache.extraction.plan import estimate_seconds
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
 from tests.support.extraction import (
@@ -66,8 +65,8 @@ def decoded(monkeypatch):
         names.append(path.stem)
         return original(path, *args)
 
-    original = loop.read_audio
-    monkeypatch.setattr(loop, "read_audio", decode)
+    original = pipeline.read_audio
+    monkeypatch.setattr(pipeline, "read_audio", decode)
     return names
 
 
@@ -76,7 +75,7 @@ def parts_of(monkeypatch):
     """Make parts as small as asked for."""
 
     def set_size(clips):
-        monkeypatch.setattr(split, "PartWriter", partial(PartWriter, clips_per_part=clips))
+        monkeypatch.setattr(extract_split_module, "PartWriter", partial(PartWriter, clips_per_part=clips))
 
     return set_size
 
@@ -387,7 +386,7 @@ def test_a_finished_split_is_left_alone(clips, cache, options, decoded):
 
 def test_audio_older_than_its_features_is_not_read_again(clips, cache, monkeypatch):
     extract(clips, cache)
-    monkeypatch.setattr(preflight.xxhash, "xxh3_128_digest", lambda _: pytest.fail("read"))
+    monkeypatch.setattr(plan_module.xxhash, "xxh3_128_digest", lambda _: pytest.fail("read"))
     assert extract(clips, cache).encoded == 0
 
 
@@ -437,7 +436,7 @@ def test_an_interrupt_while_a_part_is_read_back_keeps_its_clips(clips, cache, mo
         return verify_file(path)
 
     monkeypatch.setattr(publish, "verify_file", interrupted)
-    monkeypatch.setattr(split, "PartWriter", partial(PartWriter, clips_per_part=3))
+    monkeypatch.setattr(extract_split_module, "PartWriter", partial(PartWriter, clips_per_part=3))
     with pytest.raises(KeyboardInterrupt):
         extract(clips, cache)
     monkeypatch.undo()
@@ -712,8 +711,8 @@ def test_overwrite_mends_a_damaged_file(clips, cache, tmp_path):
 
 
 def test_a_lost_file_of_several_is_extracted_again(clips, cache, monkeypatch):
-    publish = partial(split.publish_split, bytes_per_file=300)
-    monkeypatch.setattr(split, "publish_split", publish)
+    publish = partial(extract_split_module.publish_split, bytes_per_file=300)
+    monkeypatch.setattr(extract_split_module, "publish_split", publish)
     files = extract(clips, cache).files
     before = [path.read_bytes() for path in files]
     assert len(files) == 4
