@@ -1,12 +1,12 @@
-"""The layout of a run folder, for whoever reads runs: training, prediction, fusion.
+"""A run: the layout of its folder, reading it, and writing its files.
 
 config.yaml                        resolved config, seed, fingerprint, versions
 best-{loss,srcc,combined}.safetensors
-clips.json                         ids of the clips it was trained on and chosen by
-history.jsonl                      a line an epoch
+clips.json                         ids of the clips that it was trained on, and that its checkpoints were chosen by
+history.jsonl                      one line per epoch
 metrics.json                       the numbers of each best checkpoint on each labelled split
 predictions/SPLIT.BEST.jsonl
-tensorboard/                       the history for TensorBoard, where it was asked for
+tensorboard/                       the history for TensorBoard, if requested
 """
 
 import json
@@ -49,7 +49,7 @@ class RunClips:
 
 
 def checkpoint_path(run: Path, best: str) -> Path:
-    """Return where a run's best checkpoint by one of three measures lies."""
+    """Return the path of a run's best checkpoint by one of three measures."""
     return run / f"best-{best}.safetensors"
 
 
@@ -59,19 +59,19 @@ def bests_in(run: Path) -> list[str]:
 
 
 def predictions_path(run: Path, split: str, best: str) -> Path:
-    """Return where a run's predictions of a split by one of its checkpoints lie."""
+    """Return the path of a run's predictions of a split by one of its checkpoints."""
     return run / "predictions" / f"{split}.{best}.jsonl"
 
 
 def read_run_config(run: Path) -> dict[str, Any]:
-    """Read what a run says of itself.
+    """Read the config.yaml of a run.
 
     Raises:
         DataError: not a run folder, or its config cannot be read or has no fingerprint.
     """
     path = run / CONFIG
     if not path.is_file():
-        raise DataError(f"{run}: no {CONFIG} in it, so not a run; train-head makes runs")
+        raise DataError(f"{run}: contains no {CONFIG}, so it is not a run; train-head makes runs")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
@@ -79,13 +79,13 @@ def read_run_config(run: Path) -> dict[str, Any]:
         raise DataError(f"{path}: cannot be read as YAML ({reason}); train the run again") from error
     fingerprint = content.get("fingerprint") if isinstance(content, dict) else None
     if not isinstance(fingerprint, str):
-        raise DataError(f"{path}: fingerprint is {fingerprint!r}, expected a text; train the run again")
+        raise DataError(f"{path}: fingerprint is {fingerprint!r}, expected a string; train the run again")
     found: dict[str, Any] = content
     return found
 
 
 def read_run_clips(run: Path) -> RunClips | None:
-    """Read which clips a run was trained on and chosen by; None for an imported run, which cannot say.
+    """Read which clips a run was trained on and chosen by; None for an imported run, which has no record.
 
     Raises:
         DataError: the record cannot be read.
@@ -118,16 +118,16 @@ class Run:
     Args:
         folder: the run folder.
     Attributes:
-        folder: where it is.
+        folder: its folder.
         config: the head's.
         seed: of initial weights, dropout and data order.
-        fingerprint: of the cache it was trained on; None where an imported run cannot say.
-        audio_dim, text_dim: widths it was built for.
+        fingerprint: of the cache it was trained on; None of an imported run without a record.
+        audio_dim, text_dim: widths of frames and tokens that it was built for.
         audio_layers: numbers of the layers in that cache.
-        layers_read: those of them that the head looks at. Both are empty in an imported run that was given no cache.
+        layers_read: those of them that the head reads. Both are empty in an imported run that was given no cache.
         made_with: the command or call, the cache and the lists that it was trained with; empty of an imported run.
     Raises:
-        DataError: not a run folder. ConfigError: its config is not valid.
+        DataError: the folder is not a run. ConfigError: its config is not valid.
 
     >>> run = Run("runs/pooling-dist-seed1")
     >>> run.seed, run.audio_dim, run.bests
@@ -161,7 +161,7 @@ class Run:
 
     @property
     def bests(self) -> list[str]:
-        """Which checkpoints it has: by dev loss, by system SRCC of MI, combined."""
+        """The checkpoints it has: by dev loss, by system SRCC of MI, combined."""
         return bests_in(self.folder)
 
     def predictions(self) -> list[Path]:
@@ -183,7 +183,7 @@ class Run:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values: config, widths, layers, fingerprint, numbers of each checkpoint."""
+        """Return JSON values: config, widths, layers, fingerprint, numbers of each checkpoint."""
         return {
             "run": str(self.folder),
             "seed": self.seed,
@@ -213,7 +213,7 @@ class Run:
         path = checkpoint_path(self.folder, best)
         if not path.exists():
             there = " or ".join(f"--best {each}" for each in bests_in(self.folder))
-            raise DataError(f"{path}: no such checkpoint in this run; {f'give {there}' if there else 'it has none'}")
+            raise DataError(f"{path}: does not exist; {f'give {there}' if there else 'the run has no checkpoint'}")
         head = build_head(self.config, self.audio_dim, self.text_dim, layers=len(self.audio_layers))
         try:
             head.load_state_dict(load_file(path))
@@ -224,14 +224,14 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class RunWriter:
-    """Writes the files of a run, each synced, into a folder that is not yet at its final place."""
+    """Writes the files of a run, each synced, into a folder that is moved to its final path afterwards."""
 
     folder: Path
 
     def write_config(self, content: Mapping[str, Any]) -> None:
         """Write the resolved config."""
-        text = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, width=120)
-        atomic_write(self.folder / CONFIG, text.encode())
+        dumped = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, width=120)
+        atomic_write(self.folder / CONFIG, dumped.encode())
 
     def write_clips(self, train: Iterable[str], dev: Iterable[str]) -> None:
         """Write the ids of the clips that it was trained on and chosen by, sorted."""
@@ -242,9 +242,9 @@ class RunWriter:
         """Write the weights of a head; the same weights give the same bytes."""
         atomic_write(checkpoint_path(self.folder, best), weights_bytes(weights))
 
-    def write_history(self, lines: Iterable[Mapping[str, Any]]) -> None:
+    def write_history(self, epochs: Iterable[Mapping[str, Any]]) -> None:
         """Write a line for each epoch."""
-        atomic_write(self.folder / HISTORY, "".join(f"{json.dumps(line)}\n" for line in lines).encode())
+        atomic_write(self.folder / HISTORY, "".join(f"{json.dumps(epoch)}\n" for epoch in epochs).encode())
 
     def write_metrics(self, content: Mapping[str, Any]) -> None:
         """Write the numbers of each best checkpoint on each labelled split."""
@@ -268,15 +268,15 @@ def refuse_existing(folders: list[Path], *, overwrite: bool) -> None:
     """Refuse run folders that exist, before any training. `overwrite` lets runs be replaced, and nothing else.
 
     Raises:
-        OutputExistsError: naming them, or what is not a run.
+        OutputExistsError: naming them, or the folder that is not a run.
     """
     refuse_occupied(
-        folders, what="run", marker=CONFIG, overwrite=overwrite, advice="leave out what is there, give another --out"
+        folders, what="run", marker=CONFIG, overwrite=overwrite, advice="leave out these, give another --out"
     )
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of what decides a run's numbers."""
+    """Return the versions of the packages that decide a run's numbers."""
     import torch
 
     return {package: _version(package) for package in _VERSIONED} | {"cuda": torch.version.cuda or "none"}

@@ -33,7 +33,7 @@ from audiomos_cache.heads.presets import load_head_config
 from audiomos_cache.training.batches import FeatureBatches, epoch_order
 from audiomos_cache.training.data import ClipSet
 from audiomos_cache.training.frame_sources import FramesInMemory, FramesOnDisk, FrameSource
-from audiomos_cache.training.pooled_statistics import PooledFrames
+from audiomos_cache.training.preload import PooledFrames
 from audiomos_cache.training.trainer import LabelledBatches, Trainer
 
 CPU = torch.device("cpu")
@@ -80,7 +80,7 @@ def measure_reading(clips: ClipSet, frames: FrameSource) -> dict[str, float]:
     row_bytes = clips.first_reader.audio_dim * clips.first_reader.dtype.itemsize
     speeds, copies = [], [copy_bytes_per_s(CPU)]
     for some in chunks(batches, READ_AT_ONCE):
-        moved = sum(int(features.clips.places[i][0].valid_frames[features.clips.places[i][1]])
+        moved = sum(int(features.clips.entries[i][0].valid_frames[features.clips.entries[i][1]])
                     for batch in some for i in batch) * row_bytes  # fmt: skip
         speeds.append(moved / timed(lambda: [None for _ in features.stream(some)])[0])  # noqa: B023
         copies.append(copy_bytes_per_s(CPU))

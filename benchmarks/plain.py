@@ -17,8 +17,8 @@ Step = Callable[[list[int]], float]
 def plain_step(config: HeadConfig, clips: ClipSet, device: torch.device) -> Step:
     """Return what trains on the clips at some indices: features from RAM, padded, brought over, one step of AdamW."""
     reader = clips.first_reader
-    frames = [torch.from_numpy(r.read_frames(i)) for r, i in clips.places]
-    tokens = [torch.from_numpy(r.read_prompt(i).tokens) for r, i in clips.places]
+    frames = [torch.from_numpy(r.read_frames(i)) for r, i in clips.entries]
+    tokens = [torch.from_numpy(r.read_prompt(i).tokens) for r, i in clips.entries]
     train = _training(config, clips, reader.audio_dim, reader.text_dim, device)
 
     def step(indices: list[int]) -> float:

@@ -30,9 +30,9 @@ from audiomos_cache.evaluation.metrics import compute_metrics
 from audiomos_cache.heads.presets import load_head_config
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.data import ClipSet
+from audiomos_cache.training.execution import Execution, Precision
 from audiomos_cache.training.frame_sources import FramesInMemory
 from audiomos_cache.training.loop import predictions_of, run_head, train
-from audiomos_cache.training.precision import Execution, Precision
 
 DIM, TEXT_DIM, MOST_FRAMES, KINDS = 256, 64, 100, 3
 NOISE = 0.2

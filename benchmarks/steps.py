@@ -20,7 +20,7 @@ from audiomos_cache.heads.model import build_head
 from audiomos_cache.heads.presets import load_head_config
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.data import ClipSet
-from audiomos_cache.training.precision import Execution, Precision
+from audiomos_cache.training.execution import Execution, Precision
 from audiomos_cache.training.trainer import LabelledBatches, Trainer
 
 SURE = 0.99  # cosine of the gradients in two precisions, at least

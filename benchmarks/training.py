@@ -25,8 +25,8 @@ from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.heads.presets import load_head_config, preset_names
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.data import ClipSet
+from audiomos_cache.training.execution import Precision, choose_precision
 from audiomos_cache.training.jobs import HeadJob
-from audiomos_cache.training.precision import Precision, choose_precision
 from audiomos_cache.training.preload import open_frames
 from audiomos_cache.training.train_heads import train_heads
 

@@ -154,7 +154,7 @@ def test_info_says_what_was_extracted(line: Path) -> None:
             "nowhere: no such folder, expected a folder that extract, train-head, fuse or bundle wrote",
         ),
         (["verify", "nowhere"], "nowhere: no such folder, expected a folder that extract wrote"),
-        (["predict", "nowhere"], "nowhere: no config.yaml in it, so not a run; train-head makes runs"),
+        (["predict", "nowhere"], "nowhere: contains no config.yaml, so it is not a run; train-head makes runs"),
         (["evaluate", "nowhere.jsonl", "--labels", "nowhere.txt"], "nowhere"),
         (["fuse", "nowhere", "--method", "mean", "--out", "fused"], "nowhere"),
         (["bundle", "nowhere", "--out", "model"], "nowhere"),
@@ -179,10 +179,7 @@ def test_existing_runs_are_refused_by_name(line: Path) -> None:
         "train-head", "--cache", line / "cache", "--head", "pooling-dist", "--seed", 1, "--out", line / "runs"
     )
     assert result.exit_code == 1
-    assert (
-        "pooling-dist-seed1: exists already; leave out what is there, give another --out, or --overwrite"
-        in result.stderr
-    )
+    assert "pooling-dist-seed1: exists already; leave out these, give another --out, or --overwrite" in result.stderr
 
 
 def test_another_pad_to_is_another_fingerprint(line: Path) -> None:

@@ -11,7 +11,7 @@ from audiomos_cache.cli.progress import progress
 
 if TYPE_CHECKING:
     from audiomos_cache.evaluation.metrics import Scores
-    from audiomos_cache.training.results import HeadResult
+    from audiomos_cache.training.finished_run import HeadResult
 
 
 class _TrainHead(Command):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from audiomos_cache.evaluation.comparison import Comparison
     from audiomos_cache.evaluation.metrics import Scores
     from audiomos_cache.evaluation.summaries import SystemLine
-    from audiomos_cache.training.results import HeadResult
+    from audiomos_cache.training.finished_run import HeadResult
 
 MEASURES = ("MSE", "LCC", "SRCC", "KTAU")
 

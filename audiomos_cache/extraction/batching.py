@@ -28,7 +28,7 @@ U = TypeVar("U")
 
 
 def decode_threads(device: torch.device) -> int:
-    """Return how many threads decode: few beside an encoder on the CPU, as many as help beside one on a GPU.
+    """Return how many threads decode: few with an encoder on the CPU, as many as help with one on a GPU.
 
     Python runs one at a time of the steps between reading, scaling and hashing: beyond eight they hinder each other.
     """
@@ -37,7 +37,7 @@ def decode_threads(device: torch.device) -> int:
 
 
 def lengths_of(clips: Sequence[Clip], audio: AudioEncoder, options: ExtractionOptions) -> list[int]:
-    """Return how many samples each clip will be encoded at, as far as the files' headers tell."""
+    """Return how many samples each clip will be encoded at, according to the files' headers."""
     if options.pad_to_s is not None:
         return [round(options.pad_to_s * audio.sample_rate_hz)] * len(clips)
     return [decoded_length(clip.path, audio.sample_rate_hz, options.max_seconds) for clip in clips]
@@ -56,9 +56,9 @@ def group_by_length(
 ) -> dict[int, list[tuple[T, Audio]]]:
     """Group clips by the number of samples that they are encoded at."""
     groups: dict[int, list[tuple[T, Audio]]] = {}
-    for clip, sound in decoded:
-        own = sound.length if options.pad_to_s is None else round(options.pad_to_s * audio.sample_rate_hz)
-        groups.setdefault(max(own, audio.min_samples), []).append((clip, sound))
+    for item, clip_audio in decoded:
+        own = clip_audio.length if options.pad_to_s is None else round(options.pad_to_s * audio.sample_rate_hz)
+        groups.setdefault(max(own, audio.min_samples), []).append((item, clip_audio))
     return groups
 
 
@@ -66,15 +66,15 @@ def decode_ahead(
     batches: Iterable[Sequence[T]], decode_one: Callable[[T], U], threads: int
 ) -> Generator[list[tuple[T, "Future[U]"]]]:
     """Yield the batches in order, with the decoding of the next ones under way in threads."""
-    waiting: deque[list[tuple[T, Future[U]]]] = deque()
+    pending: deque[list[tuple[T, Future[U]]]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
         try:
             for batch in batches:
-                waiting.append([(each, pool.submit(decode_one, each)) for each in batch])
-                if len(waiting) > BATCHES_AHEAD:
-                    yield waiting.popleft()
-            while waiting:
-                yield waiting.popleft()
+                pending.append([(each, pool.submit(decode_one, each)) for each in batch])
+                if len(pending) > BATCHES_AHEAD:
+                    yield pending.popleft()
+            while pending:
+                yield pending.popleft()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
@@ -83,7 +83,7 @@ def prompt_batches(text: TextEncoder, prompts: Iterable[str], batch_size: int) -
     """Cut the distinct prompts into batches of one number of tokens each, so that none is padded for another.
 
     Args:
-        text: what counts the tokens.
+        text: the encoder, which counts the tokens.
         prompts: in any order; those of a batch keep it.
         batch_size: prompts in a batch, at most.
     """
@@ -99,7 +99,7 @@ def encode_prompts(
     """Encode each distinct prompt of the clips to do once, in batches of equal length.
 
     Returns:
-        The prompts' features by text; with `on_error` "skip" without those that are not finite.
+        The features by prompt; with `on_error` "skip" without those that are not finite.
     Raises:
         EncoderError: a prompt's features are not finite, with `on_error` "stop".
     """

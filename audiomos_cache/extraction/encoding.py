@@ -1,4 +1,4 @@
-"""From decoded clips to what the cache keeps of them."""
+"""Encoding of decoded clips into the records and features that the cache stores."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +17,7 @@ from audiomos_cache.encoders.base import AudioEncoder
 from audiomos_cache.errors import EncoderError
 from audiomos_cache.extraction.batching import group_by_length
 from audiomos_cache.extraction.options import ExtractionOptions
-from audiomos_cache.extraction.transfer import Download, Staging, staging_for
+from audiomos_cache.extraction.transfer import Download, Transfer, transfer_for
 from audiomos_cache.profiling import OFF, Profile
 
 log = logging.getLogger(__name__)
@@ -28,12 +28,12 @@ Encode = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """Clips of one length on their way: on a GPU they are being encoded still.
+    """Clips of one length whose encoding has begun; on a GPU it may not be finished.
 
     Attributes:
         clips: each with its audio.
-        waveforms: what is encoded.
-        download: the features.
+        waveforms: (B, samples), what is encoded.
+        download: waits for the features, and releases their memory.
     """
 
     clips: list[tuple[Clip, Audio]]
@@ -41,7 +41,7 @@ class Started:
     download: Download
 
     def release(self) -> None:
-        """Say that the features are no longer needed."""
+        """Release the memory of the features; call it when they are no longer needed."""
         self.download[1]()
 
 
@@ -49,32 +49,32 @@ class BatchEncoder:
     """Encodes decoded clips in two steps, the second of which can be done by another thread.
 
     Attributes:
-        notes: a line for each clip that was encoded otherwise than the others.
+        notes: a line for each clip that was encoded in another precision than the others.
     """
 
     def __init__(
         self,
         audio: AudioEncoder,
         options: ExtractionOptions,
-        staging: Staging | None = None,
+        transfer: Transfer | None = None,
         profile: Profile = OFF,
     ) -> None:
         self.notes: list[str] = []
         self._audio, self._options, self._profile = audio, options, profile
-        self._staging = staging or staging_for(audio, profile)
-        self._encoder = WaveformEncoder(audio, options, self._staging, profile)
+        self._transfer = transfer or transfer_for(audio, profile)
+        self._encoder = WaveformEncoder(audio, options, self._transfer, profile)
 
     def start(self, decoded: Sequence[tuple[Clip, Audio]]) -> list[Started]:
         """Begin to encode clips, those of one length together."""
         started = []
         for length, same in group_by_length(decoded, self._audio, self._options).items():
-            waveforms = self._encoder.upload([sound for _, sound in same], length)
-            download = self._staging.download(*self._encoder.encode(waveforms))
+            waveforms = self._encoder.upload([clip_audio for _, clip_audio in same], length)
+            download = self._transfer.download(*self._encoder.encode(waveforms))
             started.append(Started(same, waveforms, download))
         return started
 
     def finish(self, started: Started) -> list[tuple[Clip, Encoded | EncoderError]]:
-        """Wait for clips that were begun.
+        """Wait for clips whose encoding has begun.
 
         Returns:
             Each clip with its record and its (layers, frames, dim) features as they are stored, which may be
@@ -82,48 +82,48 @@ class BatchEncoder:
         """
         frames, finite = started.download[0]()
         if not all(finite) and self._audio.precision != "fp32":
-            frames, finite = self._again_in_fp32(started, frames, finite)
+            frames, finite = self._encode_again_in_fp32(started, frames, finite)
         with self._profile.stage("hash"):
             return [
-                (clip, self._stored(clip, sound, frames[:, place], fine=finite[place]))
-                for place, (clip, sound) in enumerate(started.clips)
+                (clip, self._stored(clip, clip_audio, frames[:, index], fine=finite[index]))
+                for index, (clip, clip_audio) in enumerate(started.clips)
             ]
 
-    def _stored(self, clip: Clip, sound: Audio, frames: NDArray[Any], *, fine: bool) -> Encoded | EncoderError:
+    def _stored(self, clip: Clip, clip_audio: Audio, frames: NDArray[Any], *, fine: bool) -> Encoded | EncoderError:
         if fine:
-            return _record(clip, sound, frames, self._audio), frames
+            return _record(clip, clip_audio, frames, self._audio), frames
         name, dtype = self._audio.name, self._options.dtype
         return EncoderError(f"{clip.id}: {name} gives NaN or Inf as {dtype}; check {clip.path}")
 
-    def _again_in_fp32(
+    def _encode_again_in_fp32(
         self, started: Started, frames: NDArray[Any], finite: list[bool]
     ) -> tuple[NDArray[Any], list[bool]]:
         """Encode the clips that overflowed once more, and note it."""
-        bad = [place for place, fine in enumerate(finite) if not fine]
+        bad = [index for index, fine in enumerate(finite) if not fine]
         again, finite_now = self._encoder.encode_fp32(started.waveforms[bad])
         frames, finite = frames.copy(), list(finite)
         frames[:, bad] = again.cpu().numpy()
-        for place, fine in zip(bad, finite_now.tolist(), strict=True):
-            finite[place] = fine
+        for index, fine in zip(bad, finite_now.tolist(), strict=True):
+            finite[index] = fine
             precision = self._audio.precision
-            self.notes.append(f"{started.clips[place][0].id}: NaN or Inf in {precision}, encoded in fp32")
+            self.notes.append(f"{started.clips[index][0].id}: NaN or Inf in {precision}, encoded in fp32")
         return frames, finite
 
 
 class WaveformEncoder:
-    """From decoded clips of one length to their features, on the encoder's device; a GPU may not have finished them."""
+    """Encodes decoded clips of one length, on the encoder's device; a GPU may not have finished when it returns."""
 
     def __init__(
-        self, audio: AudioEncoder, options: ExtractionOptions, staging: Staging, profile: Profile = OFF
+        self, audio: AudioEncoder, options: ExtractionOptions, transfer: Transfer, profile: Profile = OFF
     ) -> None:
-        self._device, self._staging, self._profile = audio.device, staging, profile
+        self._device, self._transfer, self._profile = audio.device, transfer, profile
         self._encode, self._encode_fp32 = InPieces(audio.encode), InPieces(audio.encode_fp32)
         self._dtype: torch.dtype = getattr(torch, options.dtype)
 
     @torch.inference_mode()
     def upload(self, clips: Sequence[Audio], length: int) -> Tensor:
-        """Turn clips that `Staging.prepare` gave into (B, length), each padded with zeros or cut."""
-        return self._staging.upload(clips, length)
+        """Turn clips that `Transfer.prepare` gave into (B, length), each padded with zeros or cut."""
+        return self._transfer.upload(clips, length)
 
     @torch.inference_mode()
     def encode(self, waveforms: Tensor) -> tuple[Tensor, Tensor]:
@@ -148,7 +148,7 @@ def _finite(frames: Tensor) -> Tensor:
 
 
 class InPieces:
-    """Encodes a batch in as large pieces as the GPU's memory holds: where it runs out, they are halved from then on."""
+    """Encodes a batch in pieces as large as the GPU's memory holds: where it runs out, they are halved from then on."""
 
     def __init__(self, encode: Encode) -> None:
         self._encode = encode
@@ -158,7 +158,7 @@ class InPieces:
         """Turn (B, samples) into (layers, B, T, dim).
 
         Raises:
-            EncoderError: there is not memory enough for a single clip.
+            EncoderError: the memory does not hold a single clip.
         """
         while True:
             size = min(self._most or len(waveforms), len(waveforms))
@@ -170,7 +170,7 @@ class InPieces:
                         "the GPU's memory does not hold a single clip; free some of it, or give --device cpu"
                     ) from error
             self._most = size // 2
-            log.warning("out of GPU memory with %d clips at once; going on with %d", size, self._most)
+            log.warning("out of GPU memory with %d clips at once; continuing with %d", size, self._most)
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
 
@@ -185,14 +185,14 @@ def encode_clips(
         started.release()
 
 
-def valid_frames(sound: Audio, stored: int, audio: AudioEncoder) -> int:
-    """Return how many of a clip's `stored` frames are of its own samples, the others being of padding; at least 1."""
-    return min(max(audio.frames_for(sound.length), 1), stored)
+def valid_frames(clip_audio: Audio, stored: int, audio: AudioEncoder) -> int:
+    """Return how many of a clip's `stored` frames come from its own samples and not from padding; at least 1."""
+    return min(max(audio.frames_for(clip_audio.length), 1), stored)
 
 
-def _record(clip: Clip, sound: Audio, frames: NDArray[Any], audio: AudioEncoder) -> CachedClip:
+def _record(clip: Clip, clip_audio: Audio, frames: NDArray[Any], audio: AudioEncoder) -> CachedClip:
     stored = frames.shape[1]
-    valid = valid_frames(sound, stored, audio)
+    valid = valid_frames(clip_audio, stored, audio)
     return CachedClip(
         id=clip.id,
         system=clip.system,
@@ -200,8 +200,8 @@ def _record(clip: Clip, sound: Audio, frames: NDArray[Any], audio: AudioEncoder)
         prompt=clip.prompt or "",
         mi=np.nan if clip.mi is None else float(clip.mi),
         ta=np.nan if clip.ta is None else float(clip.ta),
-        duration_s=sound.duration_s,
-        audio_hash=sound.file_hash,
+        duration_s=clip_audio.duration_s,
+        audio_hash=clip_audio.file_hash,
         frames=stored,
         valid_frames=valid,
         feature_hash=tuple(hash_rows(layer[:valid]) for layer in frames),

@@ -1,4 +1,4 @@
-"""The verb `extract`: a dataset, from its lists to a cache."""
+"""The verb `extract`: read a dataset, check the arguments, load the encoders, and extract split after split."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from audiomos_cache.devices import Compile, resolve_device
 from audiomos_cache.encoders import lookup
 from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder
 from audiomos_cache.errors import ArgumentError
-from audiomos_cache.extraction import gpus as several
+from audiomos_cache.extraction import gpus as gpu_processes
 from audiomos_cache.extraction.extract_split import extract_split, plan_only
 from audiomos_cache.extraction.options import (
     MAX_PAD_S,
@@ -26,9 +26,8 @@ from audiomos_cache.extraction.options import (
     parse_shard,
     precision_for,
 )
-from audiomos_cache.extraction.pipeline import SplitSummary
 from audiomos_cache.extraction.plan import Plan, estimate_seconds, refuse_together
-from audiomos_cache.extraction.results import ExtractResult, largest, plan_line, problem_lines
+from audiomos_cache.extraction.summary import ExtractResult, SplitSummary, largest, plan_line, problem_lines
 from audiomos_cache.profiling import OFF, Profile
 from audiomos_cache.progress import Notify, Progress, log_line, no_progress
 
@@ -62,7 +61,7 @@ def extract(
 ) -> ExtractResult:
     """Run the frozen encoders over a dataset once, and keep their features in a cache.
 
-    Interrupt it at any time: the same call goes on where it stopped, and ends with the same files.
+    Interrupt it at any time: the same call continues where it stopped, and writes the same files.
 
     Args:
         data: a MusicEval folder, or a .csv or .jsonl manifest.
@@ -75,23 +74,23 @@ def extract(
         layers: hidden states of the audio encoder to keep: 0 enters the first layer, -1 is the last. An encoder that
             is given as an object has its own.
         device: `auto`, `cpu` or `cuda`; an encoder that is given as an object stays where it is.
-        gpus: how many GPUs to use, a process for each; None: all, where the whole dataset is extracted by encoders
+        gpus: how many GPUs to use, a process for each; None: all, if the whole dataset is extracted by encoders
             that are given by name.
         precision: to compute in: `fp16`, `bf16` or `fp32`; None: fp16 on CUDA for float16 features, fp32 elsewhere.
         batch_size: clips encoded at once; None: 4, on CUDA as many as memory allows.
         on_error: what to do about a clip that cannot be read or encoded: `stop` with its error, or `skip` it.
         overwrite: delete the cached features of the splits and extract them again.
         repair: read what is in the cache, and encode again what is damaged.
-        shard: encode only this share: `1/4` or (1, 4); needs a batch size, the same for all shards.
-        dry_run: write nothing; return what is to be done, and the time it will take.
+        shard: encode only this share of the clips: `1/4` or (1, 4); needs a batch size, the same for all shards.
+        dry_run: write nothing; return what is to be done, and an estimate of the time.
         compile: compile the audio encoder first: `on`, `off`, or `auto`: on CUDA, where that saves time.
         progress: called with (what, done, total, note) after each batch.
-        notify: called with lines worth reading while it works: what is to be done, clips that were skipped.
+        notify: called with messages while it works: what is to be done, clips that were skipped.
         profile: collects the time that each stage takes.
     Returns:
         What was done of each split.
     Raises:
-        DataError: the dataset is not what it should be, or a clip is bad and `on_error` is `stop`.
+        DataError: the dataset is not valid, or a clip is bad and `on_error` is `stop`.
         CacheError: the folder has features of other encoders or options, or of clips that changed, or the disk is full.
         LockedError: another process is writing the split. EncoderError: an encoder cannot be loaded.
         ArgumentError: arguments that contradict each other. ConfigError: an unknown encoder or layer.
@@ -112,13 +111,13 @@ def extract(
         raise ArgumentError("compile='on' needs the precision fp16 or bf16; fp32 is the encoder as it is")
     kept = [layers] if isinstance(layers, int) else list(layers)
     if on == "cuda" and compile == "auto" and not (part or overwrite or repair or dry_run):
-        visible = several.visible_gpus()[:gpus]
+        visible = gpu_processes.visible_gpus()[:gpus]
         if len(visible) > 1 and isinstance(audio_encoder, str | PathLike) and isinstance(text_encoder, str | PathLike):
             arguments = {
                 "data": data, "cache": cache, "split": list(dataset), "audio-encoder": audio_encoder,
                 "text-encoder": text_encoder, "pad-to": "none" if pad_to is None else f"{pad_to:g}", "dtype": dtype,
                 "layers": ",".join(map(str, kept)), "device": device, "precision": precision, "on-error": on_error,
-                "batch-size": batch_size or several.BATCH_SIZE,
+                "batch-size": batch_size or gpu_processes.SHARD_BATCH_SIZE,
             }  # fmt: skip
             return _extract_on_gpus(dataset, cache, arguments, visible, notify, profiled=profile.on)
     with profile.stage("load"):
@@ -160,13 +159,13 @@ def _check(
     for wrong, problem in (
         (
             shard and (overwrite or repair),
-            "--shard goes with neither --overwrite nor --repair, which concern whole splits",
+            "--shard cannot be combined with --overwrite or --repair, which concern whole splits",
         ),
         (
             shard and batch_size is None,
-            "--shard needs --batch-size, the same for all shards: they share out the batches",
+            "--shard needs --batch-size, the same for all shards, which divide the batches among them",
         ),
-        (dry_run and repair, "--dry-run goes without --repair; verify says what is damaged"),
+        (dry_run and repair, "--dry-run cannot be combined with --repair; verify lists what is damaged"),
         (pad_to is not None and not 0 < pad_to <= MAX_PAD_S, f"pad_to is {pad_to}, expected up to {MAX_PAD_S:g} s"),
         (gpus is not None and gpus < 1, f"gpus is {gpus}, expected 1 or more"),
         (batch_size is not None and batch_size < 1, f"batch_size is {batch_size}, expected 1 or more"),
@@ -177,7 +176,7 @@ def _check(
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """The splits to extract, where to, and how."""
+    """The splits to extract, the cache that they go to, and how."""
 
     dataset: Dataset
     cache: Path
@@ -186,7 +185,7 @@ class _Work:
     options: ExtractionOptions
 
     def plans(self) -> dict[str, Plan]:
-        """Return what is to be done of each split; refuse what cannot be done, all of them together included."""
+        """Return what is to be done of each split; refuse what cannot be done, one by one or all together."""
         plans = {
             split: plan_only(clips, self.cache, self.audio, self.text, self.options, together_with=self.dataset)
             for split, clips in self.dataset.items()
@@ -268,7 +267,7 @@ def _extract_on_gpus(
     for name, value in arguments.items():
         for each in value if isinstance(value, list) else [] if value is None else [value]:
             words += [f"--{name}", str(each)]
-    several.run_on_gpus(words, gpus, notify)
+    gpu_processes.run_on_gpus(words, gpus, notify)
     summaries = {}
     for name, count in done().items():
         skipped = {pair for file in split_and_parts(cache, name) for pair in file.header.skipped}

@@ -1,8 +1,7 @@
-"""A split, from its list to its files: skip what is done, run the frozen encoders over the rest, write the cache.
+"""Extraction of a split: skip what is done, run the frozen encoders over the rest, write the cache.
 
-Batches are cut from the whole split, before what is done is taken out, so an interrupted extraction that goes on, or
-one that is shared out in shards, encodes the same batches as one that was never interrupted, and ends with the same
-bytes.
+Batches are cut from the whole split, before what is done is taken out, so an extraction that was interrupted and
+continued, or one that is divided into shards, encodes the same batches as one that was not, and writes the same bytes.
 """
 
 import contextlib
@@ -29,7 +28,7 @@ from audiomos_cache.encoders.lookup import UNTRAINED_NOTICE
 from audiomos_cache.errors import BusyError, DataError
 from audiomos_cache.extraction.batching import encode_prompts
 from audiomos_cache.extraction.options import ExtractionOptions
-from audiomos_cache.extraction.pipeline import Encoding, Progress, SplitSummary
+from audiomos_cache.extraction.pipeline import Encoding, Progress
 from audiomos_cache.extraction.plan import (
     Plan,
     plan_split,
@@ -37,6 +36,7 @@ from audiomos_cache.extraction.plan import (
     refuse_other_batches,
     refuse_other_fingerprint,
 )
+from audiomos_cache.extraction.summary import SplitSummary
 from audiomos_cache.profiling import OFF, Profile
 
 
@@ -52,7 +52,7 @@ def extract_split(
     together_with: Collection[str] = (),
     profile: Profile = OFF,
 ) -> SplitSummary:
-    """Extract the features of one split into `cache`; go on where an earlier extraction stopped.
+    """Extract the features of one split into `cache`; continue where an earlier extraction stopped.
 
     With `options.shard`, only that share of the clips is encoded; the last shard to finish writes the split's files.
 
@@ -61,10 +61,10 @@ def extract_split(
         cache: the cache folder; made if missing.
         audio, text: the encoders.
         options: how to extract.
-        progress: told (done, total) clips of the share after each batch.
-        on_plan: told what is to be done, before it is.
+        progress: called with (done, total) clips of the share after each batch.
+        on_plan: called with what is to be done, before it is begun.
         together_with: other splits that are overwritten too, and so may still have another fingerprint.
-        profile: where to note the time that each stage takes.
+        profile: collects the time that each stage takes.
     Raises:
         DataError: a bad clip, with `on_error` "stop"; what is done is kept. CacheError: the folder holds features of
         another fingerprint or of clips, labels or prompts that the dataset no longer has, or the disk is full.
@@ -91,15 +91,15 @@ def extract_split(
                 with profile.stage("prompts"):
                     prompts = encode_prompts(text, clips, plan.todo, options)
                 writer = PartWriter(cache, header, prompts, options.shard)
-                if options.goes_straight(audio):
-                    writer.straight = _straight_file(plan, clips, cache, writer)
+                if options.writes_in_place(audio):
+                    writer.straight = _in_place_file(plan, clips, cache, writer)
                 return writer
 
             Encoding(plan, clips, audio, options, make_writer, summary, profile).run(progress)
-        seen = part_files(cache, split)
+        parts_before = part_files(cache, split)
         with profile.stage("publish"):
             _finish(cache, header, clips, summary, publish=not options.shard)
-    if options.shard and (not summary.missing or part_files(cache, split) != seen):
+    if options.shard and (not summary.missing or part_files(cache, split) != parts_before):
         _finish_after_all_shards(cache, header, clips, summary)
     return summary
 
@@ -113,7 +113,7 @@ def plan_only(
     *,
     together_with: Collection[str] = (),
 ) -> Plan:
-    """Say what `extract_split` would do, and refuse what it would refuse. Nothing is written."""
+    """Return what `extract_split` would do, and refuse what it would refuse. Nothing is written."""
     overwritten = {clips[0].split, *together_with} if options.overwrite else set()
     refuse_other_fingerprint(cache, options.input_spec(audio, text).fingerprint, overwritten)
     return plan_split(clips, cache, {} if options.overwrite else _done(cache, clips, options), audio, options)
@@ -143,21 +143,21 @@ def _header(clips: Sequence[Clip], audio: AudioEncoder, text: TextEncoder, optio
 
 
 def _provenance(encoder: AudioEncoder | TextEncoder) -> dict[str, Any]:
-    """Say where an encoder came from, and of an untrained one that it is."""
+    """Return the origin of an encoder, with a notice if it is untrained."""
     notice = {"notice": UNTRAINED_NOTICE} if encoder.untrained else {}
     return {"name": encoder.name, **encoder.provenance(), **notice}
 
 
 def _audio_provenance(audio: AudioEncoder) -> dict[str, Any]:
-    """Say in what precision it was computed, too, where it was not float32."""
+    """Return the origin of the audio encoder, with the precision that it computed in unless that was float32."""
     return _provenance(audio) | ({} if audio.precision == "fp32" else {"precision": audio.precision})
 
 
-def _straight_file(plan: Plan, clips: Sequence[Clip], cache: Path, writer: PartWriter) -> StraightFile | None:
+def _in_place_file(plan: Plan, clips: Sequence[Clip], cache: Path, writer: PartWriter) -> StraightFile | None:
     """Begin the split's file, where all of it is to be encoded, and it is one."""
     whole = len(plan.todo) == len(clips) and not part_files(cache, plan.split)
-    sound = all(clip.prompt in writer.prompts for clip in clips)
-    if not (whole and sound and plan.final_bytes <= BYTES_PER_FILE and not writer.shard):
+    encodable = all(clip.prompt in writer.prompts for clip in clips)
+    if not (whole and encodable and plan.final_bytes <= BYTES_PER_FILE and not writer.shard):
         return None
     frames, layers = plan.frames_of, len(writer.header.layers)
     planned = [
@@ -188,9 +188,9 @@ def _finish(cache: Path, header: Header, clips: Sequence[Clip], summary: SplitSu
 
 
 def _finish_after_all_shards(cache: Path, header: Header, clips: Sequence[Clip], summary: SplitSummary) -> None:
-    """Publish the split after the last shard. Of several that end at once, the last to give up its lock does it.
+    """Publish the split after the last shard. Of several that finish at once, the last to release its lock does it.
 
-    It may have been counting while another published its last part, so each looks again whether there are new ones.
+    It may have been counting while another published its last part, so each checks again whether there are new ones.
     """
     with contextlib.suppress(BusyError), locked_split(cache, header.split) as sure:
         if sure:

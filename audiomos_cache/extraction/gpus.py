@@ -1,4 +1,4 @@
-"""Several GPUs of one machine: a process for each, with a shard of its own."""
+"""Extraction on several GPUs of one machine: a process for each, with a shard of its own."""
 
 import os
 import signal
@@ -13,13 +13,13 @@ from audiomos_cache.errors import AudiomosError
 from audiomos_cache.progress import Notify
 from audiomos_cache.registry import imported
 
-SECONDS_BETWEEN_LOOKS = 0.1
+POLL_S = 0.1
 INTERRUPTED = 130
-BATCH_SIZE = 32  # of each GPU, where none is given: they share out the batches
+SHARD_BATCH_SIZE = 32  # clips, if none is given: all GPUs must cut the same batches, which they divide among them
 
 
 def visible_gpus() -> list[str]:
-    """Return what CUDA_VISIBLE_DEVICES says, or would say, of the GPUs that PyTorch sees."""
+    """Return the names of the GPUs that PyTorch uses, as CUDA_VISIBLE_DEVICES has or would have them."""
     import torch
 
     named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
@@ -36,7 +36,7 @@ def run_on_gpus(arguments: Sequence[str], gpus: Sequence[str], notify: Notify) -
         gpus: as CUDA_VISIBLE_DEVICES names them.
         notify: called with each line that they print, after the GPU's name.
     Raises:
-        AudiomosError: one of them failed; its lines say why. KeyboardInterrupt: one was interrupted.
+        AudiomosError: one of them failed; its lines contain the reason. KeyboardInterrupt: one was interrupted.
     """
     processes: list[_Process] = []
     try:
@@ -52,7 +52,7 @@ def run_on_gpus(arguments: Sequence[str], gpus: Sequence[str], notify: Notify) -
         raise KeyboardInterrupt
     if failed:
         names = ", ".join(process.gpu for process in failed)
-        raise AudiomosError(f"failed on GPU {names}, see above; run it again, it goes on")
+        raise AudiomosError(f"failed on GPU {names}, see above; run it again to continue")
 
 
 class _Process:
@@ -67,7 +67,7 @@ class _Process:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            start_new_session=True,  # an interrupt comes from us, once
+            start_new_session=True,  # so that it is interrupted by `interrupt` alone, and once
         )
         streams = (self._process.stdout, self._process.stderr)
         self._threads = [threading.Thread(target=self._pass_on, args=(stream,), daemon=True) for stream in streams]
@@ -99,5 +99,5 @@ class _Process:
 def _wait(processes: Sequence[_Process]) -> list[_Process]:
     """Wait until all are done or one has failed; return those that have."""
     while any(process.code is None for process in processes) and not any(process.code for process in processes):
-        time.sleep(SECONDS_BETWEEN_LOOKS)
+        time.sleep(POLL_S)
     return [process for process in processes if process.code]

@@ -1,4 +1,4 @@
-"""How to extract: what the user chooses, what follows from it, and what is chosen by the machine."""
+"""Options of an extraction: those that the user chooses, and those that depend on the machine."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,10 +29,10 @@ class ExtractionOptions:
         dtype: of the stored features.
         batch_size: clips encoded at once.
         on_error: what to do about a bad clip: stop and name it, or leave it out and list it.
-        overwrite: start the split anew.
+        overwrite: extract the split from scratch.
         repair: read what is there first, and encode again what is damaged.
         shard: encode only this share of the clips; other processes, here or on other machines, encode the others.
-        straight: fill the split's file while its clips are encoded, where all of them are to be, so that their features
+        in_place: fill the split's file while its clips are encoded, where all of them are to be, so that their features
             are written once, not twice; None: where the encoder is on a GPU, which is as quick as a disk.
     Raises:
         ValueError: a shard together with `overwrite` or `repair`, which concern whole splits.
@@ -45,7 +45,7 @@ class ExtractionOptions:
     overwrite: bool = False
     repair: bool = False
     shard: Shard | None = None
-    straight: bool | None = None
+    in_place: bool | None = None
 
     def __post_init__(self) -> None:
         if self.shard and (self.overwrite or self.repair):
@@ -53,16 +53,16 @@ class ExtractionOptions:
 
     @property
     def max_seconds(self) -> float:
-        """Where longer clips are cut."""
+        """The length in seconds at which longer clips are cut."""
         return longest_s(self.pad_to_s)
 
     def input_spec(self, audio: AudioEncoder, text: TextEncoder) -> InputSpec:
-        """Return what these encoders are given and give with these options, whose fingerprint the features have."""
+        """Return the record of what these encoders are given with these options; the features have its fingerprint."""
         return InputSpec.of(audio, text, self.pad_to_s, self.dtype)
 
-    def goes_straight(self, audio: AudioEncoder) -> bool:
-        """Say whether to fill the split's file while encoding, where that is possible."""
-        return audio.device.type == "cuda" if self.straight is None else self.straight
+    def writes_in_place(self, audio: AudioEncoder) -> bool:
+        """Return whether to fill the split's file while encoding, if that is possible."""
+        return audio.device.type == "cuda" if self.in_place is None else self.in_place
 
 
 def parse_shard(shard: str | tuple[int, int] | None) -> Shard | None:
@@ -87,18 +87,18 @@ COMPILE_S = 12.0
 SAVED_PER_AUDIO_S = 13e-6
 
 
-def precision_for(device: str, dtype: str, asked: Precision | None) -> Precision:
-    """Return the precision to compute in: the one asked for, or float16 on a GPU for features stored in it."""
-    return asked or ("fp16" if device == "cuda" and dtype == "float16" else "fp32")
+def precision_for(device: str, dtype: str, requested: Precision | None) -> Precision:
+    """Return the precision to compute in: the requested one, or float16 on a GPU for features stored in it."""
+    return requested or ("fp16" if device == "cuda" and dtype == "float16" else "fp32")
 
 
 def batch_size_for(audio: AudioEncoder, options_pad_to_s: float | None, free_bytes: Callable[[], int]) -> int:
     """Return how many clips to encode at once: what the free memory of a GPU holds, as far as it helps.
 
     Args:
-        audio: the encoder, in its place.
+        audio: the encoder, on its device.
         options_pad_to_s: the length that clips are padded to; None: up to 30 s.
-        free_bytes: of the GPU, as `free_gpu_bytes` tells.
+        free_bytes: returns the free memory of the GPU, as `free_gpu_bytes` does.
     """
     if audio.device.type != "cuda":
         return CPU_BATCH
@@ -108,20 +108,20 @@ def batch_size_for(audio: AudioEncoder, options_pad_to_s: float | None, free_byt
 
 
 def free_gpu_bytes() -> int:
-    """Return how much of the GPU's memory is free."""
+    """Return how many bytes of the GPU's memory are free."""
     return int(torch.cuda.mem_get_info()[0])
 
 
 def saved_seconds(clips: int, options: ExtractionOptions) -> float:
     """Estimate how many seconds compiled code saves on a GPU, for so many clips.
 
-    Clips at their own lengths come in batches of many shapes, each compiled anew: nothing is saved.
+    Clips at their own lengths come in batches of many shapes, each compiled again: nothing is saved.
     """
     return 0.0 if options.pad_to_s is None else clips * options.max_seconds * SAVED_PER_AUDIO_S
 
 
 def compile_for(plan: "Plan", audio: AudioEncoder, options: ExtractionOptions, compiling: Compile) -> float | None:
-    """Compile the encoder for what is planned, where that was asked for, or is left to us and pays.
+    """Compile the encoder for what is planned, if that was requested, or with "auto" saves time.
 
     Returns:
         The seconds it took; None: it was not compiled.

@@ -3,8 +3,7 @@
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from queue import Queue
 from typing import Generic, TypeVar
 
@@ -17,47 +16,48 @@ from audiomos_cache.extraction.batching import decode_ahead, decode_threads
 from audiomos_cache.extraction.encoding import BatchEncoder, Started
 from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.extraction.plan import Plan
-from audiomos_cache.extraction.transfer import on_own_stream, staging_for
+from audiomos_cache.extraction.summary import SplitSummary
+from audiomos_cache.extraction.transfer import on_own_stream, transfer_for
 from audiomos_cache.profiling import Profile
 
 T = TypeVar("T")
-ITEMS_BEHIND = 8  # batches of a GPU, while the prompts are encoded beside the first of them
+MAX_WAITING = 8  # encoded batches of a GPU: they wait until the prompts are encoded, at the same time as the first
 
 
-class Behind(Generic[T]):
-    """Hands items to a function on a thread of its own; at most so many wait.
+class BackgroundWorker(Generic[T]):
+    """Calls a function for each item, in order, on a thread of its own.
 
     What the function raises, an interrupt included, is raised by the next `put`, or by `close`; items that wait then
     are dropped.
 
     Args:
         work: the function.
-        drop: told of each item that is dropped.
-        most: that wait.
+        drop: called with each item that is dropped.
+        max_waiting: how many items wait at most before `put` does.
     """
 
     def __init__(
-        self, work: Callable[[T], None], drop: Callable[[T], None] = lambda _item: None, most: int = ITEMS_BEHIND
+        self, work: Callable[[T], None], drop: Callable[[T], None] = lambda _item: None, max_waiting: int = MAX_WAITING
     ) -> None:
         self._work, self._drop = work, drop
-        self._items: Queue[tuple[T] | None] = Queue(most)
+        self._items: Queue[tuple[T] | None] = Queue(max_waiting)
         self._error: BaseException | None = None
-        self._hurry = False
-        self._thread = threading.Thread(target=self._run, name="behind", daemon=True)
+        self._dropping = False
+        self._thread = threading.Thread(target=self._run, name="write", daemon=True)
         self._thread.start()
 
     def put(self, item: T) -> None:
-        """Hand over an item; waits while too many are waiting."""
+        """Hand over an item; wait while too many are waiting."""
         self._items.put((item,))
         self._raise()
 
     def close(self) -> None:
-        """Wait until all items are done. An interrupt meanwhile drops those that wait."""
+        """Wait until all items are done. An interrupt drops those that wait."""
         try:
             self._items.put(None)
             self._thread.join()
         except BaseException:
-            self._hurry = True
+            self._dropping = True
             self._items.put(None)
             self._thread.join()
             raise
@@ -66,51 +66,27 @@ class Behind(Generic[T]):
     def _raise(self) -> None:
         error, self._error = self._error, None
         if error is not None:
-            self._hurry = True
+            self._dropping = True
             raise error
 
     def _run(self) -> None:
         while (item := self._items.get()) is not None:
-            if self._error is not None or self._hurry:
+            if self._error is not None or self._dropping:
                 self._drop(item[0])
             else:
                 try:
                     self._work(item[0])
-                except BaseException as error:  # given to the other thread
+                except BaseException as error:  # raised again in the other thread
                     self._error = error
 
 
 Progress = Callable[[int, int], None]
 _Skipped = tuple[str, str]  # id, reason
-_Batch = tuple[int, list[Started], list[_Skipped]]  # clips in it, what is encoded of them, what is not
-
-
-@dataclass(slots=True)
-class SplitSummary:
-    """What an extraction did.
-
-    Attributes:
-        split: its name.
-        clips: in the split's files, or where there are none yet, done so far.
-        encoded: now.
-        missing: clips that other shards have not done yet.
-        skipped: clips that were left out: (id, reason).
-        warnings, damaged: odd and damaged things it saw.
-        files: the finished files; none where clips are missing, or where another shard is just writing the files.
-    """
-
-    split: str
-    clips: int = 0
-    encoded: int = 0
-    missing: int = 0
-    skipped: list[tuple[str, str]] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    damaged: list[str] = field(default_factory=list)
-    files: list[Path] = field(default_factory=list)
+_Batch = tuple[int, list[Started], list[_Skipped]]  # how many clips, what is encoded of them, what is not
 
 
 class Encoding:
-    """Decodes ahead in threads, encodes, and has a thread behind hand finished clips to the writer, batch by batch."""
+    """Decodes ahead in threads, encodes, and hands finished clips to the writer on another thread, batch by batch."""
 
     def __init__(
         self,
@@ -127,25 +103,25 @@ class Encoding:
         self.make_writer = make_writer
         self.made: PartWriter | None = None
         self.positions = {clip.id: position for position, clip in enumerate(clips)}
-        self.staging = staging_for(audio, profile)
-        self.encoder = BatchEncoder(audio, options, self.staging, profile)
+        self.transfer = transfer_for(audio, profile)
+        self.encoder = BatchEncoder(audio, options, self.transfer, profile)
         self.finished = plan.clips - len(plan.todo)
 
     def run(self, progress: Progress) -> None:
         """Encode all that is planned; after an error or an interrupt, what is encoded is kept."""
         reported = self.finished
-        if self.audio.device.type != "cuda":  # where all takes its turn on the same cores, prompts come first
+        if self.audio.device.type != "cuda":  # all share the same cores there, so prompts come first
             self.made = self.make_writer()
-        behind = Behind(self._write, drop=_release)
+        worker = BackgroundWorker(self._write, drop=_release)
         try:
             try:
                 for batch in decode_ahead(self.plan.batches, self._decode, decode_threads(self.audio.device)):
-                    behind.put((len(batch), *self._start(batch)))
+                    worker.put((len(batch), *self._start(batch)))
                     if self.finished > reported:
                         reported = self.finished
                         progress(reported, self.plan.clips)
             finally:
-                behind.close()
+                worker.close()
             with self.profile.stage("publish"):
                 self.writer.publish_straight()
         finally:
@@ -157,7 +133,7 @@ class Encoding:
 
     @property
     def writer(self) -> PartWriter:
-        """The writer; on a GPU, prompts are encoded for it beside the first batches, by the thread behind."""
+        """The writer; on a GPU, the writing thread makes it and encodes the prompts, while the first batches run."""
         if self.made is None:
             with on_own_stream(self.audio.device):
                 self.made = self.make_writer()
@@ -169,8 +145,8 @@ class Encoding:
         if self.made and (error := self._prompt_error(clip)):
             raise error
         with self.profile.stage("decode"):
-            sound = read_audio(clip.path, self.audio.sample_rate_hz, self.options.max_seconds)
-        return self.staging.prepare(sound)
+            clip_audio = read_audio(clip.path, self.audio.sample_rate_hz, self.options.max_seconds)
+        return self.transfer.prepare(clip_audio)
 
     def _start(self, batch: Sequence[tuple[Clip, "Future[Audio]"]]) -> tuple[list[Started], list[_Skipped]]:
         """Begin to encode a batch; what cannot be decoded is skipped, or stops the extraction."""
@@ -181,7 +157,7 @@ class Encoding:
             except DataError as error:
                 self._stop_unless_skipped(error)
                 skipped.append((clip.id, str(error)))
-        self.summary.warnings += [warning for _, sound in decoded for warning in sound.warnings]
+        self.summary.warnings += [warning for _, clip_audio in decoded for warning in clip_audio.warnings]
         return self.encoder.start(decoded), skipped
 
     def _write(self, item: _Batch) -> None:
@@ -199,8 +175,8 @@ class Encoding:
     def _store(self, started: Started) -> list[_Skipped]:
         """Give the features of clips to the writer; return those that have none."""
         records, features, skipped = [], [], []
-        for clip, features_of in self.encoder.finish(started):
-            encoded = self._prompt_error(clip) or features_of
+        for clip, outcome in self.encoder.finish(started):
+            encoded = self._prompt_error(clip) or outcome
             if isinstance(encoded, AudiomosError):
                 self._stop_unless_skipped(encoded)
                 skipped.append((clip.id, str(encoded)))

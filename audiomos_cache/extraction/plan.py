@@ -1,4 +1,4 @@
-"""What an extraction of a split has to do, what it will take, and what is refused, before anything is written."""
+"""The plan of an extraction, before anything is written: its batches, disk space and time, and what is refused."""
 
 import shutil
 import time
@@ -41,18 +41,18 @@ def refuse_other_fingerprint(cache: Path, fingerprint: Fingerprint, overwritten:
 
 
 def refuse_changes(cache: Path, clips: Sequence[Clip], done: Mapping[str, tuple[CacheFile, int]]) -> None:
-    """Refuse to go on in a cache whose finished clips are no longer what the dataset says."""
+    """Refuse to continue a cache whose finished clips are no longer what the dataset contains."""
     split = clips[0].split
-    wanted = {clip.id: clip for clip in clips}
-    gone = sorted(done.keys() - wanted.keys())
+    listed = {clip.id: clip for clip in clips}
+    gone = sorted(done.keys() - listed.keys())
     if gone:
         raise CacheError(
             f"{cache}: split {split!r} holds clips that the dataset does not list: {first_five(gone)}; "
             "give another --cache, or --overwrite to extract the split again"
         )
     changed = []
-    for clip_id, (file, place) in done.items():
-        was, now = file.clip(place), wanted[clip_id]
+    for clip_id, (file, row) in done.items():
+        was, now = file.clip(row), listed[clip_id]
         labels = (np.nan if now.mi is None else now.mi, np.nan if now.ta is None else now.ta)
         if now.prompt is not None and was.prompt != now.prompt:
             changed.append(f"{clip_id} (prompt)")
@@ -72,7 +72,7 @@ def refuse_changes(cache: Path, clips: Sequence[Clip], done: Mapping[str, tuple[
 
 
 def _audio_changed(path: Path, file: CacheFile, was: CachedClip) -> bool:
-    """Say whether an audio file that was touched since its features were written has other content."""
+    """Return whether an audio file that was touched since its features were written has other content."""
     try:
         status = path.stat()
         # A copy may keep an old time of its content, but not of its inode.
@@ -83,7 +83,7 @@ def _audio_changed(path: Path, file: CacheFile, was: CachedClip) -> bool:
 
 
 def refuse_other_batches(files: Sequence[CacheFile], batch_size: int) -> None:
-    """Refuse a shard whose batches are not those of the shards before it: some clips would be nobody's."""
+    """Refuse a shard whose batches are not those of the shards before it: no shard would encode some of the clips."""
     for file in files:
         if file.header.batch_size not in (0, batch_size):
             raise CacheError(
@@ -93,12 +93,12 @@ def refuse_other_batches(files: Sequence[CacheFile], batch_size: int) -> None:
 
 
 def refuse_missing(clips: Sequence[Clip]) -> None:
-    """Name all audio files and prompts that are not there, before the first clip is encoded."""
+    """Refuse clips without audio file or prompt, all in one message, before the first clip is encoded."""
     missing = [str(clip.path) for clip in clips if not clip.path.exists()]
     if missing:
         raise DataError(
             f"split {clips[0].split!r}: audio files that the list names are missing: {first_five(missing)}; "
-            "put them there, or leave them out with --on-error skip"
+            "add them, or leave them out with --on-error skip"
         )
     bare = [f"{clip.id} ({clip.prompt_id})" for clip in clips if clip.prompt is None]
     if bare:
@@ -126,9 +126,9 @@ class Plan:
         clips: how many there are in the process's share; all of the split's without shards, or where all are done.
         batches: the clips to encode, those that are encoded together.
         final_bytes: what the finished split takes.
-        needed_bytes: what the disk must still hold at most: parts, and beside them the finished file. The features of
-            the prompts and the index come to it: some thousandths.
-        free_bytes: what it has.
+        needed_bytes: what is needed on the disk at most: for parts, and next to them the finished file. The features
+            of the prompts and the index need some thousandths more.
+        free_bytes: what is free.
         frames: how many the clips to encode have.
         frames_of: how many each clip of the split has, by id.
     """
@@ -165,8 +165,8 @@ def plan_split(clips: Sequence[Clip], cache: Path, done: Done, audio: AudioEncod
     frame_bytes = len(audio.layers) * audio.dim * np.dtype(options.dtype).itemsize
     batches: list[tuple[Clip, ...]] = []
     share = len(clips)
-    if all(clip.id in done for clip in clips):  # the audio is not even looked at: it may be gone
-        frames = {clip_id: file.frames_of(place) for clip_id, (file, place) in done.items()}
+    if all(clip.id in done for clip in clips):  # the audio is not read: it may be deleted by now
+        frames = {clip_id: file.frames_of(row) for clip_id, (file, row) in done.items()}
     else:
         lengths = lengths_of(clips, audio, options)
         frames = {clip.id: audio.frames_for(length) for clip, length in zip(clips, lengths, strict=True)}
@@ -182,7 +182,7 @@ def plan_split(clips: Sequence[Clip], cache: Path, done: Done, audio: AudioEncod
         every = options.shard and options.pad_to_s is None
         refuse_missing([clip for clip in clips if every or clip.id in todo])
     to_encode, final = sum(frames[clip_id] for clip_id in todo), sum(frames.values()) * frame_bytes
-    to_publish = final if todo or part_files(cache, split) else 0  # beside all parts
+    to_publish = final if todo or part_files(cache, split) else 0  # next to all parts
     freed = sum(path.stat().st_size for path in every_file(cache, split)) if options.overwrite else 0
     plan = Plan(
         split=split,
@@ -204,11 +204,11 @@ def refuse_together(cache: Path, plans: Sequence[Plan]) -> None:
     Raises:
         CacheError: the finished files and the parts of the largest split do not fit.
     """
-    unfinished = [plan for plan in plans if plan.needed_bytes]
-    if unfinished:
-        finals = sum(plan.final_bytes for plan in unfinished)
-        parts = max(plan.needed_bytes - plan.final_bytes for plan in unfinished)
-        refuse_full_disk(cache, finals + max(parts, 0), min(plan.free_bytes for plan in unfinished))
+    left = [plan for plan in plans if plan.needed_bytes]
+    if left:
+        finals = sum(plan.final_bytes for plan in left)
+        parts = max(plan.needed_bytes - plan.final_bytes for plan in left)
+        refuse_full_disk(cache, finals + max(parts, 0), min(plan.free_bytes for plan in left))
 
 
 def estimate_seconds(plan: Plan, audio: AudioEncoder, options: ExtractionOptions, *, warm_up: bool) -> float:

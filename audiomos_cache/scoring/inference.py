@@ -19,7 +19,7 @@ from audiomos_cache.evaluation.predictions import MAX_SCORE
 from audiomos_cache.extraction.batching import group_by_length, prompt_batches
 from audiomos_cache.extraction.encoding import WaveformEncoder, valid_frames
 from audiomos_cache.extraction.options import ExtractionOptions
-from audiomos_cache.extraction.transfer import on_own_stream, staging_for
+from audiomos_cache.extraction.transfer import on_own_stream, transfer_for
 from audiomos_cache.fusion.base import Members
 from audiomos_cache.heads.model import HeadOutput
 from audiomos_cache.targets import HIGHEST, LOWEST, TARGETS, Floats
@@ -75,9 +75,9 @@ class BundleOnDevice:
 
     def __init__(self, bundle: Bundle, audio: AudioEncoder, options: ExtractionOptions) -> None:
         self._fusion, self._audio, self._options = bundle.fusion, audio, options
-        staging = staging_for(audio)
-        self.prepare = staging.prepare
-        self._encoder = WaveformEncoder(audio, options, staging)
+        transfer = transfer_for(audio)
+        self.prepare = transfer.prepare
+        self._encoder = WaveformEncoder(audio, options, transfer)
         self._half = audio.precision != "fp32"
         self._ahead = 1 if audio.device.type == "cuda" else 0  # batches that are not waited for when the next is begun
         rows = {number: row for row, number in enumerate(audio.layers)}

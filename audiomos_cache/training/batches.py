@@ -16,7 +16,7 @@ from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.errors import CacheError, ConfigError
 from audiomos_cache.training.data import ClipSet
 from audiomos_cache.training.frame_sources import FramesInMemory, FrameSource, rows_to_take
-from audiomos_cache.training.pooled_statistics import PooledFrames, stand_ins
+from audiomos_cache.training.preload import PooledFrames, stand_ins
 
 EVAL_SIZE = 32
 GPU_EVAL_SIZE = 128  # a GPU that holds all features has room for more
@@ -27,19 +27,19 @@ S = TypeVar("S")
 
 
 class FeatureBatches:
-    """Gathers batches of a clip set, on the device that the frames are made for.
+    """Gathers batches of a clip set, on the device of its frame source.
 
     The prompts' features are kept in memory: they are few.
 
     Args:
         clips: whose features.
         layers: which of the stored layers.
-        frames: where the frames come from. Where they are `PooledFrames`, the tokens are pooled once, too.
+        frames: the source of the frames. If it is `PooledFrames`, the tokens are pooled once, too.
         upstream: make batches as the published code does, for heads with `compat: upstream`: clips with the frames
-            from their padding, tokens padded with what the text encoder gives at padding, 16 of them at once where
-            nothing is learned.
+            from their padding, tokens padded with what the text encoder gives at padding, 16 of them at once in
+            evaluation mode.
     Attributes:
-        clips: in the order of the batches: that of their ids, whatever order a list has them in.
+        clips: in the order of the batches: that of their ids, whatever their order in a list.
     Raises:
         ConfigError: `upstream`, and the clips were not padded to one length. CacheError: a clip has no frame.
     """
@@ -61,32 +61,32 @@ class FeatureBatches:
 
     @property
     def eval_size(self) -> int:
-        """How many clips to take at once where nothing is learned."""
+        """How many clips to take at once in evaluation mode."""
         if self._upstream:
             return UPSTREAM_EVAL_SIZE
         return EVAL_SIZE if self.on_gpu is None else GPU_EVAL_SIZE
 
     @cached_property
     def on_gpu(self) -> "GpuClips | None":
-        """The clips on the GPU, where they are held there; not `upstream`, where a score depends on the padding."""
+        """The clips on the GPU, if they are held there; None with `upstream`, as scores depend on the padding then."""
         if self._upstream or not isinstance(self._frames, FramesInMemory) or not self._frames.on_gpu:
             return None
         prompts = [self._prompt(index) for index in range(len(self))]
-        return GpuClips(self.clips.places, prompts, self.layers, self._frames)
+        return GpuClips(self.clips.entries, prompts, self.layers, self._frames)
 
     def stream(self, batches: Sequence[list[int]]) -> Iterator[Batch]:
         """Gather batches one after the other; each may write over the one before.
 
-        Where they come to a GPU from outside, the next is on its way while one is computed.
+        For a GPU that does not hold the frames, the next batch is copied while one is computed.
         """
         if self.device.type == "cuda" and self.on_gpu is None:
-            yield from _brought_ahead(self.gather, batches, self.device)
+            yield from _copied_ahead(self.gather, batches, self.device)
         else:
             for indices in batches:
                 yield self.gather(indices, reuse=True)
 
     def gather(self, indices: Sequence[int], *, reuse: bool = False) -> Batch:
-        """Put the clips at `indices` into one padded batch, in float32.
+        """Gather the clips at `indices` into one padded batch, in float32.
 
         Args:
             indices: at least one.
@@ -96,9 +96,9 @@ class FeatureBatches:
         """
         if self.on_gpu is not None:
             return self.on_gpu.gather(torch.tensor(indices, device=self.device))
-        places = [self.clips.places[index] for index in indices]
-        frames = self._frames.gather(places, self.layers, padding=self._upstream, reuse=reuse)
-        counts = torch.tensor([int(self._frames.counts(r, padding=self._upstream)[i]) for r, i in places])
+        entries = [self.clips.entries[index] for index in indices]
+        frames = self._frames.gather(entries, self.layers, padding=self._upstream, reuse=reuse)
+        counts = torch.tensor([int(self._frames.counts(r, padding=self._upstream)[i]) for r, i in entries])
         prompts = [self._prompt(index) for index in indices]
         padding = [torch.from_numpy(each.pad_vector) for each in prompts] if self._upstream else None
         tokens, token_counts = pad_sequences([torch.from_numpy(each.tokens) for each in prompts], padding)
@@ -116,54 +116,54 @@ class FeatureBatches:
     def _prompt(self, index: int) -> CachedPrompt:
         """Return the prompt of a clip, read once."""
         if index not in self._prompt_of_clip:
-            self._prompt_of_clip[index] = self._read_prompt(*self.clips.places[index])
+            self._prompt_of_clip[index] = self._read_prompt(*self.clips.entries[index])
         return self._prompt_of_clip[index]
 
     def _read_prompt(self, reader: CacheReader, index: int) -> CachedPrompt:
-        text = reader.prompt(index)
-        if text not in self._prompts:
-            prompt = self._prompts[text] = reader.read_prompt(index)
+        key = reader.prompt(index)
+        if key not in self._prompts:
+            prompt = self._prompts[key] = reader.read_prompt(index)
             if not len(prompt.tokens):
-                raise CacheError(f"{reader.cache}: the prompt {text!r} has no tokens, expected at least one")
+                raise CacheError(f"{reader.cache}: the prompt {key!r} has no tokens, expected at least one")
             if isinstance(self._frames, PooledFrames):  # a head has one pooling for both
-                self._prompts[text] = replace(prompt, tokens=stand_ins(prompt.tokens))
-        return self._prompts[text]
+                self._prompts[key] = replace(prompt, tokens=stand_ins(prompt.tokens))
+        return self._prompts[key]
 
 
 class GpuClips:
-    """The frames and tokens of N clips that are wholly on the device, whose batches are made there, without the host.
+    """Clips whose frames and tokens are all on the GPU; their batches are gathered there, without the host.
 
     All batches have as many frames as the longest clip and as many tokens as the longest prompt, so that the work on
-    them can be recorded once. Masks hide what is too much.
+    them can be captured once, as a CUDA graph. Masks hide the excess.
 
     Args:
-        places: reader and index in it of each clip.
+        entries: reader and index in it of each clip.
         prompts: of each clip.
         layers: which of the stored layers.
-        frames: they are held where the batches are made.
+        frames: held on the device of the batches.
     """
 
     def __init__(
         self,
-        places: Sequence[tuple[CacheReader, int]],
+        entries: Sequence[tuple[CacheReader, int]],
         prompts: Sequence[CachedPrompt],
         layers: Sequence[int],
         frames: FramesInMemory,
     ) -> None:
         device = frames.device
         self._frames, self._several = frames, len(layers) > 1
-        counts = torch.tensor([int(frames.counts(reader)[index]) for reader, index in places])
+        counts = torch.tensor([int(frames.counts(reader)[index]) for reader, index in entries])
         self._longest = int(counts.max())
         self._counts = counts.to(device)
-        self._first = frames.first_rows(places, layers).to(device)
+        self._first = frames.first_rows(entries, layers).to(device)
         distinct = {each.text: each for each in prompts}
-        rows = {text: row for row, text in enumerate(distinct)}
+        rows = {prompt: row for row, prompt in enumerate(distinct)}
         tokens, token_counts = pad_sequences([torch.from_numpy(each.tokens) for each in distinct.values()])
         self._tokens, self._token_counts = tokens.to(device), token_counts.to(device)
         self._prompt = torch.tensor([rows[each.text] for each in prompts]).to(device)
 
     def gather(self, clips: Tensor) -> Batch:
-        """Put clips together.
+        """Gather clips.
 
         Args:
             clips: (B,) int64 on the device.
@@ -185,37 +185,37 @@ def epoch_order(clips: int, seed: int, epoch: int) -> list[int]:
 
 
 def ahead(make: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
-    """Make something of each item, in order, in a thread, one ahead of what is used.
+    """Call `make` for each item, in order, in a thread, one ahead of the result that is used.
 
     Raises:
-        Exception: what `make` raises, instead of what it would have made. The thread has ended then.
+        Exception: what `make` raises, instead of its result. The thread has ended then.
     """
     pool = ThreadPoolExecutor(1, thread_name_prefix="prefetch")
-    coming: Future[T] | None = None
+    pending: Future[T] | None = None
     try:
         for item in items:
-            made, coming = coming, pool.submit(make, item)
+            made, pending = pending, pool.submit(make, item)
             if made is not None:
                 yield made.result()
-        if coming is not None:
-            yield coming.result()
+        if pending is not None:
+            yield pending.result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _brought_ahead(
+def _copied_ahead(
     gather: Callable[[list[int]], Batch], batches: Iterable[list[int]], device: torch.device
 ) -> Iterator[Batch]:
-    """Gather batches for a GPU in a thread, which brings them there on a stream of its own."""
+    """Gather batches for a GPU in a thread, which copies them there on a stream of its own."""
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
-    def bring(indices: list[int]) -> Batch:
+    def copy(indices: list[int]) -> Batch:
         with torch.cuda.stream(stream):
             batch = gather(indices)
         stream.synchronize()  # here, where nothing waits for it
         return batch
 
-    for batch in ahead(bring, batches):
+    for batch in ahead(copy, batches):
         used_on = torch.cuda.current_stream(device)
         for tensor in batch:
             tensor.record_stream(used_on)  # so that the memory is not given to the next batch before that
@@ -223,15 +223,15 @@ def _brought_ahead(
 
 
 def _refuse_clips_without_frames(clips: ClipSet) -> None:
-    """Refuse, once for all batches, what a head could not pool."""
-    for (reader, index), clip_id in zip(clips.places, clips.ids, strict=True):
+    """Refuse clips that a head could not pool, once for all batches."""
+    for (reader, index), clip_id in zip(clips.entries, clips.ids, strict=True):
         if not reader.valid_frames[index]:
             raise CacheError(f"{reader.cache}, clip {clip_id}: no frames, expected at least one; extract it again")
 
 
 def _refuse_own_lengths(clips: ClipSet) -> None:
     """Refuse clips that were encoded at their own lengths: the published code pads every clip to 30 s first."""
-    stored = {int(reader.frames[index]) for reader, index in clips.places}
+    stored = {int(reader.frames[index]) for reader, index in clips.entries}
     if len(stored) > 1:
         raise ConfigError(
             f"compat: upstream: the clips of {clips.name} have from {min(stored)} to {max(stored)} frames, expected "

@@ -1,4 +1,4 @@
-"""The state of a training after an epoch: all that decides how it goes on, in memory and on disk."""
+"""The state of a training after an epoch: all that decides how it continues, in memory and on disk."""
 
 import json
 import math
@@ -24,19 +24,19 @@ Tensors = Mapping[str, Tensor]
 
 @dataclass(frozen=True, slots=True)
 class TrainingState:
-    """What a training needs to go on after its last finished epoch, besides its job and its data.
+    """What a training needs to continue after its last finished epoch, besides its job and its data.
 
     Attributes:
-        history: a line per epoch; it tells the bests, and for how long there was none.
+        history: an entry per epoch; the bests, and the number of epochs since the last, follow from it.
         weights: of the head after the last epoch, and after each that is a best one; by epoch.
         optimizer: AdamW's memory of each parameter: `NAME.exp_avg` and so on.
-        chance: states of torch's generators by device, which dropout is drawn from.
+        rng_states: states of torch's generators by device, which dropout is drawn from.
     """
 
     history: Sequence[Mapping[str, Any]]
     weights: Mapping[int, Tensors]
     optimizer: Tensors
-    chance: Tensors
+    rng_states: Tensors
 
     @classmethod
     def of(
@@ -52,10 +52,10 @@ class TrainingState:
             for name, parameter in head.named_parameters()
             for key, value in optimizer.state[parameter].items()
         }
-        chance = {"cpu": torch.get_rng_state()}
+        rng_states = {"cpu": torch.get_rng_state()}
         devices = {parameter.device for parameter in head.parameters()}
-        chance |= {str(device): torch.cuda.get_rng_state(device) for device in devices if device.type == "cuda"}
-        return cls(tuple(history), dict(weights), memory, chance)
+        rng_states |= {str(device): torch.cuda.get_rng_state(device) for device in devices if device.type == "cuda"}
+        return cls(tuple(history), dict(weights), memory, rng_states)
 
     @property
     def epoch(self) -> int:
@@ -63,7 +63,7 @@ class TrainingState:
         return len(self.history)
 
     def restore(self, head: Head, optimizer: torch.optim.Optimizer) -> None:
-        """Make a head, its optimizer and torch's generators what they were after the last epoch."""
+        """Set a head, its optimizer and torch's generators to their state after the last epoch."""
         head.load_state_dict(self.weights[self.epoch])
         memory: dict[str, dict[str, Tensor]] = {}
         for key, value in self.optimizer.items():
@@ -73,7 +73,7 @@ class TrainingState:
             optimizer.state[parameter] = {
                 what: value.to(parameter.device, copy=True) for what, value in memory.get(name, {}).items()
             }
-        for device, generator in self.chance.items():
+        for device, generator in self.rng_states.items():
             if device == "cpu":
                 torch.set_rng_state(generator)
             else:
@@ -81,7 +81,7 @@ class TrainingState:
 
 
 def best_epochs(history: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Return the epoch of each best that there is."""
+    """Return the epoch of each best so far."""
     return {name: line["epoch"] for line in history for name in BESTS if name in line["best"]}
 
 
@@ -91,7 +91,7 @@ def epochs_since_best(history: Sequence[Mapping[str, Any]]) -> int:
 
 
 def measures(line: Mapping[str, Any]) -> dict[str, float]:
-    """Return the three measures of an epoch that checkpoints are kept by, higher is better; NaN where undefined."""
+    """Return the three measures of an epoch that checkpoints are kept by, higher is better; NaN if undefined."""
     srcc = {
         level: math.nan if line["dev"][level]["srcc"] is None else line["dev"][level]["srcc"]
         for level in ("utt_mi", "sys_mi", "sys_ta")
@@ -106,16 +106,16 @@ def save_state(folder: Path, job: Mapping[str, Any], state: TrainingState, saved
 
     Args:
         folder: where the states of one training are kept.
-        job: what is trained, as plain values.
+        job: the config of the run, as JSON values.
         state: what to save.
-        saved: the files of the state before, with their hashes; what it shares is not written again.
+        saved: the files of the state before, with their hashes; files that this state shares are not written again.
     Returns:
         The files of this state, with their hashes.
     """
     contents = {f"weights-{epoch}.safetensors": weights for epoch, weights in state.weights.items()}
     contents[f"optimizer-{state.epoch}.safetensors"] = {
         **{f"optimizer/{name}": tensor for name, tensor in state.optimizer.items()},
-        **{f"chance/{device}": generator for device, generator in state.chance.items()},
+        **{f"chance/{device}": generator for device, generator in state.rng_states.items()},
     }
     files = {name: saved[name] if name in saved else _write(folder / name, each) for name, each in contents.items()}
     sync_folder(folder)
@@ -129,7 +129,7 @@ def save_state(folder: Path, job: Mapping[str, Any], state: TrainingState, saved
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
-    """Read what a folder keeps of a training, without its tensors: job, history, files; None where it keeps none.
+    """Read the record of a training from a folder, without tensors: job, history, files; None if there is none.
 
     Raises:
         DataError: the record is damaged.
@@ -148,7 +148,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
 
 
 def load_state(folder: Path, record: Mapping[str, Any]) -> TrainingState:
-    """Read the state that a record tells of.
+    """Read the state that a record describes.
 
     Raises:
         DataError: a file of it is missing or damaged.

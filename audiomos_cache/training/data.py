@@ -1,4 +1,4 @@
-"""What heads are trained on: clips of a cache with their labels, and the splits that they predict."""
+"""The data of a training: clips of a cache with their labels, and the splits to predict."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from audiomos_cache.dataset.labels import Labels, Ratings, read_labels, read_rat
 from audiomos_cache.errors import DataError, first_five
 from audiomos_cache.heads.config import HeadConfig
 from audiomos_cache.training.frame_sources import FrameSource
-from audiomos_cache.training.pooled_statistics import PooledFrames, pools_first
+from audiomos_cache.training.preload import PooledFrames, pools_first
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,14 @@ class ClipSet:
 
     Attributes:
         name: the split's, or the list's.
-        places: (reader, index in it) of each clip.
+        entries: (reader, index in it) of each clip.
         ids, systems: of each clip.
-        mi, ta: (N,) float64 labels, NaN where there are none.
-        ratings: what each listener said of them, in the same order, where that is known.
+        mi, ta: (N,) float64 labels, NaN for a missing one.
+        ratings: each listener's ratings of them, in the same order, if known.
     """
 
     name: str
-    places: Sequence[tuple[CacheReader, int]]
+    entries: Sequence[tuple[CacheReader, int]]
     ids: tuple[str, ...]
     systems: tuple[str, ...]
     mi: NDArray[np.float64]
@@ -46,19 +46,19 @@ class ClipSet:
         """Take all clips of a split, with the labels in the cache.
 
         Raises:
-            CacheError: no such cache or split.
+            CacheError: the cache or the split does not exist.
         """
         return cls.of_reader(CacheReader(cache, split))
 
     @classmethod
     def of_reader(cls, reader: CacheReader) -> "ClipSet":
         """Take all clips that a reader has, with the labels in the cache."""
-        places = [(reader, index) for index in range(len(reader))]
-        return cls(reader.split, places, tuple(reader.ids), tuple(reader.systems), reader.mi, reader.ta)
+        entries = [(reader, index) for index in range(len(reader))]
+        return cls(reader.split, entries, tuple(reader.ids), tuple(reader.systems), reader.mi, reader.ta)
 
     @classmethod
     def of_list(cls, readers: Mapping[str, CacheReader], path: Path) -> "ClipSet":
-        """Take the clips that a list names, from whichever split of a cache has them, with the list's labels.
+        """Take the clips that a list names, from any split of a cache, with the list's labels.
 
         Raises:
             DataError: the list is not valid, or names clips that the cache does not have.
@@ -69,9 +69,9 @@ class ClipSet:
         if unknown:
             cache = next(iter(readers.values())).cache
             raise DataError(f"{path}: {cache} has no features of {first_five(unknown)}; extract them first")
-        places = [known[clip_id] for clip_id in labels.ids]
-        systems = tuple(reader.systems[index] for reader, index in places)
-        return cls(str(path), places, labels.ids, systems, labels.mi, labels.ta)
+        entries = [known[clip_id] for clip_id in labels.ids]
+        systems = tuple(reader.systems[index] for reader, index in entries)
+        return cls(str(path), entries, labels.ids, systems, labels.mi, labels.ta)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -82,7 +82,7 @@ class ClipSet:
         ids = tuple(self.ids[i] for i in order)
         return replace(
             self,
-            places=[self.places[i] for i in order],
+            entries=[self.entries[i] for i in order],
             ids=ids,
             systems=tuple(self.systems[i] for i in order),
             mi=self.mi[order],
@@ -103,11 +103,11 @@ class ClipSet:
     @property
     def first_reader(self) -> CacheReader:
         """A reader of the cache, for what all its splits share: fingerprint, dims, provenance."""
-        return self.places[0][0]
+        return self.entries[0][0]
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """What decided the features."""
+        """The fingerprint of the features."""
         return self.first_reader.fingerprint
 
     def labels_hash(self) -> str:
@@ -116,7 +116,7 @@ class ClipSet:
         return hash_bytes(repr(rows).encode())
 
     def with_ratings(self, ratings: Ratings) -> "ClipSet":
-        """Return the same clips with what the listeners said of them.
+        """Return the same clips with the listeners' ratings.
 
         Raises:
             DataError: a clip has no ratings; names it.
@@ -145,11 +145,11 @@ class ClipSet:
 
 @dataclass(frozen=True, slots=True)
 class Lists:
-    """What a user gives instead of, or besides, the labels in a cache.
+    """Lists that a user gives instead of, or besides, the labels in a cache.
 
     Attributes:
         train, dev: clips and labels to use instead of the splits.
-        raters: lists of what each listener said of them.
+        raters: lists of each listener's ratings.
     """
 
     train: Path | None = None
@@ -176,11 +176,10 @@ class TrainingClips:
 
 @dataclass(frozen=True, slots=True)
 class TrainingData:
-    """The clips, and their frames, which are there once for all heads of a command.
+    """The clips, and their frames, which are read once for all heads of a command.
 
     Attributes:
-        frames, pooled: all frames, and what stands for them where a head pools them first; None where no head reads
-            them.
+        frames, pooled: all frames, and those of heads that pool first; None if no head reads them.
     """
 
     clips: TrainingClips
@@ -188,18 +187,18 @@ class TrainingData:
     pooled: PooledFrames | None
 
     def frames_for(self, config: HeadConfig) -> FrameSource:
-        """Return where a head's frames come from."""
+        """Return the source of a head's frames."""
         found = self.pooled if pools_first(config) else self.frames
         assert found is not None, "opened for other heads"
         return found
 
 
 def open_clips(cache: Path, lists: Lists) -> TrainingClips:
-    """Open a cache's clips, with the labels and ratings of lists where there are such.
+    """Open a cache's clips, with the labels and ratings of lists, if given.
 
     Raises:
-        CacheError: no such cache or split. DataError: missing labels or ratings, or clips that would be trained on and
-        validated on.
+        CacheError: the cache or a split does not exist. DataError: missing labels or ratings, or clips both to train on
+        and to choose checkpoints by.
     """
     readers = open_cache(cache)
     train, dev = _clips(readers, cache, "train", lists.train), _clips(readers, cache, "dev", lists.dev)
@@ -214,7 +213,7 @@ def open_clips(cache: Path, lists: Lists) -> TrainingClips:
 
 
 def _clips(readers: Mapping[str, CacheReader], cache: Path, split: str, listed: Path | None) -> ClipSet:
-    """Take a list's clips where there is a list, or else a split's."""
+    """Take the clips of a list, or without one those of a split."""
     if listed:
         return ClipSet.of_list(readers, listed)
-    return ClipSet.of_reader(readers[split]) if split in readers else ClipSet.of_split(cache, split)  # which refuses
+    return ClipSet.of_reader(readers[split]) if split in readers else ClipSet.of_split(cache, split)  # which raises

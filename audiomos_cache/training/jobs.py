@@ -1,4 +1,4 @@
-"""Heads to train: single ones, or a plan of several (`configs/ensemble8.yaml`); and what is refused beforehand."""
+"""Heads to train: single ones, or a plan of several (`configs/ensemble8.yaml`), and the checks before training."""
 
 import json
 import re
@@ -42,7 +42,7 @@ class HeadJob:
 
 
 def run_config(job: HeadJob, clips: TrainingClips, device: str, precision: str = "fp32") -> dict[str, Any]:
-    """Put together what a run remembers of how it was made."""
+    """Return what a run records of how it was made."""
     reader = clips.reader
     return {
         "name": job.name,
@@ -69,16 +69,16 @@ def job_differences(found: Mapping[str, Any], requested: Mapping[str, Any], *, h
     """Name what differs between two runs' configs that decides their numbers: `head.dropout is 0.3, requested 0.1`.
 
     Args:
-        found, requested: what `run_config` returns, or what was read of it.
+        found, requested: as `run_config` returns them, or as they were read from a run.
         how: whether device, precision and versions count, which decide the last digits.
     """
     return differences(_what_decides(found, how), _what_decides(requested, how))
 
 
 def _what_decides(config: Mapping[str, Any], how: bool) -> dict[str, Any]:
-    """Return what decides a run's numbers, as plain JSON has it.
+    """Return what decides a run's numbers, as JSON values.
 
-    Not the number of threads, though it decides the last digits: a training that goes on keeps it.
+    The number of threads is left out, though it decides the last digits: a training that is continued keeps it.
     """
     left_out = {"name", "encoders", "resolved_lr", "fingerprint", "threads", MADE_WITH}
     left_out |= set() if how else {"device", "precision", "versions"}
@@ -87,8 +87,8 @@ def _what_decides(config: Mapping[str, Any], how: bool) -> dict[str, Any]:
         role: {key: value for key, value in described.items() if key != "from"}
         for role, described in kept["data"].items()
     }
-    plain: dict[str, Any] = json.loads(json.dumps(kept))
-    return plain
+    decisive: dict[str, Any] = json.loads(json.dumps(kept))
+    return decisive
 
 
 def _described(clips: ClipSet, job: HeadJob) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def _overridden(head: Mapping[str, Any] | HeadConfig, overrides: tuple[str, ...]
 
 
 HIGHEST_SEED = 2**63 - 1
-LONGEST_NAME = 200  # file systems take 255, and folders beside a run have its name and some more
+LONGEST_NAME = 200  # file systems take 255, and folders next to a run have its name and a suffix
 _FOLDER = re.compile(r"\w[\w .+-]*")
 
 
@@ -160,26 +160,26 @@ def load_plan(plan: str, overrides: tuple[str, ...] = ()) -> list[HeadJob]:
         plan: a name in `configs/`, or a path; paths in the file are relative to it.
         overrides: `a.b=c`, for all runs, after those that the plan has for some.
     Raises:
-        ConfigError: no such plan, or a run or head in it that is not valid; all problems in one message.
+        ConfigError: the plan does not exist, or a run or head in it is not valid; all problems in one message.
     """
     path = _path_of(plan)
     content = read_mapping(path, "the key runs")
     if "runs" not in content:
-        raise ConfigError(f"{path}: no runs in it, so not a plan; a single head is trained with --head")
+        raise ConfigError(f"{path}: has no key runs, so it is not a plan; give a single head to --head")
     try:
         runs = _Plan.model_validate(content).runs
     except ValidationError as error:
         problems = (readable(each, known_keys=()) for each in error.errors())
         raise ConfigError(f"{path}: {'; '.join(problems)}") from error
     if not runs:
-        raise ConfigError(f"{path}: runs: none, expected one or more")
+        raise ConfigError(f"{path}: runs: empty, expected one or more")
     jobs, failed = [], []
-    for place, run in enumerate(runs):
+    for index, run in enumerate(runs):
         head = str(path.parent / run.head) if run.head.endswith((".yaml", ".yml")) else run.head
         try:
             name, config = load_head_config(head, (*run.overrides, *overrides))
         except ConfigError as error:
-            failed.append(f"runs.{place}: {error}")
+            failed.append(f"runs.{index}: {error}")
         else:
             jobs.append(HeadJob(run.name or f"{name}-seed{run.seed}", config, run.seed))
     if failed:
@@ -194,11 +194,11 @@ def _path_of(plan: str) -> Path:
         raise ConfigError(f"--plan {plan}: is a preset for one head, not a plan; give it to --head")
     if plan.endswith((".yaml", ".yml")):
         return Path(plan)
-    raise ConfigError(f"--plan {plan}: no such plan; known are {', '.join(plan_names())}, or give a .yaml file")
+    raise ConfigError(f"--plan {plan}: plan not found; known are {', '.join(plan_names())}, or give a .yaml file")
 
 
 def check_names(jobs: Sequence[HeadJob]) -> None:
-    """Refuse two runs of one name."""
+    """Refuse several runs of the same name."""
     names = [job.name for job in jobs]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(f"runs that would have the same name: {first_five(repeated)}; give each head and seed once")

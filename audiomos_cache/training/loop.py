@@ -1,4 +1,4 @@
-"""Training one head from cached features: one readable loop; and the predictions of a trained head."""
+"""The training loop of one head, and the predictions of a trained head."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ from audiomos_cache.profiling import OFF, Profile
 from audiomos_cache.runs import BESTS
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.checkpoint import TrainingState, best_epochs, epochs_since_best, measures
-from audiomos_cache.training.precision import UNCOMPILED_FP32, Execution
+from audiomos_cache.training.execution import UNCOMPILED_FP32, Execution
 from audiomos_cache.training.trainer import LabelledBatches, Trainer, not_finite
 
 
@@ -32,7 +32,7 @@ def run_head(head: nn.Module, batches: FeatureBatches, execution: Execution = UN
 
 
 def predictions_of(outputs: list[HeadOutput], batches: FeatureBatches) -> Predictions:
-    """Put a head's outputs for a clip set together.
+    """Join a head's outputs for the batches of a clip set.
 
     Raises:
         DataError: a prediction is not finite; names the clips.
@@ -63,12 +63,12 @@ class Best:
 
 @dataclass(slots=True)
 class Trained:
-    """What training gives.
+    """The result of a training.
 
     Attributes:
-        head: as it was after the last epoch.
+        head: with the weights of the last epoch.
         bests: the three best checkpoints.
-        history: a line per epoch.
+        history: an entry per epoch.
     """
 
     head: Head
@@ -93,10 +93,10 @@ def train(
         config: head and training.
         seed: of initial weights, dropout and data order.
         train_batches, dev_batches: of labelled clips of one cache, on one device: the head is trained there. They have
-            ratings where the head is trained on those.
-        begun: the state of an earlier, interrupted training of the same kind, to go on from.
+            ratings if the head is trained on those.
+        begun: the state of an earlier, interrupted training of the same job, to continue.
         execution: how the head is executed.
-        profile: where the times of the stages go.
+        profile: collects the times of the stages.
         on_epoch: called with the state after each epoch, and whether it is the last.
     Raises:
         DivergedError: the loss or a prediction is not finite; names the clips. CacheError: features are not.
@@ -134,7 +134,7 @@ def train(
 
 
 def _bests_of(begun: TrainingState | None) -> dict[str, Best]:
-    """Return the bests of an earlier training; without one, three that anything improves."""
+    """Return the bests of an earlier training; without one, three that any epoch improves."""
     bests = {name: Best() for name in BESTS}
     if begun:
         for name, epoch in best_epochs(begun.history).items():

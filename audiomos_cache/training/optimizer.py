@@ -1,4 +1,4 @@
-"""What a step changes, and by how much: AdamW's groups, and the learning rate of each step."""
+"""The optimizer, and the learning rate of each step."""
 
 import math
 from collections.abc import Callable
@@ -13,12 +13,12 @@ from audiomos_cache.heads.config import TrainingConfig
 
 
 def build_optimizer(head: nn.Module, lr: float, weight_decay: float, decay: str) -> torch.optim.AdamW:
-    """Return the optimizer of a head's parameters; on a GPU its steps may be recorded, and its rate is a tensor.
+    """Return the optimizer of a head's parameters; on a GPU its rate is a tensor, and a CUDA graph can capture it.
 
     Args:
-        head: what is trained, on its device.
+        head: the head to train, on its device.
         lr, weight_decay: of AdamW.
-        decay: what weight decay applies to: "all" parameters, or the "matrices" among them.
+        decay: the parameters that weight decay applies to: "all" parameters, or the "matrices" among them.
     """
     parameters = list(head.parameters())
     groups: list[dict[str, Any]] = [{"params": parameters}]
@@ -42,7 +42,7 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float | Tensor) -> None:
 
 
 def steps_per_epoch(config: TrainingConfig, clips: int) -> int:
-    """Return how many batches so many clips are, the last one short."""
+    """Return how many batches the clips make, the last one short."""
     return math.ceil(clips / config.batch_size)
 
 
@@ -51,8 +51,8 @@ class LearningRate:
     """The learning rate of each step, a function of the step alone.
 
     Attributes:
-        peak: what it grows to in the warm-up.
-        schedule: one of `SCHEDULES`: how it goes on from there.
+        peak: the rate at the end of the warm-up.
+        schedule: one of `SCHEDULES`: the course after the warm-up.
         warmup_steps: of these the k-th has k / warmup_steps of the peak.
         steps: in all epochs together.
     """
@@ -94,5 +94,5 @@ def _cosine(done: float) -> float:
     return (1 + math.cos(math.pi * done)) / 2
 
 
-# What is left of the peak, by how much of the way after the warm-up is done.
+# The share of the peak, as a function of the share of the steps after the warm-up that are done.
 SCHEDULES: dict[str, Callable[[float], float]] = {"constant": _constant, "cosine": _cosine}

@@ -1,4 +1,4 @@
-"""Predictions of a finished run on a cached split."""
+"""The verb `predict`: predict a cached split with a finished run."""
 
 import logging
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class PredictResult:
         path: the predictions file.
         predictions: MI and TA of each clip, sorted by id.
         run: the run folder.
-        split, best: what was predicted, with which checkpoint.
+        split, best: the split, and the checkpoint that predicted it.
     """
 
     path: Path
@@ -45,7 +45,7 @@ class PredictResult:
         return f"PredictResult: {len(self.predictions.ids)} clips of {self.split} by {self.run}, {means}\n  {self.path}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values: where the predictions are, of what, and MI and TA of each clip by its id."""
+        """Return JSON values: path, run, split and checkpoint, and MI and TA of each clip by its id."""
         rows = zip(self.predictions.ids, self.predictions.mi.tolist(), self.predictions.ta.tolist(), strict=True)
         return {
             "path": str(self.path),
@@ -79,9 +79,9 @@ def predict(
     Returns:
         The file and the predictions: scores of about 1 to 5, which a head may leave.
     Raises:
-        CacheError: no such split, or a cache of another fingerprint than the run was trained on. DataError: not a run,
-        or a checkpoint that it does not have. OutputExistsError: the file exists, and `overwrite` is not given.
-        ArgumentError: no such checkpoint or device.
+        CacheError: the split does not exist, or the cache has another fingerprint than the run was trained on.
+        DataError: the folder is not a run, or lacks the checkpoint. OutputExistsError: the file exists, and `overwrite`
+        is not given. ArgumentError: an unknown checkpoint or device.
 
     >>> result = predict("runs/pooling-dist-seed1", "cache/tiny", "eval", out="predicted/eval.jsonl")
     >>> len(result.predictions.ids), result.path.name
@@ -110,7 +110,7 @@ def predict(
 
 
 def _refuse_other_features(run: Run, reader: CacheReader) -> None:
-    """An imported run cannot say which features it was trained on: say so, and check what can be."""
+    """Check what can be checked of an imported run, which does not record the features that it was trained on."""
     if (run.audio_dim, run.text_dim) != (reader.audio_dim, reader.text_dim):
         raise CacheError(
             f"{reader.cache}: frames of {reader.audio_dim} and tokens of {reader.text_dim} dimensions, and "
@@ -119,7 +119,9 @@ def _refuse_other_features(run: Run, reader: CacheReader) -> None:
     if run.config.layers == "only" and len(reader.layers) > 1:
         held = ", ".join(map(str, reader.layers))
         raise CacheError(
-            f"{reader.cache}: holds layers {held}, and {run.folder} was imported without saying which it reads; import "
-            f"it again with --set layers={reader.layers[-1]}, or another of these"
+            f"{reader.cache}: holds layers {held}, and {run.folder} was imported without a record of what it reads; "
+            f"import it again with --set layers={reader.layers[-1]}, or another of these"
         )
-    log.info("%s was imported and does not say which features it was trained on; check that they are these", run.folder)
+    log.info(
+        "%s was imported and has no record of the features it was trained on; check that they are these", run.folder
+    )

@@ -1,11 +1,11 @@
-"""Trainings that are not finished: where their state lies, whose it is, and who may go on with it.
+"""Trainings that can be interrupted and continued: the folder of their state, its lock, and the check of the job.
 
-OUT/.NAME.unfinished/
+OUT/.NAME.training/
     lock                      held while a process trains the run
-    state.json, *.safetensors the state after an epoch: see state.py
-    tensorboard/              the history for TensorBoard, where it was asked for
+    state.json, *.safetensors the state after an epoch: see checkpoint.py
+    tensorboard/              the history for TensorBoard, if requested
     run/                      the finished run, while it is written
-    replaced/                 the run that it replaces, for the moment that takes
+    replaced/                 the run that it replaces, while they are exchanged
 """
 
 import shutil
@@ -25,17 +25,17 @@ from audiomos_cache.training.jobs import job_differences
 SHARE_OF_TIME = 0.05  # that saving states may take
 
 
-def unfinished_folder(run: Path) -> Path:
+def state_folder(run: Path) -> Path:
     """Return where the state of a run's training is kept until the run is finished."""
-    return run.resolve().with_name(f".{run.name}.unfinished")
+    return run.resolve().with_name(f".{run.name}.training")
 
 
-class Unfinished:
-    """What there is of a run that is not finished. Made by `unfinished`.
+class ResumableTraining:
+    """The state of a run that is being trained, or was interrupted. Made by `resumable_training`.
 
-    A state is saved after the first epoch and then as often as saving takes 5 % of the time at most: after each epoch
-    but where those are very short. So an interrupt, after which `flush` saves what was not saved, costs the epoch it
-    came in; a kill costs those not saved too, of twenty times what saving takes at most.
+    A state is saved after the first epoch, and then so that saving takes at most 5 % of the time: after each epoch,
+    unless epochs are very short. An interrupt, after which `flush` saves the last state, costs the current epoch; a
+    kill also costs the epochs that were not saved, at most twenty times as long as saving takes.
 
     Attributes:
         job: the run's config; after `load` with the number of threads that the training began with, which decides the
@@ -43,18 +43,18 @@ class Unfinished:
     """
 
     def __init__(self, run: Path, job: Mapping[str, Any]) -> None:
-        self.run, self.folder, self.job = run, unfinished_folder(run), job
+        self.run, self.folder, self.job = run, state_folder(run), job
         self._unsaved: TrainingState | None = None
         self._files: dict[str, str] = {}
         self._cost_s, self._saved_s = 0.0, time.monotonic()
 
     def load(self, *, overwrite: bool) -> TrainingState | None:
-        """Return the state to go on from, or None where the training begins.
+        """Return the state to continue from, or None if the training begins.
 
         Args:
-            overwrite: where the state is another job's, or damaged, start from the beginning.
+            overwrite: start from the beginning if the state is damaged, or another job's.
         Raises:
-            OutputExistsError, DataError: it is such, and `overwrite` is False.
+            OutputExistsError: the state is another job's, and `overwrite` is False. DataError: it is damaged, likewise.
         """
         state = None
         try:
@@ -69,7 +69,7 @@ class Unfinished:
         return state
 
     def offer(self, state: TrainingState, *, last: bool) -> None:
-        """Save the state after an epoch if it is time to, or if the epoch is the last."""
+        """Save the state after an epoch if it is due, or if the epoch is the last."""
         self._unsaved = state
         if last or time.monotonic() - self._saved_s >= self._cost_s / SHARE_OF_TIME:
             self.flush()
@@ -85,19 +85,19 @@ class Unfinished:
 
     @property
     def new_run(self) -> Path:
-        """Where the finished run is written."""
+        """The folder that the finished run is written into."""
         return self.folder / "run"
 
     @property
     def tensorboard(self) -> Path:
-        """Where the history is written for TensorBoard, to be a part of the finished run."""
+        """The folder of the history for TensorBoard, which becomes a part of the finished run."""
         return self.folder / TENSORBOARD
 
     def finish(self, *, overwrite: bool) -> None:
-        """Put the written run at its place, and forget the training.
+        """Move the written run to its final path, and forget the training.
 
         Raises:
-            OutputExistsError: there is a run by now, and `overwrite` is False.
+            OutputExistsError: the run exists by now, and `overwrite` is False.
         """
         if self.tensorboard.exists():
             self.tensorboard.rename(self.new_run / TENSORBOARD)
@@ -116,26 +116,26 @@ class Unfinished:
 
 
 @contextmanager
-def unfinished(run: Path, job: Mapping[str, Any]) -> Iterator[Unfinished]:
-    """Hold the right to train a run, and give what there is of it.
+def resumable_training(run: Path, job: Mapping[str, Any]) -> Iterator[ResumableTraining]:
+    """Lock a run for training, and yield its state.
 
-    An interrupt or an error saves the state that was offered last. After the block the folder is left only where it
-    keeps a state.
+    An interrupt or an error saves the state that was offered last. After the block the folder is kept only if it
+    holds a state.
 
     Args:
-        run: where the finished run goes.
-        job: the run's config; what decides numbers in it must be the same for a training to go on.
+        run: the folder of the finished run.
+        job: the run's config; what decides numbers in it must be the same for a training to continue.
     Raises:
         BusyError: another process is training the run.
     """
-    folder = unfinished_folder(run)
+    folder = state_folder(run)
     with locked(folder / "lock", f"{run}: is being trained"):
         bring_back(folder / "replaced", run.resolve())
-        training = Unfinished(run, job)
+        training = ResumableTraining(run, job)
         try:
             yield training
         except OutputError:
-            raise  # a state could not be written either
+            raise  # then a state cannot be written either
         except (KeyboardInterrupt, AudiomosError):
             training.flush()
             raise
@@ -145,25 +145,25 @@ def unfinished(run: Path, job: Mapping[str, Any]) -> Iterator[Unfinished]:
 
 
 def remove_leftovers(run: Path, job: Mapping[str, Any]) -> None:
-    """Remove what a kill left beside a run that had taken its place just before."""
-    if unfinished_folder(run).exists():
-        with suppress(OutputExistsError, DataError):  # another training's, or another process's: not to be touched
+    """Remove the state that a kill left next to a run that had just been finished."""
+    if state_folder(run).exists():
+        with suppress(OutputExistsError, DataError):  # it belongs to another training or process: leave it
             refuse_other_job(run, job)
-            with unfinished(run, job) as training:
+            with resumable_training(run, job) as training:
                 training.forget()
 
 
 def refuse_other_job(run: Path, job: Mapping[str, Any]) -> None:
-    """Refuse to go on with an interrupted training of another job.
+    """Refuse to continue an interrupted training of another job.
 
     Raises:
-        OutputExistsError: naming what differs. DataError: what is kept of it is damaged.
+        OutputExistsError: naming what differs. DataError: its state is damaged.
     """
-    record = read_record(unfinished_folder(run))
+    record = read_record(state_folder(run))
     if record is None:
         return
     if differing := job_differences(record["job"], job):
         raise OutputExistsError(
-            f"{run}: there is an interrupted training of another kind: {first_five(differing)}; repeat that to finish "
+            f"{run}: an interrupted training of this name differs: {first_five(differing)}; repeat that to finish "
             "it, give another --out, or --overwrite to start from the beginning"
         )

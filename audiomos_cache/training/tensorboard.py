@@ -1,4 +1,4 @@
-"""The history of a training, as TensorBoard shows it."""
+"""Writing the history of a training for TensorBoard."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,10 +10,10 @@ from audiomos_cache.errors import ConfigError
 
 @contextmanager
 def tensorboard_log(folder: Path | None) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Give a function that writes a line of a history for TensorBoard: each number under its name, `utt_mi/srcc`.
+    """Yield a function that writes an epoch of a history for TensorBoard: each number under its name, `utt_mi/srcc`.
 
     Args:
-        folder: where it goes; None: nothing is written.
+        folder: the folder to write into; None: nothing is written.
     Raises:
         ConfigError: TensorBoard is not installed.
     """
@@ -49,7 +49,7 @@ def summary_writer() -> Callable[[str], Any]:
 
 
 def _numbers(line: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """Name the numbers of an epoch; those that are not defined are left out."""
+    """Yield the numbers of an epoch with their names; those that are not defined are left out."""
     for name in ("lr", "train_loss", "dev_loss"):
         yield name, line[name]
     for level, measures in line["dev"].items():

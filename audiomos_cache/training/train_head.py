@@ -1,4 +1,7 @@
-"""The verb `train_head`: heads by name, file or config, and seeds, to runs."""
+"""The verb `train_head`: turn the user's arguments into jobs, train them with `train_heads`, and sum up the runs.
+
+`train_heads.py` does the training; this module has what the public function adds to it.
+"""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -18,10 +21,10 @@ from audiomos_cache.profiling import OFF, Profile
 from audiomos_cache.progress import Progress, no_progress
 from audiomos_cache.runs import predictions_path
 from audiomos_cache.training.data import ClipSet, Lists
+from audiomos_cache.training.execution import Precision
+from audiomos_cache.training.finished_run import HeadResult
 from audiomos_cache.training.jobs import HIGHEST_SEED, HeadJob, load_plan, named_heads
-from audiomos_cache.training.precision import Precision
 from audiomos_cache.training.preload import Preload
-from audiomos_cache.training.results import HeadResult
 from audiomos_cache.training.train_heads import train_heads
 
 DEFAULT_HEAD, DEFAULT_SEED = "transformer-dist", 1984
@@ -32,13 +35,13 @@ HeadLike = Source | Mapping[str, Any] | HeadConfig
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What `train_head` trained.
+    """The result of `train_head`.
 
     Attributes:
         out: the folder of the runs.
-        runs: what came of each head and seed, in order, without those that another process is training.
+        runs: the result of each head and seed, in order, without those that another process is training.
         mean: the numbers of the mean of the runs' best-loss predictions on the dev split; None of a single run, and
-            where checkpoints were chosen on a list.
+            if checkpoints were chosen on a list.
     """
 
     out: Path
@@ -68,7 +71,7 @@ class TrainResult:
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values: of each run its folder, epochs, seconds and dev numbers; those of the mean."""
+        """Return JSON values: of each run its folder, epochs, seconds and dev numbers; those of the mean."""
         return {
             "out": str(self.out),
             "runs": [
@@ -109,7 +112,7 @@ def train_head(
 
     A run keeps three checkpoints (best dev loss, best system SRCC of MI, best combined), their predictions of every
     split in the cache, and its history. On a CPU the same seed gives the same files. After an interrupt the same call
-    goes on where it was.
+    continues where it stopped.
 
     Args:
         cache: the cache folder.
@@ -117,29 +120,29 @@ def train_head(
             transformer-dist. A mapping and a HeadConfig have no name: their runs are called `head-seed1984`.
         seed: of initial weights, dropout and data order; or several. None: 1984.
         plan: a plan's name or YAML file, which lists heads and seeds; its finished runs are skipped.
-        out: where the run folders go, called `HEAD-seedSEED`.
+        out: the folder of the run folders, which are called `HEAD-seedSEED`.
         set: keys to override in every head: {"training.lr": 1e-4}, or ["training.lr=1e-4"].
         train_list, dev_list: lists of clips and labels to train on, and to choose checkpoints on, instead of the
             splits `train` and `dev`.
-        rater_lists: what each listener said of each clip, for heads with output.targets=raters.
+        rater_lists: lists of each listener's ratings, for heads with output.loss=raters.
         device: `auto`, `cpu` or `cuda`.
-        preload: where the features are held: `ram`, `cuda`, `none` (read again for each batch), or `auto`: on the GPU,
-            or else in RAM, if they take less than half of what is free.
+        preload: the memory that holds the features: `ram`, `cuda`, `none` (read again for each batch), or `auto`: on
+            the GPU, or else in RAM, if they take less than half of what is free.
         precision: of matrix products: `fp32` or `bf16`; weights, softmax and losses are float32 in both. None: bf16 on
             a GPU that has it, fp32 elsewhere.
         compile: compile the heads: `on`, `off`, or `auto`: on a GPU, where that saves more time than it takes.
         tensorboard: write the history for TensorBoard too, into the runs.
         overwrite: replace runs of the same name, and start from the first epoch where another training was interrupted.
-        command: what the runs record that they were made with; None: this call.
+        command: the command that the runs record; None: this call.
         progress: called with (run, epoch, epochs, dev loss) after each epoch.
         profile: collects the time that each stage takes.
     Returns:
         The runs with their numbers: MSE, LCC, SRCC and KTAU of MI and TA on the dev clips.
     Raises:
         ArgumentError: a plan together with heads or seeds. ConfigError: an unknown preset or key, or a head that cannot
-        be built for this cache. OutputExistsError: a run exists already. CacheError: no such cache or split.
-        DataError: a list that is not valid, or clips in both. DivergedRunsError: a loss is not finite; the other runs
-        are finished, and in its `results`.
+        be built for this cache. OutputExistsError: a run exists already. CacheError: the cache or a split does not
+        exist. DataError: a list that is not valid, or clips in both. DivergedRunsError: a loss is not finite; the other
+        runs are finished, and in its `results`.
     Source: heads, losses and checkpoints of Ritter-Gutierrez et al. 2025 (arXiv 2507.09904).
 
     >>> result = train_head("cache/tiny", "pooling-dist", seed=[1, 2], out="runs-example",
@@ -191,7 +194,7 @@ def _paths(given: Source | Sequence[Source]) -> tuple[Path, ...]:
 
 
 def _made_with(command: str, cache: Path, lists: Lists) -> dict[str, Any]:
-    """Describe what a run was made with, for whoever wants to make it again."""
+    """Return the command, the cache and the lists that a run is made with, as it records them."""
     return {
         "command": command,
         "cache": str(cache),
@@ -202,16 +205,16 @@ def _made_with(command: str, cache: Path, lists: Lists) -> dict[str, Any]:
 
 
 def _call(given: Mapping[str, Any]) -> str:
-    """Write a call of `train_head` with the arguments that are not the defaults."""
+    """Return a call of `train_head` as Python, with the arguments that are not the defaults."""
     left_out = ("command", "progress", "profile")
     parameters = inspect.signature(train_head).parameters
     changed = {key: value for key, value in given.items() if key not in left_out and value != parameters[key].default}
-    plain = {key: str(value) if isinstance(value, PathLike) else value for key, value in changed.items()}
-    return f"train_head({', '.join(f'{key}={value!r}' for key, value in plain.items())})"
+    shown = {key: str(value) if isinstance(value, PathLike) else value for key, value in changed.items()}
+    return f"train_head({', '.join(f'{key}={value!r}' for key, value in shown.items())})"
 
 
 def _mean_of_runs(results: Sequence[HeadResult], cache: Path) -> Scores:
-    """Compare the mean of the runs' best-loss predictions with the labels of the cache's dev split."""
+    """Return the numbers of the mean of the runs' best-loss predictions on the cache's dev split."""
     members = [read_predictions(predictions_path(result.folder, "dev", "loss")) for result in results]
     mi, ta = (np.mean([getattr(member, target) for member in members], axis=0) for target in ("mi", "ta"))
     return compute_metrics(Predictions.build(members[0].ids, mi, ta), ClipSet.of_split(cache, "dev").labels)

@@ -1,4 +1,7 @@
-"""Training heads on a cache: for each head and seed a run folder, with predictions of every split."""
+"""Training of a list of jobs on one cache, which is read once for all of them: check, train, write the run folders.
+
+The public function is `train_head`, which turns the user's arguments into jobs.
+"""
 
 import logging
 import time
@@ -18,15 +21,19 @@ from audiomos_cache.profiling import OFF, Profile
 from audiomos_cache.runs import MADE_WITH, RunWriter, refuse_existing
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.checkpoint import TrainingState
-from audiomos_cache.training.compiling import should_compile_heads
 from audiomos_cache.training.data import NO_LISTS, Lists, TrainingClips, TrainingData, open_clips
+from audiomos_cache.training.execution import Execution, Precision, choose_precision, repeatable, should_compile_heads
+from audiomos_cache.training.finished_run import HeadResult, finished_result, write_run
 from audiomos_cache.training.jobs import HeadJob, check_heads, check_names, check_ratings, run_config
 from audiomos_cache.training.loop import train
-from audiomos_cache.training.pooled_statistics import pools_first
-from audiomos_cache.training.precision import Execution, Precision, choose_precision, repeatable
-from audiomos_cache.training.preload import Preload, open_frames, open_pooled, refuse_preload
-from audiomos_cache.training.results import HeadResult, finished_result, write_run
-from audiomos_cache.training.resume import Unfinished, refuse_other_job, remove_leftovers, unfinished, unfinished_folder
+from audiomos_cache.training.preload import Preload, open_frames, open_pooled, pools_first, refuse_preload
+from audiomos_cache.training.resume import (
+    ResumableTraining,
+    refuse_other_job,
+    remove_leftovers,
+    resumable_training,
+    state_folder,
+)
 from audiomos_cache.training.tensorboard import summary_writer, tensorboard_log
 from audiomos_cache.training.trainer import DivergedError
 
@@ -36,10 +43,10 @@ OnEpoch = Callable[[HeadJob, Mapping[str, Any], bool], None]
 
 
 class DivergedRunsError(DivergedError):
-    """Some runs could not be trained to their end; the others are finished.
+    """Some runs diverged; the others are finished.
 
     Attributes:
-        results: of those.
+        results: of the finished ones.
     """
 
     def __init__(self, message: str, results: Sequence[HeadResult]) -> None:
@@ -49,7 +56,7 @@ class DivergedRunsError(DivergedError):
 
 @dataclass(frozen=True, slots=True)
 class _Options:
-    """What holds for all runs of a command; see `train_heads`."""
+    """Options of all runs of a command; see `train_heads`."""
 
     out: Path
     device: torch.device
@@ -62,7 +69,7 @@ class _Options:
     made_with: Mapping[str, Any] | None
 
     def config_of(self, job: HeadJob, clips: TrainingClips) -> dict[str, Any]:
-        """Return what a run remembers of how it was made."""
+        """Return what a run records of how it was made."""
         made_with = {MADE_WITH: dict(self.made_with)} if self.made_with else {}
         return run_config(job, clips, self.device.type, self.execution.precision) | made_with
 
@@ -86,35 +93,36 @@ def train_heads(
 ) -> list[HeadResult]:
     """Train each job on the cache's train split, choose checkpoints on its dev split, and write a run for each.
 
-    A training that was interrupted goes on from the last epoch that was saved, and gives the same run.
+    A training that was interrupted continues from the last epoch that was saved, and writes the same run.
 
     Args:
         jobs: the heads.
         cache: the cache folder.
-        out: where the run folders go.
+        out: the folder of the run folders.
         lists: clips and labels to use instead of the splits, and the listeners' ratings.
-        overwrite: replace runs of the same name, and begin anew where another training than this was interrupted.
-        skip_finished: leave runs that are finished, and equal, as they are, and leave those that another process is
-            training to it; `overwrite` replaces finished ones that differ.
+        overwrite: replace runs of the same name, and start from the first epoch if another training than this was
+            interrupted.
+        skip_finished: skip runs that are finished and equal, and those that another process is training; `overwrite`
+            replaces finished ones that differ.
         device: `cpu` or `cuda`.
-        preload: where the features are held meanwhile; see `open_frames`. On a CPU no number depends on it. Heads that
-            pool first need none of them; see `open_pooled`.
+        preload: the memory that the features are held in; see `open_frames`. On a CPU no number depends on it. Heads
+            that pool first need none of them; see `open_pooled`.
         precision: of matrix products; None: bf16 on a GPU that has it, fp32 elsewhere.
-        compiling: whether heads are compiled; "auto": on a GPU, where that saves more time than it takes.
+        compiling: whether heads are compiled; "auto": on a GPU, if that saves more time than it takes.
         tensorboard: write the history for TensorBoard too, into the runs.
-        profile: where the times of the stages go; it is stopped at the end. Steps are not recorded then, as what is in
-            them could not be told.
-        on_epoch: told each epoch's line of the history, and whether it is the last.
-        made_with: what the runs record of the command or call; no number depends on it.
+        profile: collects the times of the stages; it is stopped at the end. No CUDA graph is used then, as it would
+            hide the stages of a step.
+        on_epoch: called with the job, each epoch's entry of the history, and whether it is the last.
+        made_with: the command or call that the runs record; no number depends on it.
     Returns:
-        What came of each job, without those that were left to another process.
+        The result of each job, without those that another process is training.
     Raises:
         OutputExistsError: a run exists already (to skip: one that differs), or another training of its name was
         interrupted; nothing is trained then. BusyError: another process is training a run, without `skip_finished`.
         DivergedRunsError: a loss is not finite, in one run or several; all others are finished by then.
         DataError: missing labels or ratings, or clips in both lists. ConfigError: a head that cannot be built for this
-        cache, ratings that are missing or read by no head, or no TensorBoard. CacheError: no such cache or split, or
-        damaged features. OutputError: nothing can be written in `out`.
+        cache, ratings that are missing or read by no head, or no TensorBoard. CacheError: the cache or a split does not
+        exist, or features are damaged. OutputError: `out` is not writable.
     """
     check_names(jobs)
     refuse_existing([out / job.name for job in jobs], overwrite=overwrite or skip_finished)
@@ -139,12 +147,13 @@ def train_heads(
         profile.stop()
     in_order = [results[job.name] for job in jobs if job.name in results]
     if diverged:
-        raise DivergedRunsError("; ".join(_told(out / name, error) for name, error in diverged.items()), in_order)
+        errors = [_describe_diverged(out / name, error) for name, error in diverged.items()]
+        raise DivergedRunsError("; ".join(errors), in_order)
     return in_order
 
 
 def _finished(jobs: Sequence[HeadJob], clips: TrainingClips, options: _Options) -> dict[str, HeadResult]:
-    """Return what came of the runs that are finished and to be skipped; refuse what must not be replaced."""
+    """Return the results of the runs that are finished and skipped; refuse what must not be replaced."""
     finished = {}
     for job in jobs:
         run, config = options.out / job.name, options.config_of(job, clips)
@@ -178,7 +187,7 @@ def _layers_of(jobs: Sequence[HeadJob], clips: TrainingClips) -> list[int]:
 def _train_all(
     jobs: Sequence[HeadJob], data: TrainingData, options: _Options, results: dict[str, HeadResult]
 ) -> dict[str, DivergedError]:
-    """Train each job, and add what came of it to the results. Returns the errors of those that diverged."""
+    """Train each job, and add its result to `results`. Return the errors of those that diverged."""
     if options.device.type == "cuda":
         log.info("heads are computed in %s", options.execution)
     diverged = {}
@@ -190,17 +199,17 @@ def _train_all(
         except BusyError as error:
             if not options.skip_finished:
                 raise
-            log.warning("%s; left to it", str(error).partition(";")[0])
+            log.warning("%s; skipped", str(error).partition(";")[0])
     return diverged
 
 
 def _train_one(job: HeadJob, data: TrainingData, options: _Options) -> HeadResult:
-    """Train one head, or go on where its training was interrupted, and write its run."""
+    """Train one head, or continue its interrupted training, and write its run."""
     run, config = options.out / job.name, options.config_of(job, data.clips)
-    with unfinished(run, config) as training:
-        # Whoever held the right to train it until now may have finished it.
+    with resumable_training(run, config) as training:
+        # The process that held the lock until now may have finished it.
         if options.skip_finished and (result := finished_result(run, config, replace=options.overwrite)):
-            log.info("%s: finished meanwhile", job.name)
+            log.info("%s: finished by another process", job.name)
             training.forget()
             return result
         begun = training.load(overwrite=options.overwrite)
@@ -209,7 +218,7 @@ def _train_one(job: HeadJob, data: TrainingData, options: _Options) -> HeadResul
 
 
 def _train_and_write(
-    job: HeadJob, data: TrainingData, options: _Options, training: Unfinished, begun: TrainingState | None
+    job: HeadJob, data: TrainingData, options: _Options, training: ResumableTraining, begun: TrainingState | None
 ) -> HeadResult:
     start, profile, execution = time.monotonic(), options.profile, options.execution
     layers, frames = layers_to_read(job.config.layers, data.clips.reader.layers), data.frames_for(job.config)
@@ -225,7 +234,7 @@ def _train_and_write(
             options.on_epoch(job, state.history[-1], last)
 
         if begun:
-            log.info("%s: goes on after epoch %d", job.name, begun.epoch)
+            log.info("%s: continues after epoch %d", job.name, begun.epoch)
             for line in begun.history:
                 write_line(line)
         trained = train(
@@ -244,7 +253,7 @@ def _train_and_write(
 
 @contextmanager
 def _threads(count: int | None) -> Iterator[None]:
-    """Compute with that many threads, which decides the last digits on a CPU; None: with as many as there are."""
+    """Compute with so many threads, which decides the last digits on a CPU; None: with as many as now."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:
@@ -253,8 +262,8 @@ def _threads(count: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _told(run: Path, error: DivergedError) -> str:
-    """Say what became of a run that was not finished."""
-    kept = unfinished_folder(run)
-    where = f"; the epochs before are kept in {kept}, and --overwrite starts anew" if kept.exists() else ""
+def _describe_diverged(run: Path, error: DivergedError) -> str:
+    """Return the error of a run that diverged, and the folder that holds its state."""
+    kept = state_folder(run)
+    where = f"; the epochs before are kept in {kept}, --overwrite starts from the first" if kept.exists() else ""
     return f"{run.name}: {error}{where}"

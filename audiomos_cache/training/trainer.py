@@ -1,4 +1,4 @@
-"""One epoch of training: a step for each batch, and the losses that it minimises."""
+"""One epoch of training: a step for each batch, the losses that it minimises, and mixup."""
 
 import math
 from collections.abc import Sequence
@@ -17,11 +17,9 @@ from audiomos_cache.heads.model import HeadOutput
 from audiomos_cache.heads.ranking import ranking_of
 from audiomos_cache.profiling import OFF, Profile
 from audiomos_cache.training.batches import FeatureBatches, epoch_order
-from audiomos_cache.training.compiling import compiled_if_requested
-from audiomos_cache.training.cuda_graph import recorded_if_possible
-from audiomos_cache.training.mixup import draw_mixup, mix_frames, mixed_loss
+from audiomos_cache.training.cuda_graph import captured_if_possible
+from audiomos_cache.training.execution import UNCOMPILED_FP32, Execution, compiled_if_requested
 from audiomos_cache.training.optimizer import LearningRate, build_optimizer, set_rate, steps_per_epoch
-from audiomos_cache.training.precision import UNCOMPILED_FP32, Execution
 
 Indices = list[int] | Tensor  # of the clips of a batch; a tensor where they are on the device
 
@@ -35,7 +33,7 @@ class LabelledBatches:
         self.objective = objective
         self._labels = tuple(map(self._tensor, (self.clips.mi, self.clips.ta)))
         given = self.clips.ratings if objective.wants_ratings else self.clips
-        assert given is not None, "ratings are there where a head is trained on them"
+        assert given is not None, "ratings are given if a head is trained on them"
         self._targets = tuple(self._tensor(objective.targets(each)) for each in (given.mi, given.ta))
 
     def loss(self, output: HeadOutput, indices: Sequence[int] | Tensor) -> Tensor:
@@ -53,11 +51,11 @@ class LabelledBatches:
 
 
 class DivergedError(DataError):
-    """What is trained is not finite any more, and would not be again."""
+    """The loss or a prediction is not finite, and would not become finite again."""
 
 
 def not_finite(what: str, batches: LabelledBatches, indices: list[int]) -> AudiomosError:
-    """Return the error for a number that is not finite: what the head made of the clips, or what it was given."""
+    """Return the error for a number that is not finite: DivergedError, or CacheError if the features are not finite."""
     if bad := batches.features.not_finite(indices):
         cache = batches.clips.first_reader.cache
         return CacheError(f"{cache}: NaN or Inf in the features of {first_five(bad)}; extract again with --overwrite")
@@ -65,17 +63,17 @@ def not_finite(what: str, batches: LabelledBatches, indices: list[int]) -> Audio
 
 
 class Trainer:
-    """Trains a head, an epoch at a time. All chance of an epoch but dropout depends on seed and epoch alone.
+    """Trains a head, an epoch at a time. All random numbers of an epoch but dropout depend on seed and epoch alone.
 
-    Nothing in an epoch waits for a GPU: the losses are looked at when it is over.
+    Nothing in an epoch waits for a GPU: the losses are checked at its end.
 
     Args:
         config: head and training.
-        seed: of the order of the clips, and of what mixes them.
+        seed: of the order of the clips, and of mixup.
         head: on the device of the batches; it is called, so that its hooks and wrappers work.
         batches: of the clips to train on.
         execution: how the head is executed.
-        profile: where the times of the stages go.
+        profile: collects the times of the stages.
     """
 
     def __init__(
@@ -97,7 +95,7 @@ class Trainer:
         self._batch_loss = batch_loss_of(config, seed)
         self._autocast = execution.autocast(self.device)
         self._gradients = compiled_if_requested(self._compute_gradients, head, self.config.batch_size, execution)
-        self._steps = recorded_if_possible(self._take_each, self._take_on_gpu, config, batches.features, execution)
+        self._steps = captured_if_possible(self._take_each, self._take_on_gpu, config, batches.features, execution)
 
     def train_epoch(self, epoch: int) -> tuple[float, float]:
         """Take a step for each batch.
@@ -106,10 +104,10 @@ class Trainer:
             epoch: its number; the first is 1.
         Returns:
             The learning rate of the last step, and the mean over the clips of (loss MI + loss TA) / 2, as it was
-            before each step, without any ranking.
+            before each step, without the ranking term.
         Raises:
-            DivergedError: the loss is not finite; names the first such batch's clips. CacheError: it is because
-            features are not; names the clips.
+            DivergedError: the loss is not finite; names the first such batch's clips. CacheError: features are
+            not finite; names the clips.
         """
         self.head.train()
         self._batch_loss.begin(epoch)
@@ -125,7 +123,7 @@ class Trainer:
         return rates[-1], total / self._clips
 
     def _take_each(self, batches: Sequence[list[int]], rates: Sequence[float]) -> Tensor:
-        """Take each step as the host comes to it. Returns the loss of each."""
+        """Take the steps one after the other, each launched by the host. Returns the loss of each."""
         losses = []
         gathered = self.batches.features.stream(batches)
         for indices, rate in zip(batches, rates, strict=True):
@@ -159,17 +157,17 @@ class Trainer:
 
 
 class BatchLoss(Protocol):
-    """What a step minimises."""
+    """The loss that a step minimises."""
 
     def begin(self, epoch: int) -> None:
-        """Set up what an epoch draws from."""
+        """Prepare the random numbers of an epoch."""
 
     def of(self, head: nn.Module, batch: Batch, targets: LabelledBatches, indices: Indices) -> tuple[Tensor, Tensor]:
         """Call the head with the batch of the clips at `indices`. Returns its objective, and the whole loss."""
 
 
-class PlainLoss:
-    """The clips as they are; their scores are compared with the targets, and with each other.
+class StandardLoss:
+    """The loss of the clips as they are: against their targets, and of their ranking.
 
     Args:
         config: of the head.
@@ -189,11 +187,16 @@ class PlainLoss:
 
 
 class MixedLoss:
-    """Each clip mixed with another of its batch; a mixture has two targets, and no rank among others.
+    """The loss of mixtures: each clip is mixed with another of its batch, and has two targets and no rank.
+
+    The published AudioMOS code mixes waveforms and encodes the mixture. Here the encoders are frozen and have run
+    before, so their frames are mixed. That is another method: a frame of a mixture is not the mixture of two frames.
+    The prompts are those of the first clip of each pair, as in the published code.
 
     Args:
         alpha: of `draw_mixup`.
-        seed: decides, with the epoch, what is mixed.
+        seed: decides, with the epoch, which clips are mixed.
+    Source: Zhang et al. 2018 (mixup).
     """
 
     def __init__(self, alpha: float, seed: int) -> None:
@@ -215,12 +218,50 @@ class MixedLoss:
 
 
 def batch_loss_of(config: HeadConfig, seed: int) -> BatchLoss:
-    """Return what the steps of a training minimise."""
+    """Return the loss that the steps of a training minimise."""
     alpha = config.training.feature_mixup
-    return MixedLoss(alpha, seed) if alpha else PlainLoss(config)
+    return MixedLoss(alpha, seed) if alpha else StandardLoss(config)
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:
     """Return the generator that an epoch's clips are mixed by; it depends on seed and epoch alone."""
-    # The 1 sets it apart from what orders the clips.
+    # The 1 makes it differ from the generator of the clips' order.
     return torch.Generator().manual_seed(int(np.random.default_rng([seed, epoch, 1]).integers(2**63)))
+
+
+def draw_mixup(clips: int, alpha: float, generator: torch.Generator) -> tuple[Tensor, float]:
+    """Draw which clip each clip of a batch is mixed with, and how much remains of the first.
+
+    Args:
+        clips: how many the batch holds.
+        alpha: above 0; lam is drawn from Beta(alpha, alpha): near 0 or 1 for a small one, near 1/2 for a large one.
+        generator: of the CPU; the only source of randomness.
+    Returns:
+        A permutation (clips,) int64, and lam from 0 to 1.
+    """
+    order = torch.randperm(clips, generator=generator)
+    seed = int(torch.randint(2**63 - 1, (), generator=generator))  # torch's own Beta takes no generator
+    return order, float(np.random.default_rng(seed).beta(alpha, alpha))
+
+
+def mix_frames(frames: Tensor, frame_mask: Tensor, order: Tensor, lam: float) -> tuple[Tensor, Tensor]:
+    """Mix each clip with another: lam * frames + (1 - lam) * frames[order].
+
+    Frames beyond a clip's end count as zero: if the other clip is longer, its rest remains, scaled.
+
+    Args:
+        frames: (B, T, D), or (B, K, T, D) of K layers, padded with anything.
+        frame_mask: (B, T) bool, True = valid.
+        order: (B,) int64, the index of each clip's other clip.
+        lam: the weight of the first clip, 0 to 1.
+    Returns:
+        Mixed frames, shape and dtype of `frames`, 0 where padded, and their mask (B, T): valid where either clip is.
+    """
+    valid = frame_mask[:, :, None] if frames.ndim == 3 else frame_mask[:, None, :, None]
+    alone = frames.masked_fill(~valid, 0)
+    return lam * alone + (1 - lam) * alone[order], frame_mask | frame_mask[order]
+
+
+def mixed_loss(loss_a: Tensor, loss_b: Tensor, lam: float) -> Tensor:
+    """Return lam * loss_a + (1 - lam) * loss_b: the losses against the labels of the first and of the second clips."""
+    return lam * loss_a + (1 - lam) * loss_b

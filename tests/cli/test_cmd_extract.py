@@ -245,7 +245,7 @@ def test_skipped_clips_and_warnings(tmp_path):
     options = ("--data", path, "--cache", tmp_path / "cache", "--pad-to", "1.5")
     line = fail_after_notices("extract", *options)
     assert line.startswith(
-        f"Error: split 'all': audio files that the list names are missing: {tmp_path}/data/d.wav; put"
+        f"Error: split 'all': audio files that the list names are missing: {tmp_path}/data/d.wav; add"
     )
     result = run("extract", *options, "--on-error", "skip")
     assert result.stdout == f"all: 3 clips (3 encoded, 1 skipped) in {tmp_path}/cache/all.h5\n"
@@ -478,10 +478,10 @@ def test_a_damaged_or_foreign_cache_is_one_line(data, tmp_path):
         (("--shard", "2"), "shard '2' is not I/N with I from 1 to N, such as 1/4"),
         (("--shard", "0/4"), "shard '0/4' is not I/N"),
         (("--shard", "5/4"), "shard '5/4' is not I/N"),
-        (("--shard", "1/4", "--overwrite"), "--shard goes with neither --overwrite nor --repair"),
-        (("--shard", "1/4", "--repair"), "--shard goes with neither --overwrite nor --repair"),
+        (("--shard", "1/4", "--overwrite"), "--shard cannot be combined with --overwrite or --repair"),
+        (("--shard", "1/4", "--repair"), "--shard cannot be combined with --overwrite or --repair"),
         (("--precision", "fp8"), "'fp8' is not one of 'fp16', 'bf16', 'fp32'"),
-        (("--repair", "--dry-run"), "--dry-run goes without --repair; verify says what is damaged"),
+        (("--repair", "--dry-run"), "--dry-run cannot be combined with --repair; verify lists what is damaged"),
     ],
 )
 def test_wrong_usage(data, arguments, message, monkeypatch):
@@ -498,7 +498,7 @@ def test_wrong_arguments_of_the_call(data, monkeypatch):
         ({"batch_size": 0}, "batch_size is 0, expected 1 or more"),
         ({"pad_to": 601}, "pad_to is 601, expected up to 600 s"),
         ({"shard": (5, 4)}, r"shard \(5, 4\) is not I/N with I from 1 to N, such as 1/4"),
-        ({"shard": "1/4"}, "--shard needs --batch-size, the same for all shards: they share out the batches"),
+        ({"shard": "1/4"}, "--shard needs --batch-size, the same for all shards, which divide the batches among them"),
         ({"device": "tpu"}, "device 'tpu': is not one of auto, cpu, cuda"),
     ):
         with pytest.raises(ArgumentError, match=f"^{message}$"):

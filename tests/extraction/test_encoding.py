@@ -36,7 +36,7 @@ def test_batches_are_halved_where_memory_runs_out(caplog):
     waveforms = torch.arange(20.0).reshape(10, 2)
     assert torch.equal(in_pieces(waveforms), waveforms[None, :, None] * 2)
     assert encode.sizes == [10, 5, 2, 2, 2, 2, 2]
-    assert "out of GPU memory with 10 clips at once; going on with 5" in caplog.text
+    assert "out of GPU memory with 10 clips at once; continuing with 5" in caplog.text
     encode.sizes.clear()
     in_pieces(waveforms[:5])
     assert encode.sizes == [2, 2, 1]  # not tried again

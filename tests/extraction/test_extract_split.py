@@ -473,7 +473,7 @@ def test_a_bad_clip_stops_by_name_and_keeps_what_is_done(clips, cache, tmp_path,
 
 
 @BOTH
-def test_skipped_clips_are_listed_and_added_once_mended(clips, cache, tmp_path, options, decoded):
+def test_skipped_clips_are_listed_and_added_once_fixed(clips, cache, tmp_path, options, decoded):
     expected = clean_bytes(clips, tmp_path / "clean", options)
     skip = replace(options, on_error="skip")
     good = {i: clips[i].path.read_bytes() for i in (1, 7)}
@@ -493,7 +493,7 @@ def test_skipped_clips_are_listed_and_added_once_mended(clips, cache, tmp_path, 
     again = extract(clips, cache, skip)
     assert (again.clips, again.encoded, sorted(again.skipped)) == (8, 0, sorted(summary.skipped))
     assert (cache / "train.h5").read_bytes() == before
-    with pytest.raises(DataError, match=f"audio files that the list names are missing: {clips[1].path}; put them"):
+    with pytest.raises(DataError, match=f"audio files that the list names are missing: {clips[1].path}; add them"):
         extract(clips, cache, options)
 
     for i, content in good.items():
@@ -528,9 +528,7 @@ def test_missing_audio_is_listed_before_anything_is_encoded(clips, cache):
         clip.path.unlink()
     audio, text = LoggingEncoder(), FakeTextEncoder()
     listed = ", ".join(str(clip.path) for clip in clips[:5])
-    message = (
-        f"split 'train': audio files that the list names are missing: {listed}, ... (6 in all); put them there, or"
-    )
+    message = f"split 'train': audio files that the list names are missing: {listed}, ... (6 in all); add them, or"
     with pytest.raises(DataError, match=re.escape(message)):
         extract(clips, cache, audio=audio, text=text)
     assert (audio.batches, text.encoded) == ([], [])

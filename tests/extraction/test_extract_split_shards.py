@@ -301,7 +301,7 @@ def test_missing_audio_is_refused_by_the_shard_that_needs_it(clips, cache, index
     """Of unequal lengths by all: without the length of each clip, they would not cut the same batches."""
     clips[4].path.unlink()
     audio = LoggingEncoder()
-    with pytest.raises(DataError, match=f"audio files that the list names are missing: {clips[4].path}; put them ther"):
+    with pytest.raises(DataError, match=f"audio files that the list names are missing: {clips[4].path}; add them"):
         extract(clips, cache, index, 2, OWN_LENGTH, audio)
     assert audio.batches == []
     if index == 2:
@@ -371,7 +371,7 @@ def test_no_such_shard(data, shard):
 def test_a_shard_together_with_what_concerns_whole_splits(data, tmp_path, option):
     result = run("extract", "--data", data, "--shard", "1/2", option, "--cache", tmp_path / "cache")
     assert (result.exit_code, result.stdout) == (2, "")
-    message = "--shard goes with neither --overwrite nor --repair, which concern whole splits"
+    message = "--shard cannot be combined with --overwrite or --repair, which concern whole splits"
     assert result.stderr.splitlines()[-1] == f"Error: {message}"
     assert not (tmp_path / "cache").exists()
 
@@ -402,7 +402,7 @@ def test_the_last_shard_that_may_not_write_the_file_says_so(data, tmp_path):
         result = run("extract", *options, "--shard", "2/2")
     assert result.exit_code == 0
     (line,) = result.stdout.splitlines()
-    assert line.startswith("dev: 8 clips (4 encoded); another shard is writing the file, or where there are no locks, ")
+    assert line.startswith("dev: 8 clips (4 encoded); another shard is writing the file; if the disk has no locks, ")
     assert not (cache / "dev.h5").exists()
     assert run("extract", *options).stdout == f"dev: 8 clips (nothing left to do) in {cache}/dev.h5\n"
 

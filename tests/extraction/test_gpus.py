@@ -147,5 +147,5 @@ def test_an_interrupt_reaches_all(stand_in):
 @pytest.mark.process
 @pytest.mark.usefixtures("stand_in")
 def test_a_failure_alone_is_said():
-    with pytest.raises(AudiomosError, match="failed on GPU 0, see above; run it again, it goes on"):
+    with pytest.raises(AudiomosError, match="failed on GPU 0, see above; run it again to continue"):
         gpus.run_on_gpus(["0"], ["0"], print)

@@ -15,7 +15,7 @@ from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.errors import EncoderError
 from audiomos_cache.extraction import encoding, pipeline
 from audiomos_cache.extraction.batching import decode_threads
-from audiomos_cache.extraction.transfer import CpuStaging, resample_rows
+from audiomos_cache.extraction.transfer import CpuTransfer, resample_rows
 from audiomos_cache.testing.fakes import FakeTextEncoder
 from tests.support.extraction import PAD, LoggingEncoder, clean_bytes, extract, make_clips
 
@@ -64,7 +64,7 @@ class SlowText(FakeTextEncoder):
 
     def encode(self, prompts):
         while len(self.audio.batches) < 2:
-            assert threading.current_thread().name == "behind"
+            assert threading.current_thread().name == "write"
         return super().encode(prompts)
 
 
@@ -72,7 +72,7 @@ class SlowText(FakeTextEncoder):
 def gpu(monkeypatch):
     """All of what an extraction does for a GPU, but the copies."""
     for module in (pipeline, encoding):
-        monkeypatch.setattr(module, "staging_for", CpuStaging)
+        monkeypatch.setattr(module, "transfer_for", CpuTransfer)
     monkeypatch.setattr(pipeline, "on_own_stream", lambda _device: contextlib.nullcontext())
     monkeypatch.setattr(pipeline, "decode_threads", lambda _device: 2)
     return OnGpu()
@@ -86,12 +86,12 @@ def test_prompts_are_encoded_beside_the_first_batches(tmp_path, gpu):
     assert summary.encoded == 10
 
 
-@pytest.mark.parametrize("straight", [False, None])
-def test_an_interrupt_beside_the_prompts_keeps_what_is_encoded(tmp_path, gpu, straight):
+@pytest.mark.parametrize("in_place", [False, None])
+def test_an_interrupt_while_prompts_are_encoded_keeps_what_is_encoded(tmp_path, gpu, in_place):
     clips, cache = make_clips(tmp_path), tmp_path / "cache"
     expected = clean_bytes(clips, tmp_path / "clean")
     gpu.fails_at = 2
-    options = replace(PAD, straight=straight)
+    options = replace(PAD, in_place=in_place)
     with pytest.raises(KeyboardInterrupt):
         extract(clips, cache, options, gpu, SlowText(audio=gpu))
     assert sum(len(CacheFile(part)) for part in part_files(cache, "train")) == 6

@@ -166,8 +166,8 @@ def test_an_imported_run_fuses_with_any(tmp_path):
         (b"\xff\x00", "config.yaml: cannot be read as YAML ("),
         (b"[" * 5000, "config.yaml: cannot be read as YAML (maximum recursion depth exceeded"),
         (b"seed: 2024-13-45", "config.yaml: cannot be read as YAML (month must be in 1..12); train the run again"),
-        (b"seed: 1", "config.yaml: fingerprint is None, expected a text; train the run again"),
-        (b"- 1", "config.yaml: fingerprint is None, expected a text; train the run again"),
+        (b"seed: 1", "config.yaml: fingerprint is None, expected a string; train the run again"),
+        (b"- 1", "config.yaml: fingerprint is None, expected a string; train the run again"),
     ],
 )
 def test_a_folder_that_is_no_run_is_refused(tmp_path, config, message):

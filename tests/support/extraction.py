@@ -15,7 +15,7 @@ from audiomos_cache.dataset.clip import Clip
 from audiomos_cache.encoders.base import AudioEncoder, TextEncoder
 from audiomos_cache.extraction.extract_split import extract_split
 from audiomos_cache.extraction.options import ExtractionOptions
-from audiomos_cache.extraction.pipeline import SplitSummary
+from audiomos_cache.extraction.summary import SplitSummary
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
 
 PROMPTS = ("slow organ", "a fast flute", "sad guitar", "happy synth drums")

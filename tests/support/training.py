@@ -172,13 +172,13 @@ def pretend_layers(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 @pytest.fixture
 def on_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
-    """Pretend that what is held is held on a GPU; gives how many steps were recorded."""
-    recorded: list[int] = []
+    """Pretend that what is held is held on a GPU; gives how many steps were captured."""
+    captured: list[int] = []
 
-    def record(action: Callable[[], None]) -> Callable[[], None]:
-        recorded.append(1)
+    def capture(action: Callable[[], None]) -> Callable[[], None]:
+        captured.append(1)
         return action
 
     monkeypatch.setattr(FramesInMemory, "on_gpu", True)
-    monkeypatch.setattr(cuda_graph, "record_graph", record)
-    yield recorded
+    monkeypatch.setattr(cuda_graph, "capture_graph", capture)
+    yield captured

@@ -59,11 +59,11 @@ def test_batches_hold_the_frames_that_were_asked_for_and_zeros(
     rng = np.random.default_rng(0)
     for clips in (8, 1, 3, 20):  # a smaller batch after a larger one finds the larger one's frames in the buffer
         names = rng.choice(list(readers), clips)
-        places = [(readers[name], int(rng.integers(len(readers[name])))) for name in names]
-        batch = source.gather(places, layers)
+        entries = [(readers[name], int(rng.integers(len(readers[name])))) for name in names]
+        batch = source.gather(entries, layers)
         assert batch.dtype == torch.float32
-        assert batch.shape == (clips, len(layers), max(int(r.valid_frames[i]) for r, i in places), 64)
-        for rows, (reader, index) in zip(batch.numpy(), places, strict=True):
+        assert batch.shape == (clips, len(layers), max(int(r.valid_frames[i]) for r, i in entries), 64)
+        for rows, (reader, index) in zip(batch.numpy(), entries, strict=True):
             frames = stored[reader.split][index]
             for row, layer in zip(rows, layers, strict=True):
                 np.testing.assert_array_equal(row[: len(frames)], frames.astype(np.float32) * LAYER_FACTORS[layer])
@@ -74,11 +74,11 @@ def test_frames_in_ram_are_put_together_alike_for_a_gpu(cache: Path, monkeypatch
     """Up to the point where they would cross to it."""
     reader = CacheReader(cache, "train")
     source = FramesInMemory([reader], reader.layers, held_on=CPU, device=CPU)
-    places = [(reader, index) for index in (5, 0, 41)]
-    wanted = source.gather(places, reader.layers)
+    entries = [(reader, index) for index in (5, 0, 41)]
+    wanted = source.gather(entries, reader.layers)
     monkeypatch.setattr(source, "device", torch.device("cuda"))
     found = torch.full(wanted.shape, 7.0, dtype=torch.float16)
-    source._fill(found, places, reader.layers, [int(reader.valid_frames[index]) for _, index in places])
+    source._fill(found, entries, reader.layers, [int(reader.valid_frames[index]) for _, index in entries])
     assert torch.equal(found.float(), wanted)
 
 
@@ -98,11 +98,11 @@ def test_a_later_batch_does_not_write_into_an_earlier_one(
 def test_what_may_be_reused_is(cache: Path, make_source: Callable[..., FrameSource]) -> None:
     reader = CacheReader(cache, "train")
     source = make_source([reader], reader.layers)
-    places = [[(reader, i) for i in chosen] for chosen in ((0, 1, 2), (3, 4), (5, 6, 7, 8), (9,))]
-    kept = source.gather(places[1], reader.layers)
+    entries = [[(reader, i) for i in chosen] for chosen in ((0, 1, 2), (3, 4), (5, 6, 7, 8), (9,))]
+    kept = source.gather(entries[1], reader.layers)
     expected = kept.clone()
-    batches = [source.gather(each, reader.layers, reuse=True) for each in places]
-    for each in places:
+    batches = [source.gather(each, reader.layers, reuse=True) for each in entries]
+    for each in entries:
         assert torch.equal(source.gather(each, reader.layers, reuse=True), source.gather(each, reader.layers))
     assert batches[2].data_ptr() == batches[3].data_ptr(), "the largest makes room for all that follow"
     assert torch.equal(kept, expected), "nobody said that of this one"

@@ -23,7 +23,7 @@ from audiomos_cache.locks import locked
 from audiomos_cache.training import resume
 from audiomos_cache.training.data import ClipSet, Lists
 from audiomos_cache.training.jobs import HeadJob, load_plan
-from audiomos_cache.training.resume import unfinished_folder
+from audiomos_cache.training.resume import state_folder
 from audiomos_cache.training.train_heads import train_heads
 from audiomos_cache.training.trainer import Trainer
 from tests.support.training import files_in, interrupt_after, job, names_in
@@ -90,8 +90,8 @@ def test_a_plan_is_no_preset_and_a_preset_no_plan() -> None:
     expected = "--plan transformer-dist: is a preset for one head, not a plan; give it to --head"
     assert message_of("transformer-dist") == expected
     path = presets_folder() / "transformer-dist.yaml"
-    assert message_of(path) == f"{path}: no runs in it, so not a plan; a single head is trained with --head"
-    assert message_of("ensemble9") == "--plan ensemble9: no such plan; known are ensemble8, or give a .yaml file"
+    assert message_of(path) == f"{path}: has no key runs, so it is not a plan; give a single head to --head"
+    assert message_of("ensemble9") == "--plan ensemble9: plan not found; known are ensemble8, or give a .yaml file"
 
 
 def test_names_files_and_overrides_of_a_plan(plan_file: Callable[[str], Path]) -> None:
@@ -107,7 +107,7 @@ def test_names_files_and_overrides_of_a_plan(plan_file: Callable[[str], Path]) -
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        ("runs: []", "runs: none, expected one or more"),
+        ("runs: []", "runs: empty, expected one or more"),
         ("runs: 3", "runs: 3: input should be a valid tuple"),
         ("runs: [3]", "runs.0: 3 is a value, expected keys"),
         ("runs: [{seed: 3}]", "runs.0.head: missing"),
@@ -193,7 +193,7 @@ def test_a_plan_that_was_interrupted_goes_on_with_what_is_left(
     assert trained == [(seed, epoch) for seed in (1, 2, 3) for epoch in (1, 2, 3)], "none twice"
     assert [message for message in caplog.messages if "seed" in message and "epochs, " not in message] == [
         "pooling-dist-seed1: finished already",
-        "pooling-dist-seed2: goes on after epoch 2",
+        "pooling-dist-seed2: continues after epoch 2",
     ]
     assert files_in(tmp_path / "runs") == files_in(tmp_path / "whole")
     fresh = train_heads(JOBS, cache, tmp_path / "again")
@@ -226,7 +226,7 @@ def test_a_finished_run_that_differs_is_refused_or_replaced(
     with pytest.raises(OutputExistsError) as caught:
         train_heads(changed, cache, tmp_path, skip_finished=True)
     assert str(caught.value) == (
-        f"{tmp_path}/pooling-dist-seed2: a run of this name is finished, but of another kind: head.dropout is 0.3, "
+        f"{tmp_path}/pooling-dist-seed2: a run of this name is finished, but differs: head.dropout is 0.3, "
         "requested 0.1; give another --out, or --overwrite to replace it"
     )
     assert (trained, files_in(tmp_path)) == ([], before)
@@ -297,21 +297,21 @@ def test_two_processes_share_a_plan(
             shutil.copytree(tmp_path / "elsewhere" / JOBS[1].name, tmp_path / "runs" / JOBS[1].name)
 
     trained.clear()
-    with locked(unfinished_folder(tmp_path / "runs" / JOBS[0].name) / "lock", "held"), caplog.at_level("INFO"):
+    with locked(state_folder(tmp_path / "runs" / JOBS[0].name) / "lock", "held"), caplog.at_level("INFO"):
         results = train_heads(order, cache, tmp_path / "runs", skip_finished=True, on_epoch=finish_the_second)
     assert [result.folder.name for result in results] == ["pooling-dist-seed3", "pooling-dist-seed2"]
     assert {seed for seed, _ in trained} == {3}
-    [left, meanwhile] = [each for each in caplog.messages if "seed" in each and "epochs, " not in each]
+    [left, finished] = [each for each in caplog.messages if "seed" in each and "epochs, " not in each]
     assert left.startswith(f"{tmp_path}/runs/pooling-dist-seed1: is being trained by process {os.getpid()} on ")
-    assert left.endswith("; left to it")
-    assert meanwhile == "pooling-dist-seed2: finished meanwhile"
+    assert left.endswith("; skipped")
+    assert finished == "pooling-dist-seed2: finished by another process"
     assert files_in(tmp_path / "runs" / JOBS[1].name) == files_in(tmp_path / "elsewhere" / JOBS[1].name)
 
 
 def test_what_a_kill_left_beside_a_finished_run_is_removed(cache: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         train_heads(JOBS[:1], cache, tmp_path, on_epoch=interrupt_after(3))
-    left = tmp_path / ".pooling-dist-seed1.unfinished"
+    left = tmp_path / ".pooling-dist-seed1.training"
     left.rename(tmp_path / "kept")
     train_heads(JOBS[:1], cache, tmp_path)
     (tmp_path / "kept").rename(left)

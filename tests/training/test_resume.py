@@ -54,7 +54,7 @@ def trained_epochs(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
 
 
 def state_of(out: Path, which: HeadJob = JOB) -> Path:
-    return out / f".{which.name}.unfinished"
+    return out / f".{which.name}.training"
 
 
 def saved_epoch(out: Path, which: HeadJob = JOB) -> int:
@@ -270,7 +270,7 @@ def test_another_training_does_not_go_on_with_it(
     with pytest.raises(OutputExistsError) as caught:
         train_heads([job("pooling-dist", 2), QUICK], cache, tmp_path)
     assert str(caught.value) == (
-        f"{tmp_path / QUICK.name}: there is an interrupted training of another kind: "
+        f"{tmp_path / QUICK.name}: an interrupted training of this name differs: "
         "head.dropout is 0.1, requested 0.3, "
         f"head.training.max_epochs is 4, requested 2{REPEAT}"
     )
@@ -302,7 +302,7 @@ def test_whatever_decides_a_number_is_compared(cache: Path, tmp_path: Path, monk
             train_heads([which], cache, tmp_path / "runs", lists=lists)
         message = str(caught.value)
         assert message.endswith(REPEAT)
-        return message.partition("of another kind: ")[2].removesuffix(REPEAT)
+        return message.partition("of this name differs: ")[2].removesuffix(REPEAT)
 
     assert refusal(replace(QUICK, seed=3)) == "seed is 1, requested 3"
     fewer = Lists(train=write_list(tmp_path / "b.txt", reader, range(19)))
@@ -334,7 +334,7 @@ def refusal_of_ratings(cache: Path, folder: Path) -> str:
     raters[1].write_text("\n".join([f"{name},{rater},{int(mi) % 5 + 1},{ta}", *lines[1:]]))
     with pytest.raises(OutputExistsError) as caught:
         train_heads([which], cache, folder / "rated", lists=Lists(raters=raters))
-    return str(caught.value).partition("of another kind: ")[2]
+    return str(caught.value).partition("of this name differs: ")[2]
 
 
 @pytest.mark.parametrize(
@@ -418,10 +418,10 @@ def test_what_was_trained_before_a_training_diverged_is_kept(
         train_heads([JOB], cache, tmp_path)
     assert str(caught.value).startswith(f"{JOB.name}: the loss is nan on the batch of ")
     kept = state_of(tmp_path)
-    assert str(caught.value).endswith(f"; the epochs before are kept in {kept}, and --overwrite starts anew")
+    assert str(caught.value).endswith(f"; the epochs before are kept in {kept}, --overwrite starts from the first")
     assert saved_epoch(tmp_path) == 1 and (kept / "weights-1.safetensors").is_file()
     smaller = job("transformer-dist", 1)
-    with pytest.raises(OutputExistsError, match=r"interrupted training of another kind: .*training\.lr is 0\.001"):
+    with pytest.raises(OutputExistsError, match=r"interrupted training of this name differs: .*training\.lr is 0\.001"):
         train_heads([smaller], cache, tmp_path)
     train_heads([smaller], cache, tmp_path, overwrite=True)
     assert names_in(tmp_path) == [JOB.name]
@@ -445,7 +445,7 @@ def test_one_training_that_diverges_does_not_keep_the_others_from_being_trained(
     with pytest.raises(DivergedRunsError, match=r"^pooling-dist-seed2: the loss is nan") as caught:
         train_heads(jobs, cache, tmp_path)
     assert [result.folder.name for result in caught.value.results] == ["pooling-dist-seed1", "pooling-dist-seed3"]
-    assert names_in(tmp_path) == [".pooling-dist-seed2.unfinished", "pooling-dist-seed1", "pooling-dist-seed3"]
+    assert names_in(tmp_path) == [".pooling-dist-seed2.training", "pooling-dist-seed1", "pooling-dist-seed3"]
 
 
 def test_a_training_goes_on_with_as_many_threads_as_it_began(

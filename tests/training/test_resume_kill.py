@@ -103,7 +103,7 @@ def test_interrupted_then_killed_three_times_it_ends_with_the_same_bytes(cache: 
     options = ("train-head", "--cache", cache, "--head", "transformer-dist", "--seed", 1, "--device", "cpu",
                *(f"--set={each}" for each in settings), "--out")  # fmt: skip
     name, out = "transformer-dist-seed1", tmp_path / "runs"
-    state = out / f".{name}.unfinished"
+    state = out / f".{name}.training"
     with launcher(tmp_path) as processes:
         processes.start(*options, tmp_path / "whole", seconds=0)
         assert processes.end()[0] == 0
@@ -122,8 +122,8 @@ def test_interrupted_then_killed_three_times_it_ends_with_the_same_bytes(cache: 
             os.kill(pid, signal.SIGKILL)
             code, output = processes.end()
             assert code == -signal.SIGKILL
-            assert f"{name}: goes on after epoch {done}" in output
-            assert names_in(out) == [f".{name}.unfinished"]
+            assert f"{name}: continues after epoch {done}" in output
+            assert names_in(out) == [f".{name}.training"]
 
         assert 4 <= saved_epochs(state) < 9
         processes.start(*options, out, seconds=0)

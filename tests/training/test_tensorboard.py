@@ -71,7 +71,7 @@ def test_it_is_given_the_history(cache: Path, tmp_path: Path) -> None:
 def test_it_shows_a_training_meanwhile_and_after_an_interrupt_each_epoch_once(cache: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         train_heads([JOB], cache, tmp_path, tensorboard=True, on_epoch=interrupt_after(2))
-    assert [step for step, _ in events_in(tmp_path / f".{JOB.name}.unfinished")["lr"]] == [1, 2]
+    assert [step for step, _ in events_in(tmp_path / f".{JOB.name}.training")["lr"]] == [1, 2]
     [result] = train_heads([JOB], cache, tmp_path, tensorboard=True)
     assert [step for step, _ in events_in(result.folder)["lr"]] == [1, 2, 3]
     assert names_in(tmp_path) == [JOB.name]

@@ -89,7 +89,7 @@ def test_the_state_after_an_epoch_does_not_change_with_the_next(cache: Path) -> 
             assert all(torch.equal(weights[key], copied.weights[epoch][key]) for key in weights)
     first, last = states[0][0], states[-1][0]
     assert any(not torch.equal(first.weights[1][key], last.weights[3][key]) for key in first.weights[1])
-    assert not torch.equal(first.chance["cpu"], last.chance["cpu"]), "dropout draws from it"
+    assert not torch.equal(first.rng_states["cpu"], last.rng_states["cpu"]), "dropout draws from it"
 
 
 def test_same_seed_gives_the_same_bytes(cache: Path, tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_existing_runs_are_refused_before_anything_is_trained(
 
     with monkeypatch.context() as patch:
         patch.setattr(train_heads_module, "train", refuse)
-        with pytest.raises(OutputExistsError, match=r"pooling-dist-seed1: exists already; leave out what is there, "):
+        with pytest.raises(OutputExistsError, match=r"pooling-dist-seed1: exists already; leave out these, "):
             train_heads([job(seed=2), job()], cache, tmp_path)
     assert not (tmp_path / "pooling-dist-seed2").exists()
     assert (result.folder / "mine.txt").read_text() == "a note"
@@ -271,7 +271,7 @@ def test_what_is_no_run_is_refused(run: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no config\.yaml in it, so not a run"):
         Run(tmp_path)
     (tmp_path / "config.yaml").write_text("seed: 1\n")
-    with pytest.raises(DataError, match=r"config\.yaml: fingerprint is None, expected a text; train the run again"):
+    with pytest.raises(DataError, match=r"config\.yaml: fingerprint is None, expected a string; train the run again"):
         Run(tmp_path)
     (tmp_path / "config.yaml").write_text("fingerprint: abc\n")
     with pytest.raises(ConfigError, match=r"config\.yaml: not the config of a run: 'head'"):
@@ -283,9 +283,7 @@ def test_what_is_no_run_is_refused(run: Path, tmp_path: Path) -> None:
     opened = Run(run)
     other = build_head("transformer-dist", 64, 2)
     assert set(other.state_dict()) != set(opened.load_head("loss").state_dict())
-    with pytest.raises(
-        DataError, match=r"best-nothing\.safetensors: no such checkpoint in this run; give --best loss or --best srcc"
-    ):
+    with pytest.raises(DataError, match=r"best-nothing\.safetensors: does not exist; give --best loss or --best srcc"):
         opened.load_head("nothing")
     (run / "best-srcc.safetensors").write_bytes(b"damaged")
     with pytest.raises(DataError, match=r"best-srcc\.safetensors: not the weights of this run's head"):
@@ -313,7 +311,7 @@ def test_an_interrupted_overwrite_keeps_the_old_run(cache: Path, tmp_path: Path)
         train_heads([job()], cache, tmp_path, overwrite=True, on_epoch=interrupt)
     assert {path.name: path.read_bytes() for path in result.folder.rglob("*") if path.is_file()} == before
     left = {path.name for path in tmp_path.iterdir()}
-    assert left == {"pooling-dist-seed1", ".pooling-dist-seed1.unfinished"}, "to go on from"
+    assert left == {"pooling-dist-seed1", ".pooling-dist-seed1.training"}, "to go on from"
 
 
 def test_a_head_that_cannot_be_built_is_found_before_any_is_trained(cache: Path, tmp_path: Path) -> None:

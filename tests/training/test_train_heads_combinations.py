@@ -33,7 +33,7 @@ def parts(temporal: str, pooling: str, fusion: str, downstream: str, output: str
 def first_clips(batches: FeatureBatches, count: int) -> FeatureBatches:
     """A set of the first clips alone: of one batch."""
     clips = batches.clips
-    few = {name: getattr(clips, name)[:count] for name in ("places", "ids", "systems", "mi", "ta")}
+    few = {name: getattr(clips, name)[:count] for name in ("entries", "ids", "systems", "mi", "ta")}
     batches.clips = ClipSet(clips.name, **few)
     return batches
 

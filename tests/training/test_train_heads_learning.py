@@ -25,9 +25,9 @@ from audiomos_cache.heads.presets import load_head_config, preset_names
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.data import ClipSet
+from audiomos_cache.training.execution import Execution
 from audiomos_cache.training.frame_sources import FramesInMemory
 from audiomos_cache.training.loop import predictions_of, run_head, train
-from audiomos_cache.training.precision import Execution
 
 DIM, FRAMES, KINDS = 32, 18, ("piano", "drums", "voice")
 NOISE = 0.02

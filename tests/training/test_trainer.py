@@ -23,12 +23,12 @@ from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.data import NO_LISTS, Lists, open_clips
 from audiomos_cache.training.frame_sources import FramesOnDisk
 from audiomos_cache.training.loop import train
-from audiomos_cache.training.mixup import draw_mixup
 from audiomos_cache.training.train_heads import train_heads
 from audiomos_cache.training.trainer import (
     LabelledBatches,
     MixedLoss,
-    PlainLoss,
+    StandardLoss,
+    draw_mixup,
     epoch_generator,
 )
 from tests.support.training import RATERS, PretendLayers, batches_of, files_of, job, results_of, write_ratings
@@ -150,7 +150,7 @@ def test_a_ranking_is_added_where_a_head_is_trained_and_nowhere_else(cache: Path
     indices = [5, 0, 17, 3, 30, 41, 22, 12]
     ranking = ranking_of(config)
     features = targeted.features.gather(indices)
-    objective, whole = PlainLoss(config).of(head, features, targeted, indices)
+    objective, whole = StandardLoss(config).of(head, features, targeted, indices)
     output = head(*features)
     labels = (torch.tensor(scores[indices], dtype=torch.float32) for scores in (targeted.clips.mi, targeted.clips.ta))
     term = 0.5 * ranking.ranking.loss(output.mi, next(labels)) + 0.25 * ranking.ranking.loss(output.ta, next(labels))

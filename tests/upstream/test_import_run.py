@@ -171,7 +171,7 @@ def test_what_cannot_be_imported_is_refused_in_a_line(imported, tmp_path):
         result = run("import-upstream", checkpoint, "--head", "transformer-dist", "--out", out, *overwrite)
         assert result.exit_code == 1
         assert result.stderr == (
-            f"Error: {out}: holds notes.txt, which is not part of a run and would be lost; leave out what is there, "
+            f"Error: {out}: holds notes.txt, which is not part of a run and would be lost; leave out these, "
             "give another --out\n"
         )
 
@@ -187,9 +187,7 @@ def test_the_checkpoints_of_a_training_become_one_run(imported, tmp_path):
     predict = ("predict", out, "--cache", folder / "cache", "--split", "train", "--device", "cpu", "--best")
     assert run(*add).exit_code == 0
     result = run(*predict, "loss")
-    assert result.stderr.splitlines()[-1] == (
-        f"Error: {out}/best-loss.safetensors: no such checkpoint in this run; give --best srcc"
-    )
+    assert result.stderr.splitlines()[-1] == (f"Error: {out}/best-loss.safetensors: does not exist; give --best srcc")
     assert run(*predict, "srcc").exit_code == 0
     before = files_of(out)
     result = run(*add, "--best", "loss")
@@ -254,7 +252,7 @@ def test_the_layer_of_an_imported_head_can_be_set(imported, tmp_path, pretend_la
     assert run(*add, tmp_path / "free").exit_code == 0
     result = run(*predict, tmp_path / "free")
     assert result.stderr.splitlines()[-1] == (
-        f"Error: {cache}: holds layers 6, 9, 12, and {tmp_path}/free was imported without saying which it reads; "
+        f"Error: {cache}: holds layers 6, 9, 12, and {tmp_path}/free was imported without a record of what it reads; "
         "import it again with --set layers=12, or another of these"
     )
 

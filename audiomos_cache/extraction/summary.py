@@ -1,14 +1,37 @@
-"""What an extraction did, or with `dry_run` would do, as a result and as lines to read."""
+"""Results of an extraction, or of a dry run, as objects and as lines to print."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from audiomos_cache.errors import first_five
-from audiomos_cache.extraction.pipeline import SplitSummary
 from audiomos_cache.extraction.plan import Plan
 from audiomos_cache.units import duration, gigabytes
+
+
+@dataclass(slots=True)
+class SplitSummary:
+    """What was done of a split.
+
+    Attributes:
+        split: its name.
+        clips: how many are in the split's files, or if there are none yet, are done so far.
+        encoded: how many were encoded now.
+        missing: clips that other shards have not done yet.
+        skipped: clips that were left out: (id, reason).
+        warnings: about clips. damaged: what was found damaged, with `repair`.
+        files: the finished files; none if clips are missing, or another shard is writing them.
+    """
+
+    split: str
+    clips: int = 0
+    encoded: int = 0
+    missing: int = 0
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -32,12 +55,12 @@ class ExtractResult:
 
     @property
     def warnings(self) -> list[str]:
-        """What is odd about clips, of all splits."""
+        """Warnings about clips, of all splits."""
         return [warning for summary in self.splits.values() for warning in summary.warnings]
 
     @property
     def skipped(self) -> dict[str, str]:
-        """The clips that were left out, and why."""
+        """The reason for each clip that was left out, by its id."""
         return {clip_id: reason for summary in self.splits.values() for clip_id, reason in summary.skipped}
 
     def lines(self) -> list[str]:
@@ -53,7 +76,7 @@ class ExtractResult:
         return "\n".join([f"ExtractResult of {self.cache}", *(f"  {line}" for line in self.lines())])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values: of each split its counts, files, skipped clips and warnings; of a dry run its plans."""
+        """Return JSON values: of each split its counts, files, skipped clips and warnings; of a dry run its plans."""
         return {
             "cache": str(self.cache),
             "untrained": list(self.untrained),
@@ -69,7 +92,7 @@ def largest(plans: Mapping[str, Plan]) -> Plan:
 
 
 def plan_line(plan: Plan) -> str:
-    """Describe what is to be done of a split."""
+    """Return a line about what is to be done of a split."""
     return (
         f"{plan.split}: {len(plan.todo)} of {plan.clips} clips to encode, {gigabytes(plan.final_bytes)} when finished; "
         f"up to {gigabytes(plan.needed_bytes)} more on the disk until then, {gigabytes(plan.free_bytes)} free"
@@ -77,20 +100,20 @@ def plan_line(plan: Plan) -> str:
 
 
 def summary_line(summary: SplitSummary) -> str:
-    """Describe what was done of a split."""
+    """Return a line about what was done of a split."""
     skipped = f", {len(summary.skipped)} skipped" if summary.skipped else ""
     done = f"{summary.encoded} encoded" if summary.encoded else "nothing left to do"
     if summary.missing:
         outcome = f", {summary.missing} left to other shards"
     elif not summary.files:
-        outcome = "; another shard is writing the file, or where there are no locks, extract without --shard writes it"
+        outcome = "; another shard is writing the file; if the disk has no locks, extract without --shard writes it"
     else:
         outcome = f" in {', '.join(map(str, summary.files))}"
     return f"{summary.split}: {summary.clips} clips ({done}{skipped}){outcome}"
 
 
 def problem_lines(summary: SplitSummary) -> list[str]:
-    """Name what was damaged, odd or skipped in a split."""
+    """Return lines about a split's damaged files, its warnings and the clips that were skipped."""
     lines = [f"Damaged: {line}" for line in summary.damaged]
     if summary.warnings:
         lines.append(f"Warnings: {first_five(summary.warnings)}")

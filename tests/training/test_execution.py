@@ -26,17 +26,24 @@ from audiomos_cache.errors import CacheError, ConfigError, DataError, OutputExis
 from audiomos_cache.heads.config import HeadConfig, TrainingConfig
 from audiomos_cache.heads.losses import objective_of
 from audiomos_cache.heads.model import build_head
-from audiomos_cache.training import compiling as compiling_module
 from audiomos_cache.training import cuda_graph
+from audiomos_cache.training import execution as execution_module
 from audiomos_cache.training.batches import GPU_EVAL_SIZE, FeatureBatches, GpuClips
-from audiomos_cache.training.compiling import COMPILING_S, CompiledGradients, saved_seconds, should_compile_heads
 from audiomos_cache.training.cuda_graph import GraphSteps
 from audiomos_cache.training.data import ClipSet
+from audiomos_cache.training.execution import (
+    COMPILING_S,
+    CompiledGradients,
+    Execution,
+    choose_precision,
+    repeatable,
+    saved_seconds,
+    should_compile_heads,
+)
 from audiomos_cache.training.frame_sources import FramesInMemory
 from audiomos_cache.training.loop import train
-from audiomos_cache.training.precision import Execution, choose_precision, repeatable
 from audiomos_cache.training.train_heads import train_heads
-from audiomos_cache.training.trainer import LabelledBatches, PlainLoss, Trainer
+from audiomos_cache.training.trainer import LabelledBatches, StandardLoss, Trainer
 from tests.support.training import PretendLayers, batches_of, job
 
 CPU = torch.device("cpu")
@@ -82,16 +89,16 @@ def still(preset: str, *more: str) -> HeadConfig:
 
 
 @pytest.mark.parametrize("preset", ["transformer-dist", "decoupled-lstm-dist", "transformer-coral", "pooling-dist"])
-def test_a_training_of_recorded_steps_has_the_losses_of_a_plain_one(
+def test_a_training_of_captured_steps_has_the_losses_of_one_without(
     cache: Path, on_gpu: list[int], monkeypatch: pytest.MonkeyPatch, preset: str
 ) -> None:
     config = still(preset, "training.schedule=cosine", "training.warmup_epochs=0.5", "ranking.kind=listwise")
-    recorded = train(config, 1, held(cache, "train"), held(cache, "dev"))
+    captured = train(config, 1, held(cache, "train"), held(cache, "dev"))
     assert len(on_gpu) == 1, "once, for all epochs"
     monkeypatch.setattr(FramesInMemory, "on_gpu", False)
     plain = train(config, 1, held(cache, "train"), held(cache, "dev"))
-    assert losses_of(recorded.history) == pytest.approx(losses_of(plain.history), rel=1e-4)
-    assert [line["lr"] for line in recorded.history] == [line["lr"] for line in plain.history]
+    assert losses_of(captured.history) == pytest.approx(losses_of(plain.history), rel=1e-4)
+    assert [line["lr"] for line in captured.history] == [line["lr"] for line in plain.history]
     assert losses_of(plain.history)[0] != losses_of(plain.history)[-2]
 
 
@@ -99,7 +106,7 @@ def test_a_training_of_recorded_steps_has_the_losses_of_a_plain_one(
     "settings",
     [("temporal.kind=bilstm",), ("training.feature_mixup=0.4",), ("compat=upstream",)],
 )
-def test_what_cannot_be_recorded_is_trained_without(cache: Path, on_gpu: list[int], settings: tuple[str, ...]) -> None:
+def test_what_cannot_be_captured_is_trained_without(cache: Path, on_gpu: list[int], settings: tuple[str, ...]) -> None:
     config = job("transformer-dist", 1, "training.batch_size=13", *settings).config
     reader = CacheReader(cache, "train")
     frames = FramesInMemory([reader], reader.layers, held_on=CPU, device=CPU, padding=True)
@@ -112,7 +119,7 @@ def test_what_cannot_be_recorded_is_trained_without(cache: Path, on_gpu: list[in
 
 
 @pytest.mark.usefixtures("on_gpu")
-def test_steps_go_on_where_they_cannot_be_recorded(
+def test_steps_continue_where_they_cannot_be_captured(
     cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = still("pooling-dist")
@@ -121,16 +128,16 @@ def test_steps_go_on_where_they_cannot_be_recorded(
     def refuse(_action: object) -> None:
         raise RuntimeError("operation not permitted when stream is capturing\nand so on")
 
-    monkeypatch.setattr(cuda_graph, "record_graph", refuse)
+    monkeypatch.setattr(cuda_graph, "capture_graph", refuse)
     trained = train(config, 1, held(cache, "train"), held(cache, "dev"))
     assert losses_of(trained.history) == losses_of(expected.history)
     assert caplog.messages == [
-        "steps cannot be recorded as a CUDA graph, so each kernel is launched by itself: RuntimeError: operation not "
+        "steps cannot be captured as a CUDA graph, so each kernel is launched by itself: RuntimeError: operation not "
         "permitted when stream is capturing"
     ]
 
 
-def test_each_recorded_step_takes_its_own_batch_at_its_own_rate() -> None:
+def test_each_captured_step_takes_its_own_batch_at_its_own_rate() -> None:
     taken: list[tuple[list[int], float]] = []
     calls: list[str] = []
 
@@ -138,11 +145,11 @@ def test_each_recorded_step_takes_its_own_batch_at_its_own_rate() -> None:
         taken.append((clips.tolist(), round(rate.item(), 6)))
         return clips.sum() + rate.sum()
 
-    def record(action: Callable[[], None]) -> Callable[[], None]:
-        calls.append("recorded")
-        return lambda: (calls.append("repeated"), action())[1]
+    def capture(action: Callable[[], None]) -> Callable[[], None]:
+        calls.append("captured")
+        return lambda: (calls.append("replayed"), action())[1]
 
-    steps = GraphSteps(take, 2, CPU, record)
+    steps = GraphSteps(take, 2, CPU, capture)
     for epoch in range(3):
         batches = [[epoch, 1], [2, 3], [epoch, 5], [6]]
         rates = [0.1, 0.2, 0.3, 0.4 + epoch]
@@ -150,10 +157,10 @@ def test_each_recorded_step_takes_its_own_batch_at_its_own_rate() -> None:
         losses = steps(batches, rates)
         assert taken == [(batch, pytest.approx(rate)) for batch, rate in zip(batches, rates, strict=True)]
         assert losses.tolist() == pytest.approx([sum(b) + r for b, r in zip(batches, rates, strict=True)])
-    assert calls == ["recorded", *["repeated"] * 6], "after three steps that warm up; there were three short batches"
+    assert calls == ["captured", *["replayed"] * 6], "after three steps that warm up; there were three short batches"
     batches, rates = [[0, 1], [2, 3], [4, 5], [7]], [0.1, 0.1, 0.1, 0.5]
     assert steps(batches, rates).tolist() == pytest.approx([1.1, 5.1, 9.1, 7.5])
-    assert calls[7:] == [*["repeated"] * 3, "recorded", "repeated"], "the short one, too"
+    assert calls[7:] == [*["replayed"] * 3, "captured", "replayed"], "the short one, too"
     assert steps(batches[:2], rates[:2]).tolist() == pytest.approx([1.1, 5.1])
 
 
@@ -196,7 +203,7 @@ def test_no_step_waits_for_the_gpu(cache: Path, settings: tuple[str, ...]) -> No
         check_masks(batch)  # so that this is not a head's to do
 
 
-def test_a_recorded_training_that_diverges_names_the_first_bad_batch(cache: Path, on_gpu: list[int]) -> None:
+def test_a_captured_training_that_diverges_names_the_first_bad_batch(cache: Path, on_gpu: list[int]) -> None:
     config = job("transformer-scalar", 1, "training.lr=1e30", "training.batch_size=13").config
     with pytest.raises(DataError, match=r"the loss is (nan|inf) on the batch of S00\d_train\d+.*a smaller training.lr"):
         train(config, 1, held(cache, "train"), held(cache, "dev"))
@@ -276,7 +283,7 @@ def test_an_error_that_is_not_the_compilers_is_raised(cache: Path, monkeypatch: 
     def fail(*_arguments: object) -> None:
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(PlainLoss, "of", fail)
+    monkeypatch.setattr(StandardLoss, "of", fail)
     with pytest.raises(RuntimeError, match="out of memory"):
         train(still("pooling-dist"), 1, batches_of(cache, "train"), batches_of(cache, "dev"),
               execution=Execution(compiled=True))  # fmt: skip
@@ -297,7 +304,7 @@ def test_compiling_pays_where_it_saves_more_than_it_takes() -> None:
 
 def test_heads_with_a_transformer_are_compiled_where_that_pays(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clips, gpu = ClipSet.of_split(cache, "train"), torch.device("cuda")
-    monkeypatch.setattr(compiling_module, "COMPILING_S", 1e-6)
+    monkeypatch.setattr(execution_module, "COMPILING_S", 1e-6)
     transformer, pooling = job("transformer-dist").config, job("pooling-dist").config
     assert should_compile_heads("auto", [pooling, transformer], clips, gpu)
     assert not should_compile_heads("auto", [pooling], clips, gpu)

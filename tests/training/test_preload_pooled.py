@@ -22,8 +22,8 @@ from audiomos_cache.training.data import ClipSet
 from audiomos_cache.training.frame_sources import FramesOnDisk
 from audiomos_cache.training.jobs import HeadJob
 from audiomos_cache.training.loop import train
-from audiomos_cache.training.pooled_statistics import PooledFrames, pools_first, stand_ins
 from audiomos_cache.training.predict import predict
+from audiomos_cache.training.preload import PooledFrames, pools_first, stand_ins
 from audiomos_cache.training.train_heads import train_heads
 from tests.support.training import (
     LAYER_FACTORS,
@@ -114,7 +114,7 @@ def test_batches_hold_the_statistics_of_each_clip(
         assert found.frame_mask.shape == (len(reader), 2) and found.frame_mask.all()
         assert found.token_mask.shape == (len(reader), 2) and found.token_mask.all()
         rows = found.frames.numpy().reshape(len(reader), len(layers), 2, 64)
-        order = ClipSet.of_reader(reader).by_id().places
+        order = ClipSet.of_reader(reader).by_id().entries
         for row, tokens, (_, index) in zip(rows, found.tokens.numpy(), order, strict=True):
             for own, layer in zip(row, layers, strict=True):
                 wanted = statistics(stored[reader.split][index].astype(np.float64) * LAYER_FACTORS[layer])

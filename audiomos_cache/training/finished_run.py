@@ -1,4 +1,4 @@
-"""What comes of training a head: the files of its run, and its numbers."""
+"""Finished runs: writing one, and reading the numbers of one that exists already."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,9 +13,9 @@ from audiomos_cache.heads.layers import WeightedLayers
 from audiomos_cache.runs import BESTS, HISTORY, METRICS, RunWriter, checkpoint_path, predictions_path, read_run_config
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.checkpoint import best_epochs
+from audiomos_cache.training.execution import UNCOMPILED_FP32, Execution
 from audiomos_cache.training.jobs import job_differences
 from audiomos_cache.training.loop import Trained, predictions_of, run_head
-from audiomos_cache.training.precision import UNCOMPILED_FP32, Execution
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +24,9 @@ class HeadResult:
 
     Attributes:
         folder: where it is.
-        epochs: that it was trained for.
+        epochs: how many it was trained for.
         dev: the numbers of each best checkpoint.
-        seconds: that it took now, with all that was written; None where it was finished before.
+        seconds: that it took now, writing included; None if it was finished before.
     """
 
     folder: Path
@@ -43,7 +43,7 @@ class HeadResult:
 
 
 def finished_result(run: Path, config: Mapping[str, Any], *, replace: bool) -> HeadResult | None:
-    """Return the numbers of a finished run, if it is the one that would be trained; None where it is to be trained.
+    """Return the numbers of a finished run, if it equals the one that would be trained; None if it is to be trained.
 
     Args:
         run: its folder, which need not exist.
@@ -65,7 +65,7 @@ def finished_result(run: Path, config: Mapping[str, Any], *, replace: bool) -> H
         raise DataError(f"{run}: cannot be read as a run ({reason}); --overwrite trains it again") from error
     if differing and not replace:
         raise OutputExistsError(
-            f"{run}: a run of this name is finished, but of another kind: {first_five(differing)}; give another --out, "
+            f"{run}: a run of this name is finished, but differs: {first_five(differing)}; give another --out, "
             "or --overwrite to replace it"
         )
     return None if differing else result
@@ -92,7 +92,7 @@ def write_run(
     splits: Sequence[FeatureBatches],
     execution: Execution = UNCOMPILED_FP32,
 ) -> None:
-    """Write the run of a trained head, with predictions of every split, and numbers where there are labels."""
+    """Write the run of a trained head, with predictions of every split, and numbers of those with labels."""
     writer.write_config(config)
     writer.write_history(trained.history)
     metrics: dict[str, Any] = {}

@@ -3,7 +3,7 @@ import torch
 from scipy import stats
 
 from audiomos_cache.heads.model import build_head
-from audiomos_cache.training.mixup import draw_mixup, mix_frames, mixed_loss
+from audiomos_cache.training.trainer import draw_mixup, mix_frames, mixed_loss
 
 NAN = float("nan")
 MASK = torch.tensor([[True, True, True], [True, False, False]])
