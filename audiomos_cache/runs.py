@@ -271,7 +271,7 @@ def refuse_existing(folders: list[Path], *, overwrite: bool) -> None:
         OutputExistsError: naming them, or the folder that is not a run.
     """
     refuse_occupied(
-        folders, what="run", marker=CONFIG, overwrite=overwrite, advice="leave out these, give another --out"
+        folders, what="run", marker=CONFIG, overwrite=overwrite, advice="leave these runs out, give another --out"
     )
 
 

@@ -179,7 +179,9 @@ def test_existing_runs_are_refused_by_name(line: Path) -> None:
         "train-head", "--cache", line / "cache", "--head", "pooling-dist", "--seed", 1, "--out", line / "runs"
     )
     assert result.exit_code == 1
-    assert "pooling-dist-seed1: exists already; leave out these, give another --out, or --overwrite" in result.stderr
+    assert (
+        "pooling-dist-seed1: exists already; leave these runs out, give another --out, or --overwrite" in result.stderr
+    )
 
 
 def test_another_pad_to_is_another_fingerprint(line: Path) -> None:

@@ -177,7 +177,7 @@ def test_where_not_all_of_one_file_is_to_be_encoded(clips, cache, tmp_path, file
     files.clear()
     if what == "large":
         monkeypatch.setattr(extract_split, "BYTES_PER_FILE", 10 * 10 * 4 * 2 - 1)
-    extract(clips, cache, replace(IN_PLACE, shard=Shard(1, 1)) if what == "shard" else STRAIGHT)
+    extract(clips, cache, replace(IN_PLACE, shard=Shard(1, 1)) if what == "shard" else IN_PLACE)
     assert files[0] != "train.h5"
     assert (cache / "train.h5").read_bytes() == expected
 

@@ -82,7 +82,7 @@ def test_the_state_after_an_epoch_does_not_change_with_the_next(cache: Path) -> 
     assert [state.epoch for state, _ in states] == [1, 2, 3]
     for state, copied in states:
         assert state.history == copied.history
-        for name in ("optimizer", "chance"):
+        for name in ("optimizer", "rng_states"):
             own, other = getattr(state, name), getattr(copied, name)
             assert own.keys() == other.keys() != set() and all(torch.equal(own[key], other[key]) for key in own)
         for epoch, weights in state.weights.items():
@@ -232,7 +232,7 @@ def test_existing_runs_are_refused_before_anything_is_trained(
 
     with monkeypatch.context() as patch:
         patch.setattr(train_heads_module, "train", refuse)
-        with pytest.raises(OutputExistsError, match=r"pooling-dist-seed1: exists already; leave out these, "):
+        with pytest.raises(OutputExistsError, match=r"pooling-dist-seed1: exists already; leave these runs out, "):
             train_heads([job(seed=2), job()], cache, tmp_path)
     assert not (tmp_path / "pooling-dist-seed2").exists()
     assert (result.folder / "mine.txt").read_text() == "a note"
@@ -268,7 +268,7 @@ def test_predict_refuses_a_cache_of_another_fingerprint(run: Path, tmp_path: Pat
 
 
 def test_what_is_no_run_is_refused(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no config\.yaml in it, so not a run"):
+    with pytest.raises(DataError, match=r"contains no config\.yaml, so it is not a run"):
         Run(tmp_path)
     (tmp_path / "config.yaml").write_text("seed: 1\n")
     with pytest.raises(DataError, match=r"config\.yaml: fingerprint is None, expected a string; train the run again"):
@@ -294,7 +294,7 @@ def test_overwrite_replaces_runs_and_nothing_else(cache: Path, tmp_path: Path) -
     folder = tmp_path / "pooling-dist-seed1"
     folder.mkdir()
     (folder / "notes.txt").write_text("mine")
-    message = r"pooling-dist-seed1: holds notes\.txt, which is not part of a run and would be lost; leave out what is "
+    message = r"pooling-dist-seed1: holds notes\.txt, which is not part of a run and would be lost; leave these "
     with pytest.raises(OutputExistsError, match=message):
         train_heads([job()], cache, tmp_path, overwrite=True)
     assert (folder / "notes.txt").read_text() == "mine"

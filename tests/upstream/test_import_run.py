@@ -171,7 +171,7 @@ def test_what_cannot_be_imported_is_refused_in_a_line(imported, tmp_path):
         result = run("import-upstream", checkpoint, "--head", "transformer-dist", "--out", out, *overwrite)
         assert result.exit_code == 1
         assert result.stderr == (
-            f"Error: {out}: holds notes.txt, which is not part of a run and would be lost; leave out these, "
+            f"Error: {out}: holds notes.txt, which is not part of a run and would be lost; leave these runs out, "
             "give another --out\n"
         )
 
