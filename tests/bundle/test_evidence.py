@@ -206,7 +206,7 @@ def moved(made, tmp_path):
 
 def test_labels_that_moved_must_be_given(made, moved, tmp_path):
     assert refusal(made.runs, tmp_path / "fused", tmp_path / "model") == (
-        f"{tmp_path / 'list.txt'}: no such file, expected the labels of {tmp_path / 'fused'}; give the list that the "
+        f"{tmp_path / 'list.txt'}: does not exist, expected the labels of {tmp_path / 'fused'}; give the list that the "
         "fusion was fitted on with --labels, or fuse again"
     )
     make_bundle(made.runs, tmp_path / "model", tmp_path / "fused", labels=moved)
@@ -338,7 +338,7 @@ def test_few_clips_calibrate_nothing(made, tmp_path, said):
     lines = made.labels.read_text().splitlines(keepends=True)
     (tmp_path / "few.txt").write_text("".join(line for line in lines if line.partition(".wav")[0] in few.ids))
     make_bundle([run], tmp_path / "model", labels=tmp_path / "few.txt", n_boot=0)
-    assert said.messages[-1] == "no intervals: 4 labelled clips are too few, or too hard, to tell any"
+    assert said.messages[-1] == "no intervals: 4 labelled clips are too few, or predicted too badly, for any"
 
 
 def test_clips_that_not_all_members_have_are_left_out_as_in_the_fusion(made, tmp_path):

@@ -149,7 +149,7 @@ def test_all_problems_are_told_at_once(bundle):
 def test_another_fingerprint_of_the_features(bundle):
     edit(bundle, lambda content: content["fingerprint"]["fields"].update(pad_to_s=30.0))
     assert "expected" in refusal(bundle)
-    assert "of the fields that stand there; bundle heads of one cache" in refusal(bundle)
+    assert "of its own fingerprint.fields; bundle heads of one cache" in refusal(bundle)
 
 
 def edit_fields(bundle, change):
@@ -276,8 +276,8 @@ def test_another_fingerprint_of_a_member(bundle):
     fingerprint = load_bundle(str(bundle)).fingerprint.digest
     edit(bundle, lambda content: content["members"][1].update(fingerprint="f" * 32))
     assert refusal(bundle) == (
-        f"{bundle / 'bundle.yaml'}: member cross-attention-dist-seed2 has {'f' * 32}, expected {fingerprint} of the "
-        "fields that stand there; bundle heads of one cache"
+        f"{bundle / 'bundle.yaml'}: member cross-attention-dist-seed2 has {'f' * 32}, expected {fingerprint} of its "
+        "own fingerprint.fields; bundle heads of one cache"
     )
 
 
@@ -289,7 +289,7 @@ def test_another_fingerprint_of_a_member(bundle):
 def test_a_file_outside_the_bundle(bundle, file):
     edit(bundle, lambda content: content["members"][0].update(file=file))
     assert refusal(bundle) == (
-        f"{bundle / 'bundle.yaml'}: members.0.file: {file!r}: expected a plain name of the form "
+        f"{bundle / 'bundle.yaml'}: members.0.file: {file!r}: expected a name of the form "
         f"heads/NAME.safetensors; {AGAIN}"
     )
 

@@ -8,7 +8,7 @@ import pytest
 
 @pytest.mark.parametrize(
     "module",
-    ["fusion.fuse", "evaluation.evaluate", "evaluation.submission", "evaluation.table_files", "dataset.splitting"],
+    ["fusion.fuse", "evaluation.evaluate", "evaluation.submission", "evaluation.summaries", "dataset.splitting"],
 )
 def test_examples(module, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -113,6 +113,6 @@ def test_a_clip_without_a_label_is_refused_even_when_missing_ones_are_allowed(tm
 def test_scores_off_the_scale_are_counted_and_clipped_in_the_answer(tmp_path, caplog):
     write_predictions(tmp_path / "x.jsonl", scalar(mi=(0.5, 6.0), ta=(3.0, 5.5)))
     fuse([tmp_path / "x.jsonl"], tmp_path / "out", method="mean")
-    assert f"{tmp_path}/x.jsonl: 3 of 4 scores lie outside 1..5" in caplog.messages
+    assert f"{tmp_path}/x.jsonl: 3 of 4 scores are outside 1..5" in caplog.messages
     assert (tmp_path / "out" / "answer.txt").read_text() == "a,1.00000000,3.00000000\nb,5.00000000,5.00000000\n"
     assert read_predictions(tmp_path / "out" / "fused.jsonl").mi.tolist() == [0.5, 6.0], "kept as they are"

@@ -89,7 +89,7 @@ def test_a_folder_that_is_here_is_loaded_from_where_it_is(
         ),
         (
             EncoderSource("muq", "\x1b[31mevil", "abc123", HASH),
-            "'\\x1b[31mevil', which is no repository of the form owner/name; give --audio-encoder a folder with "
+            "'\\x1b[31mevil', which is not a repository of the form owner/name; give --audio-encoder a folder with "
             f"weights of hash {HASH}",
         ),
         (

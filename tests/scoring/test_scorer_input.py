@@ -180,4 +180,7 @@ def test_a_head_that_gives_nan_names_each_clip(audio: AudioEncoder, text: TextEn
         clips, PROMPTS, on_error="return"
     )
     for score, clip in zip(scores, clips, strict=True):
-        assert score.error == f"{clip}: muq-tiny, or a head of model, gives NaN or Inf; check the clip"
+        assert (
+            score.error
+            == f"{clip}: muq-tiny, or a head of model, gives NaN, Inf or an invalid distribution; check the clip"
+        )
