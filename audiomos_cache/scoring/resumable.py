@@ -163,7 +163,7 @@ def _parse(line: bytes, constant: Callable[[str], object] = float) -> object:
 
 
 def _refuse(constant: str) -> object:
-    raise DataError(f"found {constant}, which JSON does not have; expected a number")
+    raise DataError(f"found {constant}, expected a number that JSON has")
 
 
 def _is_score(row: object) -> TypeGuard[Row]:

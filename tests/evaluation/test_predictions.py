@@ -15,6 +15,7 @@ from audiomos_cache.evaluation.predictions import (
     Predictions,
     join_ids,
     read_predictions,
+    valid_rows,
     write_answer,
     write_predictions,
 )
@@ -485,3 +486,10 @@ def test_answer_has_8_decimals_and_is_clipped_with_a_word(tmp_path, caplog):
 def test_answer_within_range_says_nothing(tmp_path, caplog):
     write_answer(tmp_path / "answer.txt", two_clips())
     assert not caplog.messages
+
+
+def test_which_rows_are_valid():
+    inf, nan = float("inf"), float("nan")
+    assert valid_rows(np.array([1.0, nan, -inf, 1e6, 1.1e6])).tolist() == [True, False, False, True, False]
+    dists = np.array([[0.5, 0.5], [0.5, 0.502], [1.1, -0.1], [nan, 1], [inf, -inf]])
+    assert valid_rows(dists).tolist() == [True, False, False, False, False]

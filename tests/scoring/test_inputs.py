@@ -242,7 +242,7 @@ def test_another_kind_of_file_is_no_manifest(tmp_path):
         ({"path": "b.wav", "prompt": "x", "id": "b\0c"}, r"found the id 'b\\x00c', expected a name without control"),
         (
             {"path": "../b.wav", "prompt": "x"},
-            r"'\.\./b\.wav' leaves .*, or an absolute path in a folder given along with",
+            r"'\.\./b\.wav' leaves .*, or an absolute path in a folder given",
         ),
         ({"path": "b\0.wav", "prompt": "x"}, "leaves the folder"),
         ({"path": "/b\0.wav", "prompt": "x"}, r"'/b\\x00\.wav' leaves "),
