@@ -245,7 +245,7 @@ def _member(folder: Path, entry: MemberEntry, features: InputSpec) -> BundledHea
         _refuse_other_features(entry, features)
         layers = layers_to_read(entry.head.layers, entry.audio_layers)
         if layers != tuple(entry.layers_read):
-            raise ValueError(f"reads layers {entry.layers_read}, and its config says {entry.head.layers!r}")
+            raise ValueError(f"reads layers {entry.layers_read}, and its config has {entry.head.layers!r}")
         head = _head(entry, load(content))
     except (AudiomosError, SafetensorError, ValueError, RuntimeError, TypeError, OverflowError) as error:
         reason = " ".join(str(error).split())
@@ -284,7 +284,7 @@ def _head(entry: MemberEntry, weights: dict[str, Tensor]) -> Head:
     def build() -> Head:
         return build_head(entry.head, entry.audio_dim, entry.text_dim, layers=len(entry.audio_layers))
 
-    with torch.device("meta"):  # takes no memory, however large it says it is
+    with torch.device("meta"):  # takes no memory, however large its widths are
         expected = _described(build().state_dict())
     found = _described(weights)
     if other := sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)):

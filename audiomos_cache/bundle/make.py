@@ -57,7 +57,7 @@ def describe(sources: Sources, evidence: Evidence, hashes: Mapping[str, str]) ->
         evidence: what is known of their scores.
         hashes: of the parts, by file name.
     Raises:
-        BundleError: a run's config does not say enough, or has other values than a run has.
+        BundleError: a run's config lacks something, or has other values than a run has.
     """
     fingerprint = sources.fingerprint
     encoders = _encoders(sources.members, fingerprint)
@@ -98,7 +98,7 @@ def _member(source: Source, fingerprint: Fingerprint, file_hash: str) -> dict[st
         made_with = dict(source.config["versions"])
     except (LookupError, TypeError, ValueError) as error:
         raise BundleError(
-            f"{run.folder / CONFIG}: does not say what it was trained on and with ({error!r}); train the head again"
+            f"{run.folder / CONFIG}: does not record what it was trained on and with ({error!r}); train the head again"
         ) from error
     return {
         "name": source.name,
@@ -144,8 +144,8 @@ def _encoders(members: Sequence[Source], fingerprint: Fingerprint) -> dict[str, 
             }
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise BundleError(
-                f"{members[0].run.folder / CONFIG}: does not say which {kind} encoder it was trained with ({error!r}); "
-                "train the head again"
+                f"{members[0].run.folder / CONFIG}: does not record which {kind} encoder it was trained with "
+                f"({error!r}); train the head again"
             ) from error
     return found
 

@@ -105,7 +105,7 @@ def _named(chosen: Sequence[tuple[Path, str]]) -> tuple[Source, ...]:
     for folder, best in chosen:
         name = re.sub(r"[^\w.+-]", "_", folder.resolve().name).lstrip(".") or "run"
         candidates = chain((name, f"{name}-{best}"), (f"{name}-{number}" for number in count(2)))
-        free = next(each for each in candidates if each.casefold() not in taken)  # some disks know no capitals
+        free = next(each for each in candidates if each.casefold() not in taken)  # some disks ignore case
         taken.add(free.casefold())
         members.append(Source(free, Run(folder), best, read_run_config(folder)))
     return tuple(members)
@@ -125,8 +125,8 @@ def _require_one_fingerprint(members: Sequence[Source]) -> Fingerprint:
             )
         if run.fingerprint is None or not run.layers_read:
             raise BundleError(
-                f"{run.folder}: does not say which features it was trained on, expected their fingerprint and layers; "
-                "train the head again"
+                f"{run.folder}: does not record which features it was trained on, expected their fingerprint and "
+                "layers; train the head again"
             )
     first = members[0].run
     fingerprints = [member.run.fingerprint for member in members if member.run.fingerprint]

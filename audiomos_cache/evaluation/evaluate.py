@@ -133,7 +133,7 @@ class Evaluation:
         return json.dumps(self.to_dict(), indent=1, allow_nan=False)
 
     def save(self, path: AnyPath, *, overwrite: bool = False) -> None:
-        """Write the numbers as the suffix says: .csv (flat rows), .json (all there is), .tex (a table to paste).
+        """Write the numbers in the format of the suffix: .csv (flat rows), .json (everything), .tex (a table to paste).
 
         Raises:
             ArgumentError: another suffix. OutputExistsError: `path` exists, and `overwrite` is False.
@@ -219,7 +219,7 @@ def evaluate(
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:
-    """Refuse a file whose suffix is no known format, or that exists.
+    """Refuse a file whose suffix is not a known format, or that exists.
 
     Raises:
         ArgumentError, OutputExistsError: see `Evaluation.save`.

@@ -153,7 +153,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 def scores_json(scores: Scores, uncertainty: Uncertainty | None) -> Record:
     """Return the sixteen numbers as `Scores.to_json` does, with their intervals: `"srcc_ci": [low, high]`.
 
-    An interval that is not defined is None; `"intervals"` says how they were made.
+    An interval that is not defined is None; `"intervals"` contains how they were made.
     """
     content: Record = dict(scores.to_json())
     if uncertainty is None:

@@ -179,7 +179,7 @@ def fusion_class(method: str) -> type[Fusion]:
     """Return the class that is registered as a fusion under a name.
 
     Raises:
-        ConfigError: there is none, or it is no `Fusion`.
+        ConfigError: there is none, or it is not a subclass of `Fusion`.
     """
     found = registry.lookup("fusion", method)
     if not (isinstance(found, type) and issubclass(found, Fusion)):

@@ -42,7 +42,7 @@ class Tree:
         """Read a tree from its lines, by their keys.
 
         Raises:
-            LookupError: a line is missing. ValueError: it is no tree of numbers on this number of features.
+            LookupError: a line is missing. ValueError: it is not a tree of numbers on this number of features.
         """
         leaves = int(content["num_leaves"])
         numeric = set(content["decision_type"].split()) <= _DECISIONS

@@ -61,7 +61,7 @@ def expand_runs(sources: Sequence[Path]) -> list[Path]:
         if not runs:
             raise DataError(f"{source}: no {CONFIG} in it, nor in a folder in it, so no run; train-head makes runs")
         if others := [path.name for path in inside if path not in runs]:
-            log.warning("%s: left out what is no finished run: %s", source, first_five(others))
+            log.warning("%s: left out, not finished runs: %s", source, first_five(others))
         expanded += runs
     resolved = [path.resolve() for path in expanded]
     if twice := [str(path) for index, path in enumerate(expanded) if resolved.index(path.resolve()) < index]:
@@ -120,7 +120,9 @@ def members_of_files(files: Sequence[Path], apply: Sequence[Path], *, fitted: bo
             unsure.append(f"{fit} and {path}")
         members.append(replace(of_fit if of_fit.run else of_apply, name=str(fit), fit=fit, apply=path))
     if unsure:
-        log.warning("files do not say which member made them, so as given these are one's: %s", "; ".join(unsure))
+        log.warning(
+            "files without a run, so these pairs are taken as one member's each, as given: %s", "; ".join(unsure)
+        )
     return members
 
 

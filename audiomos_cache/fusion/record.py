@@ -117,7 +117,8 @@ def load_fusion(folder: str | PathLike[str]) -> Fusion:
     Args:
         folder: what `fuse` made.
     Returns:
-        The fusion; its `names` give the order that its members' predictions must have.
+        The fusion; its `names` give the order that its members' predictions must have. It takes arrays;
+        `audiomos_cache.fusion.align.fuse_predictions` applies it to predictions that were read from files.
     Raises:
         DataError: there is none, or it is damaged, of another version of the format, or of a method that is not known.
 

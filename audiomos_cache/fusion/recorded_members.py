@@ -126,7 +126,7 @@ def match_files(recorded: Sequence[RecordedMember], files: Sequence[Path]) -> li
         if other := _known_as_another(recorded, index, file):
             raise DataError(f"{file}: is of the member {other}, expected {recorded[index].name}; keep the order")
     pairs = [f"{file} as {member.name}" for file, member in zip(files, recorded, strict=True)]
-    log.warning("files do not say which member made them, so they are taken in the order given: %s", "; ".join(pairs))
+    log.warning("files without a run, so their members are taken in the order given: %s", "; ".join(pairs))
     return members
 
 

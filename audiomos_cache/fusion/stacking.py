@@ -13,7 +13,7 @@ from audiomos_cache.targets import HIGHEST, LOWEST, TARGETS, Floats, gaussian_di
 
 SCORE_SIGMA = 0.35  # of the gaussian that replaces the distribution of a member without one
 DEFAULT_BINS = 20
-MOST_BINS = 2**16  # a record says how many there are, and each takes memory
+MOST_BINS = 2**16  # a record may contain any number of bins, and each takes memory
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class StackedModel(Protocol):
 
 
 class Stacking(FittedFusion):
-    """A fusion by models of both targets; subclasses say which.
+    """A fusion by models of both targets; subclasses choose the model.
 
     Source: Ritter-Gutierrez et al. 2025 (stacking), published code.
 

@@ -56,7 +56,7 @@ def options_of(features: InputSpec, batch_size: int) -> ExtractionOptions:
 def require_same_features(bundle: Bundle, audio: AudioEncoder, text: TextEncoder, options: ExtractionOptions) -> None:
     """Refuse encoders whose features are not those that a bundle's heads were trained on.
 
-    Another version of the resampler is no other features, as long as its filter is the same: there is a warning.
+    Another version of the resampler makes the same features as long as its filter is the same: there is a warning.
 
     Raises:
         CacheError: naming both fingerprints and the first difference, in one line.
@@ -102,7 +102,7 @@ def _where(recorded: EncoderSource, given: str | PathLike[str] | None, kind: str
                 f"the bundle was made with the folder {shown(recorded.source)}, which is not here; give {option} a "
                 f"folder with {weights}"
             )
-        return f"{prefix}{Path(recorded.source).absolute()}"  # which no name of a published encoder is
+        return f"{prefix}{Path(recorded.source).absolute()}"  # a published encoder is never named so
     if "/" not in recorded.source:
         raise EncoderError(
             f"the bundle was made with {shown(recorded.source)}, which is not a repository of the form owner/name; "

@@ -155,7 +155,7 @@ def _is_cut_off(line: bytes) -> bool:
 
 
 def _parse(line: bytes, constant: Callable[[str], object] = float) -> object:
-    """Return what a line holds, None if that is no JSON; `constant` is given what Python alone reads: NaN, Infinity."""
+    """Return what a line holds, None if that is not JSON; `constant` gets what Python alone reads: NaN, Infinity."""
     try:
         return json.loads(line, parse_constant=constant)
     except (ValueError, RecursionError):

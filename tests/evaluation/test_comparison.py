@@ -110,7 +110,7 @@ def far_apart(systems):
 
 @pytest.mark.parametrize("systems", [2, 8, 9])
 def test_it_is_said_that_so_few_systems_show_no_difference(systems):
-    least = min(1, 16 * 2 / 2**systems)  # none and all swapped are as far apart
+    least = min(1, 16 * 2 / 2**systems)  # none and all swapped differ as much
     found = compare(*far_apart(systems), n_boot=300)
     p_values = [difference.holm_permutation for difference in found.differences.values()]
     assert least >= 0.05
@@ -149,8 +149,8 @@ def test_p_values_are_corrected_over_all_sixteen(better_and_worse):
         raw = {row: getattr(each, f"p_{test}") for row, each in differences.items()}
         defined = sorted((row for row in raw if not np.isnan(raw[row])), key=raw.get)
         corrected = 0.0
-        for place, row in enumerate(defined):
-            corrected = max(corrected, min(1.0, raw[row] * (len(defined) - place)))
+        for index, row in enumerate(defined):
+            corrected = max(corrected, min(1.0, raw[row] * (len(defined) - index)))
             assert getattr(differences[row], f"holm_{test}") == pytest.approx(corrected)
 
 

@@ -11,12 +11,12 @@ from tests.support.fusion import DEV, EVAL, LABELS, clip_ids, distribution, fuse
 
 
 def test_a_folder_of_runs_is_each_run_in_it(tmp_path, caplog):
-    runs = [make_run(tmp_path / "runs" / name, seed=place) for place, name in enumerate(("b", "a"))]
+    runs = [make_run(tmp_path / "runs" / name, seed=seed) for seed, name in enumerate(("b", "a"))]
     (tmp_path / "runs" / "notes.txt").write_text("mine")
     (tmp_path / "runs" / ".c.unfinished" / "run").mkdir(parents=True)
     fused = fuse([tmp_path / "runs"], tmp_path / "out", method="mean")
     assert fused.fusion.names == (str(runs[1]), str(runs[0]))
-    assert caplog.messages[0] == f"{tmp_path}/runs: left out what is no finished run: .c.unfinished, notes.txt"
+    assert caplog.messages[0] == f"{tmp_path}/runs: left out, not finished runs: .c.unfinished, notes.txt"
 
 
 def test_a_member_that_comes_twice_is_refused(tmp_path):
@@ -49,7 +49,7 @@ def test_a_pair_that_is_not_one_members_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"eval/y\.jsonl: is not of the same member as .*dev/x\.jsonl; give both spl"):
         fuse(fit, tmp_path / "other", labels=tmp_path / "list.txt", apply=apply[::-1])
 
-    runs = [make_run(tmp_path / name, seed=place) for place, name in enumerate(("one", "two"))]
+    runs = [make_run(tmp_path / name, seed=seed) for seed, name in enumerate(("one", "two"))]
     fit, apply = ([run / "predictions" / f"{split}.loss.jsonl" for run in runs] for split in ("dev", "eval"))
     fuse(fit, tmp_path / "runs-out", labels=tmp_path / "list.txt", apply=apply)
     with pytest.raises(DataError, match=r"two/predictions/eval\.loss\.jsonl: is not of the same member as .*/one/pre"):
@@ -59,7 +59,7 @@ def test_a_pair_that_is_not_one_members_is_refused(tmp_path):
 def test_pairs_that_nothing_tells_are_spelled_out(tmp_path, caplog):
     fuse(DEV, tmp_path / "out", labels=LABELS, apply=EVAL)
     pairs = "; ".join(f"{fit} and {apply}" for fit, apply in zip(DEV, EVAL, strict=True))
-    assert f"files do not say which member made them, so as given these are one's: {pairs}" in caplog.messages
+    assert f"files without a run, so these pairs are taken as one member's each: {pairs}" in caplog.messages
     caplog.clear()
     fuse(DEV, tmp_path / "again", labels=LABELS, apply=DEV)
     assert not [message for message in caplog.messages if "one's" in message]

@@ -142,7 +142,7 @@ def test_layers_and_precision_are_those_of_the_features(text: TextEncoder, monke
 
 
 def test_options_are_those_of_the_features(audio: AudioEncoder, text: TextEncoder) -> None:
-    wanted = ExtractionOptions(pad_to_s=7.0, dtype="float32", batch_size=9)
-    assert options_of(make_bundle(audio, text, pad_to_s=7.0, dtype="float32").input, 9) == wanted
+    expected = ExtractionOptions(pad_to_s=7.0, dtype="float32", batch_size=9)
+    assert options_of(make_bundle(audio, text, pad_to_s=7.0, dtype="float32").input, 9) == expected
     own_lengths = options_of(make_bundle(audio, text, pad_to_s=None).input, 1)
     assert (own_lengths.pad_to_s, own_lengths.max_seconds) == (None, 30.0)

@@ -220,9 +220,9 @@ def test_a_stream_is_scored_as_it_comes(clips: list[Path], make_scorer: MakeScor
     taken = []
 
     def stream() -> Any:
-        for place in range(100):
-            taken.append(place)
-            yield clips[place % 5], "rain"
+        for index in range(100):
+            taken.append(index)
+            yield clips[index % 5], "rain"
 
     scores = make_scorer(pad_to_s=5.0, batch_size=2).score_iter(stream())
     first = next(scores)
@@ -293,26 +293,26 @@ class Overflowing:
 
 def test_a_clip_that_overflows_is_encoded_again_in_float32(audio: AudioEncoder, text: TextEncoder) -> None:
     bundle = make_bundle(audio, text, pad_to_s=5.0)
-    sounds = [music(4.0, seed=seed)[:, 0] for seed in range(4)]
-    sounds[2] *= 5
+    clips = [music(4.0, seed=seed)[:, 0] for seed in range(4)]
+    clips[2] *= 5
     expected = Scorer(bundle, audio_encoder=audio, text_encoder=text, batch_size=3).score(
-        sounds, list(PROMPTS[:4]), sample_rate=16000
+        clips, list(PROMPTS[:4]), sample_rate=16000
     )
     half: Any = Overflowing(audio, "fp16")
     found = Scorer(bundle, audio_encoder=half, text_encoder=text, batch_size=3).score(
-        sounds, list(PROMPTS[:4]), sample_rate=16000
+        clips, list(PROMPTS[:4]), sample_rate=16000
     )
     for target in ("mi", "ta"):
         np.testing.assert_allclose(values(found, target), values(expected, target), atol=0.02)  # heads in half, too
     full: Any = Overflowing(audio, "fp32")
     lost = Scorer(bundle, audio_encoder=full, text_encoder=text, batch_size=3).score(
-        sounds, list(PROMPTS[:4]), sample_rate=16000, on_error="return"
+        clips, list(PROMPTS[:4]), sample_rate=16000, on_error="return"
     )
     assert [score.error is None for score in lost] == [True, True, False, True]
     assert "muq-tiny, or a head of model, gives NaN, Inf or an invalid distribution" in str(lost[2].error)
     assert lost[3].mi == pytest.approx(expected[3].mi, abs=1e-5)
     with pytest.raises(EncoderError, match="2: muq-tiny, or a head of model, gives NaN, Inf or an invalid"):
-        Scorer(bundle, audio_encoder=full, text_encoder=text, batch_size=3).score(sounds, sample_rate=16000)
+        Scorer(bundle, audio_encoder=full, text_encoder=text, batch_size=3).score(clips, sample_rate=16000)
 
 
 def not_normalised(dist: torch.Tensor) -> None:
