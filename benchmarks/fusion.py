@@ -27,7 +27,7 @@ from rich.table import Table
 from audiomos_cache.dataset.labels import Labels
 from audiomos_cache.evaluation.predictions import Predictions, write_predictions
 from audiomos_cache.fusion.align import join_members
-from audiomos_cache.fusion.base import Fusion, FittedFusion, fusion_class
+from audiomos_cache.fusion.base import FittedFusion, Fusion, fusion_class
 from audiomos_cache.fusion.fitting import fit as fit_fusion
 from audiomos_cache.fusion.folds import Folds
 from audiomos_cache.fusion.fuse import fuse

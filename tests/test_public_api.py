@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py  # noqa: F401  # its first import starts a process, which no test here may do
 import pytest
 import torch
 from click.testing import CliRunner

@@ -120,9 +120,7 @@ def members_of_files(files: Sequence[Path], apply: Sequence[Path], *, fitted: bo
             unsure.append(f"{fit} and {path}")
         members.append(replace(of_fit if of_fit.run else of_apply, name=str(fit), fit=fit, apply=path))
     if unsure:
-        log.warning(
-            "files without a run, so these pairs are taken as one member's each, as given: %s", "; ".join(unsure)
-        )
+        log.warning("files without a run, so these pairs are taken as one member's each: %s", "; ".join(unsure))
     return members
 
 

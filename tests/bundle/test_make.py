@@ -130,7 +130,7 @@ def test_a_run_that_does_not_know_its_features(made, tmp_path):
 @pytest.mark.parametrize(
     ("key", "found"),
     [
-        ("encoders", "does not say which audio encoder it was trained with (KeyError('encoders'))"),
+        ("encoders", "does not record which audio encoder it was trained with (KeyError('encoders'))"),
         ("data", "does not record what it was trained on and with (KeyError('data'))"),
         ("versions", "does not record what it was trained on and with (KeyError('versions'))"),
     ],

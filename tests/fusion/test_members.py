@@ -56,7 +56,7 @@ def test_a_pair_that_is_not_one_members_is_refused(tmp_path):
         fuse(fit, tmp_path / "other", labels=tmp_path / "list.txt", apply=apply[::-1])
 
 
-def test_pairs_that_nothing_tells_are_spelled_out(tmp_path, caplog):
+def test_pairs_of_files_without_a_run_are_listed(tmp_path, caplog):
     fuse(DEV, tmp_path / "out", labels=LABELS, apply=EVAL)
     pairs = "; ".join(f"{fit} and {apply}" for fit, apply in zip(DEV, EVAL, strict=True))
     assert f"files without a run, so these pairs are taken as one member's each: {pairs}" in caplog.messages

@@ -43,7 +43,7 @@ NOISE = music(4.0)[:, 0]
 
 
 @pytest.mark.parametrize(
-    ("audio", "prompt", "rate", "message"),
+    ("given", "prompt", "rate", "message"),
     [
         (NOISE, float("nan"), 16000, "clip 1: its prompt is nan, expected a string or None"),
         (NOISE, "\ud800", 16000, "clip 1: its prompt is"),
@@ -58,10 +58,10 @@ NOISE = music(4.0)[:, 0]
     ],
 )
 def test_one_bad_clip_of_a_stream(
-    audio: Any, prompt: Any, rate: Any, message: str, clips: list[Path], make_scorer: MakeScorer
+    given: Any, prompt: Any, rate: Any, message: str, clips: list[Path], make_scorer: MakeScorer
 ) -> None:
     scorer = make_scorer(pad_to_s=5.0, batch_size=2)
-    stream = [(clips[0], "rain"), (audio, prompt), (clips[1], "rain")]
+    stream = [(clips[0], "rain"), (given, prompt), (clips[1], "rain")]
     first, bad, last = scorer.score_iter(stream, sample_rate=rate, on_error="return")
     assert (first.error, last.error) == (None, None)
     assert bad.mi is None
