@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from audiomos_cache.extraction.extract import extract as extract
     from audiomos_cache.fusion.base import Fusion as Fusion
     from audiomos_cache.fusion.fuse import fuse as fuse
+    from audiomos_cache.fusion.record import load_fusion as load_fusion
     from audiomos_cache.registry import register as register
     from audiomos_cache.runs import Run as Run
     from audiomos_cache.scoring.results import Score as Score
@@ -54,6 +55,7 @@ _HOMES = {
     "import_upstream": "upstream.import_run",
     "info": "describe",
     "load_bundle": "bundle.load",
+    "load_fusion": "fusion.record",
     "make_bundle": "bundle.make",
     "merge": "cache.maintenance",
     "predict": "training.predict",

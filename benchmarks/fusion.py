@@ -27,7 +27,7 @@ from rich.table import Table
 from audiomos_cache.dataset.labels import Labels
 from audiomos_cache.evaluation.predictions import Predictions, write_predictions
 from audiomos_cache.fusion.align import join_members
-from audiomos_cache.fusion.base import Fusion, LearnedFusion, fusion_class
+from audiomos_cache.fusion.base import FittedFusion, Fusion, fusion_class
 from audiomos_cache.fusion.fitting import fit as fit_fusion
 from audiomos_cache.fusion.folds import Folds
 from audiomos_cache.fusion.fuse import fuse
@@ -111,7 +111,7 @@ def _fuse_in_memory(method: str, made: Sequence[Predictions], labels: Labels) ->
     names = [str(number) for number in range(len(made))]
     _, members = join_members(made, names)
     found = fusion_class(method)
-    if issubclass(found, LearnedFusion):
+    if issubclass(found, FittedFusion):
         fusion: Fusion = fit_fusion(found, members, labels, Folds.by("prompt", labels))
     else:
         fusion = found(names)

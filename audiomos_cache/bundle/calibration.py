@@ -1,4 +1,6 @@
-"""How far listeners may be from a score: intervals that were calibrated on clips that the fusion had not seen."""
+"""How far listeners may be from a score: 80 % intervals, calibrated on clips that the fusion was not fitted on.
+
+`calibrate` finds how wide they must be, and `Calibration.interval` makes one."""
 
 import math
 from collections.abc import Hashable, Sequence
@@ -37,14 +39,14 @@ class Calibration:
 
     def interval(self, score: float, spread: float) -> tuple[float, float]:
         """Return an interval around a score, within 1 to 5."""
-        low, high = _ends(np.array([score]), np.array([spread]), self.factor)
+        low, high = _bounds(np.array([score]), np.array([spread]), self.factor)
         return float(low[0]), float(high[0])
 
 
 def calibrate(
     scores: Floats, spread: Floats, truth: Floats, fold: NDArray[np.intp], groups: Sequence[Hashable] | None = None
 ) -> Calibration | None:
-    """Find out how wide intervals must be to hold 80 % of the labels, and how many they hold of clips they do not know.
+    """Find how wide intervals must be to hold 80 % of the labels, and how many they hold of other clips.
 
     The factor is that quantile of |label - score| / spread which holds the next such clip's label with 80 %
     probability. It comes from all N clips; the coverage and the width are of each fold's clips, by the factor of the
@@ -53,14 +55,14 @@ def calibrate(
     and so is the coverage: it is that of ceil(0.8 (n + 1)) of n clips.
 
     Args:
-        scores: (N,) of clips that the fusion had not seen.
+        scores: (N,) of clips that the fusion was not fitted on.
         spread: (N,) of the opinions on them, see `spreads`.
         truth: (N,) labels, from 1 to 5.
         fold: (N,) clips of a fold are held out together; from 0.
         groups: N, such as prompts: clips of a group are alike, and are in one fold; None: each clip is its own.
     Returns:
-        None where a factor cannot be told: of fewer than four clips, or fewer beside a fold's, or where too many of
-        them have no spread and miss their label.
+        None where no factor follows: of fewer than four clips, all or without a fold's, or where too many of them have
+        no spread and miss their label.
     Source: Lei, G'Sell, Rinaldo, Tibshirani and Wasserman 2018, section 5.2 (locally weighted split conformal
         intervals).
     """
@@ -71,10 +73,10 @@ def calibrate(
     width = np.zeros(len(scores))
     for number in np.unique(fold):
         inside, others = fold == number, fold != number
-        unseen = _factor(scores[others], spread[others], truth[others])
-        if unseen is None:
+        without = _factor(scores[others], spread[others], truth[others])
+        if without is None:
             return None
-        low, high = _ends(scores[inside], spread[inside], unseen)
+        low, high = _bounds(scores[inside], spread[inside], without)
         held[inside] = (low <= truth[inside]) & (truth[inside] <= high)
         width[inside] = high - low
     interval = _coverage_interval(held, range(len(held)) if groups is None else groups)
@@ -88,7 +90,7 @@ def _coverage_interval(held: NDArray[np.bool_], groups: Sequence[Hashable]) -> t
 
     Source: Efron and Tibshirani 1993, chapter 13 (percentile intervals).
     """
-    number = {group: place for place, group in enumerate(dict.fromkeys(groups))}
+    number = {group: index for index, group in enumerate(dict.fromkeys(groups))}
     if len(number) < 2:
         return None
     group_of = np.array([number[group] for group in groups])
@@ -108,20 +110,20 @@ def _factor(scores: Floats, spread: Floats, truth: Floats) -> float | None:
     misses = abs(truth - scores)
     with np.errstate(divide="ignore", invalid="ignore"):
         residuals = np.sort(np.where(misses == 0, 0.0, misses / spread))
-    place = math.ceil(round(LEVEL * (len(residuals) + 1), 9))  # 0.8 is not quite 4 / 5
-    if place > len(residuals) or not np.isfinite(residuals[place - 1]):
+    rank = math.ceil(round(LEVEL * (len(residuals) + 1), 9))  # 0.8 is not quite 4 / 5
+    if rank > len(residuals) or not np.isfinite(residuals[rank - 1]):
         return None
-    return float(residuals[place - 1])
+    return float(residuals[rank - 1])
 
 
-def _ends(scores: Floats, spread: Floats, factor: float) -> tuple[Floats, Floats]:
-    """Return the (N,) lower and upper ends of intervals around (N,) scores, within 1 to 5."""
+def _bounds(scores: Floats, spread: Floats, factor: float) -> tuple[Floats, Floats]:
+    """Return the (N,) lower and upper bounds of intervals around (N,) scores, within 1 to 5."""
     half = factor * spread
     return np.clip(scores - half, LOWEST, HIGHEST), np.clip(scores + half, LOWEST, HIGHEST)
 
 
 def spreads(members: Members, fused: Blend, target: str) -> Floats:
-    """Return how far apart the opinions on each clip are that a fusion was made of.
+    """Return how much the opinions on each clip differ that a fusion was made of.
 
     Args:
         members: predictions of N clips.

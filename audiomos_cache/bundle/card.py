@@ -125,9 +125,9 @@ def _evaluation(evidence: Evidence, members: int) -> str:
 
 
 def _number(agreement: Mapping[str, Any], measure: str) -> str:
-    value, ends = agreement[measure], agreement.get(f"{measure}_ci")
+    value, bounds = agreement[measure], agreement.get(f"{measure}_ci")
     shown = "n/a" if value is None else f"{value:.4f}"
-    return f"{shown} ({ends[0]:.3f}, {ends[1]:.3f})" if ends else shown
+    return f"{shown} ({bounds[0]:.3f}, {bounds[1]:.3f})" if bounds else shown
 
 
 def _intervals(calibrated: Calibrated | None) -> str:
@@ -138,15 +138,13 @@ def _intervals(calibrated: Calibrated | None) -> str:
         for target, each in ((target, calibrated.targets[target]) for target in TARGETS)
     ]
     table = _table(("score", "factor", "clips", "coverage", "mean width"), rows)
-    told = (
-        f"{100 * LEVEL:.0f} % intervals: score ± factor x spread of the opinions, calibrated with {calibrated.folds}."
-    )
-    return "\n\n".join(["## Intervals", told, table, _HONEST, *_doubts(calibrated)])
+    how = f"{100 * LEVEL:.0f} % intervals: score ± factor x spread of the opinions, calibrated with {calibrated.folds}."
+    return "\n\n".join(["## Intervals", how, table, _HONEST, *_doubts(calibrated)])
 
 
 def _coverage(calibration: Calibration) -> str:
-    ends = calibration.coverage_ci
-    return f"{calibration.coverage:.3f}" + (f" ({ends[0]:.3f}, {ends[1]:.3f})" if ends else "")
+    bounds = calibration.coverage_ci
+    return f"{calibration.coverage:.3f}" + (f" ({bounds[0]:.3f}, {bounds[1]:.3f})" if bounds else "")
 
 
 def _doubts(calibrated: Calibrated) -> Iterator[str]:

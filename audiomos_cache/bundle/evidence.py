@@ -1,4 +1,4 @@
-"""How well a fusion does on labelled clips: what a bundle's card tells, and its intervals are calibrated on."""
+"""How well a fusion does on labelled clips: the table in a bundle's card, and the calibration of its intervals."""
 
 import logging
 from collections.abc import Mapping
@@ -18,12 +18,12 @@ from audiomos_cache.evaluation.metrics import points_of, scores_of
 from audiomos_cache.evaluation.predictions import Predictions, read_predictions
 from audiomos_cache.evaluation.summaries import scores_json
 from audiomos_cache.fusion.align import align_labels, blend_of, join_members, predictions_of, take_labels
-from audiomos_cache.fusion.base import LearnedFusion, Members
+from audiomos_cache.fusion.base import FittedFusion, Members
 from audiomos_cache.fusion.folds import Folds
-from audiomos_cache.fusion.fuse import out_of_fold_file
 from audiomos_cache.fusion.leakage import clips_of_runs, early_stopping, refuse_trained_on
 from audiomos_cache.fusion.members import Member, members_of_runs
-from audiomos_cache.fusion.record import RECORD_NAME, FusionRecord, identity
+from audiomos_cache.fusion.record import RECORD_NAME, FusionRecord, out_of_fold_file
+from audiomos_cache.fusion.recorded_members import identity
 from audiomos_cache.runs import predictions_path
 from audiomos_cache.targets import TARGETS
 
@@ -69,11 +69,11 @@ class Evidence:
 
 
 def find_evidence(sources: Sources, labels: Path | None, split: str | None, n_boot: int) -> Evidence:
-    """Calibrate a fusion's intervals, where there is something to calibrate them on; says so on stderr where not.
+    """Calibrate a fusion's intervals, where there is something to calibrate them on; a warning says where there is not.
 
     Args:
         sources: the members and their fusion.
-        labels: the list that the fusion was fitted on, where it no longer lies there; of a fusion that is not fitted,
+        labels: the list that the fusion was fitted on, if it was moved since; of a fusion that is not fitted,
             a list of clips that no member was trained on.
         split: of the list, for a fusion that is not fitted; None: dev.
         n_boot: resamples of the scores' intervals, where the scores are not known yet.
@@ -82,8 +82,8 @@ def find_evidence(sources: Sources, labels: Path | None, split: str | None, n_bo
         predictions that are missing or not valid, or clips that a member was trained on.
     """
     record = sources.record
-    if record and sources.folder and isinstance(sources.fusion, LearnedFusion):
-        return _of_learned(sources, record, sources.folder, labels, split)
+    if record and sources.folder and isinstance(sources.fusion, FittedFusion):
+        return _of_fitted(sources, record, sources.folder, labels, split)
     if labels is None:
         log.warning("no intervals and no table of scores: nothing was fitted on labels; give some with --labels")
         return Evidence()
@@ -91,8 +91,8 @@ def find_evidence(sources: Sources, labels: Path | None, split: str | None, n_bo
 
 
 @dataclass(frozen=True)
-class _Lesson:
-    """What a fusion's record says of what it was fitted on; see `Evidence`."""
+class _FitRecord:
+    """The part of a fusion's record about what it was fitted on; see `Evidence`."""
 
     split: str | None
     labels: Mapping[str, str]
@@ -101,7 +101,7 @@ class _Lesson:
     chosen_on: int
 
     @classmethod
-    def of(cls, record: FusionRecord, folder: Path) -> "_Lesson":
+    def of(cls, record: FusionRecord, folder: Path) -> "_FitRecord":
         """Read it.
 
         Raises:
@@ -122,37 +122,35 @@ class _Lesson:
             ) from error
 
 
-def _of_learned(
+def _of_fitted(
     sources: Sources, record: FusionRecord, folder: Path, labels: Path | None, split: str | None
 ) -> Evidence:
-    lesson = _Lesson.of(record, folder)
-    if split not in (None, lesson.split):
-        raise BundleError(f"--fit-split {split}: {folder} was fitted on {lesson.split or 'files'}; leave it out")
-    if lesson.folds is None:
+    fit = _FitRecord.of(record, folder)
+    if split not in (None, fit.split):
+        raise BundleError(f"--fit-split {split}: {folder} was fitted on {fit.split or 'files'}; leave it out")
+    if fit.folds is None:
         log.warning("no intervals: %s was made without folds; fuse again with --folds 5 to have some", folder)
         return Evidence()
-    count, group = lesson.folds["folds"], lesson.folds["group"]
-    told = Evidence(lesson.folds["scores"], str(Folds(group, {}, count)), lesson.chosen_on)
+    count, group = fit.folds["folds"], fit.folds["group"]
+    known = Evidence(fit.folds["scores"], str(Folds(group, {}, count)), fit.chosen_on)
     file = out_of_fold_file(folder)
     if file is None:
-        log.warning(
-            "no intervals: %s has no out-of-fold predictions; bundle the folder that learned the fusion", folder
-        )
-        return told
+        log.warning("no intervals: %s has no out-of-fold predictions; bundle the folder in which it was fitted", folder)
+        return known
     fused = read_predictions(file)
     if set(fused.ids) != record.fit_clips:
         raise BundleError(f"{file}: is not of the clips that the fusion was fitted on; fuse again")
-    listed = _fitted_labels(lesson.labels, folder, labels)
-    truth = _labels_of(listed, lesson.split, fused, str(file))
-    predictions = [_fitted_on(*pair, fused) for pair in zip(sources.members, lesson.files, strict=True)]
+    listed = _fitted_labels(fit.labels, folder, labels)
+    truth = _labels_of(listed, fit.split, fused, str(file))
+    predictions = [_fitted_on(*pair, fused) for pair in zip(sources.members, fit.files, strict=True)]
     _, members = join_members(predictions, sources.fusion.names)
     prompts = read_prompts_of(listed, fused.ids)
-    folds = Folds.by(group, truth, prompts=prompts, count=count, seed=lesson.folds["seed"])
-    return replace(told, calibrated=_calibrate(members, fused, truth, folds, listed, lesson.split))
+    folds = Folds.by(group, truth, prompts=prompts, count=count, seed=fit.folds["seed"])
+    return replace(known, calibrated=_calibrate(members, fused, truth, folds, listed, fit.split))
 
 
 def _of_fixed(sources: Sources, labels: Path, split: str, n_boot: int) -> Evidence:
-    """Judge a fusion that is not fitted by what it says of the labelled clips."""
+    """Judge a fusion that is not fitted by its predictions of the labelled clips."""
     found = [
         member
         for source in sources.members
@@ -178,11 +176,11 @@ def _count_chosen_on(members: list[Member], fused: Predictions, split: str) -> i
 
 
 def _fitted_labels(recorded: Mapping[str, str], folder: Path, given: Path | None) -> Path:
-    """Return the list that a fusion was fitted on, where it lies now."""
+    """Return the list that a fusion was fitted on, where it is now."""
     path = given or Path(recorded["path"])
     advice = "give the list that the fusion was fitted on with --labels, or fuse again"
     if not path.is_file():
-        raise BundleError(f"{path}: no such file, expected the labels of {folder}; {advice}")
+        raise BundleError(f"{path}: does not exist, expected the labels of {folder}; {advice}")
     if (found := identity(path)["xxh3_128"]) != recorded["xxh3_128"]:
         raise BundleError(f"{path}: hash {found}, expected {recorded['xxh3_128']} as of {folder}; {advice}")
     return path
@@ -196,7 +194,7 @@ def _labels_of(path: Path, split: str | None, fused: Predictions, name: str) -> 
 
 
 def _fitted_on(source: Source, recorded: Mapping[str, str], fused: Predictions) -> Predictions:
-    """Read what a member said of the clips that the fusion was fitted on."""
+    """Read a member's predictions of the clips that the fusion was fitted on."""
     pattern = predictions_path(source.run.folder, "*", source.best)
     for path in sorted(pattern.parent.glob(pattern.name)):
         if identity(path)["xxh3_128"] == recorded["xxh3_128"]:
@@ -219,7 +217,7 @@ def _calibrate(
         spread = spreads(members, blend_of(fused), target)
         found = calibrate(getattr(fused, target), spread, np.asarray(getattr(truth, target)), fold, groups)
         if found is None:
-            log.warning("no intervals: %d labelled clips are too few, or too hard, to tell any", len(fused.ids))
+            log.warning("no intervals: %d labelled clips are too few, or predicted too badly, for any", len(fused.ids))
             return None
         targets[target] = found
     known = identity(labels)["xxh3_128"]

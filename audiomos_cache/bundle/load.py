@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from os import PathLike, fspath
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,6 @@ from audiomos_cache.bundle.manifest import (
     HEADS,
     MANIFEST,
     EncoderEntry,
-    IntervalEntry,
     Manifest,
     MemberEntry,
     read_manifest,
@@ -40,7 +40,7 @@ class EncoderSource:
 
     Attributes:
         name: by which it was loaded: a registered one, a folder or a hub repository id.
-        source: the folder or hub repository; a text for people where the weights are made by code.
+        source: the folder or hub repository; a sentence where the weights are made by code.
         revision: the resolved commit of a hub repository; `local` of a folder, `none` where there is nothing to load.
         weights_hash: xxh3_128 of the weights, 32 hex digits.
     """
@@ -66,18 +66,22 @@ class BundledHead:
     layers: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Bundle:
-    """Heads, their fusion, and what features they take.
+    """Heads, their fusion, and what features they take. `load_bundle` makes it.
 
     Attributes:
         name: the folder or hub repository that it was loaded from.
-        digest: tells it from all others, 32 hex digits of xxh3_128.
+        digest: 32 hex digits of xxh3_128 of all that `bundle.yaml` contains, which identifies it.
         fingerprint: of the features that its heads were trained on.
         audio_encoder, text_encoder: which make these features.
         members: in the order that the fusion expects.
         fusion: of their predictions.
         calibrations: by target (`mi`, `ta`), how wide an interval is; none of a bundle that was not calibrated.
+
+    >>> from audiomos_cache import load_bundle
+    >>> load_bundle("model").to_dict()["method"]
+    'mean'
     """
 
     name: str
@@ -94,6 +98,32 @@ class Bundle:
         """What the encoders are given and give."""
         return InputSpec.of_fingerprint(self.fingerprint)
 
+    def __repr__(self) -> str:
+        names, encoders = [member.name for member in self.members], (self.audio_encoder, self.text_encoder)
+        lines = [
+            f"Bundle {self.name!r}",
+            f"{self.fusion.method} of {len(names)} head{'s' * (len(names) != 1)}: {first_five(names)}",
+            f"encoders: {', '.join(f'{each.name} ({each.source}, {each.revision})' for each in encoders)}",
+            f"intervals: {'80 % of MI and TA' if self.calibrations else 'none, it was not calibrated'}",
+            f"digest: {self.digest}",
+        ]
+        return "\n  ".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, without the weights."""
+        calibrations = {target: asdict(each) for target, each in self.calibrations.items()}
+        for each in calibrations.values():
+            each["coverage_ci"] = each["coverage_ci"] and list(each["coverage_ci"])
+        return {
+            "name": self.name,
+            "digest": self.digest,
+            "fingerprint": self.fingerprint.digest,
+            "encoders": {"audio": asdict(self.audio_encoder), "text": asdict(self.text_encoder)},
+            "members": [{"name": member.name, "layers": list(member.layers)} for member in self.members],
+            "method": self.fusion.method,
+            "calibrations": calibrations,
+        }
+
 
 _PATTERNS = (MANIFEST, FUSION, f"{HEADS}/*.safetensors")
 _MOST_BYTES = {"fusion": 2**26, "head": 2**31}  # some have 1 and 100 MB
@@ -106,8 +136,16 @@ def load_bundle(source: str | PathLike[str]) -> Bundle:
     Args:
         source: the folder, or the hub id, such as `owner/name`; `owner/name@REVISION` pins a branch, tag or commit.
     Raises:
-        BundleError: no such folder or repository; a part that is missing or was changed, a newer format, or parts that
-        do not belong together.
+        BundleError: no folder or repository of this name; a part that is missing or was changed, a newer format, or
+        parts that do not belong together.
+
+    >>> bundle = load_bundle("model")
+    >>> bundle
+    Bundle 'model'
+      mean of 2 heads: pooling-dist-seed1, pooling-dist-seed2
+      encoders: muq-tiny (seeded random weights 2025, none), roberta-tiny (...)
+      intervals: 80 % of MI and TA
+      digest: ...
     """
     given = fspath(source)
     folder, _ = resolve_folder(*split_revision(given), _PATTERNS, "--bundle", BundleError)
@@ -126,14 +164,8 @@ def load_bundle(source: str | PathLike[str]) -> Bundle:
         text_encoder=_source(manifest.encoders.text),
         members=members,
         fusion=_fusion(folder, manifest),
-        calibrations={target: _calibration(getattr(intervals, target)) for target in TARGETS} if intervals else {},
+        calibrations={target: getattr(intervals, target).calibration() for target in TARGETS} if intervals else {},
     )
-
-
-def _calibration(entry: IntervalEntry) -> Calibration:
-    told = entry.model_dump(exclude={"coverage_ci"})
-    ends = entry.coverage_ci
-    return Calibration(**told, coverage_ci=(ends[0], ends[1]) if ends else None)
 
 
 def _fingerprint(manifest: Manifest, folder: Path) -> Fingerprint:
@@ -144,7 +176,7 @@ def _fingerprint(manifest: Manifest, folder: Path) -> Fingerprint:
     }
     if other := [f"{name} has {digest}" for name, digest in stated.items() if digest != fingerprint.digest]:
         raise BundleError(
-            f"{folder / MANIFEST}: {first_five(other)}, expected {fingerprint.digest} of the fields that stand there; "
+            f"{folder / MANIFEST}: {first_five(other)}, expected {fingerprint.digest} of its own fingerprint.fields; "
             "bundle heads of one cache"
         )
     return fingerprint
@@ -168,13 +200,13 @@ def _fusion(folder: Path, manifest: Manifest) -> Fusion:
     path = folder / manifest.fusion.file
     content = _read_part(path, manifest.fusion.xxh3_128, "fusion")
     try:
-        told = json.loads(content)
-        if told["method"] != manifest.fusion.method:
-            raise ValueError(f"method {told['method']!r}, expected {manifest.fusion.method!r}")
+        read = json.loads(content)
+        if read["method"] != manifest.fusion.method:
+            raise ValueError(f"method {read['method']!r}, expected {manifest.fusion.method!r}")
         names = [member.name for member in manifest.members]
-        if told["members"] != names:
-            raise ValueError(f"members {told['members']!r:.200}, expected {names!r:.200}")
-        fusion = fusion_of(told, names, path)
+        if read["members"] != names:
+            raise ValueError(f"members {read['members']!r:.200}, expected {names!r:.200}")
+        fusion = fusion_of(read, names, path)
     except (DataError, ConfigError) as error:
         raise BundleError(str(error)) from error
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
@@ -185,7 +217,7 @@ def _fusion(folder: Path, manifest: Manifest) -> Fusion:
 
 
 def _try_out(fusion: Fusion, members: Sequence[MemberEntry], path: Path) -> None:
-    """Apply a fusion to what its members could say of a clip: what does not fit would show in every clip's score."""
+    """Apply a fusion to predictions that its members could make: what does not fit would fail for every clip."""
     try:
         with np.errstate(over="ignore", invalid="ignore"):
             fusion.apply(_made_up(members))
@@ -213,7 +245,7 @@ def _member(folder: Path, entry: MemberEntry, features: InputSpec) -> BundledHea
         _refuse_other_features(entry, features)
         layers = layers_to_read(entry.head.layers, entry.audio_layers)
         if layers != tuple(entry.layers_read):
-            raise ValueError(f"reads layers {entry.layers_read}, and its config says {entry.head.layers!r}")
+            raise ValueError(f"reads layers {entry.layers_read}, and its config has {entry.head.layers!r}")
         head = _head(entry, load(content))
     except (AudiomosError, SafetensorError, ValueError, RuntimeError, TypeError, OverflowError) as error:
         reason = " ".join(str(error).split())
@@ -222,7 +254,7 @@ def _member(folder: Path, entry: MemberEntry, features: InputSpec) -> BundledHea
 
 
 def _refuse_other_features(entry: MemberEntry, features: InputSpec) -> None:
-    """Refuse a head that says it takes other features than the fingerprint tells, or gives other bins than it has.
+    """Refuse a head of other features than those of the fingerprint, or of another number of bins than its output has.
 
     Raises:
         ValueError: what differs.
@@ -252,12 +284,12 @@ def _head(entry: MemberEntry, weights: dict[str, Tensor]) -> Head:
     def build() -> Head:
         return build_head(entry.head, entry.audio_dim, entry.text_dim, layers=len(entry.audio_layers))
 
-    with torch.device("meta"):  # takes no memory, however large it says it is
+    with torch.device("meta"):  # takes no memory, however large its widths are
         expected = _described(build().state_dict())
     found = _described(weights)
     if other := sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)):
-        told = [f"{name} is {found.get(name, 'missing')}, expected {expected.get(name, 'none')}" for name in other]
-        raise ValueError(first_five(told))
+        differing = [f"{name} is {found.get(name, 'missing')}, expected {expected.get(name, 'none')}" for name in other]
+        raise ValueError(first_five(differing))
     if bad := sorted(name for name, tensor in weights.items() if not tensor.isfinite().all()):
         raise ValueError(f"NaN or infinite weights in {first_five(bad)}")
     with torch.random.fork_rng(devices=[]):

@@ -1,4 +1,4 @@
-"""Making a bundle: heads of runs and their fusion as one folder, to be used elsewhere."""
+"""`make_bundle`: heads of runs and their fusion as one folder, to be used elsewhere."""
 
 import json
 import logging
@@ -50,14 +50,14 @@ _OTHER = (
 
 
 def describe(sources: Sources, evidence: Evidence, hashes: Mapping[str, str]) -> Manifest:
-    """Put together what `bundle.yaml` says.
+    """Put together the content of `bundle.yaml`.
 
     Args:
         sources: the members and their fusion.
         evidence: what is known of their scores.
-        hashes: of the parts, by the file's name.
+        hashes: of the parts, by file name.
     Raises:
-        BundleError: a run's config does not say enough, or has other values than a run has.
+        BundleError: a run's config lacks something, or has other values than a run has.
     """
     fingerprint = sources.fingerprint
     encoders = _encoders(sources.members, fingerprint)
@@ -98,7 +98,7 @@ def _member(source: Source, fingerprint: Fingerprint, file_hash: str) -> dict[st
         made_with = dict(source.config["versions"])
     except (LookupError, TypeError, ValueError) as error:
         raise BundleError(
-            f"{run.folder / CONFIG}: does not say what it was trained on and with ({error!r}); train the head again"
+            f"{run.folder / CONFIG}: does not record what it was trained on and with ({error!r}); train the head again"
         ) from error
     return {
         "name": source.name,
@@ -119,23 +119,23 @@ def _member(source: Source, fingerprint: Fingerprint, file_hash: str) -> dict[st
     }
 
 
-def _clips(told: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep of the labels of a run what tells them from others, not where they lay."""
+def _clips(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep the hashes of a run's labels, not the paths of their files."""
     return {
-        "clips": told["clips"],
-        "labels_xxh3_128": told["labels_xxh3_128"],
-        "ratings_xxh3_128": told.get("ratings_xxh3_128"),
+        "clips": data["clips"],
+        "labels_xxh3_128": data["labels_xxh3_128"],
+        "ratings_xxh3_128": data.get("ratings_xxh3_128"),
     }
 
 
 def _encoders(members: Sequence[Source], fingerprint: Fingerprint) -> dict[str, dict[str, Any]]:
-    """Say where the encoders' weights are to be had: on the hub, if a member has them from there."""
+    """Return where the encoders' weights can be had: on the hub, if a member has them from there."""
     found = {}
     for kind in ("audio", "text"):
         key = f"{kind}_encoder"
         try:
-            told = [dict(member.config["encoders"][key]) for member in members]
-            chosen = min(told, key=lambda encoder: encoder["revision"] == "local")
+            recorded = [dict(member.config["encoders"][key]) for member in members]
+            chosen = min(recorded, key=lambda encoder: encoder["revision"] == "local")
             found[kind] = {
                 **{name: str(chosen[name]) for name in ("name", "source", "revision")},
                 "weights_xxh3_128": fingerprint.fields[key].get("weights_xxh3_128", "none"),
@@ -144,8 +144,8 @@ def _encoders(members: Sequence[Source], fingerprint: Fingerprint) -> dict[str, 
             }
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise BundleError(
-                f"{members[0].run.folder / CONFIG}: does not say which {kind} encoder it was trained with ({error!r}); "
-                "train the head again"
+                f"{members[0].run.folder / CONFIG}: does not record which {kind} encoder it was trained with "
+                f"({error!r}); train the head again"
             ) from error
     return found
 
@@ -168,9 +168,9 @@ class MadeBundle:
     """A bundle that was written.
 
     Attributes:
-        folder: where.
-        manifest: what its `bundle.yaml` says.
-        digest: tells it from all others.
+        folder: what was written.
+        manifest: the content of its `bundle.yaml`.
+        digest: of all that its `bundle.yaml` contains, which identifies it.
         size_bytes: of all its files.
     """
 
@@ -194,7 +194,7 @@ class MadeBundle:
         return "\n  ".join(["MadeBundle", *self.lines()])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values: the folder, its digest and size, and what its `bundle.yaml` says."""
+        """Return plain values: the folder, its digest and size, and the content of its `bundle.yaml`."""
         return {
             "folder": str(self.folder),
             "digest": self.digest,
@@ -242,9 +242,9 @@ def make_bundle(
     sources = find_sources(folders, Path(fusion) if fusion is not None else None, best)
     evidence = find_evidence(sources, Path(labels) if labels is not None else None, fit_split, n_boot)
     names = [member.name for member in sources.members]
-    told = {**method_json(sources.fusion), "members": names, "fusion": sources.fusion.to_json()}
+    blend = {**method_json(sources.fusion), "members": names, "fusion": sources.fusion.to_json()}
     with atomic_folder(out, replace=True) as folder:
-        hashes = {FUSION: atomic_write(folder / FUSION, f"{json.dumps(told, indent=1, allow_nan=False)}\n".encode())}
+        hashes = {FUSION: atomic_write(folder / FUSION, f"{json.dumps(blend, indent=1, allow_nan=False)}\n".encode())}
         for member in sources.members:
             weights = weights_bytes(member.run.load_head(member.best).state_dict())
             hashes[file_of(member)] = atomic_write(folder / file_of(member), weights)
@@ -252,11 +252,11 @@ def make_bundle(
         digest = write_manifest(folder, manifest)
         atomic_write(folder / CARD, model_card(manifest, evidence).encode())
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    _tell_of_local_encoders(manifest)
+    _warn_of_local_encoders(manifest)
     return MadeBundle(out, manifest, digest, size)
 
 
-def _tell_of_local_encoders(manifest: Manifest) -> None:
+def _warn_of_local_encoders(manifest: Manifest) -> None:
     for kind, encoder in (("audio", manifest.encoders.audio), ("text", manifest.encoders.text)):
         if encoder.revision == "local":
             log.warning(
@@ -268,5 +268,5 @@ def _tell_of_local_encoders(manifest: Manifest) -> None:
 
 
 def _is_own(name: str) -> bool:
-    """Say whether a bundle may have a file of this path."""
+    """Return whether a bundle may have a file of this path."""
     return name in (MANIFEST, FUSION, CARD, f"{HEADS}/") or is_head_file(name)

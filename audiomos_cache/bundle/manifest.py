@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 from audiomos_cache.artifacts import atomic_write, hash_bytes, require_format_version
-from audiomos_cache.bundle.calibration import LEVEL
+from audiomos_cache.bundle.calibration import LEVEL, Calibration
 from audiomos_cache.errors import BundleError, ConfigError, first_five
 from audiomos_cache.heads.config import HeadConfig
 from audiomos_cache.input_spec import InputSpec, Width
@@ -31,20 +31,20 @@ _HEAD_FILE = re.compile(rf"{HEADS}/[\w+-][\w.+-]*\.safetensors")
 
 
 def is_head_file(name: str) -> bool:
-    """Tell whether a file's name inside a bundle is that of a head."""
+    """Return whether a file's name inside a bundle is that of a head."""
     return _HEAD_FILE.fullmatch(name) is not None
 
 
-def _refuse_place(name: str) -> str:
+def _refuse_other_name(name: str) -> str:
     """Refuse a name that could lead out of the bundle."""
     if not is_head_file(name):
-        raise PydanticCustomError("file_name", "expected a plain name of the form heads/NAME.safetensors")
+        raise PydanticCustomError("file_name", "expected a name of the form heads/NAME.safetensors")
     return name
 
 
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
 Name = Annotated[str, Field(pattern=r"^[\w+-][\w.+-]*$")]  # as `sources` makes them of runs' folders
-HeadFile = Annotated[str, AfterValidator(_refuse_place)]
+HeadFile = Annotated[str, AfterValidator(_refuse_other_name)]
 Layers = Annotated[list[int], Field(min_length=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -139,6 +139,12 @@ class IntervalEntry(Group):
     mean_width: Annotated[float, Field(ge=0)]
     coverage_ci: Annotated[list[Share], Field(min_length=2, max_length=2)] | None
 
+    def calibration(self) -> Calibration:
+        """Return what makes intervals."""
+        bounds = self.coverage_ci
+        numbers = self.model_dump(exclude={"coverage_ci"})
+        return Calibration(**numbers, coverage_ci=(bounds[0], bounds[1]) if bounds else None)
+
 
 class LabelsFile(Group):
     """A list of labels: its name, without the folder, and its hash."""
@@ -148,7 +154,7 @@ class LabelsFile(Group):
 
 
 class IntervalsEntry(Group):
-    """What the intervals were calibrated on, and what came of it."""
+    """What the intervals were calibrated on, and the result."""
 
     level: Annotated[float, Field(ge=LEVEL, le=LEVEL)]  # the only one there is
     labels: LabelsFile
@@ -173,16 +179,16 @@ class IntervalsEntry(Group):
 
 
 def _refuse_twins(members: list[MemberEntry]) -> list[MemberEntry]:
-    """Refuse members that cannot be told from each other; some disks know no capitals."""
+    """Refuse members that have the same name; some disks ignore upper and lower case."""
     for kind, found in (("name", [each.name for each in members]), ("file", [each.file for each in members])):
-        folded = [text.casefold() for text in found]
-        if twins := sorted({text for text in found if folded.count(text.casefold()) > 1}):
+        folded = [each.casefold() for each in found]
+        if twins := sorted({each for each in found if folded.count(each.casefold()) > 1}):
             raise ValueError(f"members: the {kind} {first_five(twins)} is there twice")
     return members
 
 
 class Manifest(Group):
-    """What `bundle.yaml` says beside its format and digest. `intervals` is None of a bundle without a calibration."""
+    """The content of `bundle.yaml`, besides format and digest. `intervals` is None without a calibration."""
 
     licence: Licence
     fingerprint: FeaturesEntry
@@ -195,7 +201,7 @@ class Manifest(Group):
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> str:
-    """Write `bundle.yaml`, and return its digest: 32 hex digits of xxh3_128 of all that it says."""
+    """Write `bundle.yaml`, and return its digest: 32 hex digits of xxh3_128 of all that it contains."""
     content = json.loads(manifest.model_dump_json(by_alias=True))
     about = {"format": FORMAT, "format_version": FORMAT_VERSION}
     digest = _digest(about | content)
@@ -272,7 +278,7 @@ def _refuse_expansion(path: Path) -> None:
 
 
 def problems_in(error: ValidationError) -> str:
-    """Say all that is wrong with what should be a `Manifest`."""
+    """Return a sentence: all that is wrong with what should be a `Manifest`."""
     return "; ".join(_short(readable(each, ())) for each in error.errors())
 
 

@@ -12,7 +12,8 @@ from audiomos_cache.errors import BundleError, first_five
 from audiomos_cache.fusion.averages import MeanFusion
 from audiomos_cache.fusion.base import Fusion
 from audiomos_cache.fusion.members import expand_runs, run_hash
-from audiomos_cache.fusion.record import FusionRecord, find_runs, read_record
+from audiomos_cache.fusion.record import FusionRecord, read_record
+from audiomos_cache.fusion.recorded_members import find_runs
 from audiomos_cache.runs import Run, read_run_config
 
 
@@ -24,7 +25,7 @@ class Source:
         name: that the member gets: the run folder's, as far as it can name a file anywhere.
         run: the run.
         best: which of its checkpoints.
-        config: all that the run says of itself.
+        config: the content of the run's config file.
     """
 
     name: str
@@ -34,7 +35,7 @@ class Source:
 
     @property
     def hash(self) -> str:
-        """Tells the run from all others."""
+        """Identifies the run; see `run_hash`."""
         return run_hash(self.run.folder, self.best)
 
 
@@ -47,7 +48,7 @@ class Sources:
         fusion: of their predictions.
         fingerprint: of the features that all of them were trained on.
         folder: of the fusion; None of the mean of one run.
-        record: what that folder says.
+        record: the content of that folder.
     """
 
     members: tuple[Source, ...]
@@ -104,7 +105,7 @@ def _named(chosen: Sequence[tuple[Path, str]]) -> tuple[Source, ...]:
     for folder, best in chosen:
         name = re.sub(r"[^\w.+-]", "_", folder.resolve().name).lstrip(".") or "run"
         candidates = chain((name, f"{name}-{best}"), (f"{name}-{number}" for number in count(2)))
-        free = next(each for each in candidates if each.casefold() not in taken)  # some disks know no capitals
+        free = next(each for each in candidates if each.casefold() not in taken)  # some disks ignore case
         taken.add(free.casefold())
         members.append(Source(free, Run(folder), best, read_run_config(folder)))
     return tuple(members)
@@ -114,7 +115,7 @@ def _require_one_fingerprint(members: Sequence[Source]) -> Fingerprint:
     """Return the fingerprint of the members' features.
 
     Raises:
-        BundleError: a run that cannot say, or whose scores depend on the batch. CacheError: there are several.
+        BundleError: a run that does not record it, or whose scores depend on the batch. CacheError: there are several.
     """
     for run in (member.run for member in members):
         if run.config.compat == "upstream":
@@ -124,8 +125,8 @@ def _require_one_fingerprint(members: Sequence[Source]) -> Fingerprint:
             )
         if run.fingerprint is None or not run.layers_read:
             raise BundleError(
-                f"{run.folder}: does not say which features it was trained on, expected their fingerprint and layers; "
-                "train the head again"
+                f"{run.folder}: does not record which features it was trained on, expected their fingerprint and "
+                "layers; train the head again"
             )
     first = members[0].run
     fingerprints = [member.run.fingerprint for member in members if member.run.fingerprint]

@@ -142,7 +142,7 @@ class Comparison:
         return min(1.0, tests * least_swap_p_value(self.n_systems))
 
     def better(self, target: str) -> dict[Row, str]:
-        """Say of each number of a target (mi or ta) for which a difference is found, which is better: "a" or "b"."""
+        """Return which is better, "a" or "b", in each number of a target (mi or ta) for which a difference is found."""
         return {
             (view, measure): "a" if (difference.value < 0) == (measure == "mse") else "b"
             for (view, measure), difference in self.differences.items()
@@ -188,7 +188,7 @@ def compare(a: Mapping[str, Points], b: Mapping[str, Points], n_boot: int = 10_0
 
 
 def _notes_on_p_values(systems: int, n_boot: int, tests: int) -> tuple[str, ...]:
-    """Say what the bootstrap's p-values, of which so many are corrected, are not good for."""
+    """Return notes on the limits of the bootstrap's p-values, of which `tests` are corrected."""
     if not tests:
         return ()
     notes = (f"p boot of {systems} systems is too small",) if systems < FEW_SYSTEMS else ()
@@ -217,7 +217,7 @@ def holm(p_values: Floats) -> Floats:
 
 
 def verdict(comparison: Comparison, target: str, a: str, b: str) -> str:
-    """Say in a sentence which of A and B is better for a target, or that the data cannot tell.
+    """Return a sentence: which of A and B is better for a target, or that the data do not show it.
 
     Args:
         target: mi or ta.
@@ -230,12 +230,12 @@ def verdict(comparison: Comparison, target: str, a: str, b: str) -> str:
     head = target.upper()
     if comparison.least_p_value >= ALPHA:
         return (
-            f"{head}: the data cannot tell {a} from {b}, nor any others: of {comparison.n_systems} systems the "
+            f"{head}: the data cannot distinguish {a} from {b}, nor any others: of {comparison.n_systems} systems the "
             f"permutation test finds no difference; swaps give p = {comparison.least_p_value:g} at least, corrected "
             "for the sixteen numbers."
         )
     if not better:
-        return f"{head}: the data cannot tell {a} from {b}: no difference has p < {ALPHA:g} in {test}."
+        return f"{head}: the data cannot distinguish {a} from {b}: no difference has p < {ALPHA:g} in {test}."
     if numbers["a"] and numbers["b"]:
         both = f"{a} in {', '.join(numbers['a'])}, {b} in {', '.join(numbers['b'])}"
         return f"{head}: each is better in some numbers, {both} (p < {ALPHA:g} in {test})."

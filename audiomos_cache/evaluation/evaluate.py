@@ -1,4 +1,4 @@
-"""How well files of predictions agree with listeners, how sure that is, and which file is better."""
+"""`evaluate`: how well files of predictions agree with listeners, how sure that is, and which file is better."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,6 @@ from audiomos_cache.evaluation.bootstrap import Uncertainty, bootstrap_intervals
 from audiomos_cache.evaluation.comparison import Comparison, compare, verdict
 from audiomos_cache.evaluation.metrics import Points, Scores, points_of, scores_of
 from audiomos_cache.evaluation.predictions import read_predictions
-from audiomos_cache.evaluation.table_files import csv_text, latex_table
 from audiomos_cache.fusion.leakage import refuse_in_fold
 from audiomos_cache.targets import TARGETS
 
@@ -50,7 +49,7 @@ class FileComparison:
         other: the other file.
         letter: which letter it has in tables and notes: B, C, ...
         comparison: the differences of the sixteen numbers, A less the other.
-        verdicts: by target, a sentence: which of the two is better, or that the data cannot tell.
+        verdicts: by target, a sentence: which of the two is better, or that neither is shown to be.
     """
 
     other: FileScores
@@ -93,7 +92,11 @@ class Evaluation:
         letters = ["A", *(each.letter for each in self.comparisons)]
         ties_of = [f"{letter}: {each.ties}" for letter, each in zip(letters, self.files, strict=True) if each.ties]
         of_resamples = dict.fromkeys(note for each in self.comparisons for note in each.comparison.uncertainty.notes)
-        return (*ties_of, *of_resamples, *(text for each in self.comparisons for text in each.verdicts.values()))
+        return (
+            *ties_of,
+            *of_resamples,
+            *(sentence for each in self.comparisons for sentence in each.verdicts.values()),
+        )
 
     def rows(self) -> list[summaries.Record]:
         """Return the numbers as flat rows, for CSV or a data frame; what is not defined is None."""
@@ -130,29 +133,33 @@ class Evaluation:
         return json.dumps(self.to_dict(), indent=1, allow_nan=False)
 
     def save(self, path: AnyPath, *, overwrite: bool = False) -> None:
-        """Write the numbers as the suffix says: .csv (flat rows), .json (all there is), .tex (a table to paste).
+        """Write the numbers in the format of the suffix: .csv (flat rows), .json (everything), .tex (a table to paste).
 
         Raises:
             ArgumentError: another suffix. OutputExistsError: `path` exists, and `overwrite` is False.
         """
         path = Path(path)
         check_output(path, overwrite=overwrite)
-        texts = {".csv": lambda: csv_text(self.rows()), ".json": lambda: f"{self.to_json()}\n", ".tex": self._latex}
-        atomic_write(path, texts[path.suffix.lower()]().encode())
+        formats = {
+            ".csv": lambda: summaries.csv_table(self.rows()),
+            ".json": lambda: f"{self.to_json()}\n",
+            ".tex": self._latex,
+        }
+        atomic_write(path, formats[path.suffix.lower()]().encode())
 
     def _latex(self) -> str:
         if not self.systems and not self.comparisons:
-            return latex_table(*summaries.score_cells(self.scores, self.uncertainty))
+            return summaries.latex_table(*summaries.score_cells(self.scores, self.uncertainty))
         rows = self.rows()
-        return latex_table(list(rows[0]), [list(map(summaries.shown_cell, row.values())) for row in rows])
+        return summaries.latex_table(list(rows[0]), [list(map(summaries.shown_cell, row.values())) for row in rows])
 
     def __repr__(self) -> str:
         if self.systems:
             rows = [list(map(summaries.shown_cell, row.values())) for row in self.rows()]
             return "\n".join([self.files[0].name, summaries.aligned([list(self.rows()[0]), *rows])])
         if not self.comparisons:
-            return "\n".join([self.files[0].name, summaries.scores_text(self.scores, self.uncertainty), *self.notes])
-        tables = [summaries.scores_text(each.scores, None) for each in self.files]
+            return "\n".join([self.files[0].name, summaries.scores_table(self.scores, self.uncertainty), *self.notes])
+        tables = [summaries.scores_table(each.scores, None) for each in self.files]
         titled = [line for each, table in zip(self.files, tables, strict=True) for line in (each.name, table)]
         return "\n".join([*titled, *self.notes])
 
@@ -212,7 +219,7 @@ def evaluate(
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:
-    """Refuse a file whose suffix is no known format, or that exists.
+    """Refuse a file whose suffix is not a known format, or that exists.
 
     Raises:
         ArgumentError, OutputExistsError: see `Evaluation.save`.

@@ -192,5 +192,5 @@ def compute_metrics(
     *,
     as_original: bool = False,
 ) -> Scores:
-    """Compare predictions with labels: the sixteen numbers of their `points_of`, which says what may be raised."""
+    """Compare predictions with labels: the sixteen numbers of their `points_of`, which lists what may be raised."""
     return scores_of(points_of(predictions, labels, system_truth, as_original=as_original))

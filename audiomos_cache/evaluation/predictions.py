@@ -29,7 +29,7 @@ MAX_SCORE = 1e6  # beyond it squares lose their digits, then overflow; no head o
 SUM_TOLERANCE = 1e-3  # of a distribution: what 20 bins that were rounded to half precision may miss
 
 _DISTS = ("mi_dist", "ta_dist")
-_FIELDS = ("id", "mi", "ta", *_DISTS)
+_KEYS = ("id", "mi", "ta", *_DISTS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,10 +108,19 @@ class Predictions:
         return type(self)(tuple(chosen), self.mi[rows], self.ta[rows], *dists)
 
 
-def _limits(array: NDArray[np.float64]) -> Iterator[tuple[NDArray[np.float64], NDArray[np.bool_], str]]:
-    """Give for each rule on finite scores (N,) or distributions (N, K): what it looks at, where it is broken, the rule.
+def valid_rows(array: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return (N,): which scores (N,) or distributions (N, K) `Predictions.build` takes."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        valid = np.asarray(np.isfinite(array.reshape(len(array), -1)).all(axis=1))
+        for _, wrong, _ in _limits(array):
+            valid &= ~wrong
+    return valid
 
-    What it looks at and where it is broken are (N,).
+
+def _limits(array: NDArray[np.float64]) -> Iterator[tuple[NDArray[np.float64], NDArray[np.bool_], str]]:
+    """Give for each rule on scores (N,) or distributions (N, K): what it checks, where that breaks it, the rule.
+
+    What it checks and where that breaks it are (N,).
     """
     if array.ndim == 1:
         yield array, abs(array) > MAX_SCORE, f"a score on the scale of 1 to 5 or near it, at most {MAX_SCORE:.0f}"
@@ -144,7 +153,7 @@ def join_ids(ids: Sequence[str], others: Sequence[str], name: str, others_name: 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
     """Write JSON Lines, a clip a line, sorted by id; `path` is replaced whole, floats keep all digits."""
-    columns = {name: getattr(predictions, name) for name in _FIELDS[1:]}
+    columns = {name: getattr(predictions, name) for name in _KEYS[1:]}
     rows = {name: values.tolist() for name, values in columns.items() if values is not None}
     lines = (
         json.dumps({"id": clip, **{name: values[row] for name, values in rows.items()}}, allow_nan=False)
@@ -162,7 +171,9 @@ def read_predictions(path: Path) -> Predictions:
     """
     readers = {".jsonl": _jsonl_rows, ".pt": original_rows, ".txt": _answer_rows}
     if not path.is_file():
-        raise DataError(f"{path}: no such file, expected predictions, .jsonl, .pt or .txt; predict and fuse make them")
+        raise DataError(
+            f"{path}: does not exist, expected predictions, .jsonl, .pt or .txt; predict and fuse make them"
+        )
     if path.suffix not in readers:
         raise DataError(f"{path}: unknown kind of predictions file, expected .jsonl, .pt or .txt")
     rows: list[dict[str, Any]] = []
@@ -197,7 +208,7 @@ def answer_bytes(predictions: Predictions) -> bytes:
     scores = np.stack([predictions.mi, predictions.ta], axis=1)
     clipped = scores.clip(LOWEST, HIGHEST)
     if outside := np.count_nonzero(clipped != scores):
-        log.warning("%d of %d scores lay outside 1..5 and were clipped", outside, scores.size)
+        log.warning("%d of %d scores were outside 1..5 and were clipped", outside, scores.size)
     lines = (f"{clip},{mi:.8f},{ta:.8f}\n" for clip, (mi, ta) in zip(predictions.ids, clipped, strict=True))
     return "".join(lines).encode()
 
@@ -207,23 +218,23 @@ def _repeated(ids: Iterable[str]) -> set[str]:
 
 
 def _checked(row: object) -> dict[str, Any]:
-    """Return a clip's five fields, an absent distribution as None; ValueError says what is wrong with them."""
+    """Return a clip's five values, an absent distribution as None. Raises ValueError with what is wrong."""
     if not isinstance(row, dict):
         raise ValueError(f"{reprlib.repr(row)}, expected an object with id, mi and ta")
-    if unknown := sorted(set(row) - set(_FIELDS)):
-        raise ValueError(f"unknown field {unknown[0]!r}, expected only {', '.join(_FIELDS)}")
-    fields = {name: row.get(name) for name in _FIELDS}
-    if not isinstance(fields["id"], str):
-        raise ValueError(f"id is {reprlib.repr(fields['id'])}, expected a clip id")
-    fields["id"] = check_id(fields["id"])
+    if unknown := sorted(set(row) - set(_KEYS)):
+        raise ValueError(f"unknown key {unknown[0]!r}, expected only {', '.join(_KEYS)}")
+    found = {name: row.get(name) for name in _KEYS}
+    if not isinstance(found["id"], str):
+        raise ValueError(f"id is {reprlib.repr(found['id'])}, expected a clip id")
+    found["id"] = check_id(found["id"])
     for name in ("mi", "ta"):
-        if not _is_number(fields[name]):
-            raise ValueError(f"{name} is {reprlib.repr(fields[name])}, expected a finite number")
+        if not _is_number(found[name]):
+            raise ValueError(f"{name} is {reprlib.repr(found[name])}, expected a finite number")
     for name in _DISTS:
-        dist = fields[name]
+        dist = found[name]
         if dist is not None and not (isinstance(dist, list) and dist and _are_numbers(dist)):
             raise ValueError(f"{name} is {reprlib.repr(dist)}, expected a list of finite numbers")
-    return fields
+    return found
 
 
 def _bins(row: dict[str, Any]) -> dict[str, int | None]:
@@ -246,18 +257,18 @@ def _answer_rows(path: Path) -> Iterator[tuple[str, object]]:
 
 
 def _answer_row(line: str) -> tuple[str, tuple[float, float]]:
-    """Read a line `id,MI,TA`. What predicts may leave 1..5, unlike a listener."""
+    """Read a line `id,MI,TA`. Predictions may be outside 1..5; listeners' scores may not."""
     fields = [field.strip() for field in line.split(",")]
     if len(fields) != 3:
         raise DataError(f"found {len(fields)} fields, expected 3: id,MI,TA")
     scores = {}
-    for kind, text in zip(("MI", "TA"), fields[1:], strict=True):
+    for kind, written in zip(("MI", "TA"), fields[1:], strict=True):
         try:
-            scores[kind] = float(text)
+            scores[kind] = float(written)
         except ValueError:
             scores[kind] = math.nan
         if not math.isfinite(scores[kind]):
-            raise DataError(f"{kind} is {text!r:.50}, expected a finite number")
+            raise DataError(f"{kind} is {written!r:.50}, expected a finite number")
     return check_id(fields[0]), (scores["MI"], scores["TA"])
 
 

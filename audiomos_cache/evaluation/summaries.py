@@ -1,8 +1,11 @@
-"""Results of an evaluation as plain values and rows: the sixteen numbers, systems, comparisons."""
+"""Results of an evaluation as plain values, rows and tables: the sixteen numbers, systems, comparisons."""
 
+import csv
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from io import StringIO
 from typing import Any
 
 import numpy as np
@@ -14,10 +17,11 @@ from audiomos_cache.evaluation.metrics import Points, Scores
 from audiomos_cache.targets import MEASURES, TARGETS, VIEWS
 
 _ROUNDING = 1e-9
+_LATEX_SPECIAL = re.compile(r"([&%$#_{}])")
 
 
 def ties_note(shown: Scores, other: Scores, *, as_original: bool) -> str | None:
-    """Say which numbers depend on whether systems of equal means tie, and what they would be.
+    """Return a sentence: which numbers depend on whether systems of equal means tie, and what they would be.
 
     Args:
         shown: the numbers.
@@ -108,8 +112,8 @@ LEVEL_NAMES = {"utt": "utterance", "sys": "system"}
 Record = dict[str, Any]
 
 
-def scores_text(scores: Scores, uncertainty: Uncertainty | None = None) -> str:
-    """Lay out the sixteen numbers, each with its interval where there are any, as lines of text."""
+def scores_table(scores: Scores, uncertainty: Uncertainty | None = None) -> str:
+    """Lay out the sixteen numbers, each with its interval where there are any, in lines of a table."""
     header, rows = score_cells(scores, uncertainty)
     return f"{aligned([header, *rows])}\n{scores.n_clips} clips, {scores.n_systems} systems"
 
@@ -149,7 +153,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 def scores_json(scores: Scores, uncertainty: Uncertainty | None) -> Record:
     """Return the sixteen numbers as `Scores.to_json` does, with their intervals: `"srcc_ci": [low, high]`.
 
-    An interval that is not defined is None; `"intervals"` says how they were made.
+    An interval that is not defined is None; `"intervals"` contains how they were made.
     """
     content: Record = dict(scores.to_json())
     if uncertainty is None:
@@ -209,3 +213,39 @@ def _bounds(interval: tuple[float, float] | None) -> Record:
 
 def _filled(number: float) -> float | None:
     return None if math.isnan(number) else number
+
+
+def csv_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows that have the same columns as CSV, with a header; a cell of None is empty."""
+    table = StringIO()
+    writer = csv.DictWriter(table, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return table.getvalue()
+
+
+def latex_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    r"""Return a `tabular` with the rules of the package booktabs; the first column is aligned left.
+
+    >>> print(latex_table(["score", "MSE"], [["utt_mi", "0.25"]]), end="")
+    \begin{tabular}{lr}
+    \toprule
+    score & MSE \\
+    \midrule
+    utt\_mi & 0.25 \\
+    \bottomrule
+    \end{tabular}
+    """
+    lines = [" & ".join(_LATEX_SPECIAL.sub(r"\\\1", cell) for cell in row) + r" \\" for row in (header, *rows)]
+    return "\n".join(
+        [
+            rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
+            r"\toprule",
+            lines[0],
+            r"\midrule",
+            *lines[1:],
+            r"\bottomrule",
+            r"\end{tabular}",
+            "",
+        ]
+    )

@@ -9,8 +9,8 @@ from scipy.optimize import nnls
 from audiomos_cache.fusion.base import (
     AssignFolds,
     Blend,
+    FittedFusion,
     Fusion,
-    LearnedFusion,
     Members,
     Truth,
     finite_array,
@@ -69,7 +69,7 @@ def weighted_mean(members: Members, weights: dict[str, Floats]) -> Blend:
 
 
 @register("fusion", "weighted")
-class WeightedFusion(LearnedFusion):
+class WeightedFusion(FittedFusion):
     """The mean with the weights of the least squared error on labelled clips, for MI and TA each.
 
     Source: Breiman 1996 (stacked regressions: weights that are not negative).

@@ -7,12 +7,7 @@ A fusion works on arrays, row i of each being the same clip. Clip ids are joined
     blend = fusion.apply(members)
     blend.scores["mi"]  # (N,)
 
-A user's own method is a class with a name, known once its module is imported:
-
-    @register("fusion", "median")
-    class MedianFusion(Fusion):
-        def blend(self, members: Members) -> Blend:
-            return Blend({target: np.median(members.scores[target], axis=0) for target in TARGETS})
+A user's own method is a subclass of `Fusion` with a name, known once its module is imported.
 """
 
 from abc import ABC, abstractmethod
@@ -97,12 +92,26 @@ class Fusion(ABC):
 
     One that has more to keep than its members' names writes `to_json` and `from_json` too.
 
-    Attributes:
+    Args:
         names: M, of the members in their order.
+
+    >>> import numpy as np
+    >>> from audiomos_cache import register
+    >>> from audiomos_cache.fusion.base import Blend, Members
+    >>> @register("fusion", "median")
+    ... class MedianFusion(Fusion):
+    ...     def blend(self, members):
+    ...         return Blend({target: np.median(scores, axis=0) for target, scores in members.scores.items()})
+    >>> MedianFusion(["a", "b", "c"])
+    MedianFusion of 3 members: a, b, c
     """
 
     def __init__(self, names: Sequence[str]) -> None:
         self.names = tuple(names)
+
+    def __repr__(self) -> str:
+        count = len(self.names)
+        return f"{type(self).__name__} of {count} member{'s' * (count != 1)}: {first_five(list(self.names))}"
 
     @property
     def method(self) -> str:
@@ -129,7 +138,7 @@ class Fusion(ABC):
 
     @abstractmethod
     def blend(self, members: Members) -> Blend:
-        """Do what `apply` says, for as many members as the fusion has."""
+        """Blend the predictions of any N clips; `apply` has checked that there are as many members as `names`."""
 
     def to_json(self) -> dict[str, Any]:
         """Describe all that decides what `apply` gives, except `names`, in plain values."""
@@ -146,7 +155,7 @@ class Fusion(ABC):
         return cls(names)
 
 
-class LearnedFusion(Fusion):
+class FittedFusion(Fusion):
     """A way to blend members that is fitted to labelled clips."""
 
     needs_folds: bool = False
@@ -170,7 +179,7 @@ def fusion_class(method: str) -> type[Fusion]:
     """Return the class that is registered as a fusion under a name.
 
     Raises:
-        ConfigError: there is none, or it is no `Fusion`.
+        ConfigError: there is none, or it is not a subclass of `Fusion`.
     """
     found = registry.lookup("fusion", method)
     if not (isinstance(found, type) and issubclass(found, Fusion)):
@@ -179,7 +188,7 @@ def fusion_class(method: str) -> type[Fusion]:
 
 
 def finite_array(values: object, shape: tuple[int | None, ...]) -> Floats:
-    """Read numbers from plain values; None in `shape` stands for any length.
+    """Read numbers from plain values; None in `shape` means any length.
 
     Raises:
         ValueError, TypeError: another shape, or not finite numbers.

@@ -42,12 +42,12 @@ class Tree:
         """Read a tree from its lines, by their keys.
 
         Raises:
-            LookupError: a line is missing. ValueError: it is no tree of numbers on this number of features.
+            LookupError: a line is missing. ValueError: it is not a tree of numbers on this number of features.
         """
         leaves = int(content["num_leaves"])
         numeric = set(content["decision_type"].split()) <= _DECISIONS
         if content["num_cat"] != "0" or content["is_linear"] != "0" or not numeric:
-            raise ValueError("splits by category, by a missing zero, or linear leaves, expected plain numbers")
+            raise ValueError("splits by category, by a missing zero, or linear leaves, expected splits by numbers")
         feature, left, right = (
             [int(v) for v in content[n].split()] for n in ("split_feature", "left_child", "right_child")
         )
@@ -57,7 +57,7 @@ class Tree:
             raise ValueError(f"{len(leaf_value)} leaves and {inner} splits, expected {leaves} and one less")
         if not all(0 <= index < features for index in feature):
             raise ValueError(f"a split by a feature that is none of {features}")
-        # Each leaf and each node but the root hangs from one split, and from an earlier one: so no path ends nowhere.
+        # Each leaf and each node but the root is the child of one split, an earlier one: every path leads to a leaf.
         hanging = [*range(-leaves, 0), *range(1, inner)] if inner else []
         if sorted(left + right) != hanging or any(
             0 < child <= parent for children in (left, right) for parent, child in enumerate(children)

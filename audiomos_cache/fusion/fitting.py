@@ -16,7 +16,7 @@ from audiomos_cache.evaluation.metrics import Scores, points_of, scores_of
 from audiomos_cache.evaluation.predictions import Predictions
 from audiomos_cache.evaluation.summaries import scores_json
 from audiomos_cache.fusion.align import align_labels, predictions_of, take_labels, truth_of
-from audiomos_cache.fusion.base import Blend, Fusion, LearnedFusion, Members, fusion_class
+from audiomos_cache.fusion.base import Blend, FittedFusion, Fusion, Members, fusion_class
 from audiomos_cache.fusion.folds import DEFAULT_FOLDS, GROUPS, Folds
 from audiomos_cache.fusion.members import Member, SplitPredictions, read_split
 from audiomos_cache.runs import BESTS
@@ -64,10 +64,10 @@ class Recipe:
         ]
 
     @property
-    def learned(self) -> type[LearnedFusion] | None:
+    def fitted_class(self) -> type[FittedFusion] | None:
         """The method's class, where it is fitted to labelled clips; None where it is not."""
         method = fusion_class(self.method)
-        return method if issubclass(method, LearnedFusion) else None
+        return method if issubclass(method, FittedFusion) else None
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class FitData:
     Attributes:
         predictions: of the members, for N clips.
         labels: of the same clips, in the order of the predictions.
-        prompts: of each clip, by id: the text, or what distinguishes it from others.
+        prompts: the prompt of each clip, by id: its words, or another string that only clips of this prompt have.
     """
 
     predictions: SplitPredictions
@@ -104,7 +104,7 @@ def read_fit_data(recipe: Recipe, members: Sequence[Member]) -> FitData:
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """What a learned fusion predicts of each labelled clip when it was fitted without it.
+    """What a fitted fusion predicts of each labelled clip when it was fitted without it.
 
     Attributes:
         predictions: of the fit split's clips.
@@ -137,7 +137,7 @@ class OutOfFold:
         return {"folds": folds.count, "group": folds.group, "seed": folds.seed, "scores": scores}
 
 
-def fit_and_test(recipe: Recipe, method: type[LearnedFusion], data: FitData) -> tuple[Fusion, OutOfFold | None]:
+def fit_and_test(recipe: Recipe, method: type[FittedFusion], data: FitData) -> tuple[Fusion, OutOfFold | None]:
     """Fit a fusion to all clips, and test it on those of each fold when fitted to the others.
 
     Args:
@@ -163,7 +163,7 @@ def fit_and_test(recipe: Recipe, method: type[LearnedFusion], data: FitData) -> 
     return fit(method, members, labels, folds), tested
 
 
-def fit(method: type[LearnedFusion], members: Members, labels: Labels, folds: Folds) -> LearnedFusion:
+def fit(method: type[FittedFusion], members: Members, labels: Labels, folds: Folds) -> FittedFusion:
     """Fit a method to labelled clips.
 
     Args:
@@ -175,7 +175,7 @@ def fit(method: type[LearnedFusion], members: Members, labels: Labels, folds: Fo
     return method.fit(members, truth_of(labels), lambda: folds.assign(labels.ids))
 
 
-def out_of_fold(method: type[LearnedFusion], members: Members, labels: Labels, folds: Folds) -> Blend:
+def out_of_fold(method: type[FittedFusion], members: Members, labels: Labels, folds: Folds) -> Blend:
     """Predict each fold's clips with a fusion that was fitted to the others.
 
     Args:

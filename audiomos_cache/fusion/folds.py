@@ -46,7 +46,7 @@ class Folds:
         Args:
             group: one of `GROUPS`.
             labels: the clips and their systems.
-            prompts: of each clip, by id; None: as the ids say (`P044` of `audiomos2025-track1-S002_P044`).
+            prompts: of each clip, by id; None: what the ids contain (`P044` of `audiomos2025-track1-S002_P044`).
             count: of folds.
             seed: decides which groups are held out together.
         Raises:

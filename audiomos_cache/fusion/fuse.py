@@ -1,4 +1,4 @@
-"""Fuse the predictions of several members, and write the answer with a record of how it was made."""
+"""`fuse`: blend the predictions of several members, and write the answer with a record of how it was made."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -7,10 +7,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from audiomos_cache.artifacts import atomic_folder, refuse_occupied
-from audiomos_cache.errors import ArgumentError, DataError, OutputExistsError, first_five
-from audiomos_cache.evaluation.predictions import ANSWER_NAME, Predictions, write_answer, write_predictions
-from audiomos_cache.evaluation.summaries import scores_text
+from audiomos_cache.errors import ArgumentError, DataError, first_five
+from audiomos_cache.evaluation.predictions import ANSWER_NAME, Predictions
+from audiomos_cache.evaluation.summaries import scores_table
 from audiomos_cache.fusion.align import predictions_of
 from audiomos_cache.fusion.base import Fusion, fusion_class
 from audiomos_cache.fusion.fitting import OutOfFold, Recipe, fit_and_test, read_fit_data
@@ -26,64 +25,17 @@ from audiomos_cache.fusion.members import (
     require_one_fingerprint,
 )
 from audiomos_cache.fusion.record import (
-    RECORD_NAME,
-    RecordedMember,
-    identity,
-    match_files,
-    match_runs,
+    FUSED,
+    OUT_OF_FOLD,
+    out_of_fold_file,
+    predictions_name,
     read_record,
-    write_record,
+    refuse_other_content,
+    write_fusion,
 )
+from audiomos_cache.fusion.recorded_members import RecordedMember, identity, match_files, match_runs
 
 log = logging.getLogger(__name__)
-
-
-FUSED, OUT_OF_FOLD = "fused", "out-of-fold"
-
-_OWN = (ANSWER_NAME, RECORD_NAME, *(f"{kind}{split}.jsonl" for kind in (FUSED, OUT_OF_FOLD) for split in ("", ".*")))
-
-
-def predictions_name(kind: str, split: str | None) -> str:
-    """Return the name of a file of predictions: `fused.eval.jsonl`, or `fused.jsonl` of a split without a name."""
-    return f"{kind}.{split}.jsonl" if split else f"{kind}.jsonl"
-
-
-def out_of_fold_file(folder: Path) -> Path | None:
-    """Return the out-of-fold predictions that a fusion wrote; None where there are none."""
-    return next(iter(sorted(folder.glob(f"{OUT_OF_FOLD}*.jsonl"))), None)
-
-
-def refuse_other_content(out: Path, *, overwrite: bool, source: Path | None = None) -> None:
-    """Let a fusion replace nothing but a fusion, and that only when asked to; never the one that is applied.
-
-    Args:
-        out: the folder to make.
-        overwrite: replace the fusion that it holds.
-        source: the folder of the fusion that is applied.
-    Raises:
-        OutputExistsError: `out` is a file, or holds something else, or `overwrite` is False, or is `source`.
-    """
-    if source and out.resolve() == source.resolve():
-        raise OutputExistsError(
-            f"{out}: holds the fusion that is applied, whose out-of-fold predictions would be lost; give another --out"
-        )
-    refuse_occupied(out, what="fusion", own=_OWN, overwrite=overwrite)
-
-
-def write_fusion(
-    out: Path,
-    files: Mapping[str, Predictions],
-    answer: Predictions,
-    fusion: Fusion,
-    members: Sequence[RecordedMember],
-    about: Mapping[str, Any],
-) -> None:
-    """Write predictions by their files' names, the answer and the record; `out` appears complete or not at all."""
-    with atomic_folder(out, replace=True) as folder:
-        for name, predictions in files.items():
-            write_predictions(folder / name, predictions)
-        write_answer(folder / ANSWER_NAME, answer)
-        write_record(folder, fusion, members, about)
 
 
 AnyPath = str | PathLike[str]
@@ -129,7 +81,7 @@ class FuseResult:
 
     def __repr__(self) -> str:
         tested = self.out_of_fold
-        lines = [tested.headline, scores_text(tested.scores, tested.uncertainty)] if tested else []
+        lines = [tested.headline, scores_table(tested.scores, tested.uncertainty)] if tested else []
         return "\n".join([self.headline, *lines, *self.notes])
 
     def to_dict(self) -> dict[str, Any]:
@@ -172,14 +124,14 @@ def fuse(
         method: a registered fusion: mean, weighted, ridge, lightgbm, greedy, or a user's own.
         fit_split: the split to fit on; None: dev of runs, not known of files (all rows of a manifest are read).
         apply_split: the split to blend; None: eval of runs, not known of files (the output names no split).
-        apply: with files, those of the apply split, in the order of the fit split's.
+        apply: with files, those of the apply split, in the same order as the fit split's.
         best: with runs, which of their best checkpoints: loss (its distributions fit best), srcc or combined.
         folds: of the cross-validation that measures how well a fitted method does; 0: none.
         cv_group: what is held out together: prompt, system or none.
         seed: of the folds, and of the bootstrap's resamples.
         n_boot: resamples of the intervals of the out-of-fold scores; 0: no intervals.
         allow_missing: leave out the clips that not all members have, instead of refusing them.
-        from_fusion: the folder of an earlier fusion, which is applied as it is; nothing is fitted. `sources` are the
+        from_fusion: the folder of an earlier fusion, which is applied as it is, and not fitted again. `sources` are the
             members' runs in any order and folder, or a predictions file for each, in the members' order.
         overwrite: replace the fusion that `out` holds.
     Raises:
@@ -189,12 +141,12 @@ def fuse(
         fingerprints. OutputExistsError: `out` holds something, and `overwrite` is False or it is not a fusion's.
     Source: Ritter-Gutierrez et al. 2025 (stacking by ridge); see each method's class for the others.
 
-    >>> from pathlib import Path
-    >>> for name, score in (("a", 3.0), ("b", 4.0)):
-    ...     size = Path(f"{name}.txt").write_text(f"S1_P1,{score},2.0\\n")
-    >>> result = fuse(["a.txt", "b.txt"], method="mean", out="fused")
-    >>> result.predictions.mi.tolist()
-    [3.5]
+    >>> runs = ["runs/pooling-dist-seed1", "runs/pooling-dist-seed2"]
+    >>> result = fuse(runs, out="fused-ridge", labels="data/sets/dev_mos_list.txt", folds=2, n_boot=0)
+    >>> print(result.headline)
+    fused-ridge/answer.txt: ridge of 2 members, 8 clips
+    >>> result.out_of_fold.scores.n_clips
+    8
     """
     paths = [Path(each) for each in ([sources] if isinstance(sources, str | PathLike) else sources)]
     folder = Path(out)
@@ -223,7 +175,7 @@ def _make(sources: Sequence[Path], out: Path, recipe: Recipe, *, overwrite: bool
     refuse_other_content(out, overwrite=overwrite)
     recipe, members = _members_for(recipe, expand_runs(sources))
     fingerprint = require_one_fingerprint(members)
-    method = recipe.learned
+    method = recipe.fitted_class
     data = read_fit_data(recipe, members) if method else None
     applied = read_split(members, "apply", allow_missing=recipe.allow_missing)
     splits = [data.predictions, applied] if data else [applied]
@@ -257,11 +209,11 @@ def _make(sources: Sequence[Path], out: Path, recipe: Recipe, *, overwrite: bool
 
 def _members_for(recipe: Recipe, sources: Sequence[Path]) -> tuple[Recipe, list[Member]]:
     """Find the members; of runs, the splits are known."""
-    learns = recipe.learned is not None
+    fitted = recipe.fitted_class is not None
     if not _are_runs(sources, recipe.apply):
-        return recipe, members_of_files(sources, recipe.apply, learns=learns)
+        return recipe, members_of_files(sources, recipe.apply, fitted=fitted)
     fit_split, apply_split = recipe.fit_split or "dev", recipe.apply_split or "eval"
-    members = members_of_runs(sources, fit_split if learns else None, apply_split, recipe.best)
+    members = members_of_runs(sources, fit_split if fitted else None, apply_split, recipe.best)
     return replace(recipe, fit_split=fit_split, apply_split=apply_split), members
 
 
@@ -296,7 +248,7 @@ def _apply(folder: Path, sources: Sequence[Path], out: Path, recipe: Recipe, *, 
 
 
 def _are_runs(sources: Sequence[Path], apply: Sequence[Path]) -> bool:
-    """Say whether the sources are run folders, after checking that they are all of one kind."""
+    """Return whether the sources are run folders, after checking that they are all of one kind."""
     folders = [source for source in sources if source.is_dir()]
     if folders and (apply or len(folders) < len(sources)):
         raise DataError(f"{folders[0]}: run folders and predictions files do not mix; give only the one kind")

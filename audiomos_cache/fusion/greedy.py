@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audiomos_cache.fusion.averages import simplex, weighted_mean
-from audiomos_cache.fusion.base import AssignFolds, Blend, LearnedFusion, Members, Truth, finite_array
+from audiomos_cache.fusion.base import AssignFolds, Blend, FittedFusion, Members, Truth, finite_array
 from audiomos_cache.fusion.stacking import SCORE_SIGMA
 from audiomos_cache.registry import register
 from audiomos_cache.targets import HIGHEST, LOWEST, TARGETS, Floats, gaussian_distribution
@@ -16,7 +16,7 @@ MAX_STEPS = 100
 
 
 @register("fusion", "greedy")
-class GreedyFusion(LearnedFusion):
+class GreedyFusion(FittedFusion):
     """The mean of members taken one after the other, for MI and TA each.
 
     Each step takes the member, one taken before or not, that lowers the squared error of the mean most. How many steps

@@ -12,6 +12,7 @@ from typing import Any
 from audiomos_cache.errors import DataError, first_five
 from audiomos_cache.evaluation.predictions import ANSWER_NAME
 from audiomos_cache.fusion.members import Member
+from audiomos_cache.fusion.record import RECORD_NAME, out_of_fold_file, read_fit_clips
 from audiomos_cache.runs import HISTORY, RunClips, read_run_clips
 from audiomos_cache.targets import MEASURES, VIEWS
 
@@ -68,7 +69,7 @@ class EarlyStopping:
     estimated: int
 
     def note(self, members: int) -> str:
-        """Say what members chose their checkpoints on, and by how much that may flatter them; of so many members."""
+        """Return a sentence: how many of `members` chose their checkpoints on these clips, and the lead they have."""
         where = "these scores" if self.split == "fit" else "scores on the apply split"
         note = (
             f"{len(self.clips)} of {members} members chose their checkpoints on clips of the {self.split} split, "
@@ -145,7 +146,7 @@ def refuse_trained_on(run_clips: Mapping[str, RunClips], ids: Sequence[str], spl
 def early_stopping(
     members: Sequence[Member], run_clips: Mapping[str, RunClips], ids: Sequence[str], split: str
 ) -> EarlyStopping | None:
-    """Say which members chose their checkpoints on clips of a split, and by how much that may flatter them.
+    """Find the members that chose their checkpoints on clips of a split, and estimate by how much that flatters them.
 
     Args:
         members: of the fusion.
@@ -189,7 +190,7 @@ def criterion(line: Mapping[str, Any], best: str) -> float | None:
 
 
 def lead_over_neighbours(values: Sequence[float | None], chosen: int) -> float | None:
-    """Say by how much a chosen epoch looks better than the epochs around it.
+    """Estimate by how much a chosen epoch looks better than the epochs around it.
 
     The numbers of an epoch are what the head is worth, plus what is chance on these clips; the epoch that is best by a
     number is also the luckiest in it. Its neighbours are worth about the same and were not chosen, so the chosen
@@ -214,7 +215,7 @@ def lead_over_neighbours(values: Sequence[float | None], chosen: int) -> float |
 
 
 def selection_excess(epochs: Sequence[Mapping[str, Any]], chosen: int) -> Excess | None:
-    """Say by how much a chosen epoch looks better than the epochs around it, in each number.
+    """Estimate by how much a chosen epoch looks better than the epochs around it, in each number.
 
     Args:
         epochs: the numbers on dev, as `Scores.to_json` gives them, epoch by epoch.
@@ -261,8 +262,6 @@ def refuse_in_fold(path: Path, ids: Sequence[str]) -> None:
     Raises:
         DataError: the fusion was fitted on some of them, or its record is damaged.
     """
-    from audiomos_cache.fusion.record import RECORD_NAME, read_fit_clips
-
     for file in dict.fromkeys((path, path.resolve())):  # a link may be in another folder than its fusion
         if not any(fnmatch(file.name, pattern) for pattern in _FUSED) or not (file.parent / RECORD_NAME).is_file():
             continue
@@ -274,7 +273,6 @@ def refuse_in_fold(path: Path, ids: Sequence[str]) -> None:
 
 
 def _instead(folder: Path) -> str:
-    held_out = sorted(str(each) for each in folder.glob("out-of-fold*.jsonl"))
-    if held_out:
-        return f"evaluate {held_out[0]}, the same clips out-of-fold, or clips that were held out"
+    if held_out := out_of_fold_file(folder):
+        return f"evaluate {held_out}, the same clips out-of-fold, or clips that were held out"
     return "evaluate clips that were held out, or the out-of-fold predictions that fuse writes with --folds"

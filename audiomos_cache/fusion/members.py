@@ -61,7 +61,7 @@ def expand_runs(sources: Sequence[Path]) -> list[Path]:
         if not runs:
             raise DataError(f"{source}: no {CONFIG} in it, nor in a folder in it, so no run; train-head makes runs")
         if others := [path.name for path in inside if path not in runs]:
-            log.warning("%s: left out what is no finished run: %s", source, first_five(others))
+            log.warning("%s: left out, not finished runs: %s", source, first_five(others))
         expanded += runs
     resolved = [path.resolve() for path in expanded]
     if twice := [str(path) for index, path in enumerate(expanded) if resolved.index(path.resolve()) < index]:
@@ -92,7 +92,7 @@ def members_of_runs(runs: Sequence[Path], fit_split: str | None, apply_split: st
     ]
 
 
-def members_of_files(files: Sequence[Path], apply: Sequence[Path], *, learns: bool) -> list[Member]:
+def members_of_files(files: Sequence[Path], apply: Sequence[Path], *, fitted: bool) -> list[Member]:
     """Pair the fit split's files with the apply split's. Where nothing is fitted, `files` alone is enough.
 
     A warning lists the pairs that follow neither from a run nor from a name.
@@ -100,7 +100,7 @@ def members_of_files(files: Sequence[Path], apply: Sequence[Path], *, learns: bo
     Raises:
         DataError: not as many of the one as of the other, or a pair that is not one member's.
     """
-    if not learns:
+    if not fitted:
         return [_member_of_file(path) for path in apply or files]
     if len(apply) != len(files):
         raise DataError(
@@ -120,12 +120,12 @@ def members_of_files(files: Sequence[Path], apply: Sequence[Path], *, learns: bo
             unsure.append(f"{fit} and {path}")
         members.append(replace(of_fit if of_fit.run else of_apply, name=str(fit), fit=fit, apply=path))
     if unsure:
-        log.warning("files do not say which member made them, so as given these are one's: %s", "; ".join(unsure))
+        log.warning("files without a run, so these pairs are taken as one member's each: %s", "; ".join(unsure))
     return members
 
 
 def require_one_fingerprint(members: Sequence[Member]) -> Fingerprint | None:
-    """Return the fingerprint of the features that the members' runs were trained on; None where none can say.
+    """Return the fingerprint of the features that the members' runs were trained on; None where no run records it.
 
     Raises:
         CacheError: there are several. DataError: a run whose config cannot be read.
@@ -162,9 +162,9 @@ def _member_of_file(path: Path) -> Member:
 
 
 def _fingerprint_of(member: Member) -> Fingerprint | None:
-    """Return what decided the features that a run was trained on; None for an imported run, which cannot say."""
-    fields = read_run_config(member.run).get("fingerprint_fields") if member.run else None
-    return Fingerprint.of(fields) if fields else None
+    """Return the fingerprint of the features that a run was trained on; None for an imported run, which has none."""
+    content = read_run_config(member.run).get("fingerprint_fields") if member.run else None
+    return Fingerprint.of(content) if content else None
 
 
 def _predictions_of(run: Path, split: str, best: str) -> Path:
@@ -226,4 +226,4 @@ def _count_outside(members: Sequence[Predictions], files: Sequence[str]) -> None
     for member, file in zip(members, files, strict=True):
         scores = np.concatenate([member.mi, member.ta])
         if outside := np.count_nonzero((scores < LOWEST) | (scores > HIGHEST)):
-            log.warning("%s: %d of %d scores lie outside 1..5", file, outside, scores.size)
+            log.warning("%s: %d of %d scores are outside 1..5", file, outside, scores.size)

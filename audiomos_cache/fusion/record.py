@@ -1,74 +1,26 @@
-"""`fusion.json`: what a fusion is, what it was made of, how well it does; and finding its members again."""
+"""The folder of a fusion: `fusion.json` (what it is, what it was made of, how well it does), and the predictions."""
 
 import json
-import logging
-from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from audiomos_cache import registry
-from audiomos_cache.artifacts import atomic_write, hash_bytes, require_format_version
-from audiomos_cache.errors import DataError, first_five
+from audiomos_cache.artifacts import atomic_folder, atomic_write, refuse_occupied, require_format_version
+from audiomos_cache.errors import DataError, OutputExistsError
+from audiomos_cache.evaluation.predictions import ANSWER_NAME, Predictions, write_answer, write_predictions
 from audiomos_cache.fusion.base import Fusion, fusion_class
-from audiomos_cache.fusion.members import Member, members_of_files, members_of_runs, run_hash
-
-log = logging.getLogger(__name__)
-
+from audiomos_cache.fusion.recorded_members import RecordedMember
 
 RECORD_NAME = "fusion.json"
 FORMAT = "audiomos-cache fusion"
 FORMAT_VERSION = 1
 
-_OWN = ("format", "format_version", "method", "part", "members", "fusion", "versions")
+_OWN_KEYS = ("format", "format_version", "method", "part", "members", "fusion", "versions")
 _VERSIONED = ("audiomos-cache", "numpy", "scipy", "scikit-learn", "lightgbm")
-
-
-@dataclass(frozen=True)
-class RecordedMember:
-    """One member, as `fusion.json` describes it.
-
-    Attributes:
-        name: the run or the file, as it was given.
-        run: the hash of the run (`run_hash`), where it is one's.
-        best: which of the run's checkpoints.
-        files: the files that were read of it, by split (`fit`, `apply`): path and hash.
-    """
-
-    name: str
-    run: str | None
-    best: str | None
-    files: Mapping[str, Mapping[str, str]]
-
-    @classmethod
-    def of(cls, member: Member) -> "RecordedMember":
-        """Describe a member, and hash its files."""
-        return cls(
-            name=member.name,
-            run=run_hash(member.run, member.best) if member.run and member.best else None,
-            best=member.best,
-            files={split: identity(path) for split, path in (("fit", member.fit), ("apply", member.apply)) if path},
-        )
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "RecordedMember":
-        """Read what `to_json` returned."""
-        files = {split: content[split] for split in ("fit", "apply") if content[split]}
-        for each in files.values():
-            if not all(isinstance(each[key], str) for key in ("path", "xxh3_128")):
-                raise TypeError("a file's path and hash are not strings")
-        return cls(str(content["name"]), content["run_xxh3_128"], content["best"], files)
-
-    def with_apply(self, other: "RecordedMember") -> "RecordedMember":
-        """Return the member with another one's name, and with its file of the apply split."""
-        return replace(self, name=other.name, files={**self.files, "apply": other.files["apply"]})
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        files = {split: self.files.get(split) for split in ("fit", "apply")}
-        return {"name": self.name, "run_xxh3_128": self.run, "best": self.best, **files}
 
 
 @dataclass(frozen=True)
@@ -89,7 +41,7 @@ class FusionRecord:
 
     def about(self) -> dict[str, Any]:
         """Return what the file contains besides what `write_record` adds."""
-        return {key: value for key, value in self.content.items() if key not in _OWN}
+        return {key: value for key, value in self.content.items() if key not in _OWN_KEYS}
 
 
 def write_record(folder: Path, fusion: Fusion, members: Sequence[RecordedMember], about: Mapping[str, Any]) -> None:
@@ -160,10 +112,25 @@ def _fit_clips(content: Mapping[str, Any]) -> frozenset[str]:
 
 
 def load_fusion(folder: str | PathLike[str]) -> Fusion:
-    """Return the fusion that a folder holds, to be applied to what its members predict, in the order of its `names`.
+    """Load the fusion that `fuse` wrote to a folder, to apply it to other predictions of its members.
 
+    Args:
+        folder: what `fuse` made.
+    Returns:
+        The fusion; its `names` give the order that its members' predictions must have. It takes arrays;
+        `audiomos_cache.fusion.align.fuse_predictions` applies it to predictions that were read from files.
     Raises:
         DataError: there is none, or it is damaged, of another version of the format, or of a method that is not known.
+
+    >>> import numpy as np
+    >>> from audiomos_cache.fusion.base import Members
+    >>> fusion = load_fusion("fused")
+    >>> fusion
+    MeanFusion of 2 members: runs/pooling-dist-seed1, runs/pooling-dist-seed2
+    >>> scores, none = np.array([[3.0, 2.0], [4.0, 2.0]]), [None, None]  # 2 members, 2 clips
+    >>> members = Members(fusion.names, {"mi": scores, "ta": scores}, {"mi": none, "ta": none})
+    >>> fusion.apply(members).scores["mi"].tolist()
+    [3.5, 2.0]
     """
     return read_record(Path(folder)).fusion
 
@@ -198,11 +165,6 @@ def fusion_of(content: Mapping[str, Any], names: Sequence[str], path: Path) -> F
     )
 
 
-def identity(path: Path) -> dict[str, str]:
-    """Return what identifies a file: its path, and 32 hex digits of xxh3_128 of its bytes."""
-    return {"path": str(path), "xxh3_128": hash_bytes(path.read_bytes())}
-
-
 def _versions() -> dict[str, str]:
     known = {}
     for package in _VERSIONED:
@@ -213,95 +175,53 @@ def _versions() -> dict[str, str]:
     return known
 
 
-def match_runs(recorded: Sequence[RecordedMember], runs: Sequence[Path], split: str) -> list[Member]:
-    """Find each member's run among `runs`, which may be in any order and have other names.
+FUSED, OUT_OF_FOLD = "fused", "out-of-fold"
+
+_OWN_FILES = (
+    ANSWER_NAME,
+    RECORD_NAME,
+    *(f"{kind}{split}.jsonl" for kind in (FUSED, OUT_OF_FOLD) for split in ("", ".*")),
+)
+
+
+def predictions_name(kind: str, split: str | None) -> str:
+    """Return the name of a file of predictions: `fused.eval.jsonl`, or `fused.jsonl` of a split without a name."""
+    return f"{kind}.{split}.jsonl" if split else f"{kind}.jsonl"
+
+
+def out_of_fold_file(folder: Path) -> Path | None:
+    """Return the out-of-fold predictions that a fusion wrote; None where there are none."""
+    return next(iter(sorted(folder.glob(f"{OUT_OF_FOLD}*.jsonl"))), None)
+
+
+def refuse_other_content(out: Path, *, overwrite: bool, source: Path | None = None) -> None:
+    """Let a fusion replace nothing but a fusion, and that only when asked to; never the one that is applied.
 
     Args:
-        recorded: the members of a fusion, in order.
-        runs: run folders.
-        split: the split that is to be blended.
-    Returns:
-        The members in their order.
+        out: the folder to make.
+        overwrite: replace the fusion that it holds.
+        source: the folder of the fusion that is applied.
     Raises:
-        DataError: a run that is missing or is no member's, members that were no runs, or a run without predictions.
+        OutputExistsError: `out` is a file, or holds something else, or `overwrite` is False, or is `source`.
     """
-    if bare := [member.name for member in recorded if not member.run]:
-        raise DataError(
-            f"members that were given as files of no run: {first_five(bare)}; give a file for each, in their order"
+    if source and out.resolve() == source.resolve():
+        raise OutputExistsError(
+            f"{out}: holds the fusion that is applied, whose out-of-fold predictions would be lost; give another --out"
         )
-    found = find_runs(recorded, runs)
-    return [member for run, best in found for member in members_of_runs([run], None, split, best)]
+    refuse_occupied(out, what="fusion", own=_OWN_FILES, overwrite=overwrite)
 
 
-def find_runs(recorded: Sequence[RecordedMember], runs: Sequence[Path]) -> list[tuple[Path, str]]:
-    """Find each member's run among `runs`, which may be in any order and have other names.
-
-    Args:
-        recorded: the members of a fusion, in order, which all are runs.
-        runs: run folders.
-    Returns:
-        The run of each member in their order, and which of its checkpoints.
-    Raises:
-        DataError: a run that is missing or is no member's.
-    """
-    given = {(run_hash(run, best), best): run for run in runs for best in {str(member.best) for member in recorded}}
-    keys = _keys(recorded)
-    used = {given[key] for key in keys if key in given}
-    _refuse_others(recorded, given, extra=[str(run) for run in runs if run not in used])
-    return [(given[key], key[1]) for key in keys]
-
-
-def match_files(recorded: Sequence[RecordedMember], files: Sequence[Path]) -> list[Member]:
-    """Pair each member with a file: by the run that holds the file, or else by the order, which a warning states.
-
-    Args:
-        recorded: the members of a fusion, in order.
-        files: predictions files.
-    Returns:
-        The members in their order.
-    Raises:
-        DataError: another number of files than of members, or a file that is known to be another member's.
-    """
-    members = members_of_files(files, (), learns=False)
-    if all(member.run for member in recorded):
-        given = {(run_hash(m.run, m.best), m.best): m for m in members if m.run and m.best}
-        if len(given) == len(members):
-            keys = _keys(recorded)
-            _refuse_others(recorded, given, extra=[given[key].name for key in given if key not in keys])
-            return [given[key] for key in keys]
-    if len(members) != len(recorded):
-        names = first_five([member.name for member in recorded])
-        raise DataError(f"{len(members)} files, expected one for each of {len(recorded)} members, in the order {names}")
-    for index, file in enumerate(files):
-        if other := _known_as_another(recorded, index, file):
-            raise DataError(
-                f"{file}: is of the member {other}, expected {recorded[index].name} in its place; keep the order"
-            )
-    pairs = [f"{file} as {member.name}" for file, member in zip(files, recorded, strict=True)]
-    log.warning("files do not say which member made them, so they are taken in the order given: %s", "; ".join(pairs))
-    return members
-
-
-def _keys(recorded: Sequence[RecordedMember]) -> list[tuple[str, str]]:
-    return [(str(member.run), str(member.best)) for member in recorded]
-
-
-def _known_as_another(recorded: Sequence[RecordedMember], index: int, file: Path) -> str | None:
-    """Return the member that a file is known to belong to, by its name or its bytes, where it is another's."""
-    content = identity(file)["xxh3_128"] if file.is_file() else None
-
-    def knows(member: RecordedMember) -> bool:
-        files = member.files.values()
-        return any(Path(known["path"]).name == file.name or known["xxh3_128"] == content for known in files)
-
-    owners = [each for each, member in enumerate(recorded) if knows(member)]
-    return recorded[owners[0]].name if owners and index not in owners else None
-
-
-def _refuse_others(
-    recorded: Sequence[RecordedMember], given: Container[tuple[str, str]], *, extra: Sequence[str]
+def write_fusion(
+    out: Path,
+    files: Mapping[str, Predictions],
+    answer: Predictions,
+    fusion: Fusion,
+    members: Sequence[RecordedMember],
+    about: Mapping[str, Any],
 ) -> None:
-    keys = zip(recorded, _keys(recorded), strict=True)
-    problems = {"missing": [member.name for member, key in keys if key not in given], "no members": list(extra)}
-    if found := [f"{problem}: {first_five(names)}" for problem, names in problems.items() if names]:
-        raise DataError(f"not the members that were fused: {'; '.join(found)}; give those that the fusion was made of")
+    """Write predictions by their files' names, the answer and the record; `out` appears complete or not at all."""
+    with atomic_folder(out, replace=True) as folder:
+        for name, predictions in files.items():
+            write_predictions(folder / name, predictions)
+        write_answer(folder / ANSWER_NAME, answer)
+        write_record(folder, fusion, members, about)

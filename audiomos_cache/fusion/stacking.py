@@ -7,13 +7,13 @@ from typing import Any, ClassVar, Protocol, Self
 import numpy as np
 
 from audiomos_cache.errors import DataError
-from audiomos_cache.fusion.base import AssignFolds, Blend, LearnedFusion, Members, Truth, finite_array
+from audiomos_cache.fusion.base import AssignFolds, Blend, FittedFusion, Members, Truth, finite_array
 from audiomos_cache.registry import register
 from audiomos_cache.targets import HIGHEST, LOWEST, TARGETS, Floats, gaussian_distribution
 
-SCORE_SIGMA = 0.35  # of the gaussian that stands for a member without distributions
+SCORE_SIGMA = 0.35  # of the gaussian that replaces the distribution of a member without one
 DEFAULT_BINS = 20
-MOST_BINS = 2**16  # a record says how many there are, and each takes memory
+MOST_BINS = 2**16  # a record may contain any number of bins, and each takes memory
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ class StackedModel(Protocol):
         """
 
 
-class Stacking(LearnedFusion):
-    """A fusion by models of both targets; subclasses say which.
+class Stacking(FittedFusion):
+    """A fusion by models of both targets; subclasses choose the model.
 
     Source: Ritter-Gutierrez et al. 2025 (stacking), published code.
 
@@ -108,7 +108,7 @@ class Stacking(LearnedFusion):
 
     model: ClassVar[type[StackedModel]]
     settings: ClassVar[dict[str, Any]] = {}
-    """What `to_json` says in addition to the models."""
+    """What `to_json` contains besides the models."""
 
     def __init__(self, names: Sequence[str], models: Mapping[str, StackedModel]) -> None:
         super().__init__(names)
@@ -119,7 +119,7 @@ class Stacking(LearnedFusion):
         """Fit both targets on labelled clips.
 
         Raises:
-            ConfigError: what the model needs is not installed.
+            ConfigError: a package that the model takes is not installed.
         """
         del folds
         layouts = {target: Layout.of(members, target) for target in TARGETS}

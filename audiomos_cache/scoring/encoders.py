@@ -27,13 +27,13 @@ def load_encoders(
 
     Args:
         bundle: whose encoders.
-        audio_encoder, text_encoder: where they are, if they are not to be had where the bundle says; `NAME@REVISION`
+        audio_encoder, text_encoder: where they are, if not where the bundle has them from; `NAME@REVISION`
             pins one. Or encoders that are loaded: the text encoder then runs where the audio encoder does.
         device: where they run.
         precision: of the audio encoder; None: the one the features were made in, where it shows in them; else float16
             on a GPU and float32 on a CPU.
     Raises:
-        EncoderError: one cannot be loaded; says what to download, and where to put it.
+        EncoderError: one cannot be loaded; the message names what to download, and where to put it.
     """
     if audio_encoder is None or isinstance(audio_encoder, str | PathLike):
         features = bundle.input
@@ -56,7 +56,7 @@ def options_of(features: InputSpec, batch_size: int) -> ExtractionOptions:
 def require_same_features(bundle: Bundle, audio: AudioEncoder, text: TextEncoder, options: ExtractionOptions) -> None:
     """Refuse encoders whose features are not those that a bundle's heads were trained on.
 
-    Another version of the resampler is no other features, as long as its filter is the same: there is a warning.
+    Another version of the resampler makes the same features as long as its filter is the same: there is a warning.
 
     Raises:
         CacheError: naming both fingerprints and the first difference, in one line.
@@ -81,7 +81,7 @@ def _where(recorded: EncoderSource, given: str | PathLike[str] | None, kind: str
     """Return what to load an encoder by: a name, a folder, or a repository with its revision.
 
     Raises:
-        EncoderError: what the bundle says can be had here is not to be had.
+        EncoderError: the bundle has them from where they cannot be loaded here.
     """
     if given is not None:
         return fspath(given)
@@ -102,10 +102,10 @@ def _where(recorded: EncoderSource, given: str | PathLike[str] | None, kind: str
                 f"the bundle was made with the folder {shown(recorded.source)}, which is not here; give {option} a "
                 f"folder with {weights}"
             )
-        return f"{prefix}{Path(recorded.source).absolute()}"  # which no name of a published encoder is
+        return f"{prefix}{Path(recorded.source).absolute()}"  # a published encoder is never named so
     if "/" not in recorded.source:
         raise EncoderError(
-            f"the bundle was made with {shown(recorded.source)}, which is no repository of the form owner/name; give "
-            f"{option} a folder with {weights}"
+            f"the bundle was made with {shown(recorded.source)}, which is not a repository of the form owner/name; "
+            f"give {option} a folder with {weights}"
         )
     return f"{prefix}{recorded.source}@{recorded.revision}"

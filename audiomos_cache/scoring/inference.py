@@ -15,7 +15,7 @@ from audiomos_cache.batch import chunks, collate, pad_sequences
 from audiomos_cache.bundle.calibration import spreads
 from audiomos_cache.bundle.load import Bundle
 from audiomos_cache.encoders.base import DTYPES, AudioEncoder, TextEncoder, TextFeatures
-from audiomos_cache.evaluation.predictions import MAX_SCORE
+from audiomos_cache.evaluation.predictions import valid_rows
 from audiomos_cache.extraction.batching import group_by_length, prompt_batches
 from audiomos_cache.extraction.encoding import WaveformEncoder, valid_frames
 from audiomos_cache.extraction.options import ExtractionOptions
@@ -33,7 +33,7 @@ WindowScores = dict[str, tuple[Floats, Floats]]
 
 
 class Prompts:
-    """The prompts met last, encoded in batches of one number of tokens, so that none is padded.
+    """The prompts that came last, encoded in batches of one number of tokens, so that none is padded.
 
     Args:
         text: the encoder.
@@ -93,7 +93,8 @@ class BundleOnDevice:
             windows: N, as `prepare` gave them.
             tokens: (L, dim) of each window's prompt.
         Returns:
-            What waits for them and returns the scores of all N; NaN where the encoder or a head gives NaN or Inf.
+            What waits for them and returns the scores of all N; NaN where the encoder gives NaN or Inf, or where a head
+            or the fusion gives no valid prediction.
         """
         predicted = _Predicted(len(windows), len(self._heads))
         pending: deque[Callable[[], None]] = deque()
@@ -126,7 +127,7 @@ class BundleOnDevice:
 
         def finish() -> None:
             usable = predicted.put(rows, *fetched())
-            if not usable.all() and self._half:  # windows that are not finite get another try in float32
+            if not usable.all() and self._half:  # windows without a valid prediction get another try in float32
                 bad = np.flatnonzero(~usable).tolist()
                 frames, finite = self._encoder.encode_fp32(waveforms[bad])
                 outputs = self._run_heads(frames, [counts[i] for i in bad], [own[i] for i in bad], half=False)
@@ -160,8 +161,13 @@ class BundleOnDevice:
         members = predicted.members(self._fusion.names)
         blend = self._fusion.apply(members)
         for target, (scores, spread) in found.items():
-            scores[predicted.usable] = blend.scores[target].clip(LOWEST, HIGHEST)
-            spread[predicted.usable] = spreads(members, blend, target)
+            valid = valid_rows(blend.scores[target])
+            if (dist := blend.dists.get(target)) is not None:
+                valid &= valid_rows(dist)
+            rows = np.flatnonzero(predicted.usable)[valid]
+            scores[rows] = blend.scores[target][valid].clip(LOWEST, HIGHEST)
+            with np.errstate(invalid="ignore"):
+                spread[rows] = spreads(members, blend, target)[valid]
         return found
 
 
@@ -169,7 +175,7 @@ class _Predicted:
     """What the members predict of N windows, as far as it is known.
 
     Attributes:
-        usable: (N,) bool, of which windows every member's prediction is known and finite.
+        usable: (N,) bool, of which windows every member's prediction is known and valid.
     """
 
     def __init__(self, windows: int, members: int) -> None:
@@ -189,9 +195,7 @@ class _Predicted:
         usable = finite.copy()
         for held, found in zip(self._columns, columns, strict=True):
             for name, values in found.items():
-                usable &= np.isfinite(values.reshape(len(values), -1)).all(axis=1)
-                if name in TARGETS:
-                    usable &= abs(values) <= MAX_SCORE
+                usable &= valid_rows(values)
                 held.setdefault(name, np.full((len(self.usable), *values.shape[1:]), np.nan))[rows] = values
         self.usable[rows] = usable
         return usable

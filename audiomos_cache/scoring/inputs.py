@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -15,12 +16,13 @@ from audiomos_cache.audio.decode import Audio
 from audiomos_cache.dataset.clip import clip_id_of, inside, printable
 from audiomos_cache.dataset.tables import read_rows, text_of
 from audiomos_cache.errors import DataError, first_five
+from audiomos_cache.scoring.results import Score
 from audiomos_cache.scoring.windows import audio_of, cut_windows, read_windows
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-SoundLike: TypeAlias = "str | PathLike[str] | NDArray[Any] | Tensor"
+AudioLike: TypeAlias = "str | PathLike[str] | NDArray[Any] | Tensor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +30,8 @@ class Item:
     """A clip to score.
 
     Attributes:
-        id: what its score is found by again.
-        audio: a wav, flac, ogg or mp3 file, or samples; or what is wrong with what was given, which is said when the
+        id: its score has the same.
+        audio: a wav, flac, ogg or mp3 file, or samples; or what is wrong with what was given, which is raised when the
             clip is to be scored.
         prompt: the text that the music was made from, as it was given; None: MI alone is asked for.
     """
@@ -45,7 +47,7 @@ class Item:
 
     @property
     def text(self) -> str | None:
-        """What is encoded of the prompt: without outer blanks, as in every list of prompts; None: nothing."""
+        """The string that is encoded: the prompt without outer blanks, as in every list of prompts; None: nothing."""
         return (self.prompt or "").strip() or None
 
     def windows(self, sample_rate_hz: int, window_s: float) -> list[Audio]:
@@ -60,9 +62,28 @@ class Item:
             return read_windows(self.audio, sample_rate_hz, window_s)
         return cut_windows(self.audio, sample_rate_hz, window_s)
 
+    def failed(self, error: Exception) -> Score:
+        """Return a score without numbers, with the error."""
+        return Score(self.id, str(self.path) if self.path else None, self.prompt, error=str(error))
+
+
+def until_error(items: Iterable[Item], errors: list[Exception]) -> Iterator[Item]:
+    """Give items until the user's iterator fails, and keep its error for when they are scored."""
+    try:
+        yield from items
+    except Exception as error:  # of whatever kind
+        errors.append(error)
+
+
+def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Give lists of `size` items; the last may be shorter."""
+    remaining = iter(items)
+    while batch := list(islice(remaining, size)):
+        yield batch
+
 
 def items_of_arguments(
-    sounds: Sequence[SoundLike],
+    audio: Sequence[AudioLike],
     prompts: str | Sequence[str | None] | None,
     ids: Sequence[str] | None,
     sample_rate: int | None,
@@ -74,36 +95,36 @@ def items_of_arguments(
     """
     from torch import Tensor
 
-    if isinstance(sounds, str | PathLike | np.ndarray | Tensor):
-        shown = f"an array of shape {tuple(sounds.shape)}" if hasattr(sounds, "shape") else repr(fspath(sounds))
+    if isinstance(audio, str | PathLike | np.ndarray | Tensor):
+        shown = f"an array of shape {tuple(audio.shape)}" if hasattr(audio, "shape") else repr(fspath(audio))
         raise DataError(f"{shown}: a single clip, expected a sequence of clips; put it in a list")
-    texts = [prompts] * len(sounds) if prompts is None or isinstance(prompts, str) else list(prompts)
-    names = [None] * len(sounds) if ids is None else list(ids)
-    for what, given in (("prompts", texts), ("ids", names)):
-        if len(given) != len(sounds):
-            raise DataError(f"{len(given)} {what} for {len(sounds)} clips, expected one for each")
+    each_prompt = [prompts] * len(audio) if prompts is None or isinstance(prompts, str) else list(prompts)
+    names = [None] * len(audio) if ids is None else list(ids)
+    for what, given in (("prompts", each_prompt), ("ids", names)):
+        if len(given) != len(audio):
+            raise DataError(f"{len(given)} {what} for {len(audio)} clips, expected one for each")
     if ids is not None and (len(set(ids)) < len(ids) or not all(isinstance(name, str) for name in ids)):
         raise DataError("ids that are not strings, or are there twice, expected a string of its own for each clip")
-    clips = enumerate(zip(sounds, texts, names, strict=True))
+    clips = enumerate(zip(audio, each_prompt, names, strict=True))
     return (item_of(index, *each, sample_rate) for index, each in clips)
 
 
-def item_of(index: int, sound: SoundLike, prompt: object, name: str | None, sample_rate: float | None) -> Item:
+def item_of(index: int, audio: AudioLike, prompt: object, name: str | None, sample_rate: float | None) -> Item:
     """Take what a user gave for the clip of an index, and a copy of samples; see `Scorer.score`."""
     own = str(index) if name is None else name
     try:
-        text = _text(index, prompt)
-        if isinstance(sound, str | PathLike):
-            path = Path(fspath(sound))
+        given = _prompt(index, prompt)
+        if isinstance(audio, str | PathLike):
+            path = Path(fspath(audio))
             if "\0" in str(path):
                 raise DataError(f"{str(path)!r}: no file can have this name")
-            return Item(clip_id_of(path.name) if name is None else name, path, text)
-        return Item(own, audio_of(f"clip {own}", sound, sample_rate), text)
+            return Item(clip_id_of(path.name) if name is None else name, path, given)
+        return Item(own, audio_of(f"clip {own}", audio, sample_rate), given)
     except DataError as error:
         return Item(own, error)
 
 
-def _text(index: int, prompt: object) -> str | None:
+def _prompt(index: int, prompt: object) -> str | None:
     if prompt is None:
         return None
     try:
@@ -122,8 +143,8 @@ def items_of_paths(paths: Iterable[Path], prompt: str | None) -> list[Item]:
     r"""List files to score with one prompt, in the order given, those of a folder sorted by name.
 
     Args:
-        paths: files, which need not exist (scoring says so of each), and folders, of which every audio file is taken
-            at any depth, but hidden ones, and what lies behind a link to another folder. A file's id is its name, in a
+        paths: files, which need not exist (each then has an error), and folders, of which every audio file is taken
+            at any depth, but hidden ones, and those in linked folders. A file's id is its name, in a
             folder its path there; without a trailing `.wav`, control characters as Python writes them (`\n`).
         prompt: of all of them, taken without outer blanks; None: MI alone is asked for.
     Raises:
@@ -161,7 +182,7 @@ def items_of_manifest(path: Path, roots: Sequence[Path] = ()) -> list[Item]:
 
     Args:
         path: the manifest, `.csv` or `.jsonl`.
-        roots: files, and folders of files, that rows may name by absolute paths, beside those in its own folder.
+        roots: files, and folders of files, that rows may name by absolute paths, besides those in its own folder.
     Raises:
         DataError: it is no manifest, or a row is not what it should be: no path, no prompt, an id twice, a file that is
             neither in the manifest's folder nor in a root. The first five problems are named.
@@ -176,7 +197,7 @@ def _parse_item(folder: Path, roots: Sequence[Path], row: Mapping[str, object]) 
     if not name:
         raise DataError("found no path, expected one relative to the manifest's folder")
     if "prompt" not in row:
-        raise DataError("found no prompt, expected text, or null for MI alone")
+        raise DataError("found no prompt, expected a string, or null for MI alone")
     path = _allowed(folder, roots, name)
     given = text_of(row, "id")
     clip_id = _check_id(given) if given else _id_of_file(path.name)
@@ -187,18 +208,18 @@ def _allowed(folder: Path, roots: Sequence[Path], name: str) -> Path:
     """Return the file that a manifest in `folder` names; a list must not have files read that nobody gave."""
     path = Path(name)
     if path.is_absolute():
-        if any(_lies_in(path, root) for root in (folder, *roots)):
+        if any(_is_in(path, root) for root in (folder, *roots)):
             return path
         raise DataError(
-            f"{name!r} leaves {folder.absolute()}; to allow it, give {str(path.parent)!r} beside --manifest"
+            f"{name!r} leaves {folder.absolute()}; to allow it, give {str(path.parent)!r} along with --manifest"
         )
     try:
         return inside(folder, name)
     except DataError as error:
-        raise DataError(f"{error}, or an absolute path in a folder given beside --manifest") from None
+        raise DataError(f"{error}, or an absolute path in a folder given along with --manifest") from None
 
 
-def _lies_in(path: Path, root: Path) -> bool:
+def _is_in(path: Path, root: Path) -> bool:
     try:
         return path.resolve().is_relative_to(root.resolve())
     except (OSError, RuntimeError, ValueError):  # a loop of symlinks, a NUL
@@ -209,8 +230,8 @@ def _files(given: Path) -> Iterator[tuple[str, Path, Path]]:
     """Give the name, the path and the resolved path of each file that is asked for by one path."""
     try:
         folder = given.is_dir()
-        home = (given if folder else given.parent).resolve()  # a link beside its file is another one
-    except (OSError, RuntimeError):  # a name that is too long, a loop of symlinks: scoring says so
+        home = (given if folder else given.parent).resolve()  # a link next to its file is another one
+    except (OSError, RuntimeError):  # a name that is too long, a loop of symlinks: its score has the error
         folder, home = False, given.parent.absolute()
     for name in _audio_in(given) if folder else [given.name]:
         yield name, given / name if folder else given, home / name

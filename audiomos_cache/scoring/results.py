@@ -1,4 +1,4 @@
-"""What comes of scoring: the score of a clip, as a line of JSON or a row of a table, and the outcome of many."""
+"""The result of scoring: the score of a clip, as a line of JSON or a row of a table, and the outcome of many."""
 
 import csv
 import json
@@ -19,9 +19,9 @@ class Score:
     """What a bundle predicts of one clip.
 
     Attributes:
-        id: the item's.
+        id: of the clip.
         path: of the file; None of an array.
-        prompt: the item's.
+        prompt: of the clip.
         mi: music impression, 1 to 5; None where the clip cannot be scored.
         ta: text alignment, 1 to 5; None too where there is no prompt.
         mi_interval, ta_interval: hold the mean opinion of listeners for 80 % of clips like those that the bundle was
@@ -29,8 +29,15 @@ class Score:
         duration_s: of the whole clip; None where it cannot be read.
         windows: how many pieces it was scored in: more than one, if it is longer than the encoders take at once.
         mi_spread, ta_spread: standard deviation of the windows' scores, weighted by length; None of a single window.
-        warnings: what is odd about it, a string each.
+        warnings: such as a silent or a clipped clip, a sentence each.
         error: why it could not be scored; None if it was.
+
+    >>> from audiomos_cache import Scorer
+    >>> [score] = Scorer("model", device="cpu").score(["song.wav"], ["A slow piano ballad."])
+    >>> score
+    Score('song': MI ... (... to ...), TA ... (... to ...); shorter than 3 s: ...)
+    >>> score.windows, sorted(score.to_dict())[:3]
+    (1, ['duration_s', 'error', 'id'])
     """
 
     id: str
@@ -48,18 +55,18 @@ class Score:
     error: str | None = None
 
     def __repr__(self) -> str:
-        """Say what matters first: `Score('song': MI 3.41 (2.90 to 3.92), TA none; clipped: 2.0% of ...)`."""
+        """Return the numbers first: `Score('song': MI 3.41 (2.90 to 3.92), TA none; clipped: 2.0% of ...)`."""
         if self.error is not None:
             return f"Score({self.id!r}: error: {self.error})"
-        said = [_said(t.upper(), getattr(self, t), getattr(self, f"{t}_interval")) for t in TARGETS]
-        return f"Score({self.id!r}: {'; '.join([', '.join(said), *self.warnings])})"
+        numbers = [_shown(t.upper(), getattr(self, t), getattr(self, f"{t}_interval")) for t in TARGETS]
+        return f"Score({self.id!r}: {'; '.join([', '.join(numbers), *self.warnings])})"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, the same keys for every clip, numbers with `DECIMALS`."""
         return {name: _rounded(getattr(self, name)) for name in self.__dataclass_fields__}
 
 
-def _said(name: str, score: float | None, interval: Interval | None) -> str:
+def _shown(name: str, score: float | None, interval: Interval | None) -> str:
     if score is None:
         return f"{name} none"
     return f"{name} {score:.2f}" + (f" ({interval[0]:.2f} to {interval[1]:.2f})" if interval else "")
@@ -74,7 +81,7 @@ def _rounded(value: object) -> object:
 Row = dict[str, Any]
 """A score in plain values: what `Score.to_dict` returns, and the digest of its bundle as `bundle`."""
 
-_BREAKS = str.maketrans({char: f"\\u{ord(char):04x}" for char in "\x85\u2028\u2029"})  # end lines for some readers
+_BREAKS = str.maketrans({char: f"\\u{ord(char):04x}" for char in "\x85\u2028\u2029"})  # line breaks for some readers
 CSV_COLUMNS = (
     "id", "path", "prompt", "mi", "mi_low", "mi_high", "ta", "ta_low", "ta_high", "duration_s", "windows", "mi_spread",
     "ta_spread", "warnings", "error", "bundle",
@@ -84,7 +91,7 @@ CSV_COLUMNS = (
 def to_line(score: Score, digest: str) -> bytes:
     r"""Return a score, and the digest of the bundle it is from, as one line of JSON in UTF-8 with its `\n`.
 
-    Bytes of a file name that are not UTF-8 are written as the JSON escapes of what Python stands in for them (`\udce9`
+    Bytes of a file name that are not UTF-8 are written as the JSON escapes of Python's substitutes for them (`\udce9`
     for 0xe9), so that `os.fsencode` gives the name back.
     """
     text = json.dumps({**score.to_dict(), "bundle": digest}, ensure_ascii=False, allow_nan=False)
@@ -94,7 +101,7 @@ def to_line(score: Score, digest: str) -> bytes:
 def to_csv(rows: Iterable[Row]) -> bytes:
     """Return scores as a table in UTF-8, with a header: `CSV_COLUMNS`, what is missing left empty.
 
-    The ends of an interval are columns of their own; warnings are joined by "; ".
+    The bounds of an interval are columns of their own; warnings are joined by "; ".
     """
     text = StringIO()
     writer = csv.DictWriter(text, CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")
@@ -110,7 +117,7 @@ def to_csv(rows: Iterable[Row]) -> bytes:
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of scoring many clips.
+    """The result of scoring many clips.
 
     Attributes:
         total: how many there were.
@@ -139,7 +146,7 @@ class Outcome:
         return math.fsum(scores) / len(scores) if scores else None
 
     def __str__(self) -> str:
-        """Say it in one line."""
+        """Return it in one line."""
         scored = len(self.scores["mi"])
         means = []
         for target, scores in self.scores.items():

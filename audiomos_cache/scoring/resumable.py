@@ -1,4 +1,4 @@
-"""A file of scores, a line of JSON each, that a run which was interrupted can be gone on with."""
+"""A file of scores, a line of JSON each; a run that was interrupted can resume it."""
 
 import json
 import os
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _START = b'{"id": '  # of every line of ours
 _NEEDED = {"id", "path", "prompt", "mi", "ta", "warnings", "error", "bundle"}
-_NOTHING = b" \t\r\n\0"  # a power cut may leave zeros behind what was written
+_NOTHING = b" \t\r\n\0"  # a power cut may leave zeros after what was written
 _LONGEST = 1 << 26  # bytes of a line
 
 
@@ -64,7 +64,7 @@ class ScoreFile:
             _require_scores(path)
 
     def holds_lines(self) -> bool:
-        """Say whether there is anything to go on with."""
+        """Return whether there is anything to resume."""
         return not self._overwrite and self._path.exists() and self._path.stat().st_size > 0
 
     def resume(self, items: "Sequence[Item]", digest: str) -> dict[str, Row]:
@@ -79,7 +79,7 @@ class ScoreFile:
         Returns:
             The lines of the items that are done, by id.
         Raises:
-            DataError: a line is not of this bundle, or of its item's file and prompt, or no such line; the first is
+            DataError: a line is not of this bundle, or of its item's file and prompt, or no score; the first is
             named, and the file left as it is.
             OutputError: it cannot be written.
         """
@@ -91,7 +91,7 @@ class ScoreFile:
         for number, line in enumerate(lines, 1):
             if number == len(lines):
                 line = line.rstrip(b"\0")  # of a power cut
-            if not line.strip() or (number == len(lines) and _is_unfinished(line)):
+            if not line.strip() or (number == len(lines) and _is_cut_off(line)):
                 continue
             try:
                 row = _read(line, digest)
@@ -143,19 +143,19 @@ def _require_scores(path: Path) -> None:
         lines = iter(partial(file.readline, _LONGEST), b"")
         first = next((line for line in lines if line.strip(_NOTHING)), b"")
     cut = not first.endswith(b"\n") and len(first) < _LONGEST
-    if not (_is_score(_parse(first)) or (cut and _is_unfinished(first))):
+    if not (_is_score(_parse(first)) or (cut and _is_cut_off(first))):
         found = first[:40].decode(errors="replace")
         raise OutputExistsError(f"{path}: begins with {found!r}, expected scores or nothing; give another --out")
 
 
-def _is_unfinished(line: bytes) -> bool:
-    r"""Say whether a line without `\n` is what a kill left of one of ours."""
+def _is_cut_off(line: bytes) -> bool:
+    r"""Return whether a line without `\n` is what a kill left of one of ours."""
     line = line.rstrip(b"\0")
     return _START.startswith(line[: len(_START)]) and _parse(line) is None
 
 
 def _parse(line: bytes, constant: Callable[[str], object] = float) -> object:
-    """Return what a line holds, None if that is no JSON; `constant` is given what Python alone reads: NaN, Infinity."""
+    """Return what a line holds, None if that is not JSON; `constant` gets what Python alone reads: NaN, Infinity."""
     try:
         return json.loads(line, parse_constant=constant)
     except (ValueError, RecursionError):
@@ -163,7 +163,7 @@ def _parse(line: bytes, constant: Callable[[str], object] = float) -> object:
 
 
 def _refuse(constant: str) -> object:
-    raise DataError(f"found {constant}, expected JSON, which has no such number")
+    raise DataError(f"found {constant}, expected a number that JSON has")
 
 
 def _is_score(row: object) -> TypeGuard[Row]:
@@ -179,7 +179,7 @@ def _read(line: bytes, digest: str) -> Row:
             found = f"{row['id']!r} has the {target} {row[target]!r:.50}"
             raise DataError(f"{found}, expected a number from {LOWEST:g} to {HIGHEST:g}, or null")
     if not isinstance(row["error"], str | None):
-        raise DataError(f"{row['id']!r} has the error {row['error']!r:.50}, expected text or null")
+        raise DataError(f"{row['id']!r} has the error {row['error']!r:.50}, expected a string or null")
     if (row["mi"] is None) is (row["error"] is None):
         found = "neither mi nor error" if row["mi"] is None else "both mi and error"
         raise DataError(f"{row['id']!r} has {found}, expected one of them")
@@ -201,7 +201,7 @@ def _check_fits(row: Row, item: "Item") -> None:
 
 
 def _is_same_file(found: object, path: Path) -> bool:
-    """Say whether a line's path leads where an item's does, from here, however both are written."""
+    """Return whether a line's path and an item's are one file, however both are written."""
     try:
         return isinstance(found, str) and os.path.realpath(found) == os.path.realpath(path)
     except ValueError:  # a NUL, half a surrogate pair

@@ -1,4 +1,4 @@
-"""Files to scores, in one call: what `audiomos-cache score` does."""
+"""`score_files`: files to scores in one call, as `audiomos-cache score` does it."""
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
@@ -46,9 +46,9 @@ def score_files(
         bundle: a folder or a hub repository, `NAME@REVISION` to pin one; or a `Scorer` that is loaded already.
         out: a file, whose suffix is the format. `.jsonl`: a line is written as soon as its clip is scored; if the file
             holds scores already, only what is missing is scored and appended. `.csv`: written at the end; what an
-            interrupted run finished is kept in a hidden file in the same folder, and the next run goes on from there.
+            interrupted run finished is kept in a hidden file in the same folder, and the next run resumes there.
             Or a function that is given each line of JSON, bytes with their `\n`.
-        prompt: the text that all of `audio` was made from; None: MI alone.
+        prompt: the prompt that all of `audio` was made from; None: MI alone.
         manifest: a .csv or .jsonl file with `path,prompt` and optionally `id`.
         overwrite: whether `out` is replaced, if it holds scores.
         progress: called as `progress("score", done, total, note)`.
@@ -87,7 +87,7 @@ def _check_arguments(
         raise ArgumentError("--prompt goes without --manifest, whose rows have their own")
     if manifest and (relative := [str(path) for path in audio if not path.is_absolute()]):
         raise ArgumentError(
-            f"{relative[0]!r}: with --manifest, AUDIO says which absolute paths its rows may name; give it absolute"
+            f"{relative[0]!r}: with --manifest, AUDIO lists absolute paths that its rows may name; give it absolute"
         )
     if not isinstance(out, Path):
         if overwrite:
@@ -179,5 +179,5 @@ def _refuse_existing(out: Path, *, overwrite: bool) -> None:
     if not overwrite:
         raise OutputExistsError(
             f"{out}: exists already; give another --out, --overwrite to replace it, or a .jsonl file, which a later "
-            "run goes on with"
+            "run resumes"
         )

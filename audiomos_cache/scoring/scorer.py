@@ -1,13 +1,12 @@
-"""The scorer: encoders and a bundle loaded once, then MI and TA of any number of clips.
+"""`Scorer`: encoders and a bundle loaded once, then MI and TA of any number of clips.
 
-What computes is imported when a scorer is made: `from audiomos_cache import Scorer` is to cost next to nothing.
+Torch and what needs it are imported when a scorer is made, so that `from audiomos_cache import Scorer` is fast.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import closing
-from itertools import islice
 from os import PathLike, fspath
 from pathlib import Path
 from threading import Lock
@@ -17,7 +16,7 @@ import numpy as np
 
 from audiomos_cache.errors import AudiomosError, BundleError, ConfigError, EncoderError
 from audiomos_cache.hub import is_folder
-from audiomos_cache.scoring.inputs import Item, SoundLike, item_of, items_of_arguments
+from audiomos_cache.scoring.inputs import AudioLike, Item, batched, item_of, items_of_arguments, until_error
 from audiomos_cache.scoring.results import Score
 from audiomos_cache.scoring.windows import clip_score
 from audiomos_cache.targets import TARGETS
@@ -42,23 +41,27 @@ class Scorer:
     threads may use one scorer; they take turns. A scorer is pickled by its arguments: in the process that unpickles it,
     it is loaded again, and refused if it is no longer the same bundle.
 
-        scorer = Scorer("model")
-        scores = scorer.score(["song.wav"], ["A slow piano ballad."])
-
     Args:
         bundle: a folder or a hub repository id, `NAME@REVISION` to pin a branch, tag or commit; or a loaded bundle.
-        audio_encoder, text_encoder: folders or hub repositories with the encoders' weights, where they are not to be
-            had where the bundle says; or loaded encoders.
+        audio_encoder, text_encoder: folders or hub repositories with the encoders' weights, if they are not to be
+            loaded from where the bundle has them from; or loaded encoders.
         device: "auto": a GPU where there is one; "cpu", "cuda".
         precision: of the audio encoder: "fp32", "fp16" or "bf16"; None: the one that the features were made in, where
             it shows in them; else float16 on a GPU and float32 on a CPU.
         batch_size: windows encoded at once, at least 1; None: 4 on a CPU, what the memory allows on a GPU.
     Attributes:
-        digest: tells the bundle from all others, 32 hex digits.
+        digest: identifies the bundle, 32 hex digits.
         untrained: names of encoders whose weights are random.
     Raises:
-        BundleError: no bundle, or a damaged one. EncoderError: encoders that are not to be had. CacheError: encoders
+        BundleError: no bundle, or a damaged one. EncoderError: encoders that cannot be loaded. CacheError: encoders
         with other features than the bundle's heads were trained on. ConfigError: another batch size or device.
+
+    >>> scorer = Scorer("model", device="cpu")
+    >>> scorer
+    Scorer('model': mean of 2 heads; muq-tiny in fp32 and roberta-tiny, on cpu, 4 windows at once)
+    >>> [score] = scorer.score(["song.wav"], ["A slow piano ballad."])
+    >>> 1 <= score.mi <= 5 and score.mi_interval[0] <= score.mi <= score.mi_interval[1]
+    True
     """
 
     def __init__(
@@ -110,11 +113,11 @@ class Scorer:
         self._turn = Lock()
 
     def __reduce__(self) -> tuple[Callable[..., "Scorer"], tuple[dict[str, Any], str]]:
-        """Pickle the arguments, and what tells whether they still mean the same bundle."""
-        return _load_again, (self._arguments, self.digest)
+        """Pickle the arguments, and the digest that the bundle must still have."""
+        return _load_pickled, (self._arguments, self.digest)
 
     def __repr__(self) -> str:
-        """Say what it scores with: `Scorer('model': ridge of 8 heads; muq in fp16 and roberta, on cuda, ...)`."""
+        """Return what it scores with: `Scorer('model': ridge of 8 heads; muq in fp16 and roberta, on cuda, ...)`."""
         bundle, audio = self._bundle, self._audio
         heads = f"{bundle.fusion.method} of {len(bundle.members)} head{'s' * (len(bundle.members) != 1)}"
         encoders = f"{audio.name} in {audio.precision} and {self._text.name}"
@@ -124,7 +127,7 @@ class Scorer:
 
     def score(
         self,
-        sounds: Sequence[SoundLike],
+        audio: Sequence[AudioLike],
         prompts: str | Sequence[str | None] | None = None,
         *,
         sample_rate: int | None = None,
@@ -134,23 +137,23 @@ class Scorer:
         """Score clips.
 
         Args:
-            sounds: N paths of audio files, or arrays or tensors of samples, (n,) or (channels, n) floats from -1 to 1.
-            prompts: the text of each clip; one for all; None: MI alone, which a sequence may say of some.
+            audio: N paths of audio files, or arrays or tensors of samples, (n,) or (channels, n) floats from -1 to 1.
+            prompts: the text of each clip; one for all; None: MI alone, also for single clips of a sequence.
             sample_rate: of the arrays, in Hz.
             ids: of the clips; None: the files' names without `.wav`, or an array's index in the sequence.
-            on_error: what to do about a clip that cannot be scored: raise, or say so in its score's `error`.
+            on_error: what to do about a clip that cannot be scored: "raise", or "return" a score with its `error`.
         Returns:
             N scores, in order.
         Raises:
             DataError: not as many prompts or ids as clips; with "raise", a clip that cannot be read. EncoderError: with
-            "raise", one that the encoder gives NaN or Inf for.
+            "raise", one without a valid score.
         """
         _check_on_error(on_error)
-        return list(self._run(items_of_arguments(sounds, prompts, ids, sample_rate), on_error))
+        return list(self._run(items_of_arguments(audio, prompts, ids, sample_rate), on_error))
 
     def score_iter(
         self,
-        clips: Iterable[tuple[SoundLike, str | None]],
+        clips: Iterable[tuple[AudioLike, str | None]],
         *,
         sample_rate: int | None = None,
         on_error: OnError = "raise",
@@ -161,11 +164,11 @@ class Scorer:
         copied when they are taken. After an error of the stream itself, the clips it gave before are scored first.
         """
         _check_on_error(on_error)
-        items = (item_of(index, sound, prompt, None, sample_rate) for index, (sound, prompt) in enumerate(clips))
+        items = (item_of(index, audio, prompt, None, sample_rate) for index, (audio, prompt) in enumerate(clips))
         return self._run(items, on_error)
 
     def score_items(self, items: Iterable[Item]) -> Iterator[Score]:
-        """Score items, in order; those that cannot be scored say so in their score's `error`."""
+        """Score items, in order; those that cannot be scored have the reason in their score's `error`."""
         return self._run(items, "return")
 
     def _run(self, items: Iterable[Item], on_error: OnError) -> Iterator[Score]:
@@ -175,12 +178,14 @@ class Scorer:
         on_gpu = self._audio.device.type == "cuda"
         started: deque[Callable[[], Iterator[Made]]] = deque()
         errors: list[Exception] = []
-        batches = _batched(_until_error(items, errors), self._together)
+        batches = batched(until_error(items, errors), self._together)
 
         def finished(most: int) -> Iterator[Score]:
             while len(started) > most:
                 for item, made in started.popleft()():
-                    yield made if isinstance(made, Score) else _failed(item, made, on_error)
+                    if on_error == "raise" and not isinstance(made, Score):
+                        raise made
+                    yield made if isinstance(made, Score) else item.failed(made)
 
         with closing(decode_ahead(batches, self._read, self._threads)) as ahead:
             for batch in ahead:
@@ -199,7 +204,7 @@ class Scorer:
         """Begin to encode and to score clips.
 
         Returns:
-            What waits for them and gives each with its score, or with what is wrong with it.
+            What waits for them and gives each with its score, or with its error.
         """
         readable = [(item, windows) for item, windows in clips if isinstance(windows, list)]
         with self._turn:
@@ -232,7 +237,7 @@ class Scorer:
         name = item.path or item.id
         if not all(np.isfinite(scores).all() for scores, _ in found.values()):
             whose = f"{self._audio.name}, or a head of {self._bundle.name},"
-            return EncoderError(f"{name}: {whose} gives NaN or Inf; check the clip")
+            return EncoderError(f"{name}: {whose} gives NaN, Inf or an invalid distribution; check the clip")
         prompt = prompts.get(item.text or "")
         if prompt and not _is_finite(prompt):
             return EncoderError(f"{name}: {self._text.name} gives NaN or Inf for {item.text!r}")
@@ -258,7 +263,7 @@ class Scorer:
             yield f"prompt cut at {self._text.max_tokens} tokens"
 
 
-def _load_again(arguments: dict[str, Any], digest: str) -> Scorer:
+def _load_pickled(arguments: dict[str, Any], digest: str) -> Scorer:
     scorer = Scorer(**arguments)
     if scorer.digest != digest:
         raise BundleError(
@@ -269,7 +274,7 @@ def _load_again(arguments: dict[str, Any], digest: str) -> Scorer:
 
 
 def _absolute(given: Any) -> Any:
-    """Return an argument that means the same in a process that works in another folder."""
+    """Return an argument that has the same meaning in a process with another working folder."""
     if isinstance(given, str | PathLike):
         return str(Path(given).absolute()) if is_folder(fspath(given)) else fspath(given)
     return given
@@ -277,12 +282,6 @@ def _absolute(given: Any) -> Any:
 
 def _is_finite(features: "TextFeatures") -> bool:
     return bool(features.tokens.isfinite().all())
-
-
-def _failed(item: Item, error: AudiomosError, on_error: OnError) -> Score:
-    if on_error == "raise":
-        raise error
-    return Score(item.id, str(item.path) if item.path else None, item.prompt, error=str(error))
 
 
 def _check_on_error(on_error: str) -> None:
@@ -295,17 +294,3 @@ def _result(future: "Future[list[Audio]]") -> Read:
         return future.result()
     except AudiomosError as error:
         return error
-
-
-def _until_error(items: Iterable[Item], errors: list[Exception]) -> Iterator[Item]:
-    """Give items until the user's iterator fails, and keep its error for when they are scored."""
-    try:
-        yield from items
-    except Exception as error:  # of whatever kind
-        errors.append(error)
-
-
-def _batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    remaining = iter(items)
-    while batch := list(islice(remaining, size)):
-        yield batch

@@ -1,4 +1,4 @@
-"""A clip in windows as long as the encoder takes, what is odd about it, and its score from those of its windows."""
+"""A clip in windows as long as the encoder takes, its warnings, and its score from those of its windows."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SHORTEST_S = 3.0  # below, a clip is hardly music
 SHORTEST_REST_S = 1.0  # of a long clip, what is left after its last whole window
-LONGER_S = 0.1  # than a window is worth a word: mp3 files of 30 s have some more
+LONGER_S = 0.1  # than a window gives a warning: mp3 files of 30 s have some more
 FULL_SCALE = 0.999
 LOUDEST = 100.0  # no music is so far beyond full scale; numbers on another scale are
 CLIPPED_SHARE = 1e-4  # of the samples; a peak that touches full scale is no clipping
@@ -65,7 +65,7 @@ def read_windows(path: Path, sample_rate_hz: int, window_s: float) -> list[Audio
 def cut_windows(decoded: Audio, sample_rate_hz: int, window_s: float) -> list[Audio]:
     """Cut a clip into windows, and look at it.
 
-    A rest too short to be worth a window is left out, as an extraction leaves out all after the first window.
+    A rest that is too short for a window is left out, as an extraction leaves out all after the first window.
 
     Args:
         decoded: (n, channels) samples of the whole clip.
@@ -90,7 +90,7 @@ def cut_windows(decoded: Audio, sample_rate_hz: int, window_s: float) -> list[Au
 
 
 def audio_of(name: str, samples: Any, rate_hz: float | None) -> Audio:
-    """Take a copy of a user's samples: who gives a stream of them may fill the same array again.
+    """Copy a user's samples: a stream of clips may fill the same array again.
 
     Args:
         name: of the clip, for messages.
@@ -149,7 +149,7 @@ def _oddities(decoded: Audio, mono: NDArray[np.float32], windows: int, window_s:
 
 
 def clipped_share(samples: NDArray[np.float32]) -> float:
-    """Return the share of (n, channels) samples that lie in a row of three or more at full scale."""
+    """Return the share of (n, channels) samples in runs of three or more at full scale."""
     loud = np.abs(samples) >= FULL_SCALE
     if len(loud) < 3 or not loud.any():
         return 0.0

@@ -13,7 +13,7 @@ from tests.support.bundle import brute_force
 
 
 def test_a_worked_example():
-    """Residuals in spreads 1, 2, 3, 4, 5: of 5 the 5th (0.8 * 6 = 4.8), beside a fold's of 4 the 4th (0.8 * 5)."""
+    """Residuals in spreads 1, 2, 3, 4, 5: of 5 the 5th (0.8 * 6 = 4.8), without a fold's of 4 the 4th (0.8 * 5)."""
     scores, spread = np.full(5, 3.0), np.full(5, 0.1)
     truth = np.array([3.1, 2.8, 3.3, 2.6, 3.5])
     found = calibrate(scores, spread, truth, np.arange(5))
@@ -75,7 +75,7 @@ def test_the_coverage_that_is_told_is_that_of_the_gaussian():
 
 
 def test_coverage_falls_where_the_folds_differ():
-    """A fold whose scores are all off by far is not held by what the other folds tell."""
+    """A fold whose scores are all off by far is not held by the factor of the other folds."""
     scores, spread = np.full(40, 3.0), np.full(40, 0.1)
     fold = np.repeat([0, 1], 20)
     truth = np.where(fold == 0, 3.05, 4.0)
@@ -83,7 +83,7 @@ def test_coverage_falls_where_the_folds_differ():
 
 
 @pytest.mark.parametrize(
-    ("clips", "folds"), [(3, 3), (4, 4), (6, 2)], ids=["of three", "beside a fold three", "of six in halves"]
+    ("clips", "folds"), [(3, 3), (4, 4), (6, 2)], ids=["of three", "without a fold three", "of six in halves"]
 )
 def test_too_few_clips_tell_nothing(clips, folds):
     values = np.linspace(2, 4, clips)

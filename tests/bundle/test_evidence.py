@@ -48,7 +48,7 @@ def deviation(dist):
 
 
 def expected_intervals(made, fused, spread_of, seed=0):
-    """Brute force from files; ids tell the prompt after the system, but S001 has a prompt for each clip."""
+    """Brute force from files; ids contain the prompt after the system, but S001 has a prompt for each clip."""
     labels = read_labels(made.labels)
     rows = [labels.ids.index(clip) for clip in fused.ids]
     prompts = [clip if clip.startswith("S001_") else clip.partition("_")[2] for clip in fused.ids]
@@ -102,9 +102,9 @@ def test_the_card_tells_the_out_of_fold_scores_with_their_intervals(made, tmp_pa
     assert [row[0] for row in rows] == ["clips, MI", "clips, TA", "systems, MI", "systems, TA"]
     for row, view in zip(rows, ("utt_mi", "utt_ta", "sys_mi", "sys_ta"), strict=True):
         for cell, measure in zip(row[1:], ("mse", "lcc", "srcc", "ktau"), strict=True):
-            ends = scores[view][f"{measure}_ci"]
-            told = f" ({ends[0]:.3f}, {ends[1]:.3f})" if ends else ""
-            assert cell == f"{scores[view][measure]:.4f}{told}"
+            bounds = scores[view][f"{measure}_ci"]
+            expected = f" ({bounds[0]:.3f}, {bounds[1]:.3f})" if bounds else ""
+            assert cell == f"{scores[view][measure]:.4f}{expected}"
     card = " ".join(card_of(tmp_path / "model").split())
     assert "Out-of-fold, 5 folds by prompt: each clip by a fusion that was fitted without it. 16 clips" in card
     assert "2 of the 2 members chose their checkpoints on these clips, so these numbers may be optimistic" in card
@@ -126,7 +126,7 @@ def test_the_card_tells_the_intervals(ridge_bundle):
 
 
 @pytest.mark.parametrize(
-    ("group", "resampled", "told"),
+    ("group", "resampled", "expected"),
     [
         (
             "prompt",
@@ -145,11 +145,11 @@ def test_the_card_tells_the_intervals(ridge_bundle):
         ),
     ],
 )
-def test_the_card_tells_what_the_coverage_is_of(made, tmp_path, group, resampled, told):
+def test_the_card_says_what_the_coverage_is_of(made, tmp_path, group, resampled, expected):
     fuse(made.runs, out=tmp_path / "fused", method="ridge", labels=made.labels, n_boot=0, cv_group=group)
     make_bundle(made.runs, tmp_path / "model", tmp_path / "fused")
     card = card_of(tmp_path / "model")
-    assert told in card
+    assert expected in card
     assert f"95 % intervals of the coverage (percentiles; 2000 resamples of {resampled})." in card
     assert "On fewer than 50 clips the coverage tends to be above 80 %" in card
 
@@ -206,7 +206,7 @@ def moved(made, tmp_path):
 
 def test_labels_that_moved_must_be_given(made, moved, tmp_path):
     assert refusal(made.runs, tmp_path / "fused", tmp_path / "model") == (
-        f"{tmp_path / 'list.txt'}: no such file, expected the labels of {tmp_path / 'fused'}; give the list that the "
+        f"{tmp_path / 'list.txt'}: does not exist, expected the labels of {tmp_path / 'fused'}; give the list that the "
         "fusion was fitted on with --labels, or fuse again"
     )
     make_bundle(made.runs, tmp_path / "model", tmp_path / "fused", labels=moved)
@@ -258,9 +258,9 @@ def test_out_of_fold_predictions_of_other_clips_are_refused(made, tmp_path):
 
 def test_a_record_that_lacks_something_is_refused(made, tmp_path):
     fused = shutil.copytree(made.fused("ridge"), tmp_path / "fused")
-    told = json.loads((fused / "fusion.json").read_text())
-    del told["out_of_fold"]["seed"]
-    (fused / "fusion.json").write_text(json.dumps(told))
+    expected = json.loads((fused / "fusion.json").read_text())
+    del expected["out_of_fold"]["seed"]
+    (fused / "fusion.json").write_text(json.dumps(expected))
     assert refusal(made.runs, fused, tmp_path / "model") == (
         f"{fused / 'fusion.json'}: not of a fusion that was fitted (KeyError('seed')); fuse again"
     )
@@ -338,7 +338,7 @@ def test_few_clips_calibrate_nothing(made, tmp_path, said):
     lines = made.labels.read_text().splitlines(keepends=True)
     (tmp_path / "few.txt").write_text("".join(line for line in lines if line.partition(".wav")[0] in few.ids))
     make_bundle([run], tmp_path / "model", labels=tmp_path / "few.txt", n_boot=0)
-    assert said.messages[-1] == "no intervals: 4 labelled clips are too few, or too hard, to tell any"
+    assert said.messages[-1] == "no intervals: 4 labelled clips are too few, or predicted too badly, for any"
 
 
 def test_clips_that_not_all_members_have_are_left_out_as_in_the_fusion(made, tmp_path):

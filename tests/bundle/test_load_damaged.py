@@ -47,11 +47,11 @@ def edit(bundle, change):
 def tell_fingerprint(content):
     """Make the fingerprint right again, everywhere."""
     canonical = json.dumps(content["fingerprint"]["fields"], sort_keys=True, separators=(",", ":"))
-    for place, key in (
+    for part, key in (
         (content["fingerprint"], "xxh3_128"),
         *((member, "fingerprint") for member in content["members"]),
     ):
-        place[key] = xxhash.xxh3_128_hexdigest(canonical.encode())
+        part[key] = xxhash.xxh3_128_hexdigest(canonical.encode())
 
 
 def nothing(_content):
@@ -149,7 +149,7 @@ def test_all_problems_are_told_at_once(bundle):
 def test_another_fingerprint_of_the_features(bundle):
     edit(bundle, lambda content: content["fingerprint"]["fields"].update(pad_to_s=30.0))
     assert "expected" in refusal(bundle)
-    assert "of the fields that stand there; bundle heads of one cache" in refusal(bundle)
+    assert "of its own fingerprint.fields; bundle heads of one cache" in refusal(bundle)
 
 
 def edit_fields(bundle, change):
@@ -276,8 +276,8 @@ def test_another_fingerprint_of_a_member(bundle):
     fingerprint = load_bundle(str(bundle)).fingerprint.digest
     edit(bundle, lambda content: content["members"][1].update(fingerprint="f" * 32))
     assert refusal(bundle) == (
-        f"{bundle / 'bundle.yaml'}: member cross-attention-dist-seed2 has {'f' * 32}, expected {fingerprint} of the "
-        "fields that stand there; bundle heads of one cache"
+        f"{bundle / 'bundle.yaml'}: member cross-attention-dist-seed2 has {'f' * 32}, expected {fingerprint} of its "
+        "own fingerprint.fields; bundle heads of one cache"
     )
 
 
@@ -289,7 +289,7 @@ def test_another_fingerprint_of_a_member(bundle):
 def test_a_file_outside_the_bundle(bundle, file):
     edit(bundle, lambda content: content["members"][0].update(file=file))
     assert refusal(bundle) == (
-        f"{bundle / 'bundle.yaml'}: members.0.file: {file!r}: expected a plain name of the form "
+        f"{bundle / 'bundle.yaml'}: members.0.file: {file!r}: expected a name of the form "
         f"heads/NAME.safetensors; {AGAIN}"
     )
 
@@ -302,17 +302,17 @@ def test_a_fusion_in_another_file(bundle):
 @pytest.mark.parametrize(
     ("change", "found"),
     [
-        (lambda told: told["fusion"].clear(), "KeyError"),
-        (lambda told: told.update(method="mean"), "method 'mean', expected 'ridge'"),
-        (lambda told: told["fusion"]["mi"].update(features=["distribution"]), "1 features, expected 2"),
+        (lambda content: content["fusion"].clear(), "KeyError"),
+        (lambda content: content.update(method="mean"), "method 'mean', expected 'ridge'"),
+        (lambda content: content["fusion"]["mi"].update(features=["distribution"]), "1 features, expected 2"),
     ],
     ids=["empty", "another", "of one member"],
 )
 def test_a_fusion_of_other_members(bundle, change, found):
     path = bundle / "fusion.json"
-    told = json.loads(path.read_text())
-    change(told)
-    path.write_text(json.dumps(told))
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
     edit(bundle, nothing)
     line = refusal(bundle)
     assert line.startswith(f"{path}: not a fusion of the 2 members (")
@@ -323,11 +323,11 @@ def test_a_fusion_of_other_members(bundle, change, found):
     ("change", "found"),
     [
         (
-            lambda told: told.update(features=["score", "distribution"]),
+            lambda content: content.update(features=["score", "distribution"]),
             "pooling-dist-seed1: mi is a distribution on 20 bins, expected a score as in the fit split",
         ),
         (
-            lambda told: told.update(bins=10, coefficients=[row[:10] for row in told["coefficients"]]),
+            lambda content: content.update(bins=10, coefficients=[row[:10] for row in content["coefficients"]]),
             "pooling-dist-seed1: mi is a distribution on 20 bins, expected a distribution on 10 bins",
         ),
     ],
@@ -335,9 +335,9 @@ def test_a_fusion_of_other_members(bundle, change, found):
 )
 def test_a_fusion_of_other_heads(bundle, change, found):
     path = bundle / "fusion.json"
-    told = json.loads(path.read_text())
-    change(told["fusion"]["mi"])
-    path.write_text(json.dumps(told))
+    content = json.loads(path.read_text())
+    change(content["fusion"]["mi"])
+    path.write_text(json.dumps(content))
     edit(bundle, nothing)
     line = refusal(bundle)
     assert line.startswith(f"{path}: does not fit the 2 heads: ")
@@ -347,9 +347,9 @@ def test_a_fusion_of_other_heads(bundle, change, found):
 
 def test_a_fusion_with_a_number_that_none_is(bundle):
     path = bundle / "fusion.json"
-    told = json.loads(path.read_text())
-    told["fusion"]["mi"]["intercept"] = 10**400
-    path.write_text(json.dumps(told))
+    content = json.loads(path.read_text())
+    content["fusion"]["mi"]["intercept"] = 10**400
+    path.write_text(json.dumps(content))
     edit(bundle, nothing)
     assert refusal(bundle).startswith(f"{path}: not a fusion of the 2 members (OverflowError(")
 
@@ -454,7 +454,7 @@ def test_layers_that_the_head_does_not_read(bundle):
 
     edit(bundle, change)
     assert refusal(bundle) == (
-        f"{bundle / HEAD}: not a head that can be used, pooling-dist-seed1: reads layers [1], and its config says 0; "
+        f"{bundle / HEAD}: not a head that can be used, pooling-dist-seed1: reads layers [1], and its config has 0; "
         f"{AGAIN}"
     )
 

@@ -90,14 +90,14 @@ def test_a_long_reason_is_cut_at_a_word(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("source", "told"),
+    ("source", "shown"),
     [("/no\nwhere", r"'/no\nwhere'"), ("./\x1b[31m", r"'./\x1b[31m'"), (f"./{'x' * 5000}", f"./{'x' * 5000}")],
     ids=["a new line", "a control", "too long a name"],
 )
-def test_a_name_that_cannot_be_printed_is_escaped(source, told):
+def test_a_name_that_cannot_be_printed_is_escaped(source, shown):
     with pytest.raises(BundleError) as caught:
         load_bundle(source)
-    assert str(caught.value) == f"--bundle {told}: no such folder, and not a hub id of the form owner/name"
+    assert str(caught.value) == f"--bundle {shown}: no such folder, and not a hub id of the form owner/name"
 
 
 def test_what_the_hub_says_is_escaped(monkeypatch):

@@ -122,17 +122,17 @@ def test_a_run_that_computes_as_the_published_code(made, tmp_path):
 def test_a_run_that_does_not_know_its_features(made, tmp_path):
     run = changed_run(made.runs[0], tmp_path, lambda config: config.update(fingerprint_fields=None))
     assert refusal([run], None, tmp_path / "model") == (
-        f"{run}: does not say which features it was trained on, expected their fingerprint and layers; train the head "
-        "again"
+        f"{run}: does not record which features it was trained on, expected their fingerprint and layers; train the "
+        "head again"
     )
 
 
 @pytest.mark.parametrize(
     ("key", "found"),
     [
-        ("encoders", "does not say which audio encoder it was trained with (KeyError('encoders'))"),
-        ("data", "does not say what it was trained on and with (KeyError('data'))"),
-        ("versions", "does not say what it was trained on and with (KeyError('versions'))"),
+        ("encoders", "does not record which audio encoder it was trained with (KeyError('encoders'))"),
+        ("data", "does not record what it was trained on and with (KeyError('data'))"),
+        ("versions", "does not record what it was trained on and with (KeyError('versions'))"),
     ],
 )
 def test_a_run_that_does_not_say_enough(made, tmp_path, key, found):
@@ -247,11 +247,11 @@ def test_an_encoder_of_a_folder_is_told_to_be_one(made, tmp_path, caplog):
 
 def test_the_hubs_encoder_is_preferred_to_a_folder(made, tmp_path):
     commit = "0123456789abcdef0123456789abcdef01234567"
-    places = [("/models/muq", "local"), ("OpenMuQ/MuQ-large-msd-iter", commit)]
+    sources = [("/models/muq", "local"), ("OpenMuQ/MuQ-large-msd-iter", commit)]
     runs = []
-    for run, (source, revision) in zip(made.runs, places, strict=True):
-        told = {"audio_encoder": {"name": source, "source": source, "revision": revision, "precision": "fp16"}}
-        runs.append(changed_run(run, tmp_path, lambda config, told=told: config["encoders"].update(told)))
+    for run, (source, revision) in zip(made.runs, sources, strict=True):
+        encoders = {"audio_encoder": {"name": source, "source": source, "revision": revision, "precision": "fp16"}}
+        runs.append(changed_run(run, tmp_path, lambda config, encoders=encoders: config["encoders"].update(encoders)))
     fuse(runs, out=tmp_path / "fused", method="mean")
     found = make_bundle(runs, tmp_path / "model", tmp_path / "fused").manifest
     assert (found.encoders.audio.source, found.encoders.audio.revision) == ("OpenMuQ/MuQ-large-msd-iter", commit)

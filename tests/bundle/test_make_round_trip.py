@@ -84,10 +84,10 @@ def test_two_bundles_have_two_digests(made, ridge_bundle, tmp_path):
 
 
 def test_a_bundle_tells_nothing_of_where_it_was_made(made, ridge_bundle):
-    places = [str(made.folder), str(made.folder.name), str(ridge_bundle), f"{Path.home()}/"]
+    paths = [str(made.folder), str(made.folder.name), str(ridge_bundle), f"{Path.home()}/"]
     for path in (path for path in ridge_bundle.rglob("*") if path.is_file()):
         content = path.read_bytes()
-        assert [place for place in places if place.encode() in content] == [], path
+        assert [each for each in paths if each.encode() in content] == [], path
 
 
 def test_nothing_is_pickled(made, tmp_path, monkeypatch):

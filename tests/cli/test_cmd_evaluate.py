@@ -265,8 +265,8 @@ def test_compare_shows_both_their_differences_and_a_sentence_for_each_target():
     assert lines[-5].startswith("A: systems of equal means tie") and lines[-4].startswith("B: systems of equal")
     assert lines[-3] == "200 resamples are too few to find any difference, at least 320 must be drawn"
     assert lines[-2:] == [
-        f"{target}: the data cannot tell dist_a_eval.pt from coral_c_eval.pt: no difference has p < 0.05 in both "
-        "tests, corrected for the sixteen numbers."
+        f"{target}: the data cannot distinguish dist_a_eval.pt from coral_c_eval.pt: no difference has p < 0.05 in "
+        "both tests, corrected for the sixteen numbers."
         for target in ("MI", "TA")
     ]
 
@@ -287,7 +287,7 @@ def test_comparison_in_json_and_csv(tmp_path):
         for name in ("p_bootstrap", "p_permutation", "holm_bootstrap", "holm_permutation"):
             assert float(row[name]) == found[name]
             assert 0 < found[name] <= 1
-    assert compared["verdicts"]["mi"].startswith("MI: the data cannot tell dist_a_eval.pt from coral_c_eval.pt")
+    assert compared["verdicts"]["mi"].startswith("MI: the data cannot distinguish dist_a_eval.pt from coral_c_eval.pt")
 
 
 def test_files_of_one_name_are_told_apart_by_their_paths(tmp_path):

@@ -120,7 +120,7 @@ def test_audio_beside_a_manifest_allows_its_absolute_paths(music, tmp_path_facto
     elsewhere.write_text(json.dumps({"path": str(music / "m/a.wav"), "prompt": "x"}))
     assert [row["id"] for row in rows(score(music / "m", "--manifest", elsewhere).stdout)] == ["a"], "and no other clip"
     line = fail("score", "--bundle", "model", "--manifest", elsewhere)
-    assert f"to allow it, give '{music}/m' beside --manifest" in line
+    assert f"to allow it, give '{music}/m' along with --manifest" in line
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_audio_beside_a_manifest_allows_its_absolute_paths(music, tmp_path_facto
         ([], "nothing to score; give AUDIO files or folders, or --manifest"),
         (["--prompt", "x"], "nothing to score; give AUDIO files or folders, or --manifest"),
         (["--manifest", "m.csv", "--prompt", ""], "--prompt goes without --manifest, whose rows have their own"),
-        (["m", "--manifest", "m.csv"], "'m': with --manifest, AUDIO says which absolute paths"),
+        (["m", "--manifest", "m.csv"], "'m': with --manifest, AUDIO lists absolute paths"),
         (["--manifest", "m.csv", "--out", "m/../m.csv", "--overwrite"], "--out is the manifest; give another one"),
         (["m", "--overwrite"], "--overwrite goes with --out"),
         (["m", "--out", "m"], "File 'm' is a directory."),

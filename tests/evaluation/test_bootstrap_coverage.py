@@ -75,16 +75,16 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say(head):
 
 
 def two_stage(points, seed):
-    """BCa intervals of system-level numbers where the clips of each drawn system are drawn anew as well."""
+    """BCa intervals of system-level numbers where the clips of each drawn system are drawn again as well."""
     rng, found = np.random.default_rng(seed), {}
     for target in ("mi", "ta"):
         clips, systems = points[f"utt_{target}"], points[f"sys_{target}"]
         drawn = rng.integers(0, len(CLIPS), (RESAMPLES // 4, len(CLIPS)))
         predicted, truth = np.empty(drawn.shape), np.empty(drawn.shape)
         for system, count in enumerate(CLIPS):
-            places = drawn == system
-            rows = np.flatnonzero(system == SYSTEM)[rng.integers(0, count, (places.sum(), count))]
-            predicted[places], truth[places] = (v[rows].mean(axis=1) for v in (clips.predicted, clips.truth))
+            chosen = drawn == system
+            rows = np.flatnonzero(system == SYSTEM)[rng.integers(0, count, (chosen.sum(), count))]
+            predicted[chosen], truth[chosen] = (v[rows].mean(axis=1) for v in (clips.predicted, clips.truth))
         one = np.ones((1, len(CLIPS)))
         replicates = [WeightedAgreement(x, y, systems.system)(one)[0] for x, y in zip(predicted, truth, strict=True)]
         weigh = WeightedAgreement(systems.predicted, systems.truth, systems.system)

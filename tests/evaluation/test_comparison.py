@@ -110,13 +110,13 @@ def far_apart(systems):
 
 @pytest.mark.parametrize("systems", [2, 8, 9])
 def test_it_is_said_that_so_few_systems_show_no_difference(systems):
-    least = min(1, 16 * 2 / 2**systems)  # none and all swapped are as far apart
+    least = min(1, 16 * 2 / 2**systems)  # none and all swapped differ as much
     found = compare(*far_apart(systems), n_boot=300)
     p_values = [difference.holm_permutation for difference in found.differences.values()]
     assert least >= 0.05
     assert min(p_values) == pytest.approx(least)
     assert verdict(found, "mi", "a", "b") == (
-        f"MI: the data cannot tell a from b, nor any others: of {systems} systems the permutation test finds no "
+        f"MI: the data cannot distinguish a from b, nor any others: of {systems} systems the permutation test finds no "
         f"difference; swaps give p = {least:g} at least, corrected for the sixteen numbers."
     )
 
@@ -149,8 +149,8 @@ def test_p_values_are_corrected_over_all_sixteen(better_and_worse):
         raw = {row: getattr(each, f"p_{test}") for row, each in differences.items()}
         defined = sorted((row for row in raw if not np.isnan(raw[row])), key=raw.get)
         corrected = 0.0
-        for place, row in enumerate(defined):
-            corrected = max(corrected, min(1.0, raw[row] * (len(defined) - place)))
+        for index, row in enumerate(defined):
+            corrected = max(corrected, min(1.0, raw[row] * (len(defined) - index)))
             assert getattr(differences[row], f"holm_{test}") == pytest.approx(corrected)
 
 
@@ -221,8 +221,8 @@ def test_the_same_predictions_cannot_be_told_apart():
     found = compare(points, points, n_boot=200)
     assert {(d.value, d.p_permutation, d.holm_permutation) for d in found.differences.values()} == {(0.0, 1.0, 1.0)}
     assert verdict(found, "mi", "this", "that") == (
-        "MI: the data cannot tell this from that: no difference has p < 0.05 in both tests, corrected for the sixteen "
-        "numbers."
+        "MI: the data cannot distinguish this from that: no difference has p < 0.05 in both tests, corrected for the "
+        "sixteen numbers."
     )
     assert "the same in every resample" in found.uncertainty.notes[0]
 
@@ -239,7 +239,7 @@ def made(**p_values):
 
 def test_both_tests_must_find_a_difference():
     found = made(utt_mi_mse=(-0.1, 0.01, 0.2), sys_mi_srcc=(0.1, 0.2, 0.01), sys_mi_ktau=(0.1, np.nan, 0.01))
-    assert "the data cannot tell" in verdict(found, "mi", "a", "b")
+    assert "the data cannot distinguish" in verdict(found, "mi", "a", "b")
 
 
 def test_a_smaller_mse_and_a_larger_correlation_are_better():

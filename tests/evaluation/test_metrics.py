@@ -118,7 +118,7 @@ def exact_rank_correlations(predictions, labels, target):
         for system in set(labels.systems)
     }
     x, true = zip(*means.values(), strict=True)
-    y = [sorted(true).index(each) for each in true]  # equal fractions share a place
+    y = [sorted(true).index(each) for each in true]  # equal fractions share a rank
     return {"srcc": stats.spearmanr(x, y).statistic, "ktau": stats.kendalltau(x, y).statistic}
 
 

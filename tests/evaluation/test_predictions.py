@@ -15,6 +15,7 @@ from audiomos_cache.evaluation.predictions import (
     Predictions,
     join_ids,
     read_predictions,
+    valid_rows,
     write_answer,
     write_predictions,
 )
@@ -162,7 +163,7 @@ GOOD = {"id": "a", "mi": 3.0, "ta": 2}
         (GOOD | {"mi": 10**400}, "expected a finite number"),
         (GOOD | {"ta_dist": []}, "ta_dist is [], expected a list of finite numbers"),
         (GOOD | {"ta_dist": [0.5, None]}, "ta_dist is [0.5, None], expected a list of finite numbers"),
-        (GOOD | {"mi_dists": [1]}, "unknown field 'mi_dists', expected only id, mi, ta, mi_dist, ta_dist"),
+        (GOOD | {"mi_dists": [1]}, "unknown key 'mi_dists', expected only id, mi, ta, mi_dist, ta_dist"),
         (
             GOOD | {"mi_dist": [1]},
             "bins are {'mi_dist': 1, 'ta_dist': None}, "
@@ -425,7 +426,7 @@ def test_arrays_that_share_their_bytes_take_them_once(tmp_path):
 
 @pytest.mark.parametrize("name", ["p.pt", "p.jsonl", "p.txt"])
 def test_a_missing_file_is_reported_as_missing(tmp_path, name):
-    with pytest.raises(DataError, match=rf"{name}: no such file, expected predictions, \.jsonl, \.pt or \.txt"):
+    with pytest.raises(DataError, match=rf"{name}: does not exist, expected predictions, \.jsonl, \.pt or \.txt"):
         read_predictions(tmp_path / name)
 
 
@@ -479,9 +480,16 @@ def test_an_answer_refuses_a_bad_line_by_number(tmp_path, line, message):
 def test_answer_has_8_decimals_and_is_clipped_with_a_word(tmp_path, caplog):
     write_answer(tmp_path / "answer.txt", two_clips(mi=[0.5, 1 / 3 + 2], ta=[5.25, 5.0]))
     assert (tmp_path / "answer.txt").read_text() == "a,2.33333333,5.00000000\nb,1.00000000,5.00000000\n"
-    assert caplog.messages == ["2 of 4 scores lay outside 1..5 and were clipped"]
+    assert caplog.messages == ["2 of 4 scores were outside 1..5 and were clipped"]
 
 
 def test_answer_within_range_says_nothing(tmp_path, caplog):
     write_answer(tmp_path / "answer.txt", two_clips())
     assert not caplog.messages
+
+
+def test_which_rows_are_valid():
+    inf, nan = float("inf"), float("nan")
+    assert valid_rows(np.array([1.0, nan, -inf, 1e6, 1.1e6])).tolist() == [True, False, False, True, False]
+    dists = np.array([[0.5, 0.5], [0.5, 0.502], [1.1, -0.1], [nan, 1], [inf, -inf]])
+    assert valid_rows(dists).tolist() == [True, False, False, False, False]

@@ -47,7 +47,7 @@ def test_scores_out_of_range_are_clipped_and_counted(files, caplog):
     write(files[0], {"a": (0.5, 3.0), "b": (5.5, 1.0)})
     submit(*files)
     assert zipfile.ZipFile(files[2]).read("answer.txt") == b"a,1.00000000,3.00000000\nb,5.00000000,1.00000000\n"
-    assert caplog.messages == ["2 of 4 scores lay outside 1..5 and were clipped"]
+    assert caplog.messages == ["2 of 4 scores were outside 1..5 and were clipped"]
 
 
 def test_the_result_prints_and_becomes_a_dict(files):

@@ -12,7 +12,7 @@ from audiomos_cache.evaluation.metrics import compute_metrics
 from audiomos_cache.evaluation.predictions import Predictions, read_predictions
 from audiomos_cache.fusion.align import align_labels, fuse_predictions, join_members, predictions_of
 from audiomos_cache.fusion.averages import MeanFusion, simplex_weights
-from audiomos_cache.fusion.base import LearnedFusion, fusion_class
+from audiomos_cache.fusion.base import FittedFusion, fusion_class
 from audiomos_cache.fusion.fitting import out_of_fold
 from audiomos_cache.registry import known
 from tests.support.fusion import (
@@ -33,7 +33,7 @@ LEARNED = METHODS[1:]
 
 def test_the_built_in_methods():
     assert known("fusion")[: len(METHODS)] == list(METHODS)
-    assert [method for method in METHODS if issubclass(fusion_class(method), LearnedFusion)] == list(LEARNED)
+    assert [method for method in METHODS if issubclass(fusion_class(method), FittedFusion)] == list(LEARNED)
 
 
 # mean

@@ -105,13 +105,13 @@ def test_what_is_no_regression_is_refused(old, new, found):
 
 
 def test_damage_is_refused_or_harmless():
-    """Any character, anywhere: never anything but the errors that are told, and always a finite answer otherwise."""
+    """Any character, anywhere: never anything but the documented errors, and always a finite answer otherwise."""
     random = np.random.default_rng(0)
     text, rows = forest(tree(values="10 20 30", **THREE), tree(1)), random.random((5, 3))
     refused = 0
     for _ in range(2000):
-        place = random.integers(len(text))
-        damaged = text[:place] + random.choice(list("0123456789 =-\nxT.")) + text[place + random.integers(2) :]
+        index = random.integers(len(text))
+        damaged = text[:index] + random.choice(list("0123456789 =-\nxT.")) + text[index + random.integers(2) :]
         try:
             found = predict(read_trees(damaged, 3), rows)
         except (LookupError, ValueError):

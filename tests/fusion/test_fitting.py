@@ -90,9 +90,9 @@ def test_the_scores_of_the_fit_split_come_with_their_intervals(tmp_path):
     expected = bootstrap_intervals(points, 300, 3)
     assert fused.out_of_fold.uncertainty == expected
     assert len(expected.intervals) == 16
-    told = json.loads((tmp_path / "out" / "fusion.json").read_text())["out_of_fold"]["scores"]
-    assert told["sys_mi"]["srcc_ci"] == list(expected.intervals["sys_mi", "srcc"])
-    assert told["intervals"]["n_boot"] == 300
+    found = json.loads((tmp_path / "out" / "fusion.json").read_text())["out_of_fold"]["scores"]
+    assert found["sys_mi"]["srcc_ci"] == list(expected.intervals["sys_mi", "srcc"])
+    assert found["intervals"]["n_boot"] == 300
 
 
 def test_prompts_of_one_text_are_held_out_together(tmp_path):
@@ -113,6 +113,6 @@ def test_prompts_of_one_text_are_held_out_together(tmp_path):
         return sum(fold[f"P{number:03d}"] != fold[f"P{number + 10:03d}"] for number in range(10))
 
     assert pairs_apart(tmp_path / "ids") > 5
-    texts = "".join(f"P{number:03d}\ttext {number % 10}\n" for number in range(20))
-    (tmp_path / "data" / "prompt_info.txt").write_text("id\ttext\n" + texts)
-    assert pairs_apart(tmp_path / "texts") == 0
+    prompts = "".join(f"P{number:03d}\ttext {number % 10}\n" for number in range(20))
+    (tmp_path / "data" / "prompt_info.txt").write_text("id\ttext\n" + prompts)
+    assert pairs_apart(tmp_path / "prompts") == 0

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from audiomos_cache.errors import ConfigError, DataError
-from audiomos_cache.fusion.base import Blend, LearnedFusion, Members
+from audiomos_cache.fusion.base import Blend, FittedFusion, Members
 from audiomos_cache.fusion.fitting import out_of_fold
 from audiomos_cache.fusion.folds import Folds, assign_folds
 from tests.support.fusion import clip_ids, labels_of
@@ -59,7 +59,7 @@ def test_out_of_fold_predictions_come_from_a_fusion_that_never_saw_the_clip_or_i
     folds = Folds.by("prompt", labels)
     calls = []
 
-    class Spy(LearnedFusion):
+    class Spy(FittedFusion):
         @classmethod
         def fit(cls, members, truth, folds):
             del folds

@@ -290,7 +290,7 @@ def test_a_failure_while_writing_leaves_the_old_folder_whole(tmp_path, monkeypat
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("audiomos_cache.fusion.fuse.write_answer", full)
+    monkeypatch.setattr("audiomos_cache.fusion.record.write_answer", full)
     with pytest.raises(OSError, match="No space left"):
         fuse(EVAL[:1], out, method="mean", overwrite=True)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before

@@ -54,19 +54,19 @@ def test_files_of_other_members_are_refused(tmp_path, fused_files):
         apply_fusion(fused_files, [EVAL[2], EVAL[1], EVAL[0]], tmp_path / "out")
 
 
-def test_which_file_is_taken_for_which_member_is_told(tmp_path, fused_files, caplog):
-    """Swapped files of one kind cannot be told from the right ones, so the user must see how they were paired."""
+def test_which_file_is_taken_for_which_member_is_reported(tmp_path, fused_files, caplog):
+    """Swapped files of one kind cannot be distinguished from the right ones, so a warning shows the pairs."""
     files = [tmp_path / "m2.pt", tmp_path / "m1.pt", tmp_path / "m3.pt"]
     for source, file in zip((EVAL[1], EVAL[0], EVAL[2]), files, strict=True):
         shutil.copy(source, file)
     apply_fusion(fused_files, files, tmp_path / "out")
     pairs = "; ".join(f"{file} as {member}" for file, member in zip(files, DEV, strict=True))
-    message = f"files do not say which member made them, so they are taken in the order given: {pairs}"
+    message = f"files without a run, so their members are taken in the order given: {pairs}"
     assert message in caplog.messages
 
 
 def numbered_run(folder, seed):
-    """A run whose scores are its own, so that another in its place would be noticed."""
+    """A run whose scores are its own, so that another one instead would be noticed."""
     run = make_run(folder, seed=seed, history=[{"epoch": 1, "loss": seed, "dev": {}, "best": ["loss"]}])
     for split in ("dev", "eval", "test"):
         scores = distribution(mi=(1 + seed / 4, 3.0), ta=(2.0, 5 - seed / 4))
@@ -80,8 +80,8 @@ def test_runs_are_known_again_in_any_order_and_place(tmp_path):
     fusion = fuse(runs, tmp_path / "out", labels=tmp_path / "list.txt", method="weighted").fusion
     expected = apply_fusion(tmp_path / "out", runs, tmp_path / "one", apply_split="test").predictions
     moved = [tmp_path / "elsewhere" / name for name in ("c", "b", "a")]
-    for run, place in zip(runs, moved, strict=True):
-        shutil.copytree(run, place)
+    for run, folder in zip(runs, moved, strict=True):
+        shutil.copytree(run, folder)
     for sources in (moved[::-1], [tmp_path / "elsewhere"]):
         found = apply_fusion(tmp_path / "out", sources, tmp_path / "two", apply_split="test", overwrite=True)
         assert np.array_equal(found.predictions.mi, expected.mi) and np.array_equal(found.predictions.ta, expected.ta)

@@ -36,7 +36,7 @@ def test_of_equal_members_greedy_takes_the_first():
     errors = np.random.default_rng(0).normal(0, 1, 33)
     for order in itertools.permutations([errors * 2, errors, errors * -3, errors]):
         path = greedy_path(np.array(order), 1)
-        assert path.argmax() == next(place for place, each in enumerate(order) if each is errors)
+        assert path.argmax() == next(index for index, each in enumerate(order) if each is errors)
 
 
 def test_the_number_of_steps_is_the_fewest_within_a_standard_error():

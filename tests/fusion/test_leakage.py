@@ -1,4 +1,4 @@
-"""Clips that members have seen before: in training, which is refused, and in choosing checkpoints, which is told."""
+"""Clips that members were trained on, which is refused, or chose their checkpoints on, which is reported."""
 
 import json
 from pathlib import Path
@@ -29,12 +29,12 @@ def scores(value):
 def history(values, best):
     return [
         {
-            "epoch": place + 1,
+            "epoch": epoch + 1,
             "dev_loss": 2 - 3 * value,
             "dev": scores(value),
-            "best": ["loss"] if place == best else [],
+            "best": ["loss"] if epoch == best else [],
         }
-        for place, value in enumerate(values)
+        for epoch, value in enumerate(values)
     ]
 
 
@@ -117,12 +117,12 @@ def test_early_stopping_on_the_fit_clips_is_told_with_an_estimate(tmp_path, labe
         for seed, (name, values) in enumerate({"one": [0.8] * 6 + [0.9] + [0.8] * 6, "two": [0.7] * 6 + [0.9]}.items())
     ]
     fused = fuse([*runs, make_run(tmp_path / "other", clips=UNSEEN)], tmp_path / "out", labels=labels)
-    told = json.loads((tmp_path / "out" / "fusion.json").read_text())["early_stopping"]["fit"]
-    assert told["clips"] == {str(run): 2 for run in runs}
-    assert told["estimated_of"] == 2
-    assert told["members_lead_in_what_they_were_chosen_by"] == {"loss": pytest.approx(0.45)}
-    assert told["members_lead"]["sys_mi"]["srcc"] == pytest.approx(0.15)
-    assert told["members_lead"]["sys_mi"]["mse"] == pytest.approx(-0.15), "a lower error is what looks better"
+    found = json.loads((tmp_path / "out" / "fusion.json").read_text())["early_stopping"]["fit"]
+    assert found["clips"] == {str(run): 2 for run in runs}
+    assert found["estimated_of"] == 2
+    assert found["members_lead_in_what_they_were_chosen_by"] == {"loss": pytest.approx(0.45)}
+    assert found["members_lead"]["sys_mi"]["srcc"] == pytest.approx(0.15)
+    assert found["members_lead"]["sys_mi"]["mse"] == pytest.approx(-0.15), "a lower error is what looks better"
     assert fused.early_stopping[0].split == "fit"
 
 
@@ -172,16 +172,16 @@ def test_the_lead_is_over_the_median_of_five_epochs_on_either_side():
     [(0.0, 0.9, 1.15), (0.5, 0.8, 1.0), (0.9, 0.5, 0.7)],  # measured: 1.04, 0.91, 0.60
 )
 def test_the_lead_is_about_what_luck_gave_the_chosen_epoch(shared, least, most):
-    """Simulated trainings of known worth; the more of an epoch's luck its neighbours share, the less is seen of it."""
+    """Simulated trainings of known worth; the more luck neighbours share, the less of it is found."""
     random = np.random.default_rng(1)
     worth = 0.9 - 0.3 * np.exp(-np.arange(60) / 5)
-    luck, told = [], []
+    luck, estimated = [], []
     for _ in range(400):
         lucky = random.normal(0, 0.01, 60)
         for epoch in range(1, 60):
             lucky[epoch] = shared * lucky[epoch - 1] + np.sqrt(1 - shared**2) * lucky[epoch]
         chosen = int((worth + lucky).argmax())
         luck.append(lucky[chosen])
-        told.append(selection_excess([scores(value) for value in worth + lucky], chosen)["utt_mi"]["srcc"])
+        estimated.append(selection_excess([scores(value) for value in worth + lucky], chosen)["utt_mi"]["srcc"])
     assert np.mean(luck) > 0.01, "luck enough to matter"
-    assert least < np.mean(told) / np.mean(luck) < most
+    assert least < np.mean(estimated) / np.mean(luck) < most

@@ -11,12 +11,12 @@ from tests.support.fusion import DEV, EVAL, LABELS, clip_ids, distribution, fuse
 
 
 def test_a_folder_of_runs_is_each_run_in_it(tmp_path, caplog):
-    runs = [make_run(tmp_path / "runs" / name, seed=place) for place, name in enumerate(("b", "a"))]
+    runs = [make_run(tmp_path / "runs" / name, seed=seed) for seed, name in enumerate(("b", "a"))]
     (tmp_path / "runs" / "notes.txt").write_text("mine")
     (tmp_path / "runs" / ".c.unfinished" / "run").mkdir(parents=True)
     fused = fuse([tmp_path / "runs"], tmp_path / "out", method="mean")
     assert fused.fusion.names == (str(runs[1]), str(runs[0]))
-    assert caplog.messages[0] == f"{tmp_path}/runs: left out what is no finished run: .c.unfinished, notes.txt"
+    assert caplog.messages[0] == f"{tmp_path}/runs: left out, not finished runs: .c.unfinished, notes.txt"
 
 
 def test_a_member_that_comes_twice_is_refused(tmp_path):
@@ -49,17 +49,17 @@ def test_a_pair_that_is_not_one_members_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"eval/y\.jsonl: is not of the same member as .*dev/x\.jsonl; give both spl"):
         fuse(fit, tmp_path / "other", labels=tmp_path / "list.txt", apply=apply[::-1])
 
-    runs = [make_run(tmp_path / name, seed=place) for place, name in enumerate(("one", "two"))]
+    runs = [make_run(tmp_path / name, seed=seed) for seed, name in enumerate(("one", "two"))]
     fit, apply = ([run / "predictions" / f"{split}.loss.jsonl" for run in runs] for split in ("dev", "eval"))
     fuse(fit, tmp_path / "runs-out", labels=tmp_path / "list.txt", apply=apply)
     with pytest.raises(DataError, match=r"two/predictions/eval\.loss\.jsonl: is not of the same member as .*/one/pre"):
         fuse(fit, tmp_path / "other", labels=tmp_path / "list.txt", apply=apply[::-1])
 
 
-def test_pairs_that_nothing_tells_are_spelled_out(tmp_path, caplog):
+def test_pairs_of_files_without_a_run_are_listed(tmp_path, caplog):
     fuse(DEV, tmp_path / "out", labels=LABELS, apply=EVAL)
     pairs = "; ".join(f"{fit} and {apply}" for fit, apply in zip(DEV, EVAL, strict=True))
-    assert f"files do not say which member made them, so as given these are one's: {pairs}" in caplog.messages
+    assert f"files without a run, so these pairs are taken as one member's each: {pairs}" in caplog.messages
     caplog.clear()
     fuse(DEV, tmp_path / "again", labels=LABELS, apply=DEV)
     assert not [message for message in caplog.messages if "one's" in message]
@@ -113,6 +113,6 @@ def test_a_clip_without_a_label_is_refused_even_when_missing_ones_are_allowed(tm
 def test_scores_off_the_scale_are_counted_and_clipped_in_the_answer(tmp_path, caplog):
     write_predictions(tmp_path / "x.jsonl", scalar(mi=(0.5, 6.0), ta=(3.0, 5.5)))
     fuse([tmp_path / "x.jsonl"], tmp_path / "out", method="mean")
-    assert f"{tmp_path}/x.jsonl: 3 of 4 scores lie outside 1..5" in caplog.messages
+    assert f"{tmp_path}/x.jsonl: 3 of 4 scores are outside 1..5" in caplog.messages
     assert (tmp_path / "out" / "answer.txt").read_text() == "a,1.00000000,3.00000000\nb,5.00000000,5.00000000\n"
     assert read_predictions(tmp_path / "out" / "fused.jsonl").mi.tolist() == [0.5, 6.0], "kept as they are"

@@ -89,7 +89,7 @@ def test_a_folder_that_is_here_is_loaded_from_where_it_is(
         ),
         (
             EncoderSource("muq", "\x1b[31mevil", "abc123", HASH),
-            "'\\x1b[31mevil', which is no repository of the form owner/name; give --audio-encoder a folder with "
+            "'\\x1b[31mevil', which is not a repository of the form owner/name; give --audio-encoder a folder with "
             f"weights of hash {HASH}",
         ),
         (
@@ -142,7 +142,7 @@ def test_layers_and_precision_are_those_of_the_features(text: TextEncoder, monke
 
 
 def test_options_are_those_of_the_features(audio: AudioEncoder, text: TextEncoder) -> None:
-    wanted = ExtractionOptions(pad_to_s=7.0, dtype="float32", batch_size=9)
-    assert options_of(make_bundle(audio, text, pad_to_s=7.0, dtype="float32").input, 9) == wanted
+    expected = ExtractionOptions(pad_to_s=7.0, dtype="float32", batch_size=9)
+    assert options_of(make_bundle(audio, text, pad_to_s=7.0, dtype="float32").input, 9) == expected
     own_lengths = options_of(make_bundle(audio, text, pad_to_s=None).input, 1)
     assert (own_lengths.pad_to_s, own_lengths.max_seconds) == (None, 30.0)

@@ -233,14 +233,17 @@ def test_another_kind_of_file_is_no_manifest(tmp_path):
     [
         ({"prompt": "x"}, "found no path, expected one relative to the manifest's folder"),
         ({"path": " ", "prompt": "x"}, "found no path, expected one"),
-        ({"path": "b.wav"}, "found no prompt, expected text, or null for MI alone"),
+        ({"path": "b.wav"}, "found no prompt, expected a string, or null for MI alone"),
         ({"path": "b.wav", "prompt": 7}, "prompt is 7, expected text"),
         ({"path": "b.wav", "prompt": "\ud800"}, r"prompt is '\\ud800', expected text"),
         ({"path": "b.wav", "prompt": "x", "id": 7}, "id is 7, expected text"),
         ({"path": "b.wav", "prompt": "x", "id": "a"}, "found 'a' again, expected it only in line 1"),
         ({"path": "sub/a.wav", "prompt": "x"}, "found 'a' again, expected it only in line 1"),
         ({"path": "b.wav", "prompt": "x", "id": "b\0c"}, r"found the id 'b\\x00c', expected a name without control"),
-        ({"path": "../b.wav", "prompt": "x"}, r"'\.\./b\.wav' leaves .*, or an absolute path in a folder given beside"),
+        (
+            {"path": "../b.wav", "prompt": "x"},
+            r"'\.\./b\.wav' leaves .*, or an absolute path in a folder given",
+        ),
         ({"path": "b\0.wav", "prompt": "x"}, "leaves the folder"),
         ({"path": "/b\0.wav", "prompt": "x"}, r"'/b\\x00\.wav' leaves "),
         ("b.wav", "expected a JSON object a line"),
@@ -253,13 +256,13 @@ def test_bad_rows(tmp_path, row, message):
 
 
 def test_a_row_that_leaves_a_folder_without_a_name(tmp_path):
-    outside = "an absolute path in a folder given beside --manifest"
+    outside = "an absolute path in a folder given along with --manifest"
     jsonl(Path("m.jsonl"), {"path": "../b.wav", "prompt": "x"}, {"path": "/else/b.wav", "prompt": "x"})
     with pytest.raises(DataError) as caught:
         items_of_manifest(Path("m.jsonl"))
     assert str(caught.value) == (
         f"m.jsonl:1: '../b.wav' leaves the folder, expected a file inside {tmp_path}, or {outside}, "
-        f"m.jsonl:2: '/else/b.wav' leaves {tmp_path}; to allow it, give '/else' beside --manifest; mend m.jsonl"
+        f"m.jsonl:2: '/else/b.wav' leaves {tmp_path}; to allow it, give '/else' along with --manifest; mend m.jsonl"
     )
 
 
@@ -285,7 +288,7 @@ def test_absolute_paths_elsewhere_are_allowed_where_they_are_given(tmp_path):
     with pytest.raises(DataError) as caught:
         items_of_manifest(path, [music / "sub"])
     assert str(caught.value) == (
-        f"m.jsonl:2: '{music}/b.wav' leaves {tmp_path}/lists; to allow it, give '{music}' beside --manifest; "
+        f"m.jsonl:2: '{music}/b.wav' leaves {tmp_path}/lists; to allow it, give '{music}' along with --manifest; "
         f"mend {path}"
     )
     with pytest.raises(DataError, match=r"m\.jsonl:1: .*m\.jsonl:2: "):

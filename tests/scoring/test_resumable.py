@@ -138,7 +138,7 @@ def test_failed_ones_are_dropped_even_where_their_path_was_mended(tmp_path):
     assert path.read_bytes() == line(ITEMS[0]) + line(ITEMS[2])
 
 
-def test_an_unfinished_last_line_is_dropped_wherever_it_was_cut(tmp_path):
+def test_a_last_line_that_was_cut_off_is_dropped_wherever_it_was_cut(tmp_path):
     path, whole, last = tmp_path / "s.jsonl", line(ITEMS[0]), line(ITEMS[1])
     for cut in (*range(0, len(last) - 1, 7), len(last) - 2, len(last) - 1):
         path.write_bytes(whole + last[:cut])
@@ -165,11 +165,11 @@ def test_zeros_before_something_else_are_named(tmp_path, rest):
     assert path.read_bytes() == line(ITEMS[0]) + rest
 
 
-def test_a_last_line_that_nobody_writes_is_no_unfinished_one(tmp_path):
+def test_a_last_line_that_nobody_writes_is_not_one_that_was_cut_off(tmp_path):
     path = tmp_path / "s.jsonl"
     content = line(ITEMS[0]) + line(ITEMS[1]).replace(b'"mi": 3.25', b'"mi": NaN')[:-1]
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"s\.jsonl:2: found NaN, expected JSON"):
+    with pytest.raises(DataError, match=r"s\.jsonl:2: found NaN, expected a number that JSON has"):
         resume(path)
     assert path.read_bytes() == content
 
@@ -227,7 +227,7 @@ def test_a_file_of_another_kind_is_left_as_it_is(tmp_path, content, overwrite):
         (line(ITEMS[0]), "found 'a' again"),
         (line(ITEMS[1], mi=None), "'b' has neither mi nor error, expected one of them"),
         (line(ITEMS[1], error="x"), "'b' has both mi and error, expected one of them"),
-        (line(ITEMS[1], mi=None, error=7), "'b' has the error 7, expected text or null"),
+        (line(ITEMS[1], mi=None, error=7), "'b' has the error 7, expected a string or null"),
         (line(ITEMS[1], mi=99.0), "'b' has the mi 99.0, expected a number from 1 to 5, or null"),
         (line(ITEMS[1], mi=0.999999), "'b' has the mi 0.999999, expected a number from 1 to 5, or null"),
         (line(ITEMS[1], mi=True), "'b' has the mi True, expected a number from 1 to 5, or null"),
@@ -235,9 +235,9 @@ def test_a_file_of_another_kind_is_left_as_it_is(tmp_path, content, overwrite):
         (line(ITEMS[1], ta="high"), "'b' has the ta 'high', expected a number from 1 to 5, or null"),
         (line(ITEMS[1], ta=5.000001), "'b' has the ta 5.000001, expected a number from 1 to 5, or null"),
         (line(ITEMS[1], ta=False), "'b' has the ta False, expected a number from 1 to 5, or null"),
-        (line(ITEMS[1]).replace(b'"mi": 3.25', b'"mi": NaN'), "found NaN, expected JSON, which has no such number"),
+        (line(ITEMS[1]).replace(b'"mi": 3.25', b'"mi": NaN'), "found NaN, expected a number that JSON has"),
         (line(ITEMS[1]).replace(b"3.25", b"1e999"), "'b' has the mi inf, expected a number from 1 to 5, or null"),
-        (line(ITEMS[1]).replace(b"null", b"-Infinity", 1), "found -Infinity, expected JSON, which has no such number"),
+        (line(ITEMS[1]).replace(b"null", b"-Infinity", 1), "found -Infinity, expected a number that JSON has"),
         (line(ITEMS[1])[:50] + b"\n", "found '{\"id\": \"b\", \"path\": \"m/b.wav\", \"prompt\":', expected a score"),
         (b"[" * 100_000 + b"\n", f"found '{'[' * 40}', expected a score"),
     ],

@@ -1,6 +1,8 @@
 """A clip's score: the same as through a cache, whatever it is scored with, and honest about what is odd."""
 
 import random
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from audiomos_cache.errors import CacheError, DataError, EncoderError
 from audiomos_cache.evaluation.predictions import Predictions
 from audiomos_cache.extraction.extract_split import extract_split
 from audiomos_cache.extraction.options import ExtractionOptions
+from audiomos_cache.fusion.averages import MeanFusion
 from audiomos_cache.heads.model import Head
 from audiomos_cache.scoring.inputs import Item
 from audiomos_cache.scoring.results import Score
@@ -217,9 +220,9 @@ def test_a_stream_is_scored_as_it_comes(clips: list[Path], make_scorer: MakeScor
     taken = []
 
     def stream() -> Any:
-        for place in range(100):
-            taken.append(place)
-            yield clips[place % 5], "rain"
+        for index in range(100):
+            taken.append(index)
+            yield clips[index % 5], "rain"
 
     scores = make_scorer(pad_to_s=5.0, batch_size=2).score_iter(stream())
     first = next(scores)
@@ -290,26 +293,85 @@ class Overflowing:
 
 def test_a_clip_that_overflows_is_encoded_again_in_float32(audio: AudioEncoder, text: TextEncoder) -> None:
     bundle = make_bundle(audio, text, pad_to_s=5.0)
-    sounds = [music(4.0, seed=seed)[:, 0] for seed in range(4)]
-    sounds[2] *= 5
+    clips = [music(4.0, seed=seed)[:, 0] for seed in range(4)]
+    clips[2] *= 5
     expected = Scorer(bundle, audio_encoder=audio, text_encoder=text, batch_size=3).score(
-        sounds, list(PROMPTS[:4]), sample_rate=16000
+        clips, list(PROMPTS[:4]), sample_rate=16000
     )
     half: Any = Overflowing(audio, "fp16")
     found = Scorer(bundle, audio_encoder=half, text_encoder=text, batch_size=3).score(
-        sounds, list(PROMPTS[:4]), sample_rate=16000
+        clips, list(PROMPTS[:4]), sample_rate=16000
     )
     for target in ("mi", "ta"):
         np.testing.assert_allclose(values(found, target), values(expected, target), atol=0.02)  # heads in half, too
     full: Any = Overflowing(audio, "fp32")
     lost = Scorer(bundle, audio_encoder=full, text_encoder=text, batch_size=3).score(
-        sounds, list(PROMPTS[:4]), sample_rate=16000, on_error="return"
+        clips, list(PROMPTS[:4]), sample_rate=16000, on_error="return"
     )
     assert [score.error is None for score in lost] == [True, True, False, True]
-    assert "muq-tiny, or a head of model, gives NaN or Inf" in str(lost[2].error)
+    assert "muq-tiny, or a head of model, gives NaN, Inf or an invalid distribution" in str(lost[2].error)
     assert lost[3].mi == pytest.approx(expected[3].mi, abs=1e-5)
-    with pytest.raises(EncoderError, match="2: muq-tiny, or a head of model, gives NaN or Inf"):
-        Scorer(bundle, audio_encoder=full, text_encoder=text, batch_size=3).score(sounds, sample_rate=16000)
+    with pytest.raises(EncoderError, match="2: muq-tiny, or a head of model, gives NaN, Inf or an invalid"):
+        Scorer(bundle, audio_encoder=full, text_encoder=text, batch_size=3).score(clips, sample_rate=16000)
+
+
+def not_normalised(dist: torch.Tensor) -> None:
+    dist[2] *= 1.01
+
+
+def negative(dist: torch.Tensor) -> None:
+    dist[2, :2] += torch.tensor([-0.5, 0.5])
+
+
+def not_finite(dist: torch.Tensor) -> None:
+    dist[2, 0] = float("nan")
+
+
+@pytest.mark.parametrize("damage", [not_normalised, negative, not_finite])
+def test_a_head_that_gives_an_invalid_distribution_for_a_clip(
+    damage: Callable[[torch.Tensor], None], audio: AudioEncoder, text: TextEncoder
+) -> None:
+    bundle = make_bundle(audio, text, pad_to_s=5.0)
+    scorer = Scorer(bundle, audio_encoder=audio, text_encoder=text, batch_size=4)
+    clips = [music(4.0, seed=seed)[:, 0] for seed in range(4)]
+    expected = scorer.score(clips, "rain", sample_rate=16000)
+
+    def after(_head: Any, _given: Any, output: Any) -> Any:
+        dist = output.ta_output.dist.clone()
+        damage(dist)
+        return replace(output, ta_output=replace(output.ta_output, dist=dist))
+
+    bundle.members[1].head.register_forward_hook(after)
+    found = scorer.score(clips, "rain", sample_rate=16000, on_error="return")
+    message = "2: muq-tiny, or a head of model, gives NaN, Inf or an invalid distribution; check the clip"
+    assert [score.error for score in found] == [None, None, message, None]
+    assert values(found[3:], "ta") == values(expected[3:], "ta")
+
+
+class Infinite(MeanFusion):
+    """A fusion that gives a score of infinity, or a distribution of NaN, for the third clip."""
+
+    def __init__(self, names: Any, part: str) -> None:
+        super().__init__(names)
+        self.part = part
+
+    def blend(self, members: Any) -> Any:
+        blend = super().blend(members)
+        if self.part == "scores":
+            blend.scores["mi"][2] = float("inf")
+        else:
+            blend.dists["mi"][2] = float("nan")
+        return blend
+
+
+@pytest.mark.parametrize("part", ["scores", "dists"])
+def test_a_fusion_that_gives_no_valid_prediction_of_a_clip(part: str, audio: AudioEncoder, text: TextEncoder) -> None:
+    bundle = make_bundle(audio, text, pad_to_s=5.0)
+    bundle = replace(bundle, fusion=Infinite(bundle.fusion.names, part))
+    scorer = Scorer(bundle, audio_encoder=audio, text_encoder=text, batch_size=4)
+    clips = [music(4.0, seed=seed)[:, 0] for seed in range(4)]
+    found = scorer.score(clips, "rain", sample_rate=16000, on_error="return")
+    assert [score.error is None for score in found] == [True, True, False, True]
 
 
 def test_a_score_in_plain_values(clips: list[Path], make_scorer: MakeScorer) -> None:

@@ -43,7 +43,7 @@ NOISE = music(4.0)[:, 0]
 
 
 @pytest.mark.parametrize(
-    ("sound", "prompt", "rate", "message"),
+    ("given", "prompt", "rate", "message"),
     [
         (NOISE, float("nan"), 16000, "clip 1: its prompt is nan, expected a string or None"),
         (NOISE, "\ud800", 16000, "clip 1: its prompt is"),
@@ -58,10 +58,10 @@ NOISE = music(4.0)[:, 0]
     ],
 )
 def test_one_bad_clip_of_a_stream(
-    sound: Any, prompt: Any, rate: Any, message: str, clips: list[Path], make_scorer: MakeScorer
+    given: Any, prompt: Any, rate: Any, message: str, clips: list[Path], make_scorer: MakeScorer
 ) -> None:
     scorer = make_scorer(pad_to_s=5.0, batch_size=2)
-    stream = [(clips[0], "rain"), (sound, prompt), (clips[1], "rain")]
+    stream = [(clips[0], "rain"), (given, prompt), (clips[1], "rain")]
     first, bad, last = scorer.score_iter(stream, sample_rate=rate, on_error="return")
     assert (first.error, last.error) == (None, None)
     assert bad.mi is None
@@ -75,22 +75,22 @@ def test_one_bad_clip_of_a_stream(
 
 @pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16, torch.float64])
 def test_tensors_of_other_floats(kind: torch.dtype, make_scorer: MakeScorer) -> None:
-    sound = torch.from_numpy(NOISE)
-    full, other = make_scorer(pad_to_s=5.0).score([sound, sound.to(kind)], sample_rate=16000)
+    audio = torch.from_numpy(NOISE)
+    full, other = make_scorer(pad_to_s=5.0).score([audio, audio.to(kind)], sample_rate=16000)
     assert other.mi == pytest.approx(full.mi, abs=0.05)
 
 
 def test_a_stream_may_fill_one_array_again(make_scorer: MakeScorer) -> None:
-    sounds = [music(4.0, seed=seed)[:, 0] for seed in range(8)]
-    buffer = np.empty_like(sounds[0])
+    clips = [music(4.0, seed=seed)[:, 0] for seed in range(8)]
+    buffer = np.empty_like(clips[0])
 
     def refilled() -> Iterator[tuple[Any, str]]:
-        for sound in sounds:
-            buffer[:] = sound
+        for audio in clips:
+            buffer[:] = audio
             yield buffer, "rain"
 
     scorer = make_scorer(pad_to_s=5.0, batch_size=2)
-    expected = [score.mi for score in scorer.score(sounds, "rain", sample_rate=16000)]
+    expected = [score.mi for score in scorer.score(clips, "rain", sample_rate=16000)]
     assert [score.mi for score in scorer.score_iter(refilled(), sample_rate=16000)] == pytest.approx(expected, abs=1e-6)
     assert len({round(mi or 0, 3) for mi in expected}) > 4
 
@@ -159,13 +159,13 @@ class Blinding:
 
 def test_a_clip_that_a_head_overflows_on_is_scored_in_float32(audio: AudioEncoder, text: TextEncoder) -> None:
     bundle = make_bundle(audio, text, pad_to_s=5.0)
-    sounds = [music(4.0, seed=seed)[:, 0] * (5 if seed == 2 else 1) for seed in range(4)]
+    clips = [music(4.0, seed=seed)[:, 0] * (5 if seed == 2 else 1) for seed in range(4)]
     expected = Scorer(bundle, audio_encoder=audio, text_encoder=text, batch_size=3).score(
-        sounds, list(PROMPTS[:4]), sample_rate=16000
+        clips, list(PROMPTS[:4]), sample_rate=16000
     )
     blinding: Any = Blinding(audio)
     found = Scorer(bundle, audio_encoder=blinding, text_encoder=text, batch_size=3).score(
-        sounds, list(PROMPTS[:4]), sample_rate=16000
+        clips, list(PROMPTS[:4]), sample_rate=16000
     )
     for one, other in zip(found, expected, strict=True):
         assert (one.mi, one.ta) == pytest.approx((other.mi, other.ta), abs=0.02)
@@ -180,4 +180,5 @@ def test_a_head_that_gives_nan_names_each_clip(audio: AudioEncoder, text: TextEn
         clips, PROMPTS, on_error="return"
     )
     for score, clip in zip(scores, clips, strict=True):
-        assert score.error == f"{clip}: muq-tiny, or a head of model, gives NaN or Inf; check the clip"
+        whose = "muq-tiny, or a head of model,"
+        assert score.error == f"{clip}: {whose} gives NaN, Inf or an invalid distribution; check the clip"

@@ -26,7 +26,7 @@ MakeScorer = Callable[..., Scorer]
 
 
 def make_bundle(audio: AudioEncoder, text: TextEncoder, factor: float = 2.0, **options: Any) -> Bundle:
-    """A bundle of heads that nothing was learned by; their last layers are made to say different things."""
+    """A bundle of untrained heads, whose last layers are scaled so that their predictions differ."""
     members = []
     for seed, name in enumerate(HEADS):
         torch.manual_seed(seed)
