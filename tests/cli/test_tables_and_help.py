@@ -15,8 +15,8 @@ from audiomos_cache.cli import main
 from audiomos_cache.cli.progress import progress
 from audiomos_cache.cli.tables import runs_table, scores_table
 from audiomos_cache.evaluation.metrics import Agreement, Scores
+from audiomos_cache.heads.config import settable_keys
 from audiomos_cache.heads.presets import plan_names, preset_names
-from audiomos_cache.heads.settable import settable_keys
 from audiomos_cache.training.results import HeadResult
 
 NAN = float("nan")

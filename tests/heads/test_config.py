@@ -2,10 +2,9 @@ import pytest
 import yaml
 
 from audiomos_cache.errors import ConfigError
-from audiomos_cache.heads.config import HeadConfig, scaled_lr
+from audiomos_cache.heads.config import HeadConfig, scaled_lr, settable_keys
 from audiomos_cache.heads.parts import scaled
 from audiomos_cache.heads.presets import load_head_config, preset_names, presets_folder, with_compat
-from audiomos_cache.heads.settable import settable_keys
 
 PRESETS = [
     "cross-attention-dist",
@@ -133,7 +132,7 @@ def test_the_learning_rate_grows_as_the_frames_get_narrower():
 
 def test_an_unknown_preset_is_refused_with_the_known_ones():
     assert message_of("transformer-dits") == (
-        f"--head transformer-dits: no such preset; known are {', '.join(PRESETS)}, or give a .yaml file"
+        f"--head transformer-dits: preset not found; known are {', '.join(PRESETS)}, or give a .yaml file"
     )
 
 
