@@ -81,9 +81,9 @@ def test_the_readme_works_as_written(example, monkeypatch):
     monkeypatch.setattr(registry, "_parts", built_in)
     needs = "needs --import audiomos_extra, which registers pooling drasp (audiomos_extra.pooling.DualResolutionPooling"
     assert f"bundle.yaml: {needs}" in fail("score", "data/wav", "--prompt", "piano", "--bundle", "model")
-    recorded = "runs/drasp-huber-seed1/config.yaml"
-    assert f"{recorded}: {needs}" in fail("train-head", "--cache", "cache", "--head", recorded)
-    with pytest.raises(ConfigError, match=f"^{recorded}: needs --import audiomos_extra, which registers pooling drasp"):
+    config = "runs/drasp-huber-seed1/config.yaml"
+    assert f"{config}: {needs}" in fail("train-head", "--cache", "cache", "--head", config)
+    with pytest.raises(ConfigError, match=f"^{config}: needs --import audiomos_extra, which registers pooling drasp"):
         Run("runs/drasp-huber-seed1")
 
 

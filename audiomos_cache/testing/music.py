@@ -94,7 +94,7 @@ _RMS, _PEAK = 0.1, 0.95
 
 
 def render_prompt(words: PromptWords, seconds: float, seed: int) -> Audio:
-    """Play chords, a melody, a bass and perhaps drums as the words say, from the tonic chord on.
+    """Play chords, a melody, a bass and perhaps drums as the words ask for, from the tonic chord on.
 
     Args:
         words: what to play.
