@@ -6,8 +6,6 @@ from audiomos_cache.heads.parts import scaled
 from audiomos_cache.heads.presets import load_head_config, preset_names, presets_folder, with_compat
 from tests.support.heads import message_of
 
-PRESETS = preset_names()
-
 # What DeRA-MOS and QAMRO publish: DeRA-MOS's weights, and each kind's own keys.
 RANKING = {
     "weight_mi": 0.01,
@@ -164,7 +162,7 @@ def test_what_goes_together_is_taken(overrides):
         assert str(found) == value
 
 
-UPSTREAM_PRESETS = ("decoupled-dist", "decoupled-lstm-dist", *PRESETS[-4:])
+UPSTREAM_PRESETS = ("decoupled-dist", "decoupled-lstm-dist", *preset_names()[-4:])
 UPSTREAM_HEADS = (
     "cross_attention+mlp+scalar, cross_attention+mlp+distribution, cross_attention+mlp+coral, "
     "decoupled+mlp+distribution, decoupled+lstm+distribution"
