@@ -3,7 +3,7 @@
     @register("pooling", "drasp")
     class Drasp(nn.Module): ...
 
-A part has its own keys in a class `Config` (see `heads.config.PartConfig`), and is called with
+A part has its own keys in a class `Config` (see `heads.parts.PartConfig`), and is called with
     temporal: (input_size, dropout=..., **keys), pooling: (input_size, **keys),
     loss: (**keys), or (bins, **keys) where its `output` is "distribution",
     audio_encoder: (source, revision=..., device=..., layers=..., precision=...), text_encoder: (source, revision=...,

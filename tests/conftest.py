@@ -2,6 +2,7 @@
 
 import gc
 import os
+import platform
 import sys
 from collections.abc import Iterator
 
@@ -16,6 +17,7 @@ torch.set_num_threads(1)  # the tensors of the tests are small, and other proces
 if os.access("/dev/shm", os.W_OK):  # in memory, a call of fsync takes microseconds; on a disk ten milliseconds
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/dev/shm")
 
+platform.processor()  # starts `uname`, once; otherwise the first test that imports h5py would start it
 STARTS_A_PROCESS = ("subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system")
 _unmarked: list[str] = []  # the test that runs now, where it has no marker `process`
 

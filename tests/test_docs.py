@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from audiomos_cache.heads.config import settable_keys
 from audiomos_cache.heads.presets import preset_names
-from audiomos_cache.heads.settable import settable_keys
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "from-the-original.md").read_text(encoding="utf-8")

@@ -14,10 +14,9 @@ from audiomos_cache import registry
 from audiomos_cache.encoders.lookup import load_audio_encoder
 from audiomos_cache.errors import ConfigError
 from audiomos_cache.heads.model import build_head
-from audiomos_cache.registry import BUILT_IN, _parts, import_parts
+from audiomos_cache.registry import BUILT_IN, _parts
 from audiomos_cache.runs import Run
 from audiomos_cache.testing import check_encoder, check_head
-from audiomos_cache.testing.music import make_dataset
 from tests.support.commands import fail, run
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "extra_parts"
@@ -28,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("fresh_registry")
 
 @pytest.fixture
 def example(tmp_path, monkeypatch):
-    """A copy of the example's folder, where one is; what it imports is forgotten after the test."""
+    """A copy of the example's folder, as the working directory; its modules are removed after the test."""
     folder = shutil.copytree(EXAMPLE, tmp_path / "extra", ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.chdir(folder)
@@ -37,16 +36,26 @@ def example(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
+README = (EXAMPLE / "README.md").read_text()
+
+
 def commands():
-    """What the README has typed in, in its order."""
-    lines = re.findall(r"^    audiomos-cache (.*)$", (EXAMPLE / "README.md").read_text(), re.MULTILINE)
-    assert len(lines) == 7 and lines[0] == "demo --out demo"
-    return [shlex.split(line) for line in lines]
+    """The commands of the README, in its order, with fewer epochs."""
+    found = re.findall(r"^    audiomos-cache (.*)$", README.replace("max_epochs=20", "max_epochs=3"), re.MULTILINE)
+    assert len(found) == 6 and "max_epochs=3" in found[1]
+    return [shlex.split(command) for command in found]
+
+
+def make_data():
+    """Run the README's line that makes the dataset, with fewer clips."""
+    [code] = re.findall(r'^    python -c "(.*)"$', README, re.MULTILINE)
+    assert "prompts=6" in code
+    exec(code.replace("prompts=6", "prompts=3"), {})
 
 
 def test_the_readme_works_as_written(example, monkeypatch):
-    make_dataset(example / "demo" / "data", prompts=3, seconds=(0.3, 0.6))  # as the demo's, and smaller
-    extract, train, fuse, bundle, score, again = commands()[1:]
+    make_data()
+    extract, train, fuse, bundle, score, again = commands()
 
     def expanded(command):
         return [name for word in command for name in (sorted(map(str, Path().glob(word))) if "*" in word else [word])]
@@ -55,11 +64,11 @@ def test_the_readme_works_as_written(example, monkeypatch):
     run(*train)
     run(*expanded(fuse))
     run(*expanded(bundle))
-    scored = run(*expanded([word.replace("demo/data/wav", "demo/data/wav/*1.wav") for word in score]))
+    scored = run(*expanded([word.replace("data/wav", "data/wav/*1.wav") for word in score]))
     assert scored.strip()
     run(*again)
 
-    config = yaml.safe_load(Path("runs/drasp-huber-seed1/config.yaml").read_text())
+    config = yaml.safe_load((example / "runs" / "drasp-huber-seed1" / "config.yaml").read_text())
     assert [f"{part['kind']} {part['name']}" for part in config["parts"]] == PARTS[:2]
     assert {part["import"] for part in config["parts"]} == {"audiomos_extra"}
     assert [f"{part['kind']} {part['name']}" for part in yaml.safe_load(Path("model/bundle.yaml").read_text())["parts"]
@@ -71,10 +80,10 @@ def test_the_readme_works_as_written(example, monkeypatch):
     built_in = {kind: {name: parts[name] for name in parts if name in BUILT_IN[kind]} for kind, parts in _parts.items()}
     monkeypatch.setattr(registry, "_parts", built_in)
     needs = "needs --import audiomos_extra, which registers pooling drasp (audiomos_extra.pooling.DualResolutionPooling"
-    assert f"bundle.yaml: {needs}" in fail("score", "demo/data/wav", "--prompt", "piano", "--bundle", "model")
-    recorded = "runs/drasp-huber-seed1/config.yaml"
-    assert f"{recorded}: {needs}" in fail("train-head", "--cache", "cache", "--head", recorded)
-    with pytest.raises(ConfigError, match=f"^{recorded}: needs --import audiomos_extra, which registers pooling drasp"):
+    assert f"bundle.yaml: {needs}" in fail("score", "data/wav", "--prompt", "piano", "--bundle", "model")
+    config = "runs/drasp-huber-seed1/config.yaml"
+    assert f"{config}: {needs}" in fail("train-head", "--cache", "cache", "--head", config)
+    with pytest.raises(ConfigError, match=f"^{config}: needs --import audiomos_extra, which registers pooling drasp"):
         Run("runs/drasp-huber-seed1")
 
 
@@ -86,8 +95,9 @@ def test_without_the_import_a_preset_says_which_to_give():
 
 
 def test_the_parts_keep_our_promises(example):
-    import_parts("audiomos_extra")
-    check_head(build_head("drasp-huber.yaml", 32, 24), 32, 24)
+    [code] = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    exec(code, {})  # imports the package
+    assert "audiomos_extra" in sys.modules and code.count("\ncheck_") == 2
     check_head(build_head({"pooling": {"kind": "drasp", "segment": 3}, "temporal": "none"}, 32, 24), 32, 24)
 
     def load(layers):

@@ -144,7 +144,7 @@ def test_info_says_what_was_extracted(line: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train-head", "--head", "nope"], "--head nope: no such preset; known are cross-attention-dist, decoupled"),
+        (["train-head", "--head", "nope"], "--head nope: preset not found; known are cross-attention-dist, decoupled"),
         (["train-head", "--set", "pooling=atention"], "pooling: 'atention' is not one of attentive, mean, mean_std"),
         (["train-head", "--set", "layer=2"], "layer: unknown key"),
         (["train-head", "--cache", "nowhere"], "nowhere: no finished split in it; run extract first"),

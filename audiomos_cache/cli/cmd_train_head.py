@@ -18,8 +18,8 @@ class _TrainHead(Command):
     """Ends its help with the presets and the keys, which are looked up only when the help is shown."""
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from audiomos_cache.heads.config import settable_keys
         from audiomos_cache.heads.presets import plan_names, preset_names
-        from audiomos_cache.heads.settable import settable_keys
 
         def of(kinds: Sequence[str]) -> str:
             return f"  of {', '.join(kinds)}" if kinds else ""

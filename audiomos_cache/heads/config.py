@@ -1,16 +1,17 @@
-"""What a user may set of a head and its training, validated; `presets.py` reads it from YAML.
+"""What a user may set of a head and its training, validated, and the list of these keys; `presets.py` reads YAML.
 
 Widths are those published for 1024-dimensional frames. For frames of another width they are scaled in proportion, so
 the same presets serve every encoder.
 """
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self, get_args, get_origin
 
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
+from pydantic.fields import FieldInfo
 
-from audiomos_cache.heads.part_configs import PARTS, RATER_BINS, DistributionConfig, OutputConfig, RankingConfig
-from audiomos_cache.heads.parts import PUBLISHED_AUDIO_DIM, PartConfig
+from audiomos_cache.heads.part_configs import LOSSES, PARTS, RATER_BINS, DistributionConfig, OutputConfig, RankingConfig
+from audiomos_cache.heads.parts import PUBLISHED_AUDIO_DIM, Part, PartConfig, config_class
 from audiomos_cache.yaml_files import Group
 
 Compat = Literal["none", "upstream"]
@@ -26,8 +27,8 @@ UPSTREAM_HEADS = (
 
 
 class TrainingConfig(Group):
-    """How a head is trained. `decay` says what weight decay applies to: all parameters, as in the published code, or
-    the matrices alone, not norms and biases.
+    """How a head is trained. `decay` chooses what weight decay applies to: all parameters, as in the published code,
+    or the matrices alone, not norms and biases.
     """
 
     lr: float = Field(5e-5, gt=0, description="for 1024-dimensional frames; grows as they get narrower")
@@ -38,10 +39,10 @@ class TrainingConfig(Group):
     feature_mixup: float = Field(
         0.0, ge=0, description="alpha of mixup's Beta distribution; mixes cached frames, not waveforms; 0: none"
     )
-    clip_norm: float = Field(0.0, ge=0, description="the longest gradient that is not shortened; 0: none is")
+    clip_norm: float = Field(0.0, ge=0, description="longer gradients are shortened to this length; 0: none")
     decay: Literal["all", "matrices"] = "all"
-    schedule: Literal["constant", "cosine"] = Field("constant", description="cosine sinks to 0 over max_epochs")
-    warmup_epochs: float = Field(0.0, ge=0, description="in which lr is reached, in equal steps; 0.5: half of one")
+    schedule: Literal["constant", "cosine"] = Field("constant", description="cosine falls to 0 over max_epochs")
+    warmup_epochs: float = Field(0.0, ge=0, description="epochs in which lr is reached in equal steps, such as 0.5")
 
 
 def _default(part: str) -> Any:
@@ -54,8 +55,8 @@ class HeadConfig(Group):
     The parts are given by name, or as keys of which `kind` is the name: what relates the frames of a clip to each other
     (`temporal`), what makes one vector of them (`pooling`), how the prompt meets the audio for TA (`text_audio`), what
     is predicted and with which loss (`output`), what is added to the loss for the order of the clips (`ranking`).
-    `layers` says which of the cache's audio layers it looks at: the "only" one, one by its number, or all of them,
-    "weighted" by what it learns. `compat` "upstream" computes as the published code does, quirks included (see
+    `layers` chooses the cache's audio layers that it reads: the "only" one, one by its number, or all of them,
+    "weighted" by weights that it learns. `compat` "upstream" computes as the published code does, quirks included (see
     docs/from-the-original.md).
     """
 
@@ -89,7 +90,7 @@ class HeadConfig(Group):
         return self
 
     def _impossible(self) -> Iterator[str]:
-        """Name what each key allows by itself, but not beside the others."""
+        """Yield a problem for each value that is allowed by itself, but not together with the others."""
         output, ranking, training = self.output, self.ranking, self.training
         if self.compat == "upstream":
             yield from self._not_upstream()
@@ -124,7 +125,7 @@ class HeadConfig(Group):
             )
 
     def _not_upstream(self) -> Iterator[str]:
-        """Say what the published code, which `compat: upstream` reproduces, does not have."""
+        """Yield a problem for each part that the published code, which `compat: upstream` reproduces, does not have."""
         missing = "is not in the published code, which compat: upstream reproduces; use"
         if self.layers == "weighted":
             yield f"layers: 'weighted' {missing} only, or a layer's number"
@@ -150,3 +151,63 @@ def scaled_lr(lr: float, audio_dim: int) -> float:
     Source: Yang et al. 2022 (Tensor Programs V): under Adam the best rate of hidden layers goes with 1 / width.
     """
     return lr * PUBLISHED_AUDIO_DIM / audio_dim
+
+
+class SettableKey(NamedTuple):
+    """A key of a head's config.
+
+    Attributes:
+        key: its name, such as `temporal.layers`.
+        type: the values that it may have, such as `mlp|lstm` or `int`.
+        default: its value where neither a file nor `--set` gives one.
+        description: what it means, where its name is not enough.
+        kinds: the kinds of its part that have it; empty if all have it, or if it belongs to no part.
+    """
+
+    key: str
+    type: str
+    default: Any
+    description: str
+    kinds: tuple[str, ...] = ()
+
+
+def settable_keys() -> list[SettableKey]:
+    """Return the keys that `--set` takes; a key that several kinds share is listed once."""
+    found: list[SettableKey] = []
+    for name, field in HeadConfig.model_fields.items():
+        if name in PARTS:
+            found += _keys_of_part(name, PARTS[name])
+        elif isinstance(field.default, Group):
+            group = type(field.default)
+            found += [_key(f"{name}.{inner}", each) for inner, each in group.model_fields.items()]
+        else:
+            found.append(_key(name, field))
+    return found
+
+
+def _keys_of_part(name: str, part: Part) -> list[SettableKey]:
+    """Return the key that chooses a part's kind, and those of its kinds."""
+    kinds = part.names()
+    found: dict[SettableKey, list[str]] = {}
+    for kind in kinds:
+        for key, field in config_class(part.part, kind).model_fields.items():
+            if key == "loss" and name == "output":
+                for each in _keys_of_part("output.loss", LOSSES[kind]):
+                    inner = each.kinds or (kind,)
+                    found.setdefault(each._replace(kinds=()), []).extend(inner)
+            elif key != "kind":
+                found.setdefault(_key(f"{name}.{key}", field), []).append(kind)
+    own = [key._replace(kinds=() if of == kinds else tuple(of)) for key, of in found.items()]
+    chooser = name if name in ("pooling", "output.loss") else f"{name}.kind"  # as the presets write it
+    return [SettableKey(chooser, "|".join(kinds), part.default, ""), *own]
+
+
+def _key(name: str, field: FieldInfo) -> SettableKey:
+    return SettableKey(name, "|".join(_choices(field.annotation)), field.default, field.description or "")
+
+
+def _choices(annotation: Any) -> list[str]:
+    """Return the values of a type: the choices of a Literal and of each type of a union, the name of any other type."""
+    if get_origin(annotation) is Literal:
+        return list(get_args(annotation))
+    return [name for each in get_args(annotation) for name in _choices(each)] or [annotation.__name__]

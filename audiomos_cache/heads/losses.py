@@ -1,6 +1,6 @@
 """Objectives: what an output layer is trained on (targets made from labels), and the loss against it.
 
-A user's is registered as ours are, with the kind of output that it is for, scalar unless it says otherwise:
+A user's loss is registered as ours are, with the kind of output that it is for, scalar by default:
 
     @register("loss", "huber")
     class HuberObjective:

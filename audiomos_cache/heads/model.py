@@ -96,7 +96,7 @@ class Head(nn.Module):
     def forward(self, frames: Tensor, frame_mask: Tensor, tokens: Tensor, token_mask: Tensor) -> HeadOutput:
         """Predict MI and TA of each clip: `head(*batch)`.
 
-        The masks are not looked into, for which a GPU would have to be waited for: a clip without a valid frame or
+        The values of the masks are not checked, as that would wait for the GPU: a clip without a valid frame or
         token gives NaN. `audiomos_cache.batch.check_masks` refuses such a batch.
 
         Args:
@@ -180,7 +180,7 @@ def _pooling_maker(config: HeadConfig, audio_dim: int) -> MakePooling:
 
 
 def _build_text_audio(config: HeadConfig, audio_size: int, audio_dim: int, text_dim: int) -> nn.Module:
-    """Build how text and audio meet; `audio_size` is the width of what it looks at, `audio_dim` scales its own."""
+    """Build what joins prompt and audio; `audio_size` is the width of its audio, `audio_dim` scales its own."""
     part = _form(TEXT_AUDIO[config.text_audio.kind], config)
     make_pooling = PaddingPooling if config.compat == "upstream" else _pooling_maker(config, audio_dim)
     arguments = config.text_audio.arguments(audio_dim)

@@ -56,7 +56,7 @@ RANKS = 5  # of an ordinal output: the whole scores 1 to 5
 
 @dataclass(frozen=True, slots=True)
 class TargetOutput:
-    """What a head says of one target (MI or TA).
+    """What a head predicts of one target (MI or TA).
 
     Attributes:
         score: (B,), on the 1 to 5 scale.

@@ -44,7 +44,7 @@ class NoKeys(PartConfig):
     """A part without keys."""
 
 
-# How text and audio meet, for TA
+# How the prompt is joined with the audio, for TA
 
 
 class PooledConfig(PartConfig):
@@ -120,7 +120,7 @@ class ScalarConfig(OutputConfig):
 class DistributionConfig(OutputConfig):
     """A distribution over score bins, trained on one that the loss makes of the labels.
 
-    It makes it of the mean opinion scores, or, "raters", of what each listener said, in 5 bins.
+    The loss makes it of the mean opinion scores, or, "raters", of each listener's rating, in 5 bins.
     """
 
     bins: int = Field(20, ge=2)
@@ -161,14 +161,14 @@ class ListwiseConfig(RankingConfig):
 
 
 class PairwiseConfig(RankingConfig):
-    """Pairs of clips, each `margin` apart in the labels' order."""
+    """Pairs of clips, whose scores differ by `margin` in the labels' order."""
 
     margin: float = Field(0.0, ge=0)
     tolerance: float = Field(0.25, ge=0)
 
 
 class AdaptiveMarginConfig(RankingConfig):
-    """Pairs of clips, apart in proportion to their labels."""
+    """Pairs of clips, whose scores differ in proportion to their labels."""
 
     margin_scale: float = Field(0.2, ge=0)
     preference: float = Field(7.0, gt=0)

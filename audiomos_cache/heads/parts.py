@@ -80,7 +80,7 @@ def output_of_loss(name: str) -> str:
 
 @dataclass(frozen=True)
 class Part:
-    """Which parts a field of a config may name.
+    """The parts that a key of a config may name.
 
     Attributes:
         part: temporal, pooling, loss, text_audio, output or ranking.
@@ -121,16 +121,16 @@ class Part:
 
 
 def _relative(error: ErrorDetails, kind: str, keys: list[str]) -> str:
-    """Say a problem of a part's keys, to be put after the name of the part."""
+    """Describe a problem of a part's keys, to follow the name of the part."""
     if error["type"] == "value_error":
         where = "".join(f".{each}" for each in error["loc"])
         return f"{where}: {error['ctx']['error']}"
-    text = f".{readable(error, ())}"
+    message = f".{readable(error, ())}"
     if error["type"] == "extra_forbidden":
-        text += f"; {kind} has {', '.join(keys)}" if keys else f"; {kind} has no keys"
-    return text
+        message += f"; {kind} has {', '.join(keys)}" if keys else f"; {kind} has no keys"
+    return message
 
 
 def _problems(relative: list[str]) -> PydanticCustomError:
-    """Return one error for all problems of a part, which `yaml_files.readable` turns into words."""
-    return PydanticCustomError(PART_ERROR, "{text}", {"text": "; ".join(relative), "problems": relative})
+    """Return one error for all problems of a part, which `yaml_files.readable` turns into a message."""
+    return PydanticCustomError(PART_ERROR, "{message}", {"message": "; ".join(relative), "problems": relative})

@@ -26,10 +26,10 @@ MakePooling = Callable[[int], nn.Module]
 
 
 def width_of(part: nn.Module) -> int:
-    """Return the width of what a pooling or temporal part gives, its `output_size`.
+    """Return the `output_size` of a pooling or temporal part, the width of its output.
 
     Raises:
-        ConfigError: it does not say.
+        ConfigError: it has none, or one that is not an int.
     """
     width = getattr(part, "output_size", None)
     if not isinstance(width, int):

@@ -1,24 +1,26 @@
 """Where a head's config comes from: the presets of `configs/`, a user's own YAML files, and `--set` overrides."""
 
+import copy
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from audiomos_cache.errors import ConfigError
-from audiomos_cache.heads.config import Compat, HeadConfig
-from audiomos_cache.heads.overrides import apply_overrides
-from audiomos_cache.heads.settable import settable_keys
+from audiomos_cache.heads.config import Compat, HeadConfig, settable_keys
+from audiomos_cache.heads.part_configs import LOSSES, PARTS
+from audiomos_cache.heads.parts import Part, config_class
 from audiomos_cache.registry import imported, require_parts
-from audiomos_cache.yaml_files import read_mapping, readable
+from audiomos_cache.yaml_files import apply_override, read_mapping, readable
 
 _RUN_NAME = re.compile(r"(\w[\w .+-]*?)(-seed\d+)?")
+_PART_KEYS = (*PARTS, "output.loss")
 
 
 def presets_folder() -> Path:
-    """Return the folder of the presets: beside the package in a checkout, inside it when installed."""
+    """Return the folder of the presets: next to the package in a checkout, inside it when installed."""
     package = Path(__file__).parents[1]
     checkout = package.parent / "configs"
     return checkout if (checkout / "transformer-dist.yaml").is_file() else package / "configs"
@@ -41,7 +43,7 @@ def _is_plan(shipped: Path) -> bool:
 def load_head_config(head: str, overrides: tuple[str, ...] = ()) -> tuple[str, HeadConfig]:
     """Read a preset by its name, or a YAML file by its path, and apply `a.b=c` overrides.
 
-    The file is one like the presets, or the `config.yaml` of a run, whose head it is then.
+    The file is like the presets, or it is the `config.yaml` of a run, whose head is then read.
 
     Returns:
         The head's name (the preset's, the file's without its ending, or the run's without its seed) and its validated
@@ -57,7 +59,9 @@ def load_head_config(head: str, overrides: tuple[str, ...] = ()) -> tuple[str, H
     elif head in plan_names():
         raise ConfigError(f"--head {head}: is a plan of several runs, not a preset; give it to --plan")
     else:
-        raise ConfigError(f"--head {head}: no such preset; known are {', '.join(preset_names())}, or give a .yaml file")
+        raise ConfigError(
+            f"--head {head}: preset not found; known are {', '.join(preset_names())}, or give a .yaml file"
+        )
     where = f"{path} with {' '.join(overrides)}" if overrides else str(path)
     content = read_mapping(path, "keys such as temporal, pooling, output")
     name = path.stem
@@ -107,7 +111,7 @@ def _validated(content: dict[str, Any], overrides: tuple[str, ...], where: str) 
 
 
 def problems_in(error: ValidationError) -> str:
-    """Say all that is wrong with what should be the config of a head."""
+    """Describe all problems of a head's config, in one line."""
     examples = [each.key for each in settable_keys()]
     return "; ".join(readable(each, examples) for each in error.errors())
 
@@ -116,9 +120,84 @@ def with_compat(config: HeadConfig, compat: Compat) -> HeadConfig:
     """Return a head's config with another `compat`.
 
     Raises:
-        ConfigError: the published code has no such head; all reasons in one message.
+        ConfigError: the published code has no head of these parts; all reasons in one message.
     """
     try:
         return HeadConfig.model_validate(config.model_dump() | {"compat": compat})
     except ValidationError as error:
         raise ConfigError(problems_in(error)) from error
+
+
+def apply_overrides(content: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
+    """Return the content of a YAML file with `a.b=c` overrides applied to it.
+
+    Where an override chooses another kind of a part, keys of the old kind that come from the file are left out if the
+    new kind lacks them. Keys that an override gives stay: validation names those that the kind lacks.
+
+    Args:
+        content: of the file; it is not changed.
+        overrides: in the order in which they apply. `pooling=mean` means `pooling.kind=mean`.
+    Raises:
+        ConfigError: an override without a key or a value, or with a group as its key.
+    """
+    changed = copy.deepcopy(dict(content))
+    given = {_apply(changed, override) for override in overrides}
+    for name, part in PARTS.items():
+        _remove_replaced(name, (part, content.get(name)), (part, changed.get(name)), given)
+    return changed
+
+
+def _apply(content: dict[str, Any], override: str) -> str:
+    """Put one override into `content`; returns its key, `pooling.kind` for `pooling=mean`."""
+    key = override.partition("=")[0]
+    for part in _PART_KEYS:
+        group, _, name = part.rpartition(".")
+        parent = content.get(group, {}) if group else content
+        if key.startswith(f"{part}.") and isinstance(parent, dict) and isinstance(parent.get(name), str):
+            parent[name] = {"kind": parent[name]}
+    if key not in _PART_KEYS:
+        return apply_override(content, override)
+    group, _, name = key.rpartition(".")
+    before = (content.get(group) or {} if group else content).get(name)
+    apply_override(content, override)
+    parent = content[group] if group else content
+    if isinstance(before, dict) and isinstance(parent[name], str):
+        parent[name] = before | {"kind": parent[name]}
+    return f"{key}.kind"
+
+
+def _remove_replaced(key: str, before: tuple[Part, Any], after: tuple[Part, Any], given: set[str]) -> None:
+    """Remove from a part's keys, in place, those that the file gives for the kind that an override replaced.
+
+    Args:
+        key: of the part.
+        before, after: the part and the value of its key, without and with the overrides.
+        given: keys of the overrides.
+    """
+    keys = after[1]
+    old, new = (_kind(*each) for each in (before, after))
+    if old is None or new is None or not isinstance(keys, dict):
+        return
+    own = config_class(after[0].part, new).own_keys()
+    for each in config_class(before[0].part, old).own_keys():
+        if each in keys and each not in own and f"{key}.{each}" not in given:
+            del keys[each]
+    if key == "output" and "loss" in keys:
+        if old != new and "output.loss.kind" not in given:
+            _keep_overridden(keys, given)
+        else:
+            loss = before[1].get("loss") if isinstance(before[1], Mapping) else None
+            _remove_replaced("output.loss", (LOSSES[old], loss), (LOSSES[new], keys["loss"]), given)
+
+
+def _keep_overridden(output: dict[str, Any], given: set[str]) -> None:
+    """Remove the file's loss, which is for another kind of output; keep the keys of it that overrides give."""
+    loss = output.pop("loss")
+    if isinstance(loss, dict) and (kept := {key: loss[key] for key in loss if f"output.loss.{key}" in given}):
+        output["loss"] = kept
+
+
+def _kind(part: Part, given: Any) -> str | None:
+    """Return the kind of a part, where it is a known one."""
+    kind = given.get("kind", part.default) if isinstance(given, Mapping) else given or part.default
+    return kind if kind in part.names() else None

@@ -48,13 +48,13 @@ class ListwiseRanking:
 
     def loss(self, scores: Tensor, labels: Tensor) -> Tensor:
         """Minus the sum of softmax(labels / temperature) * log_softmax(scores / temperature)."""
-        wanted = (at_least_float32(labels) / self.temperature).softmax(dim=0)
-        return -(wanted * (at_least_float32(scores) / self.temperature).log_softmax(dim=0)).sum()
+        expected = (at_least_float32(labels) / self.temperature).softmax(dim=0)
+        return -(expected * (at_least_float32(scores) / self.temperature).log_softmax(dim=0)).sum()
 
 
 @dataclass(frozen=True, slots=True)
 class PairwiseRanking:
-    """How far each pair of clips is from being `margin` apart in the labels' order.
+    """By how much the scores of each pair of clips differ less than `margin` in the labels' order.
 
     Pairs whose labels are within `tolerance` are left out; 0 where no pair is left. Where `margin` is at most
     `tolerance`, no scores do better than the labels themselves; where it is 0, equal scores do as well.
@@ -72,7 +72,7 @@ class PairwiseRanking:
 
 @dataclass(frozen=True, slots=True)
 class AdaptiveMarginRanking:
-    """How far each pair of clips is from being apart in proportion to its labels; pairs with a good clip weigh more.
+    """By how much each pair's scores differ less than in proportion to its labels; pairs with a good clip weigh more.
 
     The margin of a pair is `margin_scale` times the gap of its labels. Its weight grows from 1 to `preference` as the
     better one of the two goes from the batch's lowest label to its highest. 0 where all labels are equal. Where
@@ -133,7 +133,7 @@ def _gaps(values: Tensor) -> Tensor:
 
 
 def _shortfall(margin: Tensor | float, ahead: Tensor, scores: Tensor) -> Tensor:
-    """Return by how much each pair's scores are less than `margin` apart in the order of its labels: (B, B)."""
+    """Return by how much each pair's scores differ less than `margin` in the order of its labels: (B, B)."""
     return (margin - ahead.sign() * _gaps(scores)).clamp(min=0)
 
 

@@ -1,4 +1,4 @@
-"""How a clip's audio and its prompt meet: two sequences in, the vector that TA is predicted from out."""
+"""How a clip's audio is joined with its prompt: two sequences in, the vector that TA is predicted from out."""
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,7 @@ from audiomos_cache.heads.temporal import MultiheadAttention
 class CrossAttention(nn.Module):
     """The prompt's tokens look at the audio; what they find is pooled over the tokens.
 
-    Source: Ritter-Gutierrez et al. 2025, section II. Text is the query; LayerNorm follows, without a residual.
+    Source: Ritter-Gutierrez et al. 2025, section II. The prompt is the query; LayerNorm follows, without a residual.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class CrossAttention(nn.Module):
 
 
 class Concat(nn.Module):
-    """Audio and prompt are pooled apart, put side by side, and projected to the common width."""
+    """Audio and prompt are pooled separately, concatenated, and projected to the common width."""
 
     def __init__(
         self, audio_size: int, text_size: int, common_size: int, make_pooling: MakePooling, *, dropout: float = 0.0
@@ -72,7 +72,7 @@ class AudioAlone(nn.Module):
         self.output_size = common_size
 
     def forward(self, audio: Tensor, frame_mask: Tensor, tokens: Tensor, token_mask: Tensor) -> Tensor:
-        """Pool (B, T, audio_size) into (B, output_size); the tokens are not looked at."""
+        """Pool (B, T, audio_size) into (B, output_size); the tokens are ignored."""
         del tokens, token_mask
         out: Tensor = self.projection(self.audio_pooling(audio, frame_mask))
         return out

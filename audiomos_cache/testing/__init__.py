@@ -1,4 +1,4 @@
-"""For our tests and our users' tests: promises to check, made-up music, and encoders that cost nothing."""
+"""For our tests and users' tests: checks of heads and encoders, made-up music, and encoders that cost nothing."""
 
 from audiomos_cache.testing.check_encoder import check_encoder
 from audiomos_cache.testing.check_head import check_head

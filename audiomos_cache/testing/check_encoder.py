@@ -12,7 +12,7 @@ from torch import Tensor
 
 from audiomos_cache.encoders.base import DTYPES, AudioEncoder, TextEncoder, TextFeatures
 
-# How far features may be apart between a batch and one alone, of their largest, by what they are computed in.
+# The largest difference between features alone and in a batch, relative to the largest feature, by precision.
 TOLERANCES = {"fp32": 1e-5, "fp16": 1e-2, "bf16": 8e-2}
 _PROMPTS = ("slow piano", "a loud and happy song with drums", "")
 
@@ -22,10 +22,10 @@ def check_encoder(
 ) -> None:
     """Check that an audio or text encoder keeps our promises.
 
-    Of audio: `frames_for` says how many frames there are; a waveform's frames are the same alone and in a batch; they
-    are float32, finite, without gradient, and on the encoder's device; layers are ascending. Of text: `count_tokens`
-    says how many tokens there are; a prompt's tokens are the same alone and in a batch. Of both: the identity is stable
-    and of plain values, and the weights' source is recorded.
+    Of audio: there are `frames_for` frames; a waveform's frames are the same alone and in a batch; they
+    are float32, finite, without gradient, and on the encoder's device; layers are ascending. Of text: there
+    are `count_tokens` tokens; a prompt's tokens are the same alone and in a batch. Of both: the identity is stable, of
+    strings and numbers, and the weights' source is recorded.
 
     Args:
         encoder: loaded.
@@ -52,15 +52,15 @@ def _check_identity(encoder: AudioEncoder | TextEncoder) -> None:
     assert isinstance(encoder.untrained, bool), f"untrained is True or False: found {encoder.untrained!r}"
     identity, provenance = dict(encoder.identity()), dict(encoder.provenance())
     for what, values in (("identity", identity), ("provenance", provenance)):
-        _check_plain(what, values)
+        _check_values(what, values)
     assert encoder.identity() == identity, "identity is the same each time"
     assert {"source", "revision"} <= provenance.keys(), f"provenance has source and revision: found {provenance}"
 
 
-def _check_plain(what: str, values: Mapping[str, object]) -> None:
+def _check_values(what: str, values: Mapping[str, object]) -> None:
     for key, value in values.items():
-        plain = isinstance(value, str | int | float) and not isinstance(value, bool)
-        assert isinstance(key, str) and plain, f"{what} holds strings and numbers: found {key!r}: {value!r}"
+        allowed = isinstance(value, str | int | float) and not isinstance(value, bool)
+        assert isinstance(key, str) and allowed, f"{what} holds strings and numbers: found {key!r}: {value!r}"
     assert json.loads(json.dumps(values)) == values, f"{what} is the same after JSON: found {values}"
 
 
@@ -101,11 +101,11 @@ def _check_layers(encoder: AudioEncoder, load: Callable[[Sequence[int]], AudioEn
     """Compare each layer with the frames of an encoder that gives it alone."""
     waveforms = _noise(1, max(encoder.sample_rate_hz, encoder.min_samples))
     together, tolerance = encoder.encode(waveforms), TOLERANCES[encoder.precision]
-    for place, layer in enumerate(encoder.layers):
+    for index, layer in enumerate(encoder.layers):
         alone = load([layer])
         assert alone.layers == (layer,), f"layers are those asked for: found {alone.layers}, asked for {layer}"
         promise = f"layer {layer} is the same alone and with others, in the order of `layers`"
-        _check_close(alone.encode(waveforms)[0], together[place], tolerance, promise)
+        _check_close(alone.encode(waveforms)[0], together[index], tolerance, promise)
         if len(encoder.layers) > 1:
             assert alone.identity() != encoder.identity(), "other layers are another identity"
 
@@ -125,7 +125,7 @@ def _check_text(encoder: TextEncoder) -> None:
                 together.tokens, features.tokens, TOLERANCES["fp32"], "a prompt has the same tokens in a batch"
             )
         longer = {"": False, long: True}.get(prompt, features.cut)
-        assert features.cut == longer, f"cut says whether a prompt is longer than max_tokens: found {features.cut}"
+        assert features.cut == longer, f"cut is True for a prompt longer than max_tokens alone: found {features.cut}"
 
 
 def _check_tokens(encoder: TextEncoder, features: TextFeatures, count: int) -> None:
@@ -144,5 +144,5 @@ def _noise(clips: int, samples: int) -> Tensor:
 def _check_close(found: Tensor, expected: Tensor, tolerance: float, promise: str) -> None:
     """Compare features, up to a tolerance relative to the largest of them."""
     allowed = tolerance * max(float(expected.abs().max()), 1.0)
-    apart = float((found - expected).abs().max())
-    assert apart <= allowed, f"{promise}: apart by {apart:.2g}, allowed {allowed:.2g}"
+    difference = float((found - expected).abs().max())
+    assert difference <= allowed, f"{promise}: they differ by {difference:.2g}, allowed {allowed:.2g}"

@@ -21,7 +21,7 @@ def check_head(head: Head, audio_dim: int, text_dim: int, *, layers: int = 1) ->
 
     Shapes and dtype; a clip's scores are the same alone and in a padded batch, and do not depend on the order of the
     batch; a clip of one frame and one token has finite scores and gradients; every parameter gets a gradient; in
-    evaluation mode nothing is left to chance; float16 features are taken.
+    evaluation mode scores do not vary from call to call; float16 features are accepted.
 
     Args:
         head: what `build_head` returns, with a part of your own, not of `compat: upstream`.
@@ -60,7 +60,7 @@ def _spread(head: Head) -> Head:
 def _batch(
     frame_counts: tuple[int, ...], token_counts: tuple[int, ...], audio_dim: int, text_dim: int, layers: int
 ) -> Batch:
-    """Make clips up, whose padding holds the largest numbers that float16 has."""
+    """Make up clips whose padding holds the largest numbers that float16 has."""
     generator = torch.Generator().manual_seed(0)
 
     def sequences(counts: tuple[int, ...], width: int, inner: tuple[int, ...]) -> tuple[Tensor, Tensor]:
@@ -99,11 +99,11 @@ def _check_alone(head: Head, batch: Batch, together: HeadOutput) -> None:
 
 
 def _check_equal(found: HeadOutput, expected: HeadOutput, rows: "range | list[int]", promise: str) -> None:
-    """Compare what was found with rows of what is expected, in all that a head says."""
+    """Compare all columns of an output with rows of the expected one."""
     others = expected.columns()
     for name, values in found.columns().items():
-        apart = float((values - others[name][list(rows)]).abs().max())
-        assert apart <= TOLERANCE, f"{promise}: {name} is apart by {apart:.2g}, allowed {TOLERANCE:.0e}"
+        difference = float((values - others[name][list(rows)]).abs().max())
+        assert difference <= TOLERANCE, f"{promise}: {name} differs by {difference:.2g}, allowed {TOLERANCE:.0e}"
 
 
 def _check_gradients(head: Head, batch: Batch, promise: str) -> None:

@@ -78,7 +78,7 @@ class FakeAudioEncoder:
 
 @dataclass
 class FakeTextEncoder:
-    """Gives a token per word: its number of letters, and its place. A padding position gives the number of words.
+    """Gives a token per word: its number of letters, and its index. A padding position gives the number of words.
 
     Attributes:
         dim: width of a token, at most 2.
@@ -114,7 +114,7 @@ class FakeTextEncoder:
 
     def _features(self, words: list[str]) -> TextFeatures:
         kept = words[: self.max_tokens]
-        tokens = torch.tensor([[float(len(word)), float(place)] for place, word in enumerate(kept)])
+        tokens = torch.tensor([[float(len(word)), float(index)] for index, word in enumerate(kept)])
         pad_vector = torch.full((self.dim,), float(len(kept)))
         return TextFeatures(tokens[:, : self.dim], pad_vector, cut=len(words) > len(kept))
 

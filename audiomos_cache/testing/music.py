@@ -1,4 +1,4 @@
-"""A small dataset of made-up music for the demo, our tests and our users' tests.
+"""A small dataset of made-up music, for the demo, our tests and users' tests.
 
 `make_dataset` writes a folder in the MusicEval-phase1 layout: a prompt is a sentence of five words, the music
 plays those words (or, in a share of the clips, others), and eight systems damage it more and more. The labels
@@ -9,6 +9,7 @@ are worthless as a benchmark.
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from itertools import product
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -53,9 +54,9 @@ class PromptWords:
     drums: str
 
     def __post_init__(self) -> None:
-        for field, word in asdict(self).items():
-            if word not in WORDS[field]:
-                raise ValueError(f"{field}: {word!r} is not one of {', '.join(WORDS[field])}")
+        for entry, word in asdict(self).items():
+            if word not in WORDS[entry]:
+                raise ValueError(f"{entry}: {word!r} is not one of {', '.join(WORDS[entry])}")
 
     @property
     def text(self) -> str:
@@ -93,7 +94,7 @@ _RMS, _PEAK = 0.1, 0.95
 
 
 def render_prompt(words: PromptWords, seconds: float, seed: int) -> Audio:
-    """Play chords, a melody, a bass and perhaps drums as the words say, from the tonic chord on.
+    """Play chords, a melody, a bass and perhaps drums as the words ask for, from the tonic chord on.
 
     Args:
         words: what to play.
@@ -131,9 +132,9 @@ def _semitones(scale: tuple[int, ...], degree: int) -> int:
     return scale[step] + 12 * octave
 
 
-def _add(track: _Wave, start_s: float, sound: _Wave) -> None:
-    room = track[round(start_s * SAMPLE_RATE_HZ) :]
-    room[: len(sound)] += sound[: len(room)]
+def _add(track: _Wave, start_s: float, wave: _Wave) -> None:
+    rest = track[round(start_s * SAMPLE_RATE_HZ) :]
+    rest[: len(wave)] += wave[: len(rest)]
 
 
 def _note(timbre: _Timbre, pitch: int, duration_s: float) -> _Wave:
@@ -182,7 +183,7 @@ def damage(audio: Audio, strength: float, seed: int) -> Audio:
         strength: 0 (next to nothing) to 1 (hardly music).
         seed: decides the mix: how far each kind of damage is above or below `strength`.
     Returns:
-        (N,) float32 at the loudness of `render_prompt`: how loud a clip is says nothing about its damage.
+        (N,) float32 at the loudness of `render_prompt`: loudness does not reveal the damage.
     """
     rng = np.random.default_rng(seed)
     wow, clipping, coarse, low_pass, noise, dropouts = np.clip(strength * rng.uniform(0.6, 1.4, 6), 0, 1)
@@ -205,7 +206,9 @@ def damage(audio: Audio, strength: float, seed: int) -> Audio:
     return _level(damaged)
 
 
-def make_dataset(root: Path, *, prompts: int = 24, seconds: tuple[float, float] = (4.0, 8.0), seed: int = 0) -> Path:
+def make_dataset(
+    root: str | PathLike[str], *, prompts: int = 24, seconds: tuple[float, float] = (4.0, 8.0), seed: int = 0
+) -> Path:
     """Write a MusicEval-phase1 folder of made-up music: 8 systems times `prompts` clips, 16 kHz mono PCM16.
 
     Two clips in five play their prompt, one in five three of its words, two in five the least alike of the
@@ -218,13 +221,14 @@ def make_dataset(root: Path, *, prompts: int = 24, seconds: tuple[float, float] 
         seconds: shortest and longest clip.
         seed: the same seed writes the same bytes.
     Returns:
-        `root`.
+        `root`, as a Path.
     Raises:
-        OutputExistsError: `root` is a file, or holds something.
+        OutputExistsError: `root` is a file, or a folder that is not empty.
         ValueError: fewer than 3 prompts.
     """
     if prompts < 3:
         raise ValueError(f"prompts: {prompts}, expected at least 3, one for each split")
+    root = Path(root)
     refuse_occupied(root, what="new dataset", own=(), overwrite=False)
     for folder in ("wav", "sets"):
         (root / folder).mkdir(parents=True)
@@ -240,7 +244,7 @@ def make_dataset(root: Path, *, prompts: int = 24, seconds: tuple[float, float] 
         splits = ["dev"] * held_out + ["test"] * held_out + ["train"] * (prompts - 2 * held_out)
         for p, split in enumerate(rng.permutation(splits)):
             name = f"audiomos2025-track1-{system}_P{p + 1:03d}.wav"
-            # A demo system has another text under the same number: the wrong file gives the wrong prompt.
+            # A demo system has another prompt under the same number: reading the wrong file gives the wrong prompt.
             words = pool[(p + 1) % prompts if system in DEMO_SYSTEMS else p]
             if system in DEMO_SYSTEMS:
                 infos["demo_prompt_info.txt"].append(f"{name}\t{words.text}")
@@ -272,7 +276,7 @@ def _make_clip(
     """Audio, MI and TA of one clip."""
     other = min(pool, key=words.share_in)
     swapped = rng.permutation(list(WORDS))[: rng.choice((0, 0, 2, 5, 5))]
-    played = replace(words, **{field: getattr(other, field) for field in swapped})
+    played = replace(words, **{entry: getattr(other, entry) for entry in swapped})
     strength = float(np.clip(system_damage + rng.uniform(-DAMAGE_SPREAD, DAMAGE_SPREAD), 0, 1))
 
     audio = render_prompt(played, seconds, seed=int(rng.integers(2**32)))

@@ -3,9 +3,7 @@
 A checkpoint holds the whole model: the head, two buffers that follow from its sizes, and the frozen encoders.
 """
 
-import pickle
 import reprlib
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -17,14 +15,14 @@ from audiomos_cache.heads.config import UPSTREAM_HEADS
 from audiomos_cache.heads.model import Head
 from audiomos_cache.heads.outputs import CoralOutput, DistributionOutput, LstmDownstream, ScalarOutput
 from audiomos_cache.upstream.quirks import float32_bin_centres, float32_positions
-from audiomos_cache.upstream.torch_files import refuse_old_format, require_checksums
+from audiomos_cache.upstream.torch_files import load_torch_file
 
-_ENCODERS = ("muq.", "roberta.")  # the starts of the frozen encoders' names
+_ENCODERS = ("muq.", "roberta.")  # prefixes of the frozen encoders' names
 _WRAPPERS = ("state_dict", "model_state_dict")  # where the published code looks for the tensors, in this order
 _POSITIONS, _BIN_CENTRES = "audio_pos_encoder.pe", "bin_centers"
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
-# How names start: ours, and the original's. What they end in differs in attentions alone; see upstream_names.
+# Prefixes of our names, and of the original's. The rest of a name differs in attentions alone; see upstream_names.
 _NAMES = {
     "temporal.layers.": "audio_transformer_encoder.layers.",
     "pooling.weight.": "audio_attentive_pool.attention_weights.",
@@ -59,26 +57,21 @@ _OUTPUTS = {ScalarOutput: "scalar", DistributionOutput: "distribution", CoralOut
 def read_upstream_checkpoint(path: Path) -> dict[str, Tensor]:
     """Read the tensors of a `.pth` file of the published code, by name, the encoders' among them.
 
-    The file is read once for its checksums. The tensors are mapped from it, so that what is never looked at takes no
-    memory. Nothing that the file says is executed.
+    The file is read once for its checksums. The tensors are mapped from it, so that those never used take no memory.
+    Nothing in the file is executed.
 
     Raises:
-        DataError: no such file, damaged, foreign, of torch's old format, or a pickle that wants more than tensors.
+        DataError: the file does not exist, is damaged, foreign, of torch's old format, or holds more than tensors.
     """
     try:
-        refuse_old_format(path)
-        with zipfile.ZipFile(path) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
-                raise pickle.UnpicklingError("compressed")  # torch compresses nothing
-            require_checksums(archive)
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        content = load_torch_file(path, mmap=True)
     except DataError:
         raise
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     except Exception as error:  # a hostile or damaged file may raise anything
         raise DataError(
-            f"{path}: damaged, or not a checkpoint of the published code; expected tensors by name{_wanted(path)}; "
+            f"{path}: damaged, or not a checkpoint of the published code; expected tensors by name{_unsafe(path)}; "
             "nothing in it was run"
         ) from error
     return _tensors_by_name(content, str(path))
@@ -87,7 +80,7 @@ def read_upstream_checkpoint(path: Path) -> dict[str, Tensor]:
 def load_upstream_state(head: Head, state: Mapping[str, object], source: str = "the checkpoint") -> None:
     """Put the published code's tensors into a head, with or without `compat`; both have the same.
 
-    The encoders' tensors are left out. A transformer-dist and a decoupled-dist cannot be told apart by their tensors.
+    The encoders' tensors are left out. A transformer-dist and a decoupled-dist have the same tensors.
 
     Args:
         head: of one of the published code's architectures.
@@ -95,7 +88,7 @@ def load_upstream_state(head: Head, state: Mapping[str, object], source: str = "
         source: what a message calls them.
     Raises:
         DataError: a tensor is missing, unknown, of a wrong shape, no floats, or not finite, or the published code has
-            no such head; names all such tensors. The head is as it was then.
+            head of these parts; names all these tensors. The head is left unchanged.
     """
     names = upstream_names(head)
     tensors = {n: t for n, t in _tensors_by_name(state, source).items() if not n.startswith(_ENCODERS)}
@@ -114,7 +107,7 @@ def upstream_names(head: Head) -> dict[str, str]:
     """Return the names of a head's tensors: the original's, and for each ours.
 
     Raises:
-        DataError: the published code has no such head.
+        DataError: the published code has no head of these parts.
     """
     lstm = isinstance(head.get_submodule("mi.0"), LstmDownstream)
     output = next(kind for layer, kind in _OUTPUTS.items() if isinstance(head.get_submodule("mi.1"), layer))
@@ -131,7 +124,7 @@ def upstream_names(head: Head) -> dict[str, str]:
 
 
 def _tensors_by_name(content: object, source: str) -> dict[str, Tensor]:
-    """Unwrap the tensors as the published code does, and refuse what is none."""
+    """Unwrap the tensors as the published code does, and refuse anything else."""
     if isinstance(content, Mapping):
         content = next((content[wrapper] for wrapper in _WRAPPERS if wrapper in content), content)
     if not isinstance(content, Mapping):
@@ -153,7 +146,7 @@ def _fault(name: str, tensor: Tensor, own: Tensor) -> str | None:
     if tensor.shape != own.shape:
         return f"{name} is {tuple(tensor.shape)}, expected {tuple(own.shape)}"
     if tensor.dtype not in _FLOATS or tensor.layout != torch.strided or tensor.is_meta:
-        return f"{name} is {tensor.dtype}, {tensor.layout}, on {tensor.device}, expected plain floats"
+        return f"{name} is {tensor.dtype}, {tensor.layout}, on {tensor.device}, expected dense floats"
     return None if tensor.to(own.dtype).isfinite().all() else f"{name} is not finite"
 
 
@@ -176,10 +169,10 @@ def _buffer_fault(head: Head, name: str, tensor: Tensor) -> str | None:
     return fault
 
 
-def _wanted(path: Path) -> str:
-    """Say what a pickle wants beside tensors, if that can be seen without running it."""
+def _unsafe(path: Path) -> str:
+    """Name what a pickle holds besides tensors, if that can be found without running it."""
     try:
-        wanted = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        found = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except Exception:  # damaged
         return ""
-    return f", and it wants {first_five(wanted)} too: save its state_dict alone" if wanted else ""
+    return f", and it holds {first_five(found)} too: save its state_dict alone" if found else ""

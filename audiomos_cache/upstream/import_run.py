@@ -1,4 +1,4 @@
-"""Making a run from a checkpoint of the published code."""
+"""Make a run from a checkpoint of the published code."""
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -48,7 +48,7 @@ class ImportResult:
         return f"{self.run}: best-{self.best}.safetensors from {self.checkpoint}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return the paths as strings."""
         return {"run": str(self.run), "best": self.best, "checkpoint": str(self.checkpoint)}
 
 
@@ -68,16 +68,17 @@ def import_upstream(
 
     Args:
         checkpoint: the file.
-        head: the preset, or YAML file, that it was trained as. The file cannot tell transformer-dist,
-            transformer-onehot and decoupled-dist apart.
+        head: the preset, or YAML file, that it was trained as. Files of transformer-dist,
+            transformer-onehot and decoupled-dist look the same.
         out: the run folder to make, or an imported run of the same head to add to.
         cache: the cache with its features, if that is to be remembered and checked.
-        best: which of a run's checkpoints it becomes: `loss`, `srcc` or `combined`; None: as its name says, or loss.
+        best: which of a run's checkpoints it becomes: `loss`, `srcc` or `combined`; None: by the file's name, or loss.
         set: keys of the head to override, such as layers=12 for a cache of several layers.
         overwrite: replace that checkpoint and its predictions in a run of the same head, or else the whole run.
     Raises:
         DataError: not a checkpoint of this head. OutputExistsError: `out` has this checkpoint already, or is something
-            else than an imported run of this head. CacheError: no such cache. ConfigError: an unknown head or key.
+            else than an imported run of this head. CacheError: `cache` cannot be opened. ConfigError: an unknown head
+            or key.
     Source: the published code of ASTAR-NTU (arXiv 2507.09904).
 
     >>> import_upstream("ckpt_best_val_srcc.pth", "transformer-dist", "runs-published").best
@@ -105,15 +106,15 @@ def _import(
         )
     content = _config(out.name, head, checkpoint, best, config, reader)
     with _writing_alone(out):
-        begun = _same_head(out, content)
-        if begun is None or best in bests_in(out):
+        earlier = _same_head(out, content)
+        if earlier is None or best in bests_in(out):
             refuse_existing([out], overwrite=overwrite)
         model = build_head(config, AUDIO_DIM, TEXT_DIM)
         load_upstream_state(model, read_upstream_checkpoint(checkpoint), str(checkpoint))
-        with atomic_folder(out, replace=begun is not None or overwrite) as folder:
-            if begun is not None:
+        with atomic_folder(out, replace=earlier is not None or overwrite) as folder:
+            if earlier is not None:
                 shutil.copytree(out, folder, dirs_exist_ok=True, ignore=_predictions_by(best))
-                content["imported"]["from"] = begun["imported"]["from"] | content["imported"]["from"]
+                content["imported"]["from"] = earlier["imported"]["from"] | content["imported"]["from"]
             writer = RunWriter(folder)
             writer.write_config(content)
             writer.write_checkpoint(best, model.state_dict())
@@ -121,7 +122,7 @@ def _import(
 
 @contextmanager
 def _writing_alone(out: Path) -> Iterator[None]:
-    """Let one process at a time add to a run: another's checkpoint would be lost."""
+    """Let one process at a time add to a run; otherwise the checkpoint of another would be lost."""
     folder = out.resolve().with_name(f".{out.name}.importing")
     with locked(folder / "lock", f"{out}: is being written"):
         try:
@@ -131,26 +132,26 @@ def _writing_alone(out: Path) -> Iterator[None]:
 
 
 def _same_head(out: Path, content: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the config of an imported run of the same head and features, if that is what there is."""
+    """Return the config of an imported run of the same head and features, if `out` is one."""
     if not (out / CONFIG).is_file():
         return None
-    begun = read_run_config(out)
-    imported = begun.get("imported")
+    earlier = read_run_config(out)
+    imported = earlier.get("imported")
     if not isinstance(imported, dict) or not isinstance(imported.get("from"), dict):
         return None
-    same = all(begun.get(key) == content[key] for key in _DECIDING) and imported["as"] == content["imported"]["as"]
-    return begun if same else None
+    same = all(earlier.get(key) == content[key] for key in _DECIDING) and imported["as"] == content["imported"]["as"]
+    return earlier if same else None
 
 
 def _predictions_by(best: str) -> Callable[[str, list[str]], set[str]]:
-    """Leave out what another checkpoint in that place predicted."""
+    """Leave out the predictions of the checkpoint that is replaced."""
     return shutil.ignore_patterns(predictions_path(Path(), "*", best).name)
 
 
 def _config(
     name: str, head: str, checkpoint: Path, best: str, config: HeadConfig, reader: CacheReader | None
 ) -> dict[str, Any]:
-    """Put together what an imported run knows of itself. What it was trained on, the file does not tell."""
+    """Return the config of an imported run. The file does not contain what it was trained on."""
     return {
         "name": name,
         "seed": None,

@@ -1,11 +1,10 @@
-"""Reading what the original system (Ritter-Gutierrez et al. 2025) wrote: its predictions, pickled in `.pt` files.
+"""Predictions of the original system (Ritter-Gutierrez et al. 2025), read from its pickled `.pt` files.
 
-Nothing that such a file says is executed, and nothing is allocated that it does not hold.
+Nothing in such a file is executed, and no memory is allocated beyond the file's own size.
 """
 
 import pickle
 import reprlib
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from audiomos_cache.errors import DataError
-from audiomos_cache.upstream.torch_files import refuse_old_format, require_checksums
+from audiomos_cache.upstream.torch_files import load_torch_file
 
-_FIELDS = {
+_NAMES = {
     "mi": "overall_score",
     "ta": "textual_score",
     "mi_dist": "overall_dist",
@@ -41,18 +40,18 @@ def original_rows(path: Path) -> Iterator[tuple[str, object]]:
     if len(clips) > MAX_CLIPS:
         raise DataError(f"{path}: {len(clips)} clips, expected at most {MAX_CLIPS}; it is no predictions file")
     for name, clip in clips.items():
-        place = f"{path}, clip {reprlib.repr(name)}"
+        where = f"{path}, clip {reprlib.repr(name)}"
         if not isinstance(name, str) or not isinstance(clip, dict):
-            raise DataError(f"{place}: {reprlib.repr(clip)}, expected a name and a dict of scores")
-        row = {field: clip.get(original) for field, original in _FIELDS.items()}
-        yield place, {"id": name, **{field: _plain(place, field, value) for field, value in row.items()}}
+            raise DataError(f"{where}: {reprlib.repr(clip)}, expected a name and a dict of scores")
+        row = {key: clip.get(original) for key, original in _NAMES.items()}
+        yield where, {"id": name, **{key: _as_list(where, key, value) for key, value in row.items()}}
 
 
-def _plain(place: str, field: str, value: object) -> object:
+def _as_list(where: str, key: str, value: object) -> object:
     """Return an array as a list, after checking that this will not fill the memory."""
     numbers = value.numbers if isinstance(value, _Array) else value
     if isinstance(numbers, np.ndarray | list) and len(numbers) > MAX_BINS:
-        raise DataError(f"{place}: {field} has {len(numbers)} bins, expected at most {MAX_BINS}")
+        raise DataError(f"{where}: {key} has {len(numbers)} bins, expected at most {MAX_BINS}")
     return numbers.tolist() if isinstance(numbers, np.ndarray) else numbers
 
 
@@ -90,25 +89,17 @@ def _load_pt(path: Path) -> object:
 
     Stand-ins, because numpy's own allocate whatever size the file asks for.
     """
-    import torch
-
     allowed: list[Any] = [(_Array, "numpy.ndarray"), (_Dtype, "numpy.dtype")]
     for module in ("numpy._core.multiarray", "numpy.core.multiarray"):  # numpy 2, numpy 1
         allowed += [(_Array, f"{module}._reconstruct"), (_scalar, f"{module}.scalar")]
     if (size := path.stat().st_size) > MAX_BYTES:
         raise DataError(f"{path}: takes {size} bytes, expected at most {MAX_BYTES}; it is no predictions file")
     try:
-        refuse_old_format(path)
-        with zipfile.ZipFile(path) as archive:
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
-                raise zipfile.BadZipFile("compressed, which torch never writes")
-            require_checksums(archive)
-        with torch.serialization.safe_globals(allowed):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        return load_torch_file(path, allowed)
     except (DataError, OSError):
         raise
     except Exception as error:  # a hostile or damaged file may raise anything
         raise DataError(
             f"{path}: damaged, or not predictions of the original system; "
-            "expected numbers, texts and float arrays only; nothing in it was run"
+            "expected numbers, strings and float arrays only; nothing in it was run"
         ) from error

@@ -1,10 +1,10 @@
-"""The published code's three quirks, each beside the part of the same tensors that does without: `compat: upstream`.
+"""The published code's three quirks, for `compat: upstream`, in subclasses of our parts with the same tensors.
 
 1. Positions are added to a batch of one clip alone.
-2. The pooling of what the prompt's tokens found takes the padding and leaves the tokens out.
+2. The pooling of the cross-attention's output takes the padding and leaves the tokens out.
 3. Frames of padding are treated like all others, in attention and in pooling.
 
-So a clip's scores depend on its batch, and on what it is padded with. docs/from-the-original.md says what follows.
+So a clip's scores depend on its batch, and on what it is padded with. docs/from-the-original.md shows by how much.
 Source: Ritter-Gutierrez et al. 2025, published code (models/base_models.py, models/roberta_transformer.py).
 """
 
@@ -21,7 +21,7 @@ from audiomos_cache.targets import HIGHEST, LOWEST
 
 
 def float32_positions(length: int, dim: int) -> Tensor:
-    """Return the positions that the published code keeps: (length, dim), computed in float32 on the CPU."""
+    """Return the positions as the published code computes them: (length, dim), in float32 on the CPU."""
     position = torch.arange(length, dtype=torch.float32, device="cpu")[:, None]
     rate = torch.exp(torch.arange(0, dim, 2, dtype=torch.float32, device="cpu") * (-math.log(10000.0) / dim))
     angles = position * rate
@@ -29,7 +29,7 @@ def float32_positions(length: int, dim: int) -> Tensor:
 
 
 def float32_bin_centres(bins: int) -> Tensor:
-    """Return the bin centres that the published code keeps: (bins,), computed in float32 on the CPU."""
+    """Return the bin centres as the published code computes them: (bins,), in float32 on the CPU."""
     return torch.linspace(LOWEST, HIGHEST, bins, dtype=torch.float32, device="cpu")
 
 
@@ -51,7 +51,7 @@ class UnmaskedPooling(AttentivePooling):
     """Attentive pooling of all positions, padding included."""
 
     def forward(self, sequence: Tensor, mask: Tensor) -> Tensor:
-        """Pool (B, T, D), whatever `mask` (B, T) says: (B, D)."""
+        """Pool (B, T, D), whatever `mask` (B, T) is: (B, D)."""
         return super().forward(sequence, torch.ones_like(mask))
 
 
@@ -76,7 +76,7 @@ class UpstreamCrossAttention(CrossAttention):
 
 
 class UpstreamDistributionOutput(DistributionOutput):
-    """A distribution whose mean is taken over bin centres rounded to float32; shows in float64 alone."""
+    """A distribution whose mean is taken over bin centres rounded to float32; only visible in float64."""
 
     def __init__(self, input_size: int, bins: int) -> None:
         super().__init__(input_size, bins)

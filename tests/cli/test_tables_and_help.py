@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import rich.console
+from audiomos_cache.heads.settable import settable_keys
+from audiomos_cache.training.results import HeadResult
 from click.testing import CliRunner
 from rich.console import Console
 
@@ -15,8 +17,8 @@ from audiomos_cache.cli import main
 from audiomos_cache.cli.progress import progress
 from audiomos_cache.cli.tables import runs_table, scores_table
 from audiomos_cache.evaluation.metrics import Agreement, Scores
+from audiomos_cache.heads.config import settable_keys
 from audiomos_cache.heads.presets import plan_names, preset_names
-from audiomos_cache.heads.settable import settable_keys
 from audiomos_cache.training.finished_run import HeadResult
 
 NAN = float("nan")

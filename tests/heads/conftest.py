@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from tests.support.heads import make_clips, randomise
+from tests.support.heads import make_clips, randomise, yaml_file
 
-__all__ = ["make_clips", "randomise"]
+__all__ = ["make_clips", "randomise", "yaml_file"]
 
 
 @pytest.fixture(autouse=True)

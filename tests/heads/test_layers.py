@@ -67,7 +67,7 @@ def test_a_clip_has_the_same_scores_alone_and_in_a_padded_batch(preset, layered_
             one = head(*alone(clips, i))
             assert one.mi.item() == pytest.approx(together.mi[i].item(), abs=1e-5)
             assert one.ta.item() == pytest.approx(together.ta[i].item(), abs=1e-5)
-    assert together.mi.std() > 1e-3 and together.ta.std() > 1e-3  # the clips are told apart
+    assert together.mi.std() > 1e-3 and together.ta.std() > 1e-3  # the clips differ
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -89,15 +89,15 @@ def test_both_scores_teach_the_layer_weights(preset, layered_clips, randomise):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_weight_on_one_layer_alone_is_a_head_of_that_layer(preset, layered_clips):
-    """Beside the layer weights, both heads start from the same weights: the mixture draws nothing at random."""
+    """Besides the layer weights, both heads start from the same weights: the mixture draws nothing at random."""
     torch.manual_seed(0)
-    plain = build_head(preset, AUDIO_DIM, TEXT_DIM).eval()
+    single = build_head(preset, AUDIO_DIM, TEXT_DIM).eval()
     mixing, clips = weighted(preset), layered_clips([7, 3], [4, 6])
     with torch.no_grad():
         mixing.layers.weight[1] = 200.0
-        expected = plain(clips.frames[:, 1], *list(clips)[1:])
+        expected = single(clips.frames[:, 1], *list(clips)[1:])
         assert torch.equal(mixing(*clips).mi, expected.mi) and torch.equal(mixing(*clips).ta, expected.ta)
-    assert set(mixing.state_dict()) - set(plain.state_dict()) == {"layers.weight"}
+    assert set(mixing.state_dict()) - set(single.state_dict()) == {"layers.weight"}
 
 
 def test_the_layers_that_a_head_reads():

@@ -12,7 +12,7 @@ from audiomos_cache.heads.presets import load_head_config, preset_names, presets
 from audiomos_cache.upstream.quirks import UnmaskedPooling
 
 AUDIO_DIM, TEXT_DIM = 32, 24
-FIELDS = ("mi", "ta", "mi_dist", "ta_dist", "mi_logits", "ta_logits")
+COLUMNS = ("mi", "ta", "mi_dist", "ta_dist", "mi_logits", "ta_logits")
 
 # Their gradient is zero by construction: a softmax does not see what is added to all of its inputs, and the recurrent
 # weights of one step from a zero state see only zeros.
@@ -34,12 +34,12 @@ def tiny(preset, randomise=lambda head: head):
 
 
 def assert_equal_rows(output, i, expected, j, atol=1e-5):
-    """Compare row i of one output with row j of another, in all that a head says."""
-    for field in FIELDS:
-        got, want = getattr(output, field), getattr(expected, field)
-        assert (got is None) == (want is None), field
+    """Compare row i of one output with row j of another, in all columns of a head's output."""
+    for column in COLUMNS:
+        got, right = getattr(output, column), getattr(expected, column)
+        assert (got is None) == (right is None), column
         if got is not None:
-            assert got[i].isfinite().all() and torch.allclose(got[i], want[j], atol=atol, rtol=0), field
+            assert got[i].isfinite().all() and torch.allclose(got[i], right[j], atol=atol, rtol=0), column
 
 
 def test_shapes(preset, make_clips):
@@ -63,7 +63,7 @@ def test_a_clip_has_the_same_scores_alone_and_in_a_padded_batch(preset, make_cli
         together = head(*clips)
         for i in range(4):
             assert_equal_rows(together, i, head(*clips.row(i)), 0)
-    assert together.mi.std() > 1e-3 and together.ta.std() > 1e-3  # the clips are told apart
+    assert together.mi.std() > 1e-3 and together.ta.std() > 1e-3  # the clips differ
 
 
 def test_permuting_the_batch_permutes_the_output(preset, make_clips, randomise):
@@ -279,7 +279,7 @@ def test_the_fourth_argument_is_compat():
 
 
 def test_an_unknown_preset_is_refused():
-    with pytest.raises(ConfigError, match="--head transformer-dits: no such preset; known are cross-attention-dist, "):
+    with pytest.raises(ConfigError, match="--head transformer-dits: preset not found; known are cross-"):
         build_head("transformer-dits")
 
 

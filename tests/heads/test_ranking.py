@@ -49,8 +49,8 @@ def test_listwise_by_hand():
 @pytest.mark.parametrize("seed", range(3))
 def test_listwise_is_scipys_entropy_plus_divergence(seed):
     scores, labels = random_batch(seed)
-    wanted, found = special.softmax(labels.numpy() / 0.5), special.softmax(scores.numpy() / 0.5)
-    expected = stats.entropy(wanted) + stats.entropy(wanted, found)
+    target, found = special.softmax(labels.numpy() / 0.5), special.softmax(scores.numpy() / 0.5)
+    expected = stats.entropy(target) + stats.entropy(target, found)
     assert ListwiseRanking(0.5).loss(scores, labels).item() == pytest.approx(expected, abs=1e-9)
 
 
@@ -86,13 +86,13 @@ def test_adaptive_margin_by_hand():
 @pytest.mark.parametrize("seed", range(3))
 def test_adaptive_margin_is_the_mean_over_the_unordered_pairs(seed):
     scores, labels = random_batch(seed)
-    place = (labels - labels.min()) / (labels.max() - labels.min())
+    rank = (labels - labels.min()) / (labels.max() - labels.min())
     costs = []
     for i, j in itertools.combinations(range(12), 2):
         better, worse = (i, j) if labels[i] > labels[j] else (j, i)
         gap = labels[better] - labels[worse]
         if gap > 0:
-            costs.append((1 + 3 * place[better]) * max(0, 0.5 * gap - (scores[better] - scores[worse])))
+            costs.append((1 + 3 * rank[better]) * max(0, 0.5 * gap - (scores[better] - scores[worse])))
     found = AdaptiveMarginRanking(margin_scale=0.5, preference=4.0).loss(scores, labels)
     assert found.item() == pytest.approx((sum(costs) / len(costs)).item(), abs=1e-9)
 
@@ -154,7 +154,7 @@ def test_nothing_to_compare_costs_nothing_and_keeps_the_graph(kind, labels):
         assert loss.requires_grad
 
 
-def test_listwise_of_equal_labels_wants_equal_scores():
+def test_listwise_of_equal_labels_asks_for_equal_scores():
     labels = torch.full((3,), 3.4)
     equal, unequal = torch.full((3,), 2.0, requires_grad=True), torch.tensor([2.0, 2.0, 3.0], requires_grad=True)
     losses = [ListwiseRanking().loss(scores, labels) for scores in (equal, unequal)]

@@ -2,10 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
+
+from audiomos_cache.errors import ConfigError
+from audiomos_cache.heads.presets import load_head_config
 
 AUDIO_DIM, TEXT_DIM = 32, 24
 
@@ -76,3 +80,22 @@ def randomise() -> Randomise:
         return head
 
     return draw
+
+
+@pytest.fixture
+def yaml_file(tmp_path: Path) -> Callable[[str], str]:
+    """A function that writes the YAML file of a head, and returns its path."""
+
+    def write(content: str) -> str:
+        path = tmp_path / "mine.yaml"
+        path.write_text(content, encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+def message_of(head: str, *overrides: str) -> str:
+    """Return the message with which a head's config is refused."""
+    with pytest.raises(ConfigError) as caught:
+        load_head_config(head, overrides)
+    return str(caught.value)

@@ -119,9 +119,9 @@ def test_ta_follows_the_words_that_are_played(tmp_path: Path, monkeypatch: pytes
     prompts = read_prompts(root / "prompt_info.txt") | read_prompts(root / "demo_prompt_info.txt")
     labels = all_labels(root)
     names = [f"audiomos2025-track1-{system}_P{p:03d}.wav" for system in SYSTEMS for p in range(1, 25)]
-    texts = [prompts[name if system_of(name) in DEMO_SYSTEMS else name[-8:-4]] for name in names]
-    shares = [len(set(a.split()) & set(b.split())) for a, b in zip(texts, played, strict=True)]
-    own = [a == b for a, b in zip(texts, played, strict=True)]
+    sentences = [prompts[name if system_of(name) in DEMO_SYSTEMS else name[-8:-4]] for name in names]
+    shares = [len(set(a.split()) & set(b.split())) for a, b in zip(sentences, played, strict=True)]
+    own = [a == b for a, b in zip(sentences, played, strict=True)]
 
     assert spearmanr(shares, [labels[name][1] for name in names]).statistic > 0.85
     assert 0.3 < np.mean(own) < 0.5

@@ -125,7 +125,7 @@ def test_names_files_and_overrides_of_a_plan(plan_file: Callable[[str], Path]) -
         ("runs: [{head: pooling-dist, seed: true}]", "runs.0.seed: True: input should be a number"),
         ("runs: [{head: pooling-dist, seed: 1, name: 3}]", "runs.0.name: 3: input should be a valid string"),
         ("runs: [{head: nope, seed: 1}]",
-         f"runs.0: --head nope: no such preset; known are {', '.join(preset_names())}, or give a .yaml file"),
+         f"runs.0: --head nope: preset not found; known are {', '.join(preset_names())}, or give a .yaml file"),
         ("runs: [{head: pooling-dist, seed: 1}, {head: ensemble8, seed: 1}]",
          "runs.1: --head ensemble8: is a plan of several runs, not a preset; give it to --plan"),
     ],
@@ -146,7 +146,7 @@ def test_a_name_may_be(plan_file: Callable[[str], Path], name: str) -> None:
 def test_all_heads_that_are_not_valid_are_reported_at_once(plan_file: Callable[[str], Path]) -> None:
     path = plan_file("runs: [{head: a, seed: 1}, {head: pooling-dist, seed: 1}, {head: none.yaml, seed: 1}]")
     message = message_of(path, "dropout=2")
-    assert message.startswith(f"{path}: runs.0: --head a: no such preset; ")
+    assert message.startswith(f"{path}: runs.0: --head a: preset not found; ")
     assert f"; runs.1: {presets_folder()}/pooling-dist.yaml with dropout=2: dropout: 2: input should be" in message
     assert f"; runs.2: {path.parent}/none.yaml: cannot be read as YAML: " in message
 

@@ -100,7 +100,7 @@ def test_all_problems_are_named_at_once_and_nothing_is_loaded():
         "x.pth: not the tensors of this head: missing: overall_mlp.0.weight, text_seq_proj.bias; "
         "unknown: mulan.weight; "
         "overall_mlp.5.weight is (1, 8), expected (20, 8), "
-        "overall_mlp.5.bias is torch.int64, torch.strided, on cpu, expected plain floats, "
+        "overall_mlp.5.bias is torch.int64, torch.strided, on cpu, expected dense floats, "
         "coherence_mlp.0.bias is not finite, coherence_mlp.3.bias is not finite, "
         "audio_pos_encoder.pe holds other numbers than the published code's, ... (6 in all); "
     )
@@ -115,9 +115,9 @@ def test_all_problems_are_named_at_once_and_nothing_is_loaded():
         ("audio_pos_encoder.pe", torch.zeros(9, AUDIO_DIM), "audio_pos_encoder.pe is (9, 32), expected (9, 1, 32)"),
         ("audio_pos_encoder.pe", torch.tensor(0.0), "audio_pos_encoder.pe is (), expected (0, 1, 32)"),
         ("text_seq_proj.bias", torch.zeros(24).to_sparse(),
-         "text_seq_proj.bias is torch.float32, torch.sparse_coo, on cpu, expected plain floats"),
+         "text_seq_proj.bias is torch.float32, torch.sparse_coo, on cpu, expected dense floats"),
         ("text_seq_proj.bias", torch.zeros(24, device="meta"),
-         "text_seq_proj.bias is torch.float32, torch.strided, on meta, expected plain floats"),
+         "text_seq_proj.bias is torch.float32, torch.strided, on meta, expected dense floats"),
         ("text_seq_proj.bias", torch.full((24,), 1e300, dtype=torch.float64), "text_seq_proj.bias is not finite"),
     ],
 )  # fmt: skip
@@ -206,15 +206,15 @@ class Harmful:
 
 
 @pytest.mark.parametrize(
-    ("more", "wanted"),
+    ("more", "named"),
     [(Harmful(), f"{os.name}.mkdir"), (argparse.Namespace(lr=5e-5), "argparse.Namespace")],
 )
-def test_a_pickle_that_wants_more_than_tensors_is_refused_and_not_run(path, monkeypatch, more, wanted):
+def test_a_pickle_of_more_than_tensors_is_refused_and_not_run(path, monkeypatch, more, named):
     monkeypatch.chdir(path.parent)
     torch.save({"state_dict": checkpoint("transformer-dist"), "more": more}, path)
     assert refused_file(path) == (
-        "damaged, or not a checkpoint of the published code; expected tensors by name, and it wants "
-        f"{wanted} too: save its state_dict alone; nothing in it was run"
+        "damaged, or not a checkpoint of the published code; expected tensors by name, and it holds "
+        f"{named} too: save its state_dict alone; nothing in it was run"
     )
     assert os.listdir() == [path.name]  # noqa: PTH208
 

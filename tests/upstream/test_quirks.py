@@ -16,7 +16,7 @@ PRESETS = (
     "transformer-scalar", "transformer-dist", "transformer-onehot", "transformer-coral", "decoupled-dist",
     "decoupled-lstm-dist",
 )  # fmt: skip
-VISIBLE = 2e-4  # of a difference between scores, beside 1e-5 of rounding
+VISIBLE = 2e-4  # of a difference between scores, next to 1e-5 of rounding
 SAME = {"atol": 1e-5, "rtol": 0}
 
 

@@ -12,7 +12,7 @@ from audiomos_cache.registry import register
 
 @register("pooling", "drasp")
 class DualResolutionPooling(nn.Module):
-    """Mean and deviation of a whole clip, beside those of its segments weighted by attention.
+    """Mean and deviation of a whole clip, blended with those of its segments weighted by attention.
 
     The coarse view keeps the overall impression, the fine one the segments that stand out; a learned share blends
     them.
