@@ -152,7 +152,7 @@ def test_what_is_not_there_is_refused(tmp_path):
         "the path of its .py file"
     )
     path = tmp_path / "nowhere.py"
-    assert refusal(import_parts, str(path)) == f"--import {path}: there is no such file"
+    assert refusal(import_parts, str(path)) == f"--import {path}: there is file not found"
 
 
 def test_what_is_not_built_in_is_recorded(module):

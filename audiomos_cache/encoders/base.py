@@ -1,4 +1,4 @@
-"""What an encoder is: audio or a prompt in, features out, and an identity that says what decides their values."""
+"""What an encoder is: audio or a prompt in, features out, and an identity of all that decides their values."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class AudioEncoder(Protocol):
     """A frozen model that turns waveforms into frames.
 
     Attributes:
-        name: how the user asked for it.
+        name: as the user gave it.
         dim: width of a frame.
         sample_rate_hz: what `encode` expects.
         min_samples: the shortest waveform that it can encode.
@@ -37,7 +37,7 @@ class AudioEncoder(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Return where it runs."""
+        """Return the device that it runs on."""
 
     def identity(self) -> Identity:
         """Return all that decides the value of a frame: class, weights hash, layers, front end."""
@@ -61,12 +61,12 @@ class AudioEncoder(Protocol):
         """Do what `encode` does, in float32 whatever the precision: for waveforms that overflow in half of it."""
 
     def working_bytes(self, samples: int) -> int:
-        """Return how much memory the encoding of a waveform of that many samples takes, beside the weights."""
+        """Return how much memory the encoding of a waveform of that many samples takes, besides the weights."""
 
 
 @dataclass(frozen=True, slots=True)
 class TextFeatures:
-    """What a text encoder says of one prompt.
+    """What a text encoder gives for one prompt.
 
     Attributes:
         tokens: (L, dim) float32, one row per token, on the CPU.
@@ -101,7 +101,7 @@ class TextEncoder(Protocol):
 
 
 def resolve_layers(layers: Sequence[int], depth: int, name: str) -> tuple[int, ...]:
-    """Turn the layers a user asked for into indices in ascending order, each of them once.
+    """Turn the layers that a user requested into indices in ascending order, each of them once.
 
     Args:
         layers: from 0 to depth, or from -1 (the last) to -(depth + 1); at least one.

@@ -32,7 +32,7 @@ class ExtractionOptions:
         overwrite: start the split anew.
         repair: read what is there first, and encode again what is damaged.
         shard: encode only this share of the clips; other processes, here or on other machines, encode the others.
-        straight: fill the split's file while its clips are encoded, where all of them are to be, so that their features
+        in_place: fill the split's file while its clips are encoded, where all of them are to be, so that their features
             are written once, not twice; None: where the encoder is on a GPU, which is as quick as a disk.
     Raises:
         ValueError: a shard together with `overwrite` or `repair`, which concern whole splits.
@@ -45,7 +45,7 @@ class ExtractionOptions:
     overwrite: bool = False
     repair: bool = False
     shard: Shard | None = None
-    straight: bool | None = None
+    in_place: bool | None = None
 
     def __post_init__(self) -> None:
         if self.shard and (self.overwrite or self.repair):
@@ -60,9 +60,9 @@ class ExtractionOptions:
         """Return what these encoders are given and give with these options, whose fingerprint the features have."""
         return InputSpec.of(audio, text, self.pad_to_s, self.dtype)
 
-    def goes_straight(self, audio: AudioEncoder) -> bool:
+    def writes_in_place(self, audio: AudioEncoder) -> bool:
         """Say whether to fill the split's file while encoding, where that is possible."""
-        return audio.device.type == "cuda" if self.straight is None else self.straight
+        return audio.device.type == "cuda" if self.in_place is None else self.in_place
 
 
 def parse_shard(shard: str | tuple[int, int] | None) -> Shard | None:

@@ -147,7 +147,7 @@ class Encoding:
             finally:
                 behind.close()
             with self.profile.stage("publish"):
-                self.writer.publish_straight()
+                self.writer.publish_in_place()
         finally:
             if self.made:
                 with self.profile.stage("write"):

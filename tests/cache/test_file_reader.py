@@ -54,9 +54,9 @@ def test_one_of_several_layers_is_named(sample, tmp_path):
         for source in (file, reader):
             np.testing.assert_array_equal(source.read_frames(0, layer=layer), sample.frames[0][which, :3], strict=True)
     for source in (file, reader):
-        with pytest.raises(CacheError, match=r"train\.h5: no layer was named; stored are 0, 6, 12$"):
+        with pytest.raises(CacheError, match=r"train\.h5: no layer was requested, expected one of 0, 6, 12$"):
             source.read_frames(0)
-        with pytest.raises(CacheError, match=r"train\.h5: no layer 5 in it; stored are 0, 6, 12$"):
+        with pytest.raises(CacheError, match=r"train\.h5: layer 5 is not stored, expected one of 0, 6, 12$"):
             source.read_frames(0, layer=5)
 
 
@@ -64,7 +64,7 @@ def test_the_only_layer_need_not_be_named(sample, path):
     file = CacheFile(path)
     for layer in (None, 12):
         np.testing.assert_array_equal(file.read_frames(0, layer=layer), sample.frames[0][0, :3], strict=True)
-    with pytest.raises(CacheError, match=r"train\.h5: no layer 11 in it; stored are 12$"):
+    with pytest.raises(CacheError, match=r"train\.h5: layer 11 is not stored, expected one of 12$"):
         file.read_frames(0, layer=11)
 
 
@@ -278,9 +278,9 @@ def test_a_clip_in_two_files_of_a_split(sample, tmp_path):
 
 
 def test_no_such_split(path):
-    with pytest.raises(CacheError, match=r"no split 'dev'; splits there: train; run extract with --split dev first"):
+    with pytest.raises(CacheError, match=r"split 'dev' not found; existing splits: train; run extract with --split dev first"):
         CacheReader(path.parent, "dev")
-    with pytest.raises(CacheError, match=r"none: no split 'dev'; splits there: none; run extract"):
+    with pytest.raises(CacheError, match=r"none: split 'dev' not found; existing splits: none; run extract"):
         CacheReader(path.parent / "none", "dev")
 
 

@@ -169,7 +169,7 @@ def test_layout_is_what_the_design_says(sample, path):
             ("clips/prompt_id", ["P001", "P099", "clip é"]),
             ("text/prompt", [prompt.text for prompt in sample.prompts]),
             ("skipped/id", ["S009_P001", "ü"]),
-            ("skipped/reason", ["S009_P001.wav: no such file", "leer"]),
+            ("skipped/reason", ["S009_P001.wav: file not found", "leer"]),
         ):
             names, offsets = found[f"{name}/bytes"][()].tobytes(), found[f"{name}/offsets"][()]
             assert [names[a:b].decode() for a, b in pairwise(offsets)] == expected
@@ -257,7 +257,7 @@ def test_a_wrong_layer_of_several_is_not_written(sample, tmp_path):
 def test_a_full_disk_is_named_and_leaves_nothing(sample, tmp_path):
     path = tmp_path / "a.h5"
     message = (
-        r"a\.h5: File too large, 0\.000 GB needed; free some and run the command again, it goes on where it stopped"
+        r"a\.h5: File too large, 0\.000 GB needed; free some and run the command again, it resumes where it stopped"
     )
     with files_of_at_most(8192), pytest.raises(CacheError, match=message):
         sample.write(path)
@@ -313,7 +313,7 @@ def test_a_disk_that_fails_at_any_call_leaves_nothing(sample, tmp_path, monkeypa
         patch.setattr(os, call, failing(call, 1 + round(share * (len(made) - 1)), code))
         with pytest.raises(CacheError) as caught:
             sample.write(path)
-    assert str(caught.value) == f"{path}: {message} and run the command again, it goes on where it stopped"
+    assert str(caught.value) == f"{path}: {message} and run the command again, it resumes where it stopped"
     assert list(tmp_path.iterdir()) == []
     assert len(list(OPEN.iterdir())) == opened
 

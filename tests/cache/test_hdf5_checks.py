@@ -234,7 +234,7 @@ def checksummed(file, name, array):
 @pytest.mark.parametrize("name", ["audio/frames", "text/pad_vector", "clips/ta"])
 def test_other_storage_than_plain_bytes(path, tmp_path, name, store):
     shutil.copy(path, tmp_path / "other.h5")
-    refused(rebuild(path, special={name: store}), f"/{name} is not stored as plain bytes in this file; {REMEDY}")
+    refused(rebuild(path, special={name: store}), f"/{name} is not stored uncompressed in this file; {REMEDY}")
 
 
 @pytest.mark.parametrize("rows", [1 << 20, 1 << 40])
@@ -248,7 +248,7 @@ def test_array_that_claims_more_than_the_file(path, rows):
     for name, bytes_per_row in width.items():
         rebuilt = rebuild(shutil.copy(path, path.with_name("huge.h5")), special={name: huge})
         assert rebuilt.stat().st_size < 1 << 16
-        refused(rebuilt, f"/{name} claims {rows * bytes_per_row} bytes, more than the file holds; {REMEDY}")
+        refused(rebuilt, f"/{name} has {rows * bytes_per_row} bytes by its shape, more than the file contains; {REMEDY}")
 
 
 @pytest.mark.parametrize("name", ["audio/frames", "clips/audio_hash"])
@@ -316,17 +316,17 @@ def test_shapes_that_contradict_each_other(path, name, array, found, expected):
     if expected is None:  # not even so many dimensions
         refused(path, f"/{name} is {array.dtype.str} {found}, expected {array.dtype.str} in ")
     else:
-        refused(path, f"/{name} has the shape {found}, expected {expected} as the other arrays say; {REMEDY}")
+        refused(path, f"/{name} has the shape {found}, expected {expected} like the other arrays; {REMEDY}")
 
 
 def test_layers_of_different_shapes(sample, tmp_path):
     path = sample.with_layers(6, 12).write(tmp_path / "a.h5")
     for shape in ((9, 3), (10, 2)):
         rebuild(path, arrays={"audio/frames_12": np.zeros(shape, "f2")})
-        refused(path, f"/audio/frames_12 has the shape {shape}, expected (10, 3) as the other arrays say; {REMEDY}")
+        refused(path, f"/audio/frames_12 has the shape {shape}, expected (10, 3) like the other arrays; {REMEDY}")
 
 
-NO_RISE = "does not rise from 0 to {}, where its array ends"
+NO_RISE = "does not rise from 0 to {}, the length of its array"
 VALID = "is not between 1 and the number of frames for every clip"
 ROW = "is not below 2, the number of prompts, for every clip"
 
@@ -351,7 +351,7 @@ ROW = "is not below 2, the number of prompts, for every clip"
         ("text/prompt/offsets", np.array([1, 2, 47]), NO_RISE.format(47)),
         ("clips/prompt_row", np.array([0, 0, 2], "i4"), ROW),
         ("clips/prompt_row", np.array([0, 0, -1], "i4"), ROW),
-        ("clips/position", np.array([0, -1, 2], "i4"), "has a negative place in it"),
+        ("clips/position", np.array([0, -1, 2], "i4"), "contains a negative position"),
     ],
 )
 def test_values_that_contradict_other_arrays(path, name, values, message):

@@ -18,7 +18,7 @@ from audiomos_cache.extraction import extract_split
 from audiomos_cache.testing.fakes import FakeAudioEncoder
 from tests.support.extraction import BOTH, PAD, LoggingEncoder, clean_bytes, extract, make_clips
 
-STRAIGHT = replace(PAD, straight=True)
+IN_PLACE = replace(PAD, in_place=True)
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def files(monkeypatch):
 @pytest.fixture
 def part_after(monkeypatch):
     """Publish a part after so many bytes of features."""
-    return lambda count: monkeypatch.setattr(parts, "STRAIGHT_BYTES_PER_PART", count)
+    return lambda count: monkeypatch.setattr(parts, "IN_PLACE_BYTES_PER_PART", count)
 
 
 def left_over(cache):
@@ -62,7 +62,7 @@ def test_the_same_bytes_written_once(clips, cache, tmp_path, options, layers, fi
     extract(clips, tmp_path / "plain", options, FakeAudioEncoder(layers=layers))
     expected = (tmp_path / "plain" / "train.h5").read_bytes()
     files.clear()
-    summary = extract(clips, cache, replace(options, straight=True), FakeAudioEncoder(layers=layers))
+    summary = extract(clips, cache, replace(options, in_place=True), FakeAudioEncoder(layers=layers))
     assert files == ["train.h5"]
     assert (cache / "train.h5").read_bytes() == expected
     assert (summary.clips, summary.encoded, summary.missing) == (10, 10, 0)
@@ -80,7 +80,7 @@ def test_it_is_left_to_gpus_unless_it_is_asked_for(clips, cache, files):
 @pytest.mark.parametrize("batches", [0, 1, 3])
 def test_an_interrupt_keeps_what_is_encoded(clips, cache, tmp_path, options, batches):
     expected = clean_bytes(clips, tmp_path / "clean", options)
-    options = replace(options, straight=True)
+    options = replace(options, in_place=True)
     audio = LoggingEncoder(fails_at=batches)
     with pytest.raises(KeyboardInterrupt):
         extract(clips, cache, options, audio)
@@ -98,7 +98,7 @@ def test_parts_come_in_time_and_go_once_the_file_is_whole(clips, cache, tmp_path
     expected = clean_bytes(clips, tmp_path / "clean")
     files.clear()
     part_after(2 * 240)
-    extract(clips, cache, STRAIGHT)
+    extract(clips, cache, IN_PLACE)
     assert [name for name in files if name == "train.h5"] == ["train.h5"]
     assert len(files) == 2  # the second part would hold what the file is about to hold
     assert (cache / "train.h5").read_bytes() == expected
@@ -107,7 +107,7 @@ def test_parts_come_in_time_and_go_once_the_file_is_whole(clips, cache, tmp_path
 
 def test_a_part_after_so_many_seconds(clips, cache, monkeypatch, files):
     monkeypatch.setattr(extract_split, "PartWriter", partial(PartWriter, seconds_per_part=0.0))
-    extract(clips, cache, STRAIGHT)
+    extract(clips, cache, IN_PLACE)
     assert len(files) == 1 + 4
 
 
@@ -122,14 +122,14 @@ def test_a_kill_leaves_parts_and_what_is_cleared_away(clips, cache, tmp_path, pa
             audio = LoggingEncoder(seconds_per_batch=0.1)
             encode = audio.encode
             audio.encode = lambda waveforms: os._exit(3) if len(audio.batches) == 2 else encode(waveforms)
-            extract(clips, cache, STRAIGHT, audio)
+            extract(clips, cache, IN_PLACE, audio)
         finally:
             os._exit(4)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3
     assert not (cache / "train.h5").exists()
     done = [clip_id for part in part_files(cache, "train") for clip_id in CacheFile(part).ids]
     assert left_over(cache) != []
-    assert extract(clips, cache, STRAIGHT).encoded == 10 - len(done)
+    assert extract(clips, cache, IN_PLACE).encoded == 10 - len(done)
     assert left_over(cache) == []
     assert (cache / "train.h5").read_bytes() == expected
 
@@ -139,7 +139,7 @@ def test_a_skipped_clip_takes_the_way_of_parts(clips, cache, tmp_path, options):
     skip = replace(options, on_error="skip")
     clips[7].path.write_bytes(b"")
     extract(clips, tmp_path / "plain", skip)
-    summary = extract(clips, cache, replace(skip, straight=True))
+    summary = extract(clips, cache, replace(skip, in_place=True))
     assert (summary.encoded, len(summary.skipped)) == (9, 1)
     assert (cache / "train.h5").read_bytes() == (tmp_path / "plain" / "train.h5").read_bytes()
     assert left_over(cache) == []
@@ -150,10 +150,10 @@ def test_a_bad_clip_stops_and_keeps_what_is_done(clips, cache, tmp_path):
     good = clips[7].path.read_bytes()
     clips[7].path.write_bytes(b"")
     with pytest.raises(DataError, match="empty file"):
-        extract(clips, cache, STRAIGHT)
+        extract(clips, cache, IN_PLACE)
     assert left_over(cache) == []
     clips[7].path.write_bytes(good)
-    assert extract(clips, cache, STRAIGHT).encoded == 4
+    assert extract(clips, cache, IN_PLACE).encoded == 4
     assert (cache / "train.h5").read_bytes() == expected
 
 
@@ -164,7 +164,7 @@ def test_a_header_that_misleads(clips, cache, tmp_path, monkeypatch):
     from audiomos_cache.extraction import batching as waveforms
 
     monkeypatch.setattr(waveforms, "decoded_length", lambda *_: 300)
-    extract(clips, cache, replace(options, straight=True))
+    extract(clips, cache, replace(options, in_place=True))
     assert (cache / "train.h5").read_bytes() == expected
     assert left_over(cache) == []
 
@@ -177,7 +177,7 @@ def test_where_not_all_of_one_file_is_to_be_encoded(clips, cache, tmp_path, file
     files.clear()
     if what == "large":
         monkeypatch.setattr(extract_split, "BYTES_PER_FILE", 10 * 10 * 4 * 2 - 1)
-    extract(clips, cache, replace(STRAIGHT, shard=Shard(1, 1)) if what == "shard" else STRAIGHT)
+    extract(clips, cache, replace(IN_PLACE, shard=Shard(1, 1)) if what == "shard" else IN_PLACE)
     assert files[0] != "train.h5"
     assert (cache / "train.h5").read_bytes() == expected
 
@@ -199,10 +199,10 @@ def test_a_disk_that_is_full_or_fails(clips, cache, tmp_path, monkeypatch, call,
     with monkeypatch.context() as patch:
         patch.setattr(os, call, fails)
         with pytest.raises(CacheError, match=re.escape(f".part: {message} and run the command again")):
-            extract(clips, cache, STRAIGHT)
+            extract(clips, cache, IN_PLACE)
     assert not (cache / "train.h5").exists()
     assert left_over(cache) == []
-    extract(clips, cache, STRAIGHT)
+    extract(clips, cache, IN_PLACE)
     assert (cache / "train.h5").read_bytes() == expected
 
 
@@ -219,7 +219,7 @@ def test_a_disk_that_failed_behind_is_not_forgotten(clips, cache, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", once)
     with pytest.raises(CacheError, match="Input/output error; check the disk"):
-        extract(clips, cache, STRAIGHT, LoggingEncoder(seconds_per_batch=0.02))
+        extract(clips, cache, IN_PLACE, LoggingEncoder(seconds_per_batch=0.02))
     assert not (cache / "train.h5").exists()
     assert left_over(cache) == []
 
@@ -241,10 +241,10 @@ def test_an_interrupt_at_the_very_end_keeps_all(clips, cache, tmp_path, monkeypa
     monkeypatch.setattr(in_place, "SECONDS_BETWEEN_SYNCS", 60.0)
     monkeypatch.setattr(owner, where, interrupted)
     with pytest.raises(KeyboardInterrupt):
-        extract(clips, cache, STRAIGHT)
+        extract(clips, cache, IN_PLACE)
     monkeypatch.undo()
     assert left_over(cache) == []
-    assert extract(clips, cache, STRAIGHT).encoded == 0
+    assert extract(clips, cache, IN_PLACE).encoded == 0
     assert (cache / "train.h5").read_bytes() == expected
 
 
@@ -258,8 +258,8 @@ def test_what_the_disk_does_not_give_back_is_not_published(clips, cache, monkeyp
         return original(path, **others)
 
     monkeypatch.setattr(publish, "verify_file", damaged)
-    with pytest.raises(CacheError, match="reads back otherwise than it was written"):
-        extract(clips, cache, STRAIGHT)
+    with pytest.raises(CacheError, match="reads back differently from what was written"):
+        extract(clips, cache, IN_PLACE)
     assert not (cache / "train.h5").exists()
 
 
@@ -281,8 +281,8 @@ def test_frames_that_do_not_come_back_are_named(clips, cache, monkeypatch, clip,
             monkeypatch.setattr(file_writer, "_check_frames", original_check)
 
     monkeypatch.setattr(file_writer.NewFile, "write_clip", write_clip)
-    message = f"clip {clips[clip].id}: reads back otherwise than it was written; check the disk"
+    message = f"clip {clips[clip].id}: reads back differently from what was written; check the disk"
     with pytest.raises(CacheError, match=re.escape(message)):
-        extract(clips, cache, STRAIGHT, LoggingEncoder(seconds_per_batch=0.02))
+        extract(clips, cache, IN_PLACE, LoggingEncoder(seconds_per_batch=0.02))
     assert not (cache / "train.h5").exists()
     assert left_over(cache) == []

@@ -151,7 +151,7 @@ def test_a_clip_twice(clips, tmp_path):
     extract(clips[:6], a, **OPTIONS)
     extract(clips[4:], b, **OPTIONS)
     message = (
-        f"split 'train': clips that two caches have: {clips[4].id} ({a}, {b}), {clips[5].id} ({a}, {b}); "
+        f"split 'train': clips that are in two caches: {clips[4].id} ({a}, {b}), {clips[5].id} ({a}, {b}); "
         "leave one cache out"
     )
     with pytest.raises(CacheError, match=re.escape(message)):
@@ -186,7 +186,7 @@ def test_a_folder_without_a_split(clips, tmp_path, shards_of):
     sources = shards_of(clips)
     (tmp_path / "empty").mkdir()
     for folder in (tmp_path / "empty", tmp_path / "none"):
-        with pytest.raises(CacheError, match=f"{folder}: no split in it, finished or not; give folders that extract w"):
+        with pytest.raises(CacheError, match=f"{folder}: no split in it, finished or not, expected one; give folders that ex"):
             merge([*sources, folder], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -316,7 +316,7 @@ def test_skipped_clips_survive(clips, tmp_path, shards_of):
     extract(clips, tmp_path / "whole", **OPTIONS, on_error="skip")
     merge(sources, tmp_path / "out")
     assert content(tmp_path / "out") == content(tmp_path / "whole")
-    reason = f"{bad.path}: no such file; add it, or take it from the list"
+    reason = f"{bad.path}: file not found; add it, or remove it from the list"
     assert CacheReader(tmp_path / "out", "train").skipped == ((bad.id, reason),)
 
 

@@ -514,7 +514,7 @@ def test_what_the_disk_does_not_give_back_is_not_published(many, cache, monkeypa
             data = bytes([data[0] ^ 1]) + data[1:]
         return pwrite(descriptor, data, position)
 
-    message = r"\.part: reads back otherwise than it was written \(.*; check the disk$"
+    message = r"\.part: reads back differently from what was written \(.*; check the disk$"
     writer = writer_of(many, cache)
     writer.add(many.clips, many.frames)
     with monkeypatch.context() as patch:

@@ -86,12 +86,12 @@ def test_prompts_are_encoded_beside_the_first_batches(tmp_path, gpu):
     assert summary.encoded == 10
 
 
-@pytest.mark.parametrize("straight", [False, None])
-def test_an_interrupt_beside_the_prompts_keeps_what_is_encoded(tmp_path, gpu, straight):
+@pytest.mark.parametrize("in_place", [False, None])
+def test_an_interrupt_beside_the_prompts_keeps_what_is_encoded(tmp_path, gpu, in_place):
     clips, cache = make_clips(tmp_path), tmp_path / "cache"
     expected = clean_bytes(clips, tmp_path / "clean")
     gpu.fails_at = 2
-    options = replace(PAD, straight=straight)
+    options = replace(PAD, in_place=in_place)
     with pytest.raises(KeyboardInterrupt):
         extract(clips, cache, options, gpu, SlowText(audio=gpu))
     assert sum(len(CacheFile(part)) for part in part_files(cache, "train")) == 6
