@@ -67,7 +67,7 @@ def samples_needed(count: int, rate_hz: int, new_rate_hz: int) -> int:
 
 @lru_cache(maxsize=8)
 def _resampler(old: int, new: int, device: str = "cpu") -> Any:
-    """Return torchaudio's `functional.resample` as a module that keeps its kernel: bit for bit, as the dtype is given."""
+    """Return torchaudio's `functional.resample` as a module that keeps its kernel: the same bits, given the dtype."""
     import torch
     from torchaudio.transforms import Resample
 

@@ -36,13 +36,13 @@ from audiomos_cache.cache.format import (
 )
 from audiomos_cache.cache.hdf5_checks import (
     REMEDY,
-    StoredArray,
     InvalidFileError,
+    StoredArray,
     check_column,
     check_shapes,
-    stored_array,
     read_attribute,
     refuse_large_attributes,
+    stored_array,
 )
 from audiomos_cache.cache.stable_file import StableFile
 from audiomos_cache.errors import CacheError, FormatVersionError
@@ -180,8 +180,7 @@ class CacheFile:
         Returns:
             (frames, audio_dim), a view of `out`.
         Raises:
-            CacheError: the layer is not stored, the file ends too early, or the hash differs from the stored one; names the
-            clip.
+            CacheError: the layer is not stored, the file is too short, or the hash differs; names the clip.
         """
         which = self._which_layer(layer)
         valid = int(self.column("audio/valid_frames")[index])

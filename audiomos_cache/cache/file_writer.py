@@ -137,7 +137,7 @@ class NewFile:
             CacheError: its layout differs from the planned one.
         """
         if (content.positions, content.structure.size) != (self._content.positions, self._content.structure.size):
-            raise CacheError(f"{self.path}: the content to write does not have the planned layout; run the command again")
+            raise CacheError(f"{self.path}: the content does not have the planned layout; run the command again")
         for position, data in content.structure.written:
             _write(self._descriptor, data, position)
         for name, array in content.arrays.items():

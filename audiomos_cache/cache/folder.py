@@ -48,7 +48,7 @@ class Cache:
             CacheError: the split does not exist.
         """
         if split not in self._readers:
-            raise CacheError(f"{self.path}: split {split!r} not found; existing splits: {', '.join(self.splits)}")
+            raise CacheError(f"{self.path}: split {split!r} not found; splits: {', '.join(self.splits)}")
         return self._readers[split]
 
     @property

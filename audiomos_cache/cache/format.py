@@ -42,8 +42,8 @@ COLUMNS = (
 )
 GROUPS = ("audio", "text", "clips", "skipped", *STRINGS)
 NUMBER_ATTRIBUTES = ("format_version", "list_length", "batch_size", "complete", "file_index", "file_count")
-STRING_ATTRIBUTES = ("format", "package_version", "split", "fingerprint", "fingerprint_json", "layers", "provenance_json",
-         "list_hash", "split_hash", "columns_json")  # fmt: skip
+STRING_ATTRIBUTES = ("format", "package_version", "split", "fingerprint", "fingerprint_json", "layers",
+                     "provenance_json", "list_hash", "split_hash", "columns_json")  # fmt: skip
 ATTRIBUTES: Mapping[str, type[bytes] | type[int]] = dict.fromkeys(NUMBER_ATTRIBUTES, int) | dict.fromkeys(
     STRING_ATTRIBUTES, bytes
 )

@@ -34,7 +34,7 @@ class StoredArray:
 
 
 def stored_array(file: h5py.File, name: str, dtype: str, ndim: int, file_size: int) -> StoredArray:
-    """Return the offset, shape and type of an array, after checking that it is no link, uncompressed, and inside the file.
+    """Return the offset, shape and type of an array, after checking that it is uncompressed and inside this file.
 
     Args:
         file: open for reading.
@@ -43,8 +43,8 @@ def stored_array(file: h5py.File, name: str, dtype: str, ndim: int, file_size: i
         ndim: number of dimensions.
         file_size: in bytes.
     Raises:
-        InvalidFileError: it is missing, a link, a group, external, virtual, chunked, filtered, of another type, or claims
-            bytes beyond the file's end. Nothing has been read or allocated for it then.
+        InvalidFileError: it is missing, a link, a group, external, virtual, chunked, filtered, of another type, or
+            reaches beyond the file's end. Nothing has been read or allocated for it then.
     """
     for path in accumulate(name.split("/"), "{}/{}".format):
         if not _is_hard_link(file, path.encode()):
@@ -65,7 +65,7 @@ def stored_array(file: h5py.File, name: str, dtype: str, ndim: int, file_size: i
         raise InvalidFileError(f"/{name} is {found.str} {shape}, expected {dtype} in {ndim}-D")
     offset, size = node.get_offset(), math.prod(shape) * found.itemsize
     if size and (offset is None or offset + size > file_size):
-        raise InvalidFileError(f"/{name} has {size} bytes by its shape, more than the file contains")
+        raise InvalidFileError(f"/{name} has {size} bytes, more than the file contains")
     return StoredArray(offset or 0, shape, found)
 
 

@@ -127,7 +127,7 @@ def _names(sources: Sequence[Path]) -> list[str]:
     names = {name for source in sources for name in cache_paths.all_names(source)}
     for source in sources:
         if not names or not (cache_paths.all_names(source) or any(source.glob("*.lock"))):
-            raise CacheError(f"{source}: no split in it, finished or not, expected one; give folders that extract wrote")
+            raise CacheError(f"{source}: no split in it, expected one, finished or not; give folders of extract")
     return sorted(names)
 
 
@@ -180,7 +180,7 @@ def _publish(out: Path, split: str, lists: Sequence[_List], bytes_per_file: int,
 
 
 def _refuse_other_content(out: Path, split: str, done: Done) -> None:
-    """Refuse to write where clips would be lost. Clips that are in `done` too may be what an interrupted merge wrote."""
+    """Refuse to write where clips would be lost. Those that are in `done` too may be of an interrupted merge."""
     for file in split_and_parts(out, split):
         others = []
         for index, clip_id in enumerate(file.ids):

@@ -121,7 +121,7 @@ def require_names(cache: Path, splits: Sequence[str] = ()) -> list[str]:
         raise CacheError(f"{cache}: {found}, expected a folder that extract wrote")
     for split in splits:
         if split not in names:
-            raise CacheError(f"{cache}: split {split!r} not found; existing splits: {', '.join(names)}; extract it first")
+            raise CacheError(f"{cache}: split {split!r} not found; splits: {', '.join(names)}; extract it first")
     return list(splits) or names
 
 

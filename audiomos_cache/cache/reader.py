@@ -31,7 +31,7 @@ class CacheReader:
         if not paths:
             known = ", ".join(split_names(cache)) or "none"
             raise CacheError(
-                f"{cache}: split {split!r} not found; existing splits: {known}; run extract with --split {split} first"
+                f"{cache}: split {split!r} not found; splits: {known}; run extract with --split {split} first"
             )
         self.cache, self.split = cache, split
         self.files = [CacheFile(path, keep_open=True) for path in paths]

@@ -152,7 +152,7 @@ def read_ratings(*paths: Path) -> Ratings:
     for path in paths:
         ratings = collect(path, read_lines(path), _parse_rating)
         if again := [rating for rating in ratings if rating in given]:
-            raise DataError(f"{path}: ratings that another list contains too: {first_five(again)}; remove them from one")
+            raise DataError(f"{path}: ratings that are in another list too: {first_five(again)}; remove them from one")
         given |= ratings
     of_clip: dict[str, list[tuple[float, float]]] = {}
     for clip_id, mi, ta in given.values():

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from audiomos_cache.artifacts import atomic_write, refuse_occupied
 from audiomos_cache.dataset.labels import Labels, parse_mos, read_labels
-from audiomos_cache.dataset.musiceval import read_prompts_of
+from audiomos_cache.dataset.loading import read_prompts_of
 from audiomos_cache.dataset.tables import collect, is_manifest, read_lines, read_manifest, read_text
 from audiomos_cache.errors import ArgumentError, DataError
 
@@ -66,7 +66,7 @@ def _share_out(
 
 
 def held_out(groups: Sequence[str], fraction: float, seed: int, kind: str = "groups") -> Chosen:
-    """Set whole groups (systems, prompts) aside, chosen at random, until their clips come as near to the share as they can.
+    """Set whole groups (systems, prompts) aside, chosen at random, as near to the share of clips as they come.
 
     Args:
         groups: the group of each of N clips.

@@ -17,9 +17,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from audiomos_cache.encoders.base import DTYPES, Identity, Precision, resolve_layers
+from audiomos_cache.encoders.base import DTYPES, Identity, Precision, hash_tensors, resolve_layers
 from audiomos_cache.encoders.muq_fast import FastMuQ
-from audiomos_cache.encoders.weights import hash_tensors
 from audiomos_cache.errors import EncoderError
 from audiomos_cache.hub import resolve_folder
 from audiomos_cache.registry import register
@@ -62,8 +61,8 @@ class MuQEncoder:
     released model) is `last_hidden_state`: it alone has passed the conformer's closing LayerNorm.
 
     The model's parts are called in turn rather than through `MuQ.forward`, which asks transformers for hidden states
-    in a way that version 5 no longer supports, keeps all of them, and computes a projection that is not needed. The result
-    is the same.
+    in a way that version 5 no longer supports, keeps all of them, and computes a projection that is not needed. The
+    result is the same.
 
     In half precision the same function is computed by `FastMuQ`, from the mel spectrogram on, which stays in float32.
     """
@@ -208,7 +207,7 @@ class MuQEncoder:
             for layer in self._fast.layers:
                 layer._compiled_call_impl = None
             reason = " ".join(str(error).split())[:200]
-            log.warning("%s: cannot be compiled (%s: %s); continuing uncompiled", self.name, type(error).__name__, reason)
+            log.warning("%s: cannot be compiled (%s: %s); not compiling it", self.name, type(error).__name__, reason)
             return None
         return time.perf_counter() - start
 

@@ -7,8 +7,7 @@ from typing import Any
 import torch
 
 from audiomos_cache.artifacts import hash_bytes
-from audiomos_cache.encoders.base import Identity, TextFeatures
-from audiomos_cache.encoders.weights import hash_tensors
+from audiomos_cache.encoders.base import Identity, TextFeatures, hash_tensors
 from audiomos_cache.errors import EncoderError
 from audiomos_cache.hub import resolve_folder
 from audiomos_cache.registry import register

@@ -78,7 +78,7 @@ def sample() -> Sample:
     rng = np.random.default_rng(100)
     fingerprint = Fingerprint.of({"audio_encoder": {"class": "Fake", "layer": -1}, "dtype": "float16"})
     provenance = {"audio_encoder": {"source": "none", "untrained": True}}
-    skipped = (("S009_P001", "S009_P001.wav: file not found"), ("ü", "leer"))
+    skipped = (("S009_P001", "S009_P001.wav: no such file"), ("ü", "leer"))
     header = Header("train", fingerprint, 3, 2, (12,), provenance, skipped, "0" * 32, 5, complete=True)
     prompts = [
         CachedPrompt(text, rng.normal(size=(length, 2)).astype("f2"), rng.normal(size=2).astype("f2"))

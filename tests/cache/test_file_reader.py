@@ -278,9 +278,9 @@ def test_a_clip_in_two_files_of_a_split(sample, tmp_path):
 
 
 def test_no_such_split(path):
-    with pytest.raises(CacheError, match=r"split 'dev' not found; existing splits: train; run extract with --split dev first"):
+    with pytest.raises(CacheError, match=r"split 'dev' not found; splits: train; run extract with --split dev first"):
         CacheReader(path.parent, "dev")
-    with pytest.raises(CacheError, match=r"none: split 'dev' not found; existing splits: none; run extract"):
+    with pytest.raises(CacheError, match=r"none: split 'dev' not found; splits: none; run extract"):
         CacheReader(path.parent / "none", "dev")
 
 

@@ -169,7 +169,7 @@ def test_layout_is_what_the_design_says(sample, path):
             ("clips/prompt_id", ["P001", "P099", "clip é"]),
             ("text/prompt", [prompt.text for prompt in sample.prompts]),
             ("skipped/id", ["S009_P001", "ü"]),
-            ("skipped/reason", ["S009_P001.wav: file not found", "leer"]),
+            ("skipped/reason", ["S009_P001.wav: no such file", "leer"]),
         ):
             names, offsets = found[f"{name}/bytes"][()].tobytes(), found[f"{name}/offsets"][()]
             assert [names[a:b].decode() for a, b in pairwise(offsets)] == expected

@@ -186,7 +186,9 @@ def test_a_folder_without_a_split(clips, tmp_path, shards_of):
     sources = shards_of(clips)
     (tmp_path / "empty").mkdir()
     for folder in (tmp_path / "empty", tmp_path / "none"):
-        with pytest.raises(CacheError, match=f"{folder}: no split in it, finished or not, expected one; give folders that ex"):
+        with pytest.raises(
+            CacheError, match=f"{folder}: no split in it, expected one, finished or not; give folders of"
+        ):
             merge([*sources, folder], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

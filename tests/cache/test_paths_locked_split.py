@@ -118,7 +118,7 @@ def test_a_filesystem_without_locks_is_said_to_be_unsure(tmp_path, monkeypatch, 
         assert not sure
     assert [record.getMessage() for record in caplog.records] == [
         f"{tmp_path}: split 'train' is being written without a lock, as this filesystem has none; "
-        "see to it that no other process does the same"
+        "make sure that no other process does the same"
     ]
 
 

@@ -428,7 +428,7 @@ def no_locks(monkeypatch):
 
 
 WARNING = (
-    "split 'train' is being written without a lock, as this filesystem has none; see to it that no other process does "
+    "split 'train' is being written without a lock, as this filesystem has none; make sure that no other process does "
     "the same"
 )
 

@@ -154,7 +154,7 @@ def test_verify_of_a_split_that_lacks_a_file(tmp_path, monkeypatch) -> None:
     files[1].unlink()
     with pytest.raises(CacheError, match=r"split 'train' has files \[0, 2\] of 3; a file is missing or was renamed"):
         verify_split(cache, "train")
-    with pytest.raises(CacheError, match="split 'dev' not found; existing splits: train"):
+    with pytest.raises(CacheError, match="split 'dev' not found; splits: train"):
         verify_split(cache, "dev")
 
 
@@ -279,4 +279,4 @@ def test_a_split_that_is_not_there_is_no_damage(made) -> None:
     _, cache = made
     result = CliRunner().invoke(main, ["verify", str(cache), "--split", "nope"])
     assert result.exit_code == 1
-    assert result.stderr == f"Error: {cache}: split 'nope' not found; existing splits: train; extract it first\n"
+    assert result.stderr == f"Error: {cache}: split 'nope' not found; splits: train; extract it first\n"

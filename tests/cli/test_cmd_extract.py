@@ -337,7 +337,7 @@ def test_info_of_an_unfinished_split(tmp_path, monkeypatch):
         "files": [str(part)],
     }
     lines = run("info", tmp_path / "cache").stdout.splitlines()
-    assert lines[-4] == "  all: unfinished, 3 of 4 clips are done"
+    assert lines[-4] == "  all: not finished, 3 of 4 clips are done"
     assert lines[-1] == f"  skipped in all: d: {reason}"
 
 
@@ -499,7 +499,7 @@ def test_wrong_arguments_of_the_call(data, monkeypatch):
         ({"pad_to": 601}, "pad_to is 601, expected up to 600 s"),
         ({"shard": (5, 4)}, r"shard \(5, 4\) is not I/N with I from 1 to N, such as 1/4"),
         ({"shard": "1/4"}, "--shard needs --batch-size, the same for all shards: they share out the batches"),
-        ({"device": "tpu"}, "device 'tpu': is not one of auto, cpu, cuda"),
+        ({"device": "tpu"}, "device 'tpu' is not one of auto, cpu, cuda"),
     ):
         with pytest.raises(ArgumentError, match=f"^{message}$"):
             extract(data, **arguments)

@@ -120,4 +120,4 @@ def test_several_lists_are_read_as_one(tmp_path: Path) -> None:
 def test_a_rating_in_two_lists_is_refused(tmp_path: Path) -> None:
     first = write(tmp_path / "first.txt", "a,1,1,5\nb,1,2,4\n")
     second = write(tmp_path / "second.txt", "c,1,1,5\nb,1,2,4\n")
-    assert message_of(first, second) == f"{second}: ratings that another list contains too: b,1; remove them from one"
+    assert message_of(first, second) == f"{second}: ratings that are in another list too: b,1; remove them from one"

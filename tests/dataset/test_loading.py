@@ -211,7 +211,7 @@ def test_bad_lines(musiceval: Path, line: str, message: str) -> None:
 
 def test_all_problems_of_a_list_at_once(musiceval: Path) -> None:
     add_train(musiceval, "".join(f"a{n}.wav,9,9\n" for n in range(8)))
-    with pytest.raises(DataError, match=r"txt:1: .*txt:5: .*, \.\.\. \(8 in all\); mend") as caught:
+    with pytest.raises(DataError, match=r"txt:1: .*txt:5: .*, \.\.\. \(8 in all\); correct") as caught:
         load_dataset(musiceval)
     assert "txt:6" not in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -363,7 +363,7 @@ def test_bad_manifest_rows(tmp_path: Path, row: object, message: str) -> None:
 
 @pytest.mark.parametrize("line", ["{", "[" * 100_000])
 def test_bad_json(tmp_path: Path, line: str) -> None:
-    with pytest.raises(DataError, match=r"^m\.jsonl:1: found '[\[{]+', expected a JSON object a line; mend"):
+    with pytest.raises(DataError, match=r"^m\.jsonl:1: found '[\[{]+', expected a JSON object a line; correct"):
         load_dataset(write(tmp_path / "m.jsonl", line))
 
 
@@ -495,7 +495,7 @@ def test_read_id_list(tmp_path: Path) -> None:
 
 
 def test_read_id_list_refuses(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"e\.txt:3: found 'a' again, expected it only in line 1; mend"):
+    with pytest.raises(DataError, match=r"e\.txt:3: found 'a' again, expected it only in line 1; correct"):
         read_id_list(write(tmp_path / "e.txt", "a\nb\na.wav\n"))
     with pytest.raises(DataError, match=r"e\.txt:1: found 2 fields, expected an id, or name\.wav,MI,TA"):
         read_id_list(write(tmp_path / "e.txt", "a,3\n"))

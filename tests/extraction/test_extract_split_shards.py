@@ -475,8 +475,8 @@ def test_info_of_an_unfinished_cache(data, tmp_path):
     run("extract", *options, "--split", "dev", "--shard", "2/2")
     result = run("info", cache)
     assert result.exit_code == 0
-    assert "  dev: unfinished, 3 of 8 clips are done" in result.stdout.splitlines()
-    assert "test: unfinished" not in result.stdout
+    assert "  dev: not finished, 3 of 8 clips are done" in result.stdout.splitlines()
+    assert "test: not finished" not in result.stdout
     assert [line.split(" of ")[0] for line in result.stdout.splitlines()[1:3]] == ["  dev: 3 clips", "  test: 8 clips"]
     splits = json.loads(run("info", cache, "--json").stdout)["splits"]
     assert {name: (s["complete"], s["clips"], s["of"]) for name, s in splits.items()} == {

@@ -265,7 +265,7 @@ def test_a_row_that_leaves_a_folder_without_a_name(tmp_path):
 
 def test_bad_rows_are_told_together(tmp_path):
     path = jsonl(tmp_path / "m.jsonl", *({"path": f"{number}.wav"} for number in range(7)))
-    with pytest.raises(DataError, match=r"^m\.jsonl:1: .*, m\.jsonl:5: .*, \.\.\. \(7 in all\); mend"):
+    with pytest.raises(DataError, match=r"^m\.jsonl:1: .*, m\.jsonl:5: .*, \.\.\. \(7 in all\); correct"):
         items_of_manifest(path)
 
 
@@ -286,7 +286,7 @@ def test_absolute_paths_elsewhere_are_allowed_where_they_are_given(tmp_path):
         items_of_manifest(path, [music / "sub"])
     assert str(caught.value) == (
         f"m.jsonl:2: '{music}/b.wav' leaves {tmp_path}/lists; to allow it, give '{music}' beside --manifest; "
-        f"mend {path}"
+        f"correct {path}"
     )
     with pytest.raises(DataError, match=r"m\.jsonl:1: .*m\.jsonl:2: "):
         items_of_manifest(path)
