@@ -56,8 +56,8 @@ def resolve_folder(
     Returns:
         The folder, and the resolved commit (`local` for a folder).
     Raises:
-        AudiomosError: as `error` says: the folder or repository does not exist, there is no network, or a folder was
-            given a revision.
+        AudiomosError: of the type `error`: the folder or repository does not exist, there is no network, or a folder
+            was given a revision.
     """
     given = f"{option} {shown(source)}"
     if is_folder(source):

@@ -83,7 +83,7 @@ class Profile:
         return [Stage(name, spent, spent / wall) for name, spent in self._seconds.items()]
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return values that JSON can hold."""
         stages = [asdict(stage) for stage in self.stages]
         return {"wall_s": self.wall, "gpu_peak_bytes": gpu_peak_bytes(), "stages": stages}
 

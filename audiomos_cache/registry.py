@@ -93,7 +93,7 @@ def lookup(kind: str, name: str) -> Any:
     """Return the part of that name.
 
     Raises:
-        ConfigError: there is none; lists the known names, the nearest first.
+        ConfigError: the name is unknown; lists the known names, the nearest first.
     """
     if name in BUILT_IN[kind]:
         import_module(BUILT_IN[kind][name])

@@ -71,5 +71,5 @@ class Cache:
         return f"Cache({str(self.path)!r}): {counts} clips, fingerprint {self.fingerprint.digest}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values: the description."""
+        """Return the description."""
         return self.description

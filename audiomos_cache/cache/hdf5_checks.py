@@ -146,7 +146,7 @@ def check_column(
         layers: that the file holds.
         column: gives another column.
     Raises:
-        InvalidFileError: saying what is wrong with it.
+        InvalidFileError: describing what is wrong with it.
     """
     if name.endswith("/offsets"):
         array = {"audio/offsets": frames_arrays(layers)[0], "text/offsets": "text/tokens"}

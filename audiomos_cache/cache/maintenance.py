@@ -53,7 +53,7 @@ class MergeResult:
         return "\n  ".join([f"MergeResult in {self.out}", *self.lines()])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return values that JSON can hold."""
         splits = {each.split: {"clips": each.clips, "files": list(map(str, each.files))} for each in self.splits}
         return {"out": str(self.out), "splits": splits}
 
@@ -194,7 +194,7 @@ def _refuse_other_content(out: Path, split: str, done: Done) -> None:
 
 
 def _same(file: CacheFile, index: int, other: CacheFile, its_index: int) -> bool:
-    """Say whether two files have the same clip: labels, prompt and features; its position in a list may differ."""
+    """Return whether two files have the same clip: labels, prompt and features; its position in a list may differ."""
     clips = [replace(each.clip(at), position=0) for each, at in ((file, index), (other, its_index))]
     prompts = [
         each.column("text/feature_hash")[each.prompt_row(at)].tobytes()

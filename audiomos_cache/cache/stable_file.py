@@ -54,7 +54,7 @@ class StableFile:
             target: any array.
             what: names what is read, where it cannot be.
         Raises:
-            CacheError: the file ends before that, was replaced, or the disk fails; names it and `what`.
+            CacheError: the file is too short, was replaced, or the disk fails; names it and `what`.
         """
         view = target.reshape(-1).view(np.uint8).data
         try:

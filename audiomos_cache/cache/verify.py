@@ -77,7 +77,7 @@ class VerifyResult:
         return "\n  ".join([f"VerifyResult of {self.cache}: {found}", *self.lines()])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return values that JSON can hold."""
         damaged = {split: list(lines) for split, lines in self.damaged.items()}
         return {"cache": str(self.cache), "ok": self.ok, "whole": dict(self.whole), "damaged": damaged}
 

@@ -26,17 +26,17 @@ def load_dataset(data: Path, splits: Sequence[str] = ()) -> dict[str, tuple[Clip
 
     Args:
         data: the folder or the manifest.
-        splits: those to read; none = all there are.
+        splits: those to read; empty: all that exist.
     Returns:
         Clips in their list's order, by split: train, dev, test, eval, then others alphabetically.
     Raises:
-        DataError: a list, label or name is not what it should be, or a split is not there.
+        DataError: a list, label or name is not valid, or a split does not exist.
     """
     if data.is_dir():
         lists = find_lists(data)
         return {split: read_split(split, lists[split]) for split in choose_splits(data, lists, splits)}
     if data.suffix.lower() not in (".csv", ".jsonl"):
-        found = "a file of another kind" if data.exists() else "nothing there"
+        found = "a file of another kind" if data.exists() else "not found"
         raise DataError(f"{data}: {found}, expected a MusicEval folder, or a .csv or .jsonl manifest")
     by_split: dict[str, list[Clip]] = {}
     for clip in read_manifest(data).values():
@@ -50,7 +50,7 @@ def find_lists(data: Path) -> dict[str, SplitList]:
     A labelled `eval_mos_list.txt` goes before `eval_list.txt`, and both before the eval phase inside `data`.
 
     Raises:
-        DataError: there is none.
+        DataError: the folder has no list.
     """
     folder = data if (data / "sets").is_dir() else data / "DATA"
     sets, prompt_folders = folder / "sets", _prompt_folders(folder)
@@ -65,7 +65,7 @@ def find_lists(data: Path) -> dict[str, SplitList]:
         if path.is_file():
             lists.setdefault("eval", SplitList(path, folders))
     if not lists:
-        raise DataError(f"{data}: no lists, expected sets/*_mos_list.txt or sets/eval_list.txt in it")
+        raise DataError(f"{data}: no list found, expected sets/*_mos_list.txt or sets/eval_list.txt in it")
     return lists
 
 
@@ -73,7 +73,7 @@ def read_split(split: str, source: SplitList) -> tuple[Clip, ...]:
     """Read the clips of one list, in its order.
 
     Raises:
-        DataError: a line is not what it should be, an id comes twice, or a name leaves the folder.
+        DataError: a line is not valid, an id comes twice, or a name leaves the folder.
     """
     try:
         check_split(split)
@@ -88,7 +88,7 @@ def read_split(split: str, source: SplitList) -> tuple[Clip, ...]:
         clip_id, (mi, ta) = parse_mos(line) if labelled else (parse_id(line)[0], (None, None))
         path = inside(folder, "wav", f"{clip_id}.wav")
         if "/" in clip_id:
-            raise DataError(f"{clip_id!r} holds a folder, expected the name of a file in wav")
+            raise DataError(f"{clip_id!r} contains a folder, expected the name of a file in wav")
         system, prompt_id = system_of(clip_id), prompt_id_of(clip_id)
         prompt = (demo_prompts if system in DEMO_SYSTEMS else prompts).get(prompt_id)
         return clip_id, Clip(clip_id, path, system, prompt_id, prompt, split, mi, ta)
@@ -97,13 +97,13 @@ def read_split(split: str, source: SplitList) -> tuple[Clip, ...]:
 
 
 def read_prompts_of(labels: Path, ids: Sequence[str]) -> dict[str, str]:
-    """Say of each clip what tells its prompt from others': the text, or the prompt's id where the text is not known.
+    """Return what identifies each clip's prompt: the prompt itself, or its id where the prompt is not known.
 
     Args:
-        labels: a manifest that holds the clips, or a list; in MusicEval's folder that has the texts beside it.
+        labels: a manifest that holds the clips, or a list; in MusicEval's folder, with the prompts next to it.
         ids: of the clips.
     Returns:
-        Texts or ids, by clip.
+        Prompts or their ids, by clip.
     """
     if is_manifest(labels):
         clips = read_manifest(labels)
@@ -111,8 +111,8 @@ def read_prompts_of(labels: Path, ids: Sequence[str]) -> dict[str, str]:
     folder = labels.resolve().parent.parent
     prompts = _read_prompts(_prompt_folders(folder), "prompt_info.txt")
     demo_prompts = _read_prompts(_prompt_folders(folder), "demo_prompt_info.txt")
-    texts = {clip_id: demo_prompts if system_of(clip_id) in DEMO_SYSTEMS else prompts for clip_id in ids}
-    return {clip_id: texts[clip_id].get(prompt_id_of(clip_id), prompt_id_of(clip_id)) for clip_id in ids}
+    known = {clip_id: demo_prompts if system_of(clip_id) in DEMO_SYSTEMS else prompts for clip_id in ids}
+    return {clip_id: known[clip_id].get(prompt_id_of(clip_id), prompt_id_of(clip_id)) for clip_id in ids}
 
 
 def prompt_id_of(clip_id: str) -> str:
@@ -130,18 +130,18 @@ def _prompt_folders(folder: Path) -> tuple[Path, ...]:
 
 
 def _read_prompts(folders: Iterable[Path], name: str) -> dict[str, str]:
-    """Read the prompts by id, `.wav` dropped; the nearest folder's text wins, an empty text is none."""
+    """Read the prompts by id, `.wav` dropped; the nearest folder's prompt wins, an empty prompt is none."""
     prompts: dict[str, str] = {}
     for path in (folder / name for folder in folders):
         if path.is_file():
             distinct = {line: number for number, line in reversed(read_lines(path))}
             rows = [(number, line) for line, number in distinct.items()]
             prompts = collect(path, sorted(rows), _parse_prompt) | prompts
-    return {prompt_id: text for prompt_id, text in prompts.items() if text}
+    return {prompt_id: prompt for prompt_id, prompt in prompts.items() if prompt}
 
 
 def _parse_prompt(line: str) -> tuple[str, str]:
-    prompt_id, tab, text = line.partition("\t")
+    prompt_id, tab, prompt = line.partition("\t")
     if not tab:
         raise DataError(f"found {line[:40]!r}, expected an id, a tab and the prompt")
-    return clip_id_of(prompt_id.strip()), text.strip()
+    return clip_id_of(prompt_id.strip()), prompt.strip()

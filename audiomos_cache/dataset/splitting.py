@@ -149,7 +149,7 @@ class SplitResult:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values: of each side its path, clip ids, counts, and the labels' means and deviations."""
+        """Return of each side its path, clip ids, counts, and the labels' means and deviations."""
         return {
             name: {
                 "path": str(side.path),

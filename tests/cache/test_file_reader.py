@@ -71,9 +71,9 @@ def test_the_only_layer_need_not_be_named(sample, path):
 def test_damage_in_one_of_several_layers(sample, tmp_path):
     path = sample.with_layers(0, 6, 12).write(tmp_path / "train.h5")
     with h5py.File(path, "r") as file:
-        place = file["audio/frames_6"].id.get_offset()
+        offset = file["audio/frames_6"].id.get_offset()
     raw = bytearray(path.read_bytes())
-    raw[place] ^= 1
+    raw[offset] ^= 1
     path.write_bytes(raw)
     file = CacheFile(path)
     with pytest.raises(
@@ -86,8 +86,8 @@ def test_damage_in_one_of_several_layers(sample, tmp_path):
 
 def truncate_in_the_features(path):
     with h5py.File(path, "r") as file:
-        place = file["audio/frames"].id.get_offset()
-    os.truncate(path, place + 4)
+        offset = file["audio/frames"].id.get_offset()
+    os.truncate(path, offset + 4)
 
 
 @pytest.mark.parametrize("keep_open", [False, True])

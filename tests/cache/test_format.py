@@ -346,7 +346,7 @@ def test_an_error_from_where_the_frames_come_leaves_nothing(sample, tmp_path):
 def test_arrays_that_are_far_apart_take_no_memory():
     """HDF5 lays out a large file without writing, or holding, what lies between."""
     array = ((1 << 40, 4), np.dtype("<f2"))
-    structure, places = file_writer._lay_out({"audio/frames": array, "text/tokens": array}, {"format": b"x"})
+    structure, positions = file_writer._lay_out({"audio/frames": array, "text/tokens": array}, {"format": b"x"})
     assert structure.size > 1 << 44
     assert sum(len(data) for _, data in structure.written) < 1 << 16
-    assert abs(places["text/tokens"] - places["audio/frames"]) >= 1 << 43
+    assert abs(positions["text/tokens"] - positions["audio/frames"]) >= 1 << 43

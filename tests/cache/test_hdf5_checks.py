@@ -256,12 +256,12 @@ def test_array_that_lies_beyond_the_file(path, name):
     """In the oldest of HDF5's formats, whose structure has no checksums. New versions of HDF5 see it themselves."""
     rebuild(path, libver="earliest")
     with h5py.File(path, "r") as file:
-        place = (file[name].id.get_offset(), file[name].nbytes)
+        offset, size = file[name].id.get_offset(), file[name].nbytes
     raw = path.read_bytes()
-    found = struct.pack("<QQ", *place)
+    found = struct.pack("<QQ", offset, size)
     assert raw.count(found) == 1
-    path.write_bytes(raw.replace(found, struct.pack("<QQ", len(raw) - place[1] + 1, place[1])))
-    with pytest.raises(CacheError, match=rf"(/{name} claims {place[1]} bytes|invalid dataset size).*; {REMEDY}$"):
+    path.write_bytes(raw.replace(found, struct.pack("<QQ", len(raw) - size + 1, size)))
+    with pytest.raises(CacheError, match=rf"(/{name} has {size} bytes|invalid dataset size).*; {REMEDY}$"):
         CacheFile(path)
 
 
@@ -395,9 +395,9 @@ def test_text_that_is_not_utf8(path):
 
 def flip_first_byte(path, name):
     with h5py.File(path, "r") as file:
-        place = file[name].id.get_offset()
+        offset = file[name].id.get_offset()
     raw = bytearray(path.read_bytes())
-    raw[place] ^= 1
+    raw[offset] ^= 1
     path.write_bytes(raw)
 
 
@@ -489,9 +489,9 @@ def test_attribute_changed_in_place(path, name, value):
 )
 def test_flipped_bit_in_a_feature_names_the_clip_or_prompt(path, content_of, name, row, what):
     with h5py.File(path, "r") as file:
-        place = file[name].id.get_offset() + row * file[name][0].nbytes
+        offset = file[name].id.get_offset() + row * file[name][0].nbytes
     raw = bytearray(path.read_bytes())
-    raw[place] ^= 1
+    raw[offset] ^= 1
     path.write_bytes(raw)
     with pytest.raises(CacheError, match=re.escape(f"{path}, {what} do not match their hash; {REMEDY}")):
         content_of(path)
@@ -500,7 +500,7 @@ def test_flipped_bit_in_a_feature_names_the_clip_or_prompt(path, content_of, nam
 def test_flipped_bits_anywhere_are_seen_or_harmless(path, content_of):
     before, raw = content_of(path), path.read_bytes()
     flips = random.Random(2025).sample(range(8 * len(raw)), 100)
-    seen = 0
+    refusals = 0
     for flip in flips:
         damaged = bytearray(raw)
         damaged[flip // 8] ^= 1 << flip % 8
@@ -508,10 +508,10 @@ def test_flipped_bits_anywhere_are_seen_or_harmless(path, content_of):
         try:
             found = content_of(path)
         except CacheError:
-            seen += 1
+            refusals += 1
             continue
         assert found == before, f"bit {flip % 8} of byte {flip // 8}"
-    assert seen > 50  # the rest hit bytes that HDF5 does not use
+    assert refusals > 50  # the rest hit bytes that HDF5 does not use
 
 
 @pytest.mark.parametrize("keep_open", [False, True])

@@ -39,26 +39,26 @@ def flip(path: Path, offset: int) -> None:
     path.write_bytes(content)
 
 
-def offset_of_clip(path: Path, place: int) -> int:
+def offset_of_clip(path: Path, index: int) -> int:
     """Where a clip's first frame lies in a file, found by its bytes."""
     file = CacheFile(path)
-    return path.read_bytes().index(file.read_frames(place).tobytes())
+    return path.read_bytes().index(file.read_frames(index).tobytes())
 
 
 def test_a_whole_file_is_whole(made) -> None:
     _, cache = made
-    seen: list[tuple[int, int]] = []
-    report = verify_file(cache / "train.h5", lambda done, total: seen.append((done, total)))
+    calls: list[tuple[int, int]] = []
+    report = verify_file(cache / "train.h5", lambda done, total: calls.append((done, total)))
     assert (report.whole, report.damaged) == (list(range(12)), [])
-    assert seen == [(i, 12) for i in range(1, 13)]
+    assert calls == [(i, 12) for i in range(1, 13)]
 
 
 def test_every_damaged_item_is_listed_by_name(made) -> None:
     _, cache = made
     path = cache / "train.h5"
     ids = CacheReader(cache, "train").ids
-    for place in (3, 7):
-        flip(path, offset_of_clip(path, place))
+    for index in (3, 7):
+        flip(path, offset_of_clip(path, index))
     prompts = CacheFile(path).prompts
     longest = prompts.index(max(prompts, key=len))
     tokens = CacheFile(path).read_prompt(longest)

@@ -411,9 +411,9 @@ def test_help_has_an_example(command):
 def test_bad_data_is_one_line(data, tmp_path):
     cache = ("--cache", tmp_path / "cache")
     missing = tmp_path / "none"
-    expected = f"Error: {missing}: nothing there, expected a MusicEval folder, or a .csv or .jsonl manifest"
+    expected = f"Error: {missing}: not found, expected a MusicEval folder, or a .csv or .jsonl manifest"
     assert fail("extract", "--data", missing, *cache) == expected
-    expected = f"Error: {tmp_path}: no lists, expected sets/*_mos_list.txt or sets/eval_list.txt in it"
+    expected = f"Error: {tmp_path}: no list found, expected sets/*_mos_list.txt or sets/eval_list.txt in it"
     assert fail("extract", "--data", tmp_path, *cache) == expected
     expected = f"Error: {data}: split 'holdout' not found, expected one of train, dev, test, eval"
     assert fail("extract", "--data", data, "--split", "holdout", *cache) == expected

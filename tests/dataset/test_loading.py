@@ -199,7 +199,7 @@ def test_a_labelled_eval_list_goes_first(with_phase: Path) -> None:
         ("..\\a.wav,3,3", "leaves the folder"),
         ("sub\\a.wav,3,3", "leaves the folder"),
         ("C:a.wav,3,3", "leaves the folder"),
-        ("sub/a.wav,3,3", "'sub/a' holds a folder, expected the name of a file in wav"),
+        ("sub/a.wav,3,3", "'sub/a' contains a folder, expected the name of a file in wav"),
         ("a\0b.wav,3,3", "expected a name without commas and control characters"),
     ],
 )
@@ -278,9 +278,9 @@ def test_a_split_that_cannot_name_a_file(musiceval: Path) -> None:
 
 
 def test_no_dataset(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"gone: nothing there, expected a MusicEval folder, or a \.csv"):
+    with pytest.raises(DataError, match=r"gone: not found, expected a MusicEval folder, or a \.csv"):
         load_dataset(tmp_path / "gone")
-    with pytest.raises(DataError, match=r"no lists, expected sets/\*_mos_list\.txt or sets/eval_list\.txt"):
+    with pytest.raises(DataError, match=r"no list found, expected sets/\*_mos_list\.txt or sets/eval_list\.txt"):
         load_dataset(tmp_path)
     with pytest.raises(DataError, match=r"a\.txt: a file of another kind, expected a MusicEval folder"):
         load_dataset(write(tmp_path / "a.txt", "x"))

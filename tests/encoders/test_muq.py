@@ -193,7 +193,7 @@ def test_no_hook_stays_even_after_an_error(saved, noise, monkeypatch):
     expected = encoder.encode(noise)
 
     def fail(*_, **__):
-        # All hooks are there now: a test that finds none below has looked in the right place.
+        # All hooks are there now: a test that finds none below has looked at the right time.
         assert all(layer._forward_pre_hooks for layer in encoder._model.conformer.layers)
         raise RuntimeError("out of memory")
 
