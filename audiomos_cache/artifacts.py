@@ -1,6 +1,6 @@
 """What all artefacts (caches, runs, fusions, bundles, score files) have in common.
 
-They are created atomically, replaced only where the user says so, hashed, versioned, and compared by fingerprint. Each
+They are created atomically, replaced only on request, hashed, versioned, and compared by fingerprint. Each
 artefact adds only what is its own. `locks.py` lets one process at a time write one.
 """
 
@@ -31,7 +31,7 @@ def hash_bytes(content: bytes) -> str:
 
 @contextmanager
 def writing(path: Path, advice: str = "give another --out") -> Iterator[None]:
-    """Turn an error of the system in the block into a message that names what was to be written, and what to do.
+    """Turn a system error in the block into a message that names what was to be written, and what to do.
 
     Raises:
         OutputError: instead of an OSError.
@@ -39,10 +39,10 @@ def writing(path: Path, advice: str = "give another --out") -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        in_the_way = f"{error.filename} is not a folder" if isinstance(error, FileExistsError) else None
-        repair = "make room there" if error.errno in _NO_ROOM else "fix that"
+        blocker = f"{error.filename} is not a folder" if isinstance(error, FileExistsError) else None
+        fix = "make room there" if error.errno in _NO_ROOM else "fix that"
         raise OutputError(
-            f"{path}: cannot be written: {in_the_way or error.strerror or error}; {repair}, or {advice}"
+            f"{path}: cannot be written: {blocker or error.strerror or error}; {fix}, or {advice}"
         ) from error
 
 
@@ -101,7 +101,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def atomic_folder(out: Path, *, replace: bool) -> Iterator[Path]:
-    """Give a hidden folder to write in, which gets the name `out` when the block is done.
+    """Yield a hidden folder to write in, which gets the name `out` when the block is done.
 
     After an error or an interrupt `out` is as it was. Two processes never write in the same hidden folder.
 
@@ -109,7 +109,7 @@ def atomic_folder(out: Path, *, replace: bool) -> Iterator[Path]:
         out: the folder to make.
         replace: whether a folder of that name is removed for it, once the new one is complete.
     Raises:
-        OutputExistsError: `out` holds something when the block is done, and `replace` is False.
+        OutputExistsError: `out` is not empty when the block is done, and `replace` is False.
         OutputError: it cannot be made.
     """
     out = out.resolve()
@@ -120,8 +120,8 @@ def atomic_folder(out: Path, *, replace: bool) -> Iterator[Path]:
         yield new
         move_folder(new, out, old, replace=replace)
     finally:
-        for left in (new, old):
-            shutil.rmtree(left, ignore_errors=True)
+        for leftover in (new, old):
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def move_folder(new: Path, out: Path, old: Path, *, replace: bool) -> None:
@@ -130,12 +130,12 @@ def move_folder(new: Path, out: Path, old: Path, *, replace: bool) -> None:
     Args:
         new: the folder, whose files are synced.
         out: its final name.
-        old: what a folder that it replaces is named from then on; after an error that one has its name again, and
-            after a kill `bring_back` gives it back.
-        replace: whether it may replace one that holds something.
+        old: the new name of a folder that it replaces; after an error that folder has its old name again, and after a
+            kill `bring_back` restores it.
+        replace: whether it may replace one that is not empty.
     Raises:
-        OutputExistsError: `out` holds something, and `replace` is False.
-        OutputError: it cannot be named so.
+        OutputExistsError: `out` is not empty, and `replace` is False.
+        OutputError: it cannot be renamed.
     """
     for folder in (new, *(path for path in new.rglob("*") if path.is_dir())):
         sync_folder(folder)
@@ -143,16 +143,16 @@ def move_folder(new: Path, out: Path, old: Path, *, replace: bool) -> None:
         try:
             if out.exists() and not (out.is_dir() and not any(out.iterdir())):
                 if not replace:
-                    raise OutputExistsError(f"{out}: another process has made it by now; give another --out")
+                    raise OutputExistsError(f"{out}: another process has made it in the meantime; give another --out")
                 out.rename(old)
-            new.rename(out)  # also where an empty folder is
+            new.rename(out)  # also over an empty folder
             sync_folder(out.parent)
         finally:
             bring_back(old, out)
 
 
 def bring_back(old: Path, out: Path) -> None:
-    """Give a folder that was to be replaced its name again, unless its successor has that name."""
+    """Restore the name of a folder that was to be replaced, unless the new one has that name."""
     if old.exists() and not out.exists():
         old.rename(out)
 
@@ -171,19 +171,19 @@ def refuse_occupied(
 ) -> None:
     """Refuse to replace anything that is not to be replaced, before the work whose results go there.
 
-    A file or an artefact of the same kind is replaced where the user said `--overwrite`, a folder that holds anything
-    else never. An empty folder is free.
+    A file or an artefact of the same kind is replaced where the user gave `--overwrite`, a folder that contains
+    anything else never. An empty folder is free.
 
     Args:
         out: the file or folder to make, or several.
         what: what is to be made, for messages, such as "fusion". It is a folder if `own` or `marker` is given.
-        overwrite: whether the user said so.
-        own: of a folder: the files that such an artefact may have, by their paths in it, as patterns or as a function;
-            None: any.
-        marker: of a folder: the file without which it is no such artefact.
+        overwrite: whether the user gave `--overwrite`.
+        own: of a folder: the files that an artefact of this kind may have, by their paths in it, as patterns or as a
+            function; None: any.
+        marker: of a folder: the file that every artefact of this kind has.
         advice: what the user can do.
     Raises:
-        OutputExistsError: there is something; names it.
+        OutputExistsError: something exists there; names it.
     """
     outs = [out] if isinstance(out, Path) else list(out)
     makes_folders = own is not None or marker is not None
@@ -230,19 +230,19 @@ def differences(found: object, requested: object, word: str = "requested") -> li
     """Name what differs between two nested values, as `head.dropout is 0.3, requested 0.1`.
 
     Args:
-        found, requested: mappings of mappings of plain values; keys that one lacks are "(absent)".
-        word: for what the second one is.
+        found, requested: nested mappings of strings, numbers, lists and None; keys that one lacks are "(absent)".
+        word: describes the second value in the result.
     """
     return list(_differences(found, requested, word, ""))
 
 
-def _differences(found: object, requested: object, word: str, where: str) -> Iterator[str]:
+def _differences(found: object, requested: object, word: str, path: str) -> Iterator[str]:
     if isinstance(found, Mapping) and isinstance(requested, Mapping):
         for key in sorted(found.keys() | requested.keys()):
-            inner = f"{where}.{key}" if where else key
+            inner = f"{path}.{key}" if path else key
             yield from _differences(found.get(key, "(absent)"), requested.get(key, "(absent)"), word, inner)
     elif found != requested:
-        yield f"{where} is {found!r}, {word} {requested!r}"
+        yield f"{path} is {found!r}, {word} {requested!r}"
 
 
 def require_format_version(
@@ -258,8 +258,8 @@ def require_format_version(
 
     Args:
         name: the artefact.
-        found: what it says of its version, which may be anything.
-        expected: the version that is read.
+        found: the version that it contains, which may be anything.
+        expected: the version that this package reads.
         again: what to do about an older one, such as "fuse again".
         error: what is raised.
         update: what to do about a newer one.
@@ -274,7 +274,7 @@ def require_format_version(
 class Fingerprint:
     """All that decides a feature's value (encoders, layers, resampler, padding, limits, dtype), as canonical JSON.
 
-    Batch size, device, number of threads and where the weights came from are not in it: they decide no value.
+    Batch size, device, number of threads and the source of the weights are not in it: they decide no value.
     """
 
     json: str
@@ -299,7 +299,7 @@ class Fingerprint:
         """Refuse a fingerprint that is not the expected one.
 
         Args:
-            expected: what is asked for.
+            expected: the fingerprint to have.
             what: the item that has this fingerprint, for the message.
             advice: what the user can do.
             readable: add both readable forms, a line each.

@@ -1,6 +1,6 @@
-"""Batches: clips of different lengths put together, padded and masked; in a mask True is valid.
+"""Batches of clips of different lengths, padded and masked; in a mask True is valid.
 
-Training, prediction and scoring put their batches together here, and nowhere else:
+Training, prediction and scoring make their batches here, and nowhere else:
 
     tokens, token_counts = pad_sequences([prompt.tokens for prompt in prompts])
     batch = collate(frames, frame_counts, tokens, token_counts)
@@ -43,10 +43,10 @@ class Batch:
 
 
 def collate(frames: Tensor, frame_counts: Tensor, tokens: Tensor, token_counts: Tensor) -> Batch:
-    """Put a batch together from padded frames and tokens, on the device of the frames.
+    """Make a batch of padded frames and tokens, on the device of the frames.
 
-    What comes from elsewhere is copied there without waiting for what the device is doing; where everything is on the
-    device already, nothing waits for it either.
+    What is elsewhere is copied there without waiting for the device; where everything is on the device already, nothing
+    waits for it either.
 
     Args:
         frames: (B, T, audio_dim) or (B, layers, T, audio_dim), padded with anything finite.
@@ -66,8 +66,8 @@ def collate(frames: Tensor, frame_counts: Tensor, tokens: Tensor, token_counts: 
 def check_masks(batch: Batch) -> None:
     """Refuse a clip without anything valid, which a head would give NaN for.
 
-    It looks into the masks, for which a GPU has to be waited for, so that heads do not do it themselves: call it on
-    batches that you put together by hand. Clips in a cache are checked when the cache is opened.
+    It reads the masks, which has to wait for a GPU, so heads do not do it themselves: call it on batches that you make
+    by hand. Clips in a cache are checked when the cache is opened.
 
     Raises:
         ValueError: a clip without a valid frame or token; names its row.
@@ -95,17 +95,17 @@ def pad_sequences(sequences: Sequence[Tensor], padding: Sequence[Tensor] | None 
 
 
 def valid_mask(lengths: Tensor, longest: int) -> Tensor:
-    """Say which positions of B sequences are valid: (B, longest) bool, on the device of `lengths` (B,)."""
+    """Return which positions of B sequences are valid: (B, longest) bool, on the device of `lengths` (B,)."""
     return torch.arange(longest, device=lengths.device) < lengths[:, None]
 
 
 def chunks(items: Sequence[T], size: int) -> list[list[T]]:
-    """Cut items, in their order, into lists of at most `size`."""
+    """Divide items, in their order, into lists of at most `size`."""
     return [list(items[i : i + size]) for i in range(0, len(items), size)]
 
 
 def _sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy to a device, without waiting for what it is doing."""
+    """Copy to a device, without waiting for it."""
     if device.type == "cuda" and tensor.device.type == "cpu":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)

@@ -1,4 +1,7 @@
-"""The verb `info`: what a cache, run, fusion or bundle holds, and which bundles, encoders and heads are known."""
+"""The verb `info`: what a cache, run, fusion or bundle contains, and which bundles, encoders and heads are known.
+
+The module is not called `info`, since `audiomos_cache.info` is the function.
+"""
 
 import json
 from collections.abc import Mapping
@@ -9,8 +12,8 @@ from typing import Any
 
 from audiomos_cache import registry
 from audiomos_cache.errors import DataError
+from audiomos_cache.progress import gigabytes
 from audiomos_cache.runs import CONFIG
-from audiomos_cache.units import gigabytes
 
 WORDS = ("bundles", "encoders", "heads")
 NO_BUNDLES = (
@@ -21,13 +24,13 @@ NO_BUNDLES = (
 
 @dataclass(frozen=True)
 class Info:
-    """What is known of something.
+    """A description of an artefact, or a list of what is known.
 
     Attributes:
         kind: `cache`, `run`, `fusion`, `bundle`, or a word: `bundles`, `encoders`, `heads`.
-        title: what it is, in a line.
-        content: plain values.
-        details: lines to read.
+        title: one line about it.
+        content: strings, numbers, lists and mappings, as for JSON.
+        details: further lines for a reader.
     """
 
     kind: str
@@ -54,8 +57,8 @@ def info(target: str | PathLike[str] | None = None) -> Info:
         target: a folder that extract, train-head, fuse or bundle wrote; or `bundles`, `encoders` or `heads` (a folder
             of that name: `./heads`). None: all three words.
     Raises:
-        DataError: no such folder, or one that none of these commands wrote. CacheError, ConfigError, BundleError: it is
-        damaged.
+        DataError: the folder does not exist, or none of these commands wrote it. CacheError, ConfigError, BundleError:
+            it is damaged.
 
     >>> info("cache/tiny").to_dict()["splits"]["dev"]["clips"]
     8
@@ -70,7 +73,7 @@ def info(target: str | PathLike[str] | None = None) -> Info:
         return {"bundles": _bundles, "encoders": _encoders, "heads": _heads}[target]()
     folder = Path(target)
     if not folder.is_dir():
-        found = "is a file" if folder.exists() else "no such folder"
+        found = "is a file" if folder.exists() else "folder not found"
         raise DataError(
             f"{folder}: {found}, expected a folder that extract, train-head, fuse or bundle wrote, or one of "
             f"{', '.join(WORDS)}"
@@ -96,7 +99,7 @@ def _cache(folder: Path) -> Info:
     ]
     for name, split in content["splits"].items():
         if not split["complete"]:
-            details.append(f"{name}: unfinished, {split['clips']} of {split['of']} clips are done")
+            details.append(f"{name}: not finished, {split['clips']} of {split['of']} clips are done")
     for kind, encoder in content["encoders"].items():
         layers = f" (layers {', '.join(map(str, content['layers']))})" if kind == "audio_encoder" else ""
         details.append(f"{kind}{layers}: " + ", ".join(f"{key} {value}" for key, value in encoder.items()))

@@ -1,4 +1,4 @@
-"""What this machine has: devices to compute on, and memory that is free."""
+"""The devices and the free memory of this machine."""
 
 from pathlib import Path
 from typing import Literal
@@ -11,7 +11,7 @@ DEVICES = ("auto", "cpu", "cuda")
 def available_ram(root: Path = Path("/")) -> int:
     """Return how many bytes the process can still take: the machine's, or its cgroup's where that has fewer.
 
-    0 where the system does not say: one without /proc.
+    0 where the system does not report it: one without /proc.
     """
     try:
         lines = (root / "proc/meminfo").read_text().splitlines()
@@ -25,10 +25,10 @@ Compile = Literal["auto", "on", "off"]
 
 
 def should_compile(requested: Compile, device: str, saved_s: float, cost_s: float) -> bool:
-    """Say whether to compile a model: as requested, or for "auto" on a GPU where that saves more time than it costs.
+    """Return whether to compile a model: as requested, or for "auto" on a GPU where that saves more time than it costs.
 
     Args:
-        requested: what the user says.
+        requested: what the user gave.
         device: where the model is, "cpu" or "cuda".
         saved_s: the seconds that compiled code saves in all.
         cost_s: the seconds that compiling takes.
@@ -61,10 +61,10 @@ def resolve_device(device: str) -> str:
     """Return `cuda` or `cpu`; `auto` is the GPU where there is one.
 
     Raises:
-        ArgumentError: the name is unknown, or CUDA was asked for and PyTorch has none.
+        ArgumentError: the name is unknown, or CUDA was requested and PyTorch has none.
     """
     if device not in DEVICES:
-        raise ArgumentError(f"device {device!r}: is not one of {', '.join(DEVICES)}")
+        raise ArgumentError(f"device {device!r} is not one of {', '.join(DEVICES)}")
     import torch
 
     available = torch.cuda.is_available()

@@ -1,4 +1,4 @@
-"""What can go wrong in a way the user can mend. The command line prints these as one line, exit code 1.
+"""What can go wrong in a way that the user can fix. The command line prints these as one line, exit code 1.
 
 A message names the item, what was found, what was expected, and what to do.
 """
@@ -9,7 +9,7 @@ class AudiomosError(Exception):
 
 
 class DataError(AudiomosError):
-    """A dataset, list, label, audio file or predictions file is not what it should be."""
+    """A dataset, list, label, audio file or predictions file is not valid."""
 
 
 class CacheError(AudiomosError):
@@ -33,11 +33,11 @@ class EncoderError(AudiomosError):
 
 
 class BundleError(AudiomosError):
-    """A bundle is not to be had, damaged, or of a newer format; or one cannot be made of what was given."""
+    """A bundle is not available, damaged, or of a newer format; or one cannot be made of what was given."""
 
 
 class OutputExistsError(AudiomosError):
-    """The place to write to holds something already, and `--overwrite` was not given."""
+    """The output exists already, and `--overwrite` was not given."""
 
 
 class BusyError(OutputExistsError):
@@ -45,15 +45,15 @@ class BusyError(OutputExistsError):
 
 
 class OutputError(AudiomosError):
-    """What was made cannot be written: a full disk, a right that is missing, a name that is too long."""
+    """A result cannot be written: a full disk, a missing permission, a name that is too long."""
 
 
 def first_five(items: list[str]) -> str:
-    """Join the first five items of a list for a message, and say how many there are in all."""
+    """Join the first five items of a list for a message, with the number of all."""
     shown = ", ".join(items[:5])
     return shown if len(items) <= 5 else f"{shown}, ... ({len(items)} in all)"
 
 
-def shown(text: str) -> str:
-    """Return a text that others may have written, fit for a message: escaped where it holds controls or new lines."""
-    return text if text.isprintable() else repr(text)
+def shown(string: str) -> str:
+    """Return a string that others may have written, fit for a message: escaped if it is not printable."""
+    return string if string.isprintable() else repr(string)

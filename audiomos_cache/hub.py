@@ -1,4 +1,4 @@
-"""Folders that a user names: on this machine, or a repository of the Hugging Face hub."""
+"""Folders that a user gives: on this machine, or in a repository of the Hugging Face hub."""
 
 import textwrap
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ _REASON = 200  # characters of the hub's message
 
 
 def is_folder(source: str) -> bool:
-    """Tell whether a folder has this name; unlike `Path.is_dir`, also of names that no folder can have."""
+    """Return whether a folder has this name; unlike `Path.is_dir`, False for names that no folder can have."""
     try:
         return Path(source).is_dir()
     except OSError:  # too long
@@ -27,7 +27,7 @@ def split_revision(source: str) -> tuple[str, str | None]:
     Returns:
         The name; and the branch, tag or commit after the `@`, or None.
     Raises:
-        ConfigError: nothing stands before or after the `@`.
+        ConfigError: nothing is before or after the `@`.
     """
     name, at, revision = source.partition("@")
     if not at or is_folder(source):
@@ -56,7 +56,8 @@ def resolve_folder(
     Returns:
         The folder, and the resolved commit (`local` for a folder).
     Raises:
-        AudiomosError: as `error` says: no such folder or repository, no network, or a revision asked of a folder.
+        AudiomosError: of the type `error`: the folder or repository does not exist, there is no network, or a folder
+            was given a revision.
     """
     given = f"{option} {shown(source)}"
     if is_folder(source):
@@ -64,17 +65,17 @@ def resolve_folder(
             raise error(f"{given}: is a folder, and a folder has no revision {revision!r} to pin")
         return Path(source), "local"
     if source.startswith((".", "/", "~")) or source.count("/") != 1:
-        raise error(f"{given}: no such folder, and not a hub id of the form owner/name")
+        raise error(f"{given}: folder not found, and not a hub id of the form owner/name")
     from huggingface_hub import snapshot_download
 
     try:
         folder = snapshot_download(source, revision=revision, allow_patterns=list(patterns))
     except Exception as failure:  # the hub's network errors differ between its versions and share no base
         reason = shown(textwrap.shorten(str(failure), _REASON, placeholder="..."))
-        wanted = shown(source if revision is None else f"{source} --revision {revision}")
+        remote = shown(source if revision is None else f"{source} --revision {revision}")
         raise error(
-            f"{given}: no such folder, and cannot be fetched from the Hugging Face hub "
+            f"{given}: folder not found, and cannot be fetched from the Hugging Face hub "
             f"({type(failure).__name__}: {reason}). "
-            f"On a machine with a network run `hf download {wanted}`, copy the folder here, and give {option} its path"
+            f"On a machine with a network run `hf download {remote}`, copy the folder here, and give {option} its path"
         ) from failure
     return Path(folder), Path(folder).name

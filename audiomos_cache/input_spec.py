@@ -36,12 +36,12 @@ StoredDtype = Literal["float16", "float32"]
 
 
 def longest_s(pad_to_s: float | None) -> float:
-    """Return where clips are cut, in seconds: at the length that they are padded to, or at 30 s."""
+    """Return where clips are cut, in seconds: the length that they are padded to, or 30 s."""
     return MAX_SECONDS if pad_to_s is None else pad_to_s
 
 
 def _seconds(found: object) -> int | float:
-    """Let pass what is a length, as it is: 30 and 30.0 make different fingerprints."""
+    """Return a valid length unchanged: 30 and 30.0 make different fingerprints."""
     if isinstance(found, bool) or not isinstance(found, int | float) or not 0 < found <= _LONGEST_S:
         raise PydanticCustomError("seconds", "expected seconds above 0, at most {most}", {"most": _LONGEST_S})
     return found
@@ -64,7 +64,7 @@ def _numbers(layers: str) -> tuple[int, ...]:
 
 
 class _AsGiven(Group):
-    """Keys of which some are known; they are written as they were read, others included, and none more."""
+    """Keys of which some are known; all are written as they were read, and no others."""
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, JsonValue]
@@ -79,8 +79,8 @@ class AudioIdentity(_AsGiven):
 
     Attributes:
         layers: numbers of the hidden states that are stored, ascending, such as "4,6".
-        dim: width of a frame; None where the encoder does not say.
-        precision: that they were computed in, where it shows beyond the rounding of the stored features.
+        dim: width of a frame; None where the encoder does not report it.
+        precision: of the computation, where it differs by more than the rounding of the stored features.
     """
 
     layers: Annotated[str, AfterValidator(_ascending)]
@@ -119,15 +119,15 @@ class InputSpec(_AsGiven):
 
     @classmethod
     def of(cls, audio: "AudioEncoder", text: "TextEncoder", pad_to_s: float | None, dtype: StoredDtype) -> "InputSpec":
-        """Put together what encoders give of clips that are padded so, as it is stored.
+        """Describe the features that encoders give for clips padded to a length, as they are stored.
 
-        The precision that features were computed in is part of it only where it shows beyond the rounding of the stored
-        ones. float16 arithmetic moves a clip's features by 0.7e-3 of their size, storing them as float16 by 0.3e-3: a
-        cache made so on a GPU and a clip scored in float32 on a laptop belong together, as two GPUs do. bfloat16 moves
-        them by ten times as much, and features stored as float32 are there for their digits.
+        The precision of the computation is part of it only where it changes features by more than the rounding of the
+        stored ones. float16 arithmetic moves a clip's features by 0.7e-3 of their size, storing them as float16 by
+        0.3e-3: a cache made so on a GPU and a clip scored in float32 on a laptop belong together, as two GPUs do.
+        bfloat16 moves them by ten times as much, and features are stored as float32 for their digits.
 
         Raises:
-            EncoderError: an encoder's identity, or a length, is not what it should be; names every problem.
+            EncoderError: an encoder's identity, or a length, is not valid; names every problem.
         """
         coarse = audio.precision == "bf16" or (audio.precision == "fp16" and dtype == "float32")
         fields = {
@@ -143,21 +143,21 @@ class InputSpec(_AsGiven):
         except ValidationError as error:
             problems = "; ".join(readable(each, ()) for each in error.errors())
             raise EncoderError(
-                f"{audio.name} and {text.name}: {problems}; correct what their identity() says"
+                f"{audio.name} and {text.name}: {problems}; correct what their identity() returns"
             ) from error
 
     @classmethod
     def of_fingerprint(cls, fingerprint: Fingerprint) -> "InputSpec":
-        """Read what a fingerprint stands for.
+        """Read the record that a fingerprint was made of.
 
         Raises:
-            ValidationError: it is not one of features.
+            ValidationError: it was not made of features.
         """
         return cls.model_validate(fingerprint.fields)
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """What tells features made so from all others."""
+        """What distinguishes these features from all others."""
         return Fingerprint.of(self.model_dump())
 
     @property
@@ -166,7 +166,7 @@ class InputSpec(_AsGiven):
         return _numbers(self.audio_encoder.layers)
 
     def makes_same_features(self, other: "InputSpec") -> bool:
-        """Say whether the features are the same: another version of the resampler has the same filter."""
+        """Return whether the features are the same: another version of the resampler has the same filter."""
         return self._without_version() == other._without_version()
 
     def _without_version(self) -> dict[str, Any]:

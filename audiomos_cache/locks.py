@@ -22,15 +22,15 @@ _ADVICE = "write elsewhere"
 
 @contextmanager
 def locked(path: Path, what: str, *, shared: bool = False, others: Iterable[Path] = ()) -> Iterator[bool]:
-    """Hold a lock file, which is made for it, with its folder, and may be removed by whoever holds it.
+    """Hold a lock file. It is made for this, with its folder, and whoever holds it may remove it.
 
     Args:
         path: the lock file. Whoever holds it alone writes into it which process that is.
         what: what a process is doing while it holds it, for messages, such as "runs/x: is being trained".
-        shared: hold it together with others that hold it so, each with a lock file of its own besides.
-        others: those other lock files, to name one who holds them.
+        shared: hold it together with others that share it, each of which has a lock file of its own too.
+        others: the lock files of those that share it, to name one of them in a message.
     Yields:
-        Whether it is held: some network filesystems have no locks, which a warning says.
+        Whether it is held: some network filesystems have no locks, and then a warning is logged.
     Raises:
         BusyError: another process holds it; names the process. OutputError: it cannot be made.
     """
@@ -41,7 +41,7 @@ def locked(path: Path, what: str, *, shared: bool = False, others: Iterable[Path
             raise BusyError(f"{what} by {holder}; wait for it to finish, or stop it")
         if not held:
             log.warning(
-                "%s without a lock, as this filesystem has none; see to it that no other process does the same", what
+                "%s without a lock, as this filesystem has none; make sure that no other process does the same", what
             )
         if shared or not held:
             yield held
@@ -89,7 +89,7 @@ def _take(file: TextIO, *, shared: bool) -> bool | None:
 
 
 def _is_at(descriptor: int, path: Path) -> bool:
-    """Say whether an open file still has its name."""
+    """Return whether an open file still has its name."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
@@ -111,7 +111,7 @@ def _read_holder(file: TextIO) -> str:
 def _holder_of(paths: Iterable[Path]) -> str | None:
     """Name the first process that holds one of these lock files."""
     for path in paths:
-        with suppress(FileNotFoundError), path.open(encoding="utf-8") as file:  # it may be removed by now
+        with suppress(FileNotFoundError), path.open(encoding="utf-8") as file:  # it may have been removed
             if _take(file, shared=True) is None:
                 return _read_holder(file)
     return None

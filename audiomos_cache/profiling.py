@@ -21,12 +21,12 @@ _NOTHING: AbstractContextManager[None] = nullcontext()
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What became of a stage.
+    """The time that a stage took.
 
     Attributes:
         name: of the stage.
         seconds: in it, summed over threads.
-        share: of the wall time; those of stages side by side sum up to more than 1.
+        share: of the wall time; those of stages that run at the same time add up to more than 1.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Profile:
 
         Args:
             name: of the stage.
-            device: of torch, or its name. For CUDA the time is that between the two ends of the block on the GPU's
+            device: of torch, or its name. For CUDA the time is that from the start to the end of the block on the GPU's
                 current stream: the block itself may only queue the work.
         """
         if not self.on:
@@ -64,7 +64,7 @@ class Profile:
                 self._seconds[name] = self._seconds.get(name, 0.0) + seconds
 
     def stop(self) -> None:
-        """Take the wall time, and the times of what the GPU was given; waits for it."""
+        """Take the wall time, and the times of the work on the GPU, which it waits for."""
         for name, start, end in self._events:
             end.synchronize()
             self.add(name, start.elapsed_time(end) / 1000)
@@ -73,17 +73,17 @@ class Profile:
 
     @property
     def wall(self) -> float:
-        """Seconds from the begin until `stop`, or until now."""
+        """Seconds from the start until `stop`, or until now."""
         return time.perf_counter() - self._start if self._wall is None else self._wall
 
     @property
     def stages(self) -> list[Stage]:
-        """All stages, in the order in which they were first met."""
+        """All stages, in the order in which they first began."""
         wall = self.wall
         return [Stage(name, spent, spent / wall) for name, spent in self._seconds.items()]
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return values that JSON can hold."""
         stages = [asdict(stage) for stage in self.stages]
         return {"wall_s": self.wall, "gpu_peak_bytes": gpu_peak_bytes(), "stages": stages}
 

@@ -11,7 +11,7 @@ A part has its own keys in a class `Config` (see `heads.parts.PartConfig`), and 
 
 Built-in parts are imported when they are first asked for, so that their names cost nothing. Parts of a user are known
 once the module that registers them is imported: by Python, or by `audiomos-cache --import MODULE_OR_FILE COMMAND ...`.
-Nothing is ever imported because a file says so.
+A file never causes an import.
 """
 
 import difflib
@@ -59,7 +59,7 @@ def register(kind: str, name: str) -> Callable[[T], T]:
     Returns:
         A decorator for the part: a class, or, of an encoder, also a function.
     Raises:
-        ConfigError: the kind is unknown, the name is not one, or another part has it.
+        ConfigError: the kind is unknown, the name is not valid, or another part has it.
 
     >>> from audiomos_cache.registry import known, register
     >>> @register("pooling", "first")
@@ -93,7 +93,7 @@ def lookup(kind: str, name: str) -> Any:
     """Return the part of that name.
 
     Raises:
-        ConfigError: there is none; lists the known names, the nearest first.
+        ConfigError: the name is unknown; lists the known names, the nearest first.
     """
     if name in BUILT_IN[kind]:
         import_module(BUILT_IN[kind][name])
@@ -103,18 +103,18 @@ def lookup(kind: str, name: str) -> Any:
 
 
 def unknown(kind: str, name: object) -> str:
-    """Say that a name is not known: `'atention' is not one of attentive, mean, mean_std`, the nearest first."""
+    """Return the message for an unknown name: `'atention' is not one of attentive, mean`, the nearest first."""
     return not_one_of(name, known(kind))
 
 
 def not_one_of(name: object, names: list[str]) -> str:
-    """Say that a name is none of `names`, which are listed with the nearest first."""
+    """Return the message for a name that is none of `names`, which are listed with the nearest first."""
     near = difflib.get_close_matches(name, names, len(names)) if isinstance(name, str) else []
     return f"{name!r} is not one of {', '.join([*near, *(each for each in names if each not in near)])}"
 
 
 def summary(kind: str, name: str) -> str:
-    """Return what a part is: the first line of its docstring, without the full stop."""
+    """Return the first line of a part's docstring, without the full stop."""
     return (inspect.getdoc(lookup(kind, name)) or "").partition("\n")[0].rstrip(".")
 
 
@@ -137,7 +137,7 @@ def import_parts(module_or_file: str) -> None:
     except Exception as error:  # the module is the user's, and may fail in any way
         if isinstance(error, ModuleNotFoundError) and error.name == module_or_file:
             advice = "install it, add its folder to PYTHONPATH, or give the path of its .py file"
-            raise ConfigError(f"--import {module_or_file}: there is no module of this name; {advice}") from error
+            raise ConfigError(f"--import {module_or_file}: module not found; {advice}") from error
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ConfigError(f"--import {module_or_file}: cannot be imported: {reason}") from error
     _imported.setdefault(module_or_file, set()).update(set(sys.modules) - before)
@@ -151,10 +151,10 @@ def imported() -> list[str]:
 def _import_file(path: Path) -> None:
     """Import a file as the module of its stem, once."""
     if not path.is_file():
-        raise ConfigError("there is no such file")
-    there = sys.modules.get(path.stem)
-    if there is not None:
-        if Path(getattr(there, "__file__", None) or "").resolve() == path.resolve():
+        raise ConfigError("file not found")
+    loaded = sys.modules.get(path.stem)
+    if loaded is not None:
+        if Path(getattr(loaded, "__file__", None) or "").resolve() == path.resolve():
             return
         raise ConfigError(f"a module {path.stem} is loaded already; rename the file")
     spec = spec_from_file_location(path.stem, path)
@@ -201,13 +201,13 @@ def _record(kind: str, name: str) -> Record:
 
 
 def require_parts(records: object, where: str) -> None:
-    """Refuse what needs parts that are not registered; nothing is imported because a file says so.
+    """Refuse what needs parts that are not registered; a file never causes an import.
 
     Args:
         records: what `not_built_in` returned, as it was read from a file.
         where: which file, for the message.
     Raises:
-        ConfigError: a part is missing, or another one has its name; says which `--import` to give.
+        ConfigError: a part is missing, or another one has its name; names the `--import` to give.
     """
     for record in records if isinstance(records, list) else ():
         if not isinstance(record, Mapping) or record.get("kind") not in BUILT_IN:

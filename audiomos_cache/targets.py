@@ -1,15 +1,15 @@
-"""The two scores (MI and TA), their bounds, and labels as what a head is trained on: distributions or ordinal levels.
+"""The two scores (MI and TA), their bounds, and labels as training targets of a head: distributions or ordinal levels.
 
-Scores are on the 1 to 5 scale. All functions take (N,) mean opinion scores, or (N, R) ratings where they say so, and
+Scores are on the 1 to 5 scale. All functions take (N,) mean opinion scores, or (N, R) ratings where documented, and
 compute in float64. Nothing heavier than NumPy is imported here.
 """
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from audiomos_cache.units import NARROWEST_SIGMA
-
 Floats = NDArray[np.float64]
+
+NARROWEST_SIGMA = 1e-3  # of a gaussian target, in score units: narrower ones all give the nearest of the bins
 
 TARGETS = ("mi", "ta")
 LOWEST, HIGHEST = 1.0, 5.0
@@ -63,7 +63,7 @@ def one_hot_distribution(scores: ArrayLike, bins: int) -> Floats:
 
 
 def rater_distribution(ratings: ArrayLike) -> Floats:
-    """Say for each clip which share of its listeners gave it each of the ranks 1 to 5.
+    """Return for each clip the share of its listeners that gave it each of the ranks 1 to 5.
 
     The mean of such a distribution over `bin_centres(5)` is the clip's mean opinion score.
 
@@ -86,7 +86,7 @@ def rater_distribution(ratings: ArrayLike) -> Floats:
 
 
 def ordinal_levels(scores: ArrayLike, ranks: int = 5) -> Floats:
-    """Say for each score which of the thresholds 1, 2, ... ranks - 1 it exceeds.
+    """Return for each score which of the thresholds 1, 2, ... ranks - 1 it exceeds.
 
     Args:
         scores: (N,).

@@ -1,4 +1,4 @@
-"""YAML files that a user writes: read as groups of keys, with `key=value` overrides, and their problems in words."""
+"""YAML files that a user writes: read as groups of keys, with `key=value` overrides, and their problems as messages."""
 
 import re
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ PART_ERROR = "part"  # type of an error that holds all problems of a part of a h
 
 
 class Group(BaseModel):
-    """Keys that belong together; unknown ones are refused, and so are truth values in the place of numbers."""
+    """Keys that belong together; unknown ones are refused, and so are truth values instead of numbers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -29,15 +29,15 @@ class Group(BaseModel):
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses keys that are there twice, and takes no text for a truth value, a date, or a number of base 8 or 60."""
+    """Refuses keys that come twice, and never reads a string as a truth value, a date, or a number of base 8 or 60."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
-        seen = set()
+        keys = set()
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if key.value in seen:
-                raise ConstructorError(None, None, f"the key {key.value} is there twice", key.start_mark)
-            seen.add(key.value)
+            if key.value in keys:
+                raise ConstructorError(None, None, f"the key {key.value} comes twice", key.start_mark)
+            keys.add(key.value)
         return node
 
     def construct_number(self, node: yaml.ScalarNode) -> float:
@@ -47,9 +47,9 @@ class _Loader(yaml.SafeLoader):
         return self.construct_yaml_int(node) if node.tag == _INT else self.construct_yaml_float(node)
 
     def construct_truth_value(self, node: yaml.ScalarNode) -> bool | str:
-        return node.value.lower() == "true" if node.value.lower() in ("true", "false") else self.construct_text(node)
+        return node.value.lower() == "true" if node.value.lower() in ("true", "false") else self.construct_string(node)
 
-    def construct_text(self, node: yaml.ScalarNode) -> str:
+    def construct_string(self, node: yaml.ScalarNode) -> str:
         return str(node.value)
 
 
@@ -57,17 +57,17 @@ _INT, _FLOAT, _BOOL, _TIMESTAMP = (f"tag:yaml.org,2002:{kind}" for kind in ("int
 _Loader.add_constructor(_INT, _Loader.construct_number)
 _Loader.add_constructor(_FLOAT, _Loader.construct_number)
 _Loader.add_constructor(_BOOL, _Loader.construct_truth_value)
-_Loader.add_constructor(_TIMESTAMP, _Loader.construct_text)
+_Loader.add_constructor(_TIMESTAMP, _Loader.construct_string)
 
 
-def _load(text: str) -> Any:
+def _load(content: str) -> Any:
     """Parse YAML.
 
     Raises:
-        YAMLError: it is none, or holds what no config does.
+        YAMLError: it is not valid, or contains what no config may.
     """
     try:
-        return yaml.load(text, _Loader)
+        return yaml.load(content, _Loader)
     except RecursionError as error:
         raise yaml.YAMLError("nested too deeply") from error
     except ValueError as error:
@@ -75,10 +75,10 @@ def _load(text: str) -> Any:
 
 
 def read_mapping(path: Path, expected: str) -> dict[str, Any]:
-    """Read the keys of a YAML file; `expected` says which they might be.
+    """Read the keys of a YAML file; `expected` names some of them for the message.
 
     Raises:
-        ConfigError: the file cannot be read, or holds something else than keys.
+        ConfigError: the file cannot be read, or does not contain keys.
     """
     try:
         content = _load(path.read_text(encoding="utf-8"))
@@ -90,10 +90,10 @@ def read_mapping(path: Path, expected: str) -> dict[str, Any]:
 
 
 def apply_override(content: dict[str, Any], override: str) -> str:
-    """Put a `key=value` override into `content`; returns its key.
+    """Apply a `key=value` override to `content`, and return its key.
 
     Raises:
-        ConfigError: it is none, or its key is a group's.
+        ConfigError: it is not valid, or its key is a group's.
     """
     key, equals, value = override.partition("=")
     if not equals or not key:
@@ -112,12 +112,12 @@ def apply_override(content: dict[str, Any], override: str) -> str:
     return key
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= 80 else f"{text[:77]}..."
+def _short(string: str) -> str:
+    return string if len(string) <= 80 else f"{string[:77]}..."
 
 
 def readable(error: ErrorDetails, known_keys: Iterable[str]) -> str:
-    """Say one validation problem in the house's words: `pooling: 'atention' is not one of attentive, mean`."""
+    """Return the message for one validation problem: `pooling: 'atention' is not one of attentive, mean`."""
     where = ".".join(str(part) for part in error["loc"])
     found = error["input"]
     if error["type"] == "literal_error":

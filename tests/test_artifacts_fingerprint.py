@@ -36,16 +36,16 @@ def test_a_number_that_json_does_not_have():
 def test_another_fingerprint_names_the_first_difference(change, difference):
     expected, other = Fingerprint.of(FIELDS), Fingerprint.of(FIELDS | change)
     message = (
-        f"train.h5: fingerprint {other.digest}, expected {expected.digest}; first difference: {difference}; mend it\n"
+        f"train.h5: fingerprint {other.digest}, expected {expected.digest}; first difference: {difference}; fix it\n"
         f"  found:    {other.json}\n"
         f"  expected: {expected.json}"
     )
     with pytest.raises(CacheError, match=f"^{re.escape(message)}$"):
-        other.require(expected, "train.h5", "mend it")
-    other.require(Fingerprint.of(FIELDS | change), "train.h5", "mend it")
+        other.require(expected, "train.h5", "fix it")
+    other.require(Fingerprint.of(FIELDS | change), "train.h5", "fix it")
 
 
 def test_the_readable_forms_can_be_left_out():
     other = Fingerprint.of(FIELDS | {"dtype": "float32"})
-    with pytest.raises(CacheError, match=r"first difference: dtype is 'float32', expected 'float16'; mend it$"):
-        other.require(Fingerprint.of(FIELDS), "train.h5", "mend it", readable=False)
+    with pytest.raises(CacheError, match=r"first difference: dtype is 'float32', expected 'float16'; fix it$"):
+        other.require(Fingerprint.of(FIELDS), "train.h5", "fix it", readable=False)

@@ -80,7 +80,7 @@ def test_a_folder_without_its_marker_is_of_another_kind(tmp_path: Path) -> None:
 
 def test_what_another_process_made_in_the_meantime_is_kept(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    message = r"out: another process has made it by now; give another --out$"
+    message = r"out: another process has made it in the meantime; give another --out$"
     with pytest.raises(OutputExistsError, match=message), atomic_folder(out, replace=False) as folder:
         (folder / "a").write_text("new")
         out.mkdir()

@@ -1,4 +1,4 @@
-"""Batches are put together in one place: padding, masks, and the check of what a head could not pool."""
+"""Batches are made in one module: padding, masks, and the check of what a head could not pool."""
 
 import pytest
 import torch

@@ -6,7 +6,7 @@ from audiomos_cache.devices import available_ram
 
 
 def write_system(root: Path, available_kib: int | None, groups: dict[str, tuple[str, int, int]]) -> Path:
-    """Make the files in which Linux tells of memory; groups: name -> limit, used, inactive files."""
+    """Make the files in which Linux reports memory; groups: name -> limit, used, inactive files."""
     (root / "proc/self").mkdir(parents=True)
     line = f"MemAvailable: {available_kib:9} kB\n" if available_kib is not None else ""
     (root / "proc/meminfo").write_text(f"MemTotal:       24000000 kB\n{line}Buffers:  10 kB\n")

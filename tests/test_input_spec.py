@@ -63,7 +63,7 @@ def test_an_encoder_that_does_not_say_its_layers_is_refused(monkeypatch: pytest.
     assert line.startswith("fake-audio and fake-text: audio_encoder.")
     assert "audio_encoder.layers: missing" in line
     assert "audio_encoder.dim: 0" in line
-    assert line.endswith("; correct what their identity() says")
+    assert line.endswith("; correct what their identity() returns")
 
 
 def test_a_fingerprint_of_something_else_is_refused() -> None:

@@ -79,7 +79,7 @@ def test_a_filesystem_without_locks_is_named_in_a_warning(
     with locked(tmp_path / "lock", "runs/x: is being trained") as held:
         assert not held
     assert caplog.messages == [
-        "runs/x: is being trained without a lock, as this filesystem has none; see to it that no other process does "
+        "runs/x: is being trained without a lock, as this filesystem has none; make sure that no other process does "
         "the same"
     ]
 

@@ -26,7 +26,7 @@ def test_seconds_and_shares_of_stages(clock):
             clock(seconds)
     with profile.stage("encode"):
         clock(5.0)
-    profile.add("write", 6.0)  # of another thread, beside
+    profile.add("write", 6.0)  # of another thread, at the same time
     clock(2.0)
     profile.stop()
     clock(100.0)

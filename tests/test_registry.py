@@ -148,11 +148,11 @@ def test_what_cannot_be_imported_is_refused_in_one_line(module, content, reason)
 
 def test_what_is_not_there_is_refused(tmp_path):
     assert refusal(import_parts, "nowhere_at_all") == (
-        "--import nowhere_at_all: there is no module of this name; install it, add its folder to PYTHONPATH, or give "
+        "--import nowhere_at_all: module not found; install it, add its folder to PYTHONPATH, or give "
         "the path of its .py file"
     )
     path = tmp_path / "nowhere.py"
-    assert refusal(import_parts, str(path)) == f"--import {path}: there is no such file"
+    assert refusal(import_parts, str(path)) == f"--import {path}: file not found"
 
 
 def test_what_is_not_built_in_is_recorded(module):

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from audiomos_cache.heads.part_configs import GaussianConfig
 from audiomos_cache.targets import (
+    NARROWEST_SIGMA,
     bin_centres,
     gaussian_distribution,
     one_hot_distribution,
@@ -49,6 +51,10 @@ def test_a_narrow_gaussian_falls_into_the_nearest_bin():
 def test_a_sigma_that_is_too_narrow_is_refused(sigma):
     with pytest.raises(ValueError, match=rf"^sigma is {sigma}, expected 0\.001 or more$"):
         gaussian_distribution([3.3], 20, sigma)
+
+
+def test_a_config_refuses_the_same_sigmas():
+    assert GaussianConfig.model_json_schema()["properties"]["sigma"]["minimum"] == NARROWEST_SIGMA
 
 
 def test_scores_outside_the_scale_are_clamped():

@@ -151,9 +151,9 @@ def test_info_says_what_was_extracted(line: Path) -> None:
         (["extract", "--data", "nowhere"], "nowhere"),
         (
             ["info", "nowhere"],
-            "nowhere: no such folder, expected a folder that extract, train-head, fuse or bundle wrote",
+            "nowhere: folder not found, expected a folder that extract, train-head, fuse or bundle wrote",
         ),
-        (["verify", "nowhere"], "nowhere: no such folder, expected a folder that extract wrote"),
+        (["verify", "nowhere"], "nowhere: folder not found, expected a folder that extract wrote"),
         (["predict", "nowhere"], "nowhere: contains no config.yaml, so it is not a run; train-head makes runs"),
         (["evaluate", "nowhere.jsonl", "--labels", "nowhere.txt"], "nowhere"),
         (["fuse", "nowhere", "--method", "mean", "--out", "fused"], "nowhere"),

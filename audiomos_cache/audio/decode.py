@@ -14,12 +14,12 @@ from audiomos_cache.errors import DataError
 
 SILENT_PEAK = 1e-4
 SHORT_S = 0.1
-MOST_SAMPLES = 1 << 30  # 4 GiB of memory, three hours of stereo; a damaged header may promise any number
+MOST_SAMPLES = 1 << 30  # 4 GiB of memory, three hours of stereo; a damaged header may give any number
 
 _FORMATS = ("WAV", "WAVEX", "FLAC", "OGG", "MP3")
-_STREAMED_SIZE = 0x7FFFF000  # what writers to a pipe promise, who cannot know: this or more
+_STREAMED_SIZE = 0x7FFFF000  # this or more is the size in the header of a WAV that was written to a pipe
 _MOST_FRAMES = _UNKNOWN_FRAMES = 1 << 62  # libsndfile's count for a header without a length is above this
-_REST_BYTES = 4096  # what may stand between the last frame of an MP3 and the tags that tell their size
+_REST_BYTES = 4096  # what may be between the last frame of an MP3 and the tags that contain their size
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +29,9 @@ class Audio:
     Attributes:
         samples: (n,) float32, mono; or (n, channels) as they were decoded. Finite, n > 0.
         sample_rate_hz: the rate of `samples`.
-        length: how many samples it has at the rate that was asked for.
+        length: how many samples it has at the requested rate.
         duration_s: of the whole file, before any cut (an estimate for a cut MP3 whose header gives no length).
-        file_hash: xxh3_128 of the file's bytes, 16 bytes; zeros of what is no file.
+        file_hash: xxh3_128 of the file's bytes, 16 bytes; zeros where there is no file.
         warnings: a line each for what is odd but can be used.
     """
 
@@ -48,7 +48,7 @@ def decode(path: Path, sample_rate_hz: int, max_seconds: float) -> Audio:
 
     Args:
         path: the file, read once.
-        sample_rate_hz: the rate of the samples given back.
+        sample_rate_hz: the rate of the returned samples.
         max_seconds: samples beyond are cut; only what is needed of a long file is decoded.
 
     Raises:
@@ -58,7 +58,7 @@ def decode(path: Path, sample_rate_hz: int, max_seconds: float) -> Audio:
 
 
 def read_audio(path: Path, sample_rate_hz: int, max_seconds: float) -> Audio:
-    """Do all that `decode` does but resample: the samples that decide those asked for, at the file's own rate."""
+    """Do all that `decode` does but resample: return the samples that it needs, at the file's own rate."""
     most = round(max_seconds * sample_rate_hz)
     decoded = read_channels(path, most, sample_rate_hz)
     mono, duration_s = mixed_down(decoded.samples), decoded.duration_s
@@ -102,14 +102,14 @@ def peak_of(samples: np.ndarray) -> float:
     return float(max(samples.max(), -samples.min()))
 
 
-def resampled(sound: Audio, sample_rate_hz: int) -> Audio:
-    """Bring what `read_audio` gave to the rate that was asked for."""
-    samples = resample(sound.samples, sound.sample_rate_hz, sample_rate_hz)[: sound.length]
-    return replace(sound, samples=samples, sample_rate_hz=sample_rate_hz)
+def resampled(audio: Audio, sample_rate_hz: int) -> Audio:
+    """Resample what `read_audio` returned to the requested rate."""
+    samples = resample(audio.samples, audio.sample_rate_hz, sample_rate_hz)[: audio.length]
+    return replace(audio, samples=samples, sample_rate_hz=sample_rate_hz)
 
 
 def decoded_length(path: Path, sample_rate_hz: int, max_seconds: float) -> int:
-    """Tell from the file's header alone how many samples `decode` will give; 0 where the header cannot be read."""
+    """Return how many samples `decode` will give, from the file's header alone; 0 where the header cannot be read."""
     try:
         info = soundfile.info(path)
     except (OSError, soundfile.LibsndfileError):
@@ -129,7 +129,7 @@ def _read_bytes(path: Path) -> bytes:
             raise DataError(f"{path}: not a file, expected wav, flac, ogg or mp3")
         content = path.read_bytes()
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file; add it, or take it from the list") from None
+        raise DataError(f"{path}: file not found; add it, or remove it from the list") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the file") from error
     if not content:
@@ -146,14 +146,14 @@ def _read_frames(path: Path, content: bytes, most: int | None, new_rate_hz: int)
     content = _whole_wav(path, content)
     stream = BytesIO(content)
     try:
-        with soundfile.SoundFile(stream) as sound:
-            _check_header(path, sound)
-            rate, frames, is_mp3 = sound.samplerate, sound.frames, sound.format == "MP3"
+        with soundfile.SoundFile(stream) as source:
+            _check_header(path, source)
+            rate, frames, is_mp3 = source.samplerate, source.frames, source.format == "MP3"
             needed = _MOST_FRAMES if most is None else samples_needed(most, rate, new_rate_hz)
-            _check_size(path, min(needed, frames) * sound.channels)
-            decoded = _plain_samples(content, sound, min(needed, frames))
+            _check_size(path, min(needed, frames) * source.channels)
+            decoded = _pcm16_samples(content, source, min(needed, frames))
             if decoded is None:
-                decoded = sound.read(min(needed, frames), dtype="float32", always_2d=True)
+                decoded = source.read(min(needed, frames), dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
         raise DataError(
             f"{path}: not audio, or damaged, expected a whole wav, flac, ogg or mp3; get it again"
@@ -168,7 +168,7 @@ def _read_frames(path: Path, content: bytes, most: int | None, new_rate_hz: int)
             f"{path}: an mp3 of varying bit rate without its length, expected one with it; convert it"
         )
     if not held:
-        raise DataError(f"{path}: no samples, expected one or more; get it again, or take it from the list")
+        raise DataError(f"{path}: no samples, expected one or more; get it again, or remove it from the list")
     if bad := int(np.count_nonzero(~np.isfinite(decoded))):
         raise DataError(f"{path}: {bad} NaN or infinite samples, expected finite ones; write it again")
     return decoded, rate, frames
@@ -196,11 +196,11 @@ def _end_before_tags(content: bytes) -> int:
         end -= size
 
 
-def _check_header(path: Path, sound: Any) -> None:
-    if sound.format not in _FORMATS:
-        raise DataError(f"{path}: {sound.format} audio, expected wav, flac, ogg or mp3; convert it")
-    if sound.frames >= _UNKNOWN_FRAMES:
-        raise DataError(f"{path}: a streamed {sound.format}, no length in its header, expected one; convert it")
+def _check_header(path: Path, source: Any) -> None:
+    if source.format not in _FORMATS:
+        raise DataError(f"{path}: {source.format} audio, expected wav, flac, ogg or mp3; convert it")
+    if source.frames >= _UNKNOWN_FRAMES:
+        raise DataError(f"{path}: a streamed {source.format}, no length in its header, expected one; convert it")
 
 
 def _check_size(path: Path, samples: int) -> None:
@@ -209,7 +209,7 @@ def _check_size(path: Path, samples: int) -> None:
 
 
 def _whole_wav(path: Path, content: bytes) -> bytes:
-    """Check that a WAV's data chunk is all there (libsndfile reads a truncated one without a word).
+    """Check that a WAV's data chunk is all there (libsndfile reads a truncated one without an error).
 
     Returns:
         The bytes to decode: those of the file, the size of a streamed data chunk (0) filled in.
@@ -240,16 +240,16 @@ def _data_chunk(content: bytes, order: Literal["little", "big"]) -> int:
     return at
 
 
-def _plain_samples(content: bytes, sound: Any, frames: int) -> np.ndarray | None:
+def _pcm16_samples(content: bytes, source: Any, frames: int) -> np.ndarray | None:
     """Return the first frames of a WAV of 16-bit samples, (frames, channels) float32, or None for another file.
 
-    They are what libsndfile makes of them, which asks for 8 KB at a time, and Python answers one thread at a time.
+    They equal libsndfile's, which reads 8 KB at a time through Python, one thread at a time.
     """
-    if content[:4] != b"RIFF" or sound.format not in ("WAV", "WAVEX") or sound.subtype != "PCM_16":
+    if content[:4] != b"RIFF" or source.format not in ("WAV", "WAVEX") or source.subtype != "PCM_16":
         return None
-    start, count = _data_chunk(content, "little") + 8, frames * sound.channels
+    start, count = _data_chunk(content, "little") + 8, frames * source.channels
     if start + 2 * count > len(content):
         return None
     samples = np.frombuffer(content, "<i2", count, start)
     scaled: np.ndarray = np.multiply(samples, np.float32(2**-15), dtype=np.float32)
-    return scaled.reshape(frames, sound.channels)
+    return scaled.reshape(frames, source.channels)

@@ -37,7 +37,7 @@ def resampler_on(device: Any, rate_hz: int, new_rate_hz: int) -> Any:
 
 
 def resampler_identity() -> dict[str, str | int | float]:
-    """All that decides what `decode` makes of other rates, for a fingerprint."""
+    """Return all that decides the samples that `decode` gives at another rate, for a fingerprint."""
     return {
         "name": "torchaudio.functional.resample",
         "version": version("torchaudio").split("+")[0],
@@ -48,7 +48,7 @@ def resampler_identity() -> dict[str, str | int | float]:
 
 
 def _ratio(rate_hz: int, new_rate_hz: int) -> tuple[int, int, int]:
-    """The two rates over their greatest common divisor, and the filter's reach in old samples each side."""
+    """Return the two rates over their greatest common divisor, and the filter's reach in old samples each side."""
     gcd = math.gcd(rate_hz, new_rate_hz)
     old, new = rate_hz // gcd, new_rate_hz // gcd
     return old, new, math.ceil(LOWPASS_FILTER_WIDTH * old / (min(old, new) * ROLLOFF))
@@ -59,15 +59,15 @@ def resampled_length(samples: int, rate_hz: int, new_rate_hz: int) -> int:
     return math.ceil(samples * new_rate_hz / rate_hz)
 
 
-def samples_needed(wanted: int, rate_hz: int, new_rate_hz: int) -> int:
-    """How many old samples decide the first `wanted` new ones."""
+def samples_needed(count: int, rate_hz: int, new_rate_hz: int) -> int:
+    """Return how many old samples decide the first `count` new ones."""
     old, new, reach = _ratio(rate_hz, new_rate_hz)
-    return math.ceil(wanted / new) * old + reach  # the kernel goes in steps of `old` samples
+    return math.ceil(count / new) * old + reach  # the kernel goes in steps of `old` samples
 
 
 @lru_cache(maxsize=8)
 def _resampler(old: int, new: int, device: str = "cpu") -> Any:
-    """torchaudio's `functional.resample` with its kernel kept: bit for bit, as the dtype is given."""
+    """Return torchaudio's `functional.resample` as a module that keeps its kernel: the same bits, given the dtype."""
     import torch
     from torchaudio.transforms import Resample
 
@@ -75,7 +75,7 @@ def _resampler(old: int, new: int, device: str = "cpu") -> Any:
 
 
 def _resample_by_taps(samples: np.ndarray, old: int, new: int, reach: int) -> np.ndarray:
-    """torchaudio's filter at the few places where it is not zero, for rates with hardly a common divisor.
+    """Apply torchaudio's filter only where it is not zero, for rates with hardly a common divisor.
 
     44,099 -> 24,000 Hz would make torchaudio build a kernel of 4 GB.
     """

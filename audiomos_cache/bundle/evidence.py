@@ -11,7 +11,7 @@ import numpy as np
 from audiomos_cache.bundle.calibration import Calibration, calibrate, spreads
 from audiomos_cache.bundle.sources import Source, Sources
 from audiomos_cache.dataset.labels import Labels, read_labels
-from audiomos_cache.dataset.musiceval import read_prompts_of
+from audiomos_cache.dataset.loading import read_prompts_of
 from audiomos_cache.errors import BundleError
 from audiomos_cache.evaluation.bootstrap import bootstrap_intervals
 from audiomos_cache.evaluation.metrics import points_of, scores_of

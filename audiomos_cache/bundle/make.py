@@ -30,9 +30,9 @@ from audiomos_cache.encoders.muq import HUB_ID
 from audiomos_cache.errors import BundleError, first_five
 from audiomos_cache.fusion.record import method_json
 from audiomos_cache.heads.config import parts_of
+from audiomos_cache.progress import gigabytes
 from audiomos_cache.registry import not_built_in
 from audiomos_cache.runs import CONFIG, versions, weights_bytes
-from audiomos_cache.units import gigabytes
 
 log = logging.getLogger(__name__)
 

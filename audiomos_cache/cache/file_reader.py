@@ -1,6 +1,6 @@
-"""Reading one cache file: h5py checks the structure once, then plain positioned reads fetch the rows.
+"""Reading one cache file: h5py checks the structure once, then reads at known offsets fetch the rows.
 
-A file may come from anywhere, so nothing is believed before it is checked: no links out of the file, no external or
+A file may come from anywhere, so nothing is trusted before it is checked: no links out of the file, no external or
 virtual storage, no filters, and no array that claims to reach beyond the file's end. Index columns are read when they
 are first asked for, and checked against their hashes then.
 """
@@ -36,15 +36,15 @@ from audiomos_cache.cache.format import (
 )
 from audiomos_cache.cache.hdf5_checks import (
     REMEDY,
-    Place,
-    UnsoundError,
+    InvalidFileError,
+    StoredArray,
     check_column,
     check_shapes,
-    plain_array,
-    plain_attribute,
+    read_attribute,
     refuse_large_attributes,
+    stored_array,
 )
-from audiomos_cache.cache.stable_file import PositionedFile
+from audiomos_cache.cache.stable_file import StableFile
 from audiomos_cache.errors import CacheError, FormatVersionError
 
 
@@ -55,9 +55,9 @@ class CacheFile:
 
     Args:
         path: the file.
-        keep_open: see `PositionedFile`.
+        keep_open: see `StableFile`.
     Attributes:
-        header: what the file says of itself.
+        header: what describes the file as a whole.
     Raises:
         CacheError: not a cache file, damaged, or of another format version.
     """
@@ -67,24 +67,24 @@ class CacheFile:
         self._columns: dict[str, NDArray[Any]] = {}
         try:
             with path.open("rb", buffering=0) as raw:
-                self._file = PositionedFile(path, raw, keep_open=keep_open)
+                self._file = StableFile(path, raw, keep_open=keep_open)
                 size = os.fstat(raw.fileno()).st_size
                 with h5py.File(raw, "r") as file:
                     attributes = _read_attributes(file, path)
                     layers = tuple(int(layer) for layer in attributes["layers"].split(","))
                     fingerprint = _fingerprint(attributes)
                     types = dict.fromkeys(feature_arrays(layers), (FEATURE_DTYPES[fingerprint.fields["dtype"]], 2))
-                    self._places = {
-                        name: plain_array(file, name, dtype, ndim, size)
+                    self._arrays = {
+                        name: stored_array(file, name, dtype, ndim, size)
                         for name, (dtype, ndim) in (COLUMNS | types).items()
                     }
-            self._shapes = {name: place.shape for name, place in self._places.items()}
+            self._shapes = {name: stored.shape for name, stored in self._arrays.items()}
             check_shapes(self._shapes, layers)
             self._layers = layers
             self._column_hashes = _json_object(attributes, "columns_json")
             self.header = self._header(attributes, fingerprint)
             self.column("audio/valid_frames")  # and with it the offsets: what every reading needs
-        except UnsoundError as error:
+        except InvalidFileError as error:
             raise CacheError(f"{path}: {error}") from error
         except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())
@@ -100,14 +100,14 @@ class CacheFile:
             CacheError: it does not match its hash, or contradicts another.
         """
         if name not in self._columns:
-            place = self._places[name]
-            values = np.empty(place.shape, place.dtype)
-            self._file.read(place.offset, values, lambda: f"/{name}")
+            stored = self._arrays[name]
+            values = np.empty(stored.shape, stored.dtype)
+            self._file.read(stored.offset, values, lambda: f"/{name}")
             try:
                 if hash_column(name, values) != self._column_hashes.get(name):
-                    raise UnsoundError(f"the index does not match its hash (/{name})")
+                    raise InvalidFileError(f"the index does not match its hash (/{name})")
                 check_column(name, values, self._shapes, self._layers, self.column)
-            except UnsoundError as error:
+            except InvalidFileError as error:
                 raise CacheError(f"{self.path}: {error}") from error
             values.flags.writeable = False
             self._columns[name] = values
@@ -133,11 +133,11 @@ class CacheFile:
 
     @cached_property
     def prompts(self) -> list[str]:
-        """The texts of the file's distinct prompts."""
+        """The distinct prompts of the file."""
         return self._strings("text/prompt")
 
     def release(self) -> None:
-        """Hold no descriptor any longer, after `keep_open`."""
+        """Close the descriptor that `keep_open` holds; the file is opened for each read from now on."""
         self._file.release()
 
     def frames_of(self, index: int) -> int:
@@ -146,11 +146,11 @@ class CacheFile:
         return int(offsets[index + 1] - offsets[index])
 
     def prompt_row(self, index: int) -> int:
-        """Return which of the file's distinct prompts a clip has."""
+        """Return the row of a clip's prompt among the distinct prompts of the file."""
         return int(self.column("clips/prompt_row")[index])
 
     def clip(self, index: int) -> CachedClip:
-        """Return all that is recorded of a clip."""
+        """Return all that the file contains about a clip, features aside."""
         return CachedClip(
             id=self.ids[index],
             system=self.systems[index],
@@ -173,24 +173,24 @@ class CacheFile:
         """Read a clip's frames of one layer and check their hash.
 
         Args:
-            index: place of the clip in the file.
+            index: of the clip in the file.
             out: C-contiguous (at least that many rows, audio_dim) of the stored dtype; None: a new array.
             layer: one of the stored layers; None: the only one.
             padding: also the frames that come from padding, after the valid ones.
         Returns:
             (frames, audio_dim), a view of `out`.
         Raises:
-            CacheError: no such layer, the file ends too early, or the hash is not the recorded one; names the clip.
+            CacheError: the layer is not stored, the file is too short, or the hash differs; names the clip.
         """
         which = self._which_layer(layer)
         valid = int(self.column("audio/valid_frames")[index])
         rows = self.frames_of(index) if padding else valid
-        place = self._places[frames_arrays(self._layers)[which]]
+        stored = self._arrays[frames_arrays(self._layers)[which]]
 
         def what() -> str:
             return f"clip {self._name(index)}"
 
-        found = self._read_rows(place, int(self.column("audio/offsets")[index]), rows, out, what)
+        found = self._read_rows(stored, int(self.column("audio/offsets")[index]), rows, out, what)
         self._check_hash(found[:valid], self.column("clips/feature_hash")[index, which], what)
         if padding:
             self._check_hash(found[valid:], self.column("clips/padding_hash")[index, which], what)
@@ -209,8 +209,8 @@ class CacheFile:
         start, end = self.column("text/offsets")[row : row + 2].tolist()
         prompt = CachedPrompt(
             text=self.prompts[row],
-            tokens=self._read_rows(self._places["text/tokens"], start, end - start, None, what),
-            pad_vector=self._read_rows(self._places["text/pad_vector"], row, 1, None, what)[0],
+            tokens=self._read_rows(self._arrays["text/tokens"], start, end - start, None, what),
+            pad_vector=self._read_rows(self._arrays["text/pad_vector"], row, 1, None, what)[0],
         )
         if hash_prompt(prompt) != self.column("text/feature_hash")[row].tobytes():
             raise CacheError(f"{self.path}, {what()}: the stored features do not match their hash; {REMEDY}")
@@ -220,8 +220,8 @@ class CacheFile:
         if layer is None and len(self._layers) == 1:
             return 0
         if layer not in self._layers:
-            asked = "no layer was named" if layer is None else f"no layer {layer} in it"
-            raise CacheError(f"{self.path}: {asked}; stored are {', '.join(map(str, self._layers))}")
+            found = "no layer was requested" if layer is None else f"layer {layer} is not stored"
+            raise CacheError(f"{self.path}: {found}, expected one of {', '.join(map(str, self._layers))}")
         return self._layers.index(layer)
 
     def _check_hash(self, rows: NDArray[Any], expected: NDArray[np.uint8], what: Callable[[], str]) -> None:
@@ -229,17 +229,17 @@ class CacheFile:
             raise CacheError(f"{self.path}, {what()}: the stored frames do not match their hash; {REMEDY}")
 
     def _read_rows(
-        self, place: Place, start: int, rows: int, out: NDArray[Any] | None, what: Callable[[], str]
+        self, stored: StoredArray, start: int, rows: int, out: NDArray[Any] | None, what: Callable[[], str]
     ) -> NDArray[Any]:
-        dim, dtype = place.shape[1], place.dtype
+        dim, dtype = stored.shape[1], stored.dtype
         target = np.empty((rows, dim), dtype) if out is None else out[:rows]
         if target.dtype != dtype or target.shape != (rows, dim) or not target.flags.c_contiguous:
             raise ValueError(f"out is {target.dtype} {target.shape}, expected contiguous {dtype} ({rows}, {dim})")
-        self._file.read(place.offset + start * dim * dtype.itemsize, target, what)
+        self._file.read(stored.offset + start * dim * dtype.itemsize, target, what)
         return target
 
     def _name(self, index: int) -> str:
-        """Return a clip's id for a message, without taking all ids apart; its place where the file is too damaged."""
+        """Return a clip's id for a message, without decoding all ids; its index where the file is too damaged."""
         try:
             start, end = self.column("clips/id/offsets")[index : index + 2].tolist()
             return self.column("clips/id/bytes")[start:end].tobytes().decode(errors="replace")
@@ -274,24 +274,24 @@ class CacheFile:
 def _read_attributes(file: h5py.File, path: Path) -> dict[str, Any]:
     """Return the attributes of a file, strings decoded, after checking their hash."""
     refuse_large_attributes(file)
-    if "format" not in file.attrs or plain_attribute(file, "format", bytes) != FORMAT:
-        raise UnsoundError("an HDF5 file, but not an audiomos_cache file")
-    version = plain_attribute(file, "format_version", int)
-    writer = plain_attribute(file, "package_version", bytes).decode() if version > FORMAT_VERSION else ""
+    if "format" not in file.attrs or read_attribute(file, "format", bytes) != FORMAT:
+        raise InvalidFileError("an HDF5 file, but not an audiomos_cache file")
+    version = read_attribute(file, "format_version", int)
+    writer = read_attribute(file, "package_version", bytes).decode() if version > FORMAT_VERSION else ""
     update = f"install audiomos-cache {writer}, which wrote it"
     require_format_version(
         path, version, FORMAT_VERSION, again="extract it again", error=FormatVersionError, update=update
     )
-    attributes = {name: plain_attribute(file, name, kind) for name, kind in ATTRIBUTES.items()}
-    if hash_attributes(attributes).encode() != plain_attribute(file, "index_hash", bytes):
-        raise UnsoundError("the index does not match its hash (attributes)")
+    attributes = {name: read_attribute(file, name, kind) for name, kind in ATTRIBUTES.items()}
+    if hash_attributes(attributes).encode() != read_attribute(file, "index_hash", bytes):
+        raise InvalidFileError("the index does not match its hash (attributes)")
     return {name: value.decode() if isinstance(value, bytes) else value for name, value in attributes.items()}
 
 
 def _fingerprint(attributes: dict[str, Any]) -> Fingerprint:
     fingerprint = Fingerprint(attributes["fingerprint_json"])
     if fingerprint.digest != attributes["fingerprint"]:
-        raise UnsoundError("its fingerprint does not match its readable form")
+        raise InvalidFileError("its fingerprint does not match its readable form")
     return fingerprint
 
 
@@ -299,5 +299,5 @@ def _json_object(attributes: dict[str, Any], name: str, of: type = str) -> dict[
     """Return an attribute that is JSON: an object with values of one type."""
     content = json.loads(attributes[name])
     if not isinstance(content, dict) or not all(isinstance(value, of) for value in content.values()):
-        raise UnsoundError(f"attribute {name} is not an object of {of.__name__} values")
+        raise InvalidFileError(f"attribute {name} is not an object of {of.__name__} values")
     return content

@@ -1,4 +1,4 @@
-"""Writing a cache file: HDF5 lays the structure out in memory, and plain writes put everything on the disk.
+"""Writing a cache file: HDF5 lays the structure out in memory, and system calls write everything to the disk.
 
 HDF5 itself never writes to the disk, where a failed write can abort the process. The whole space is reserved first.
 """
@@ -47,17 +47,17 @@ def write_file(
 
     Args:
         path: where to write; not yet published under its final name.
-        header: what the file says of itself.
+        header: what describes the file as a whole.
         clips: in the order of the file.
         prompts: each prompt of the clips once.
         frames: (layers, frames, audio_dim) of each clip, in the same order.
     Raises:
-        CacheError: the disk is full, or frames are not what their clip's record says. Nothing is left of the file.
+        CacheError: the disk is full, or frames do not match their clip's record. Nothing is left of the file.
     """
     content = Content(header, clips, prompts)
     with new_file(path, content) as file:
-        for place, (clip, rows) in enumerate(zip(clips, frames, strict=True)):
-            file.write_clip(place, clip, rows)
+        for index, (clip, rows) in enumerate(zip(clips, frames, strict=True)):
+            file.write_clip(index, clip, rows)
         file.complete(content)
 
 
@@ -67,8 +67,8 @@ def new_file(path: Path, planned: "Content") -> Iterator["NewFile"]:
 
     Args:
         path: where to write; must not exist.
-        planned: what will be in it, as far as it decides where things lie: the clips' number of frames, and what they
-            are called.
+        planned: what will be in it, as far as it decides the offsets of the arrays: the clips' ids and numbers of
+            frames.
     Raises:
         CacheError: the disk is full or fails.
     """
@@ -77,7 +77,7 @@ def new_file(path: Path, planned: "Content") -> Iterator["NewFile"]:
 
 
 class Content:
-    """All of a file but its frames: its arrays, HDF5's structure, and where each array lies."""
+    """All of a file but its frames: its arrays, HDF5's structure, and the offset of each array."""
 
     def __init__(self, header: Header, clips: Sequence[CachedClip], prompts: Sequence[CachedPrompt]) -> None:
         columns = _columns(header, clips, prompts)
@@ -92,7 +92,7 @@ class Content:
         layout = {name: (array.shape, array.dtype) for name, array in self.arrays.items()}
         layout |= dict.fromkeys(frames_arrays(header.layers), ((total, header.audio_dim), header.dtype))
         attributes = header.attributes({name: hash_column(name, array) for name, array in columns.items()})
-        self.structure, self.places = _lay_out(
+        self.structure, self.positions = _lay_out(
             layout, attributes | {"index_hash": hash_attributes(attributes).encode()}
         )
 
@@ -104,23 +104,23 @@ class NewFile:
         self.path = path
         self._descriptor, self._content = descriptor, planned
 
-    def write_clip(self, place: int, clip: CachedClip, rows: NDArray[Any]) -> None:
-        """Write the frames of the clip that has this place.
+    def write_clip(self, index: int, clip: CachedClip, rows: NDArray[Any]) -> None:
+        """Write the frames of the clip with this index in the file.
 
         Raises:
-            CacheError: they are not what the clip's record says. OSError: the disk fails.
+            CacheError: they do not match the clip's record. OSError: the disk fails.
         """
         header = self._content.header
         _check_frames(self.path, clip, rows, header)
         for which, layer in enumerate(rows):
-            _write(self._descriptor, layer, self._position(place, which))
+            _write(self._descriptor, layer, self._position(index, which))
 
-    def read_clip(self, place: int, frames: int, buffer: Buffer) -> NDArray[Any]:
+    def read_clip(self, index: int, frames: int, buffer: Buffer) -> NDArray[Any]:
         """Read back what `write_clip` wrote, (layers, frames, audio_dim), into a buffer."""
         header = self._content.header
         rows = buffer.take((len(header.layers), frames, header.audio_dim), header.dtype)
         for which, layer in enumerate(rows):
-            view, position = layer.reshape(-1).view(np.uint8).data, self._position(place, which)
+            view, position = layer.reshape(-1).view(np.uint8).data, self._position(index, which)
             while view:
                 count = os.preadv(self._descriptor, [view], position)
                 view, position = view[count:], position + count
@@ -134,24 +134,24 @@ class NewFile:
         """Write all but the frames.
 
         Raises:
-            CacheError: it would lie elsewhere than was planned.
+            CacheError: its layout differs from the planned one.
         """
-        if (content.places, content.structure.size) != (self._content.places, self._content.structure.size):
-            raise CacheError(f"{self.path}: what is to be written is not what was planned; run the command again")
+        if (content.positions, content.structure.size) != (self._content.positions, self._content.structure.size):
+            raise CacheError(f"{self.path}: the content does not have the planned layout; run the command again")
         for position, data in content.structure.written:
             _write(self._descriptor, data, position)
         for name, array in content.arrays.items():
-            _write(self._descriptor, array, content.places[name])
+            _write(self._descriptor, array, content.positions[name])
 
-    def _position(self, place: int, layer: int) -> int:
+    def _position(self, index: int, layer: int) -> int:
         header = self._content.header
         row_bytes = header.audio_dim * header.dtype.itemsize
         name = frames_arrays(header.layers)[layer]
-        return self._content.places[name] + int(self._content.offsets[place]) * row_bytes
+        return self._content.positions[name] + int(self._content.offsets[index]) * row_bytes
 
 
 class _Memory(io.RawIOBase):
-    """A file in memory that keeps only what was written to it, however far apart.
+    """A file in memory that keeps only what was written to it, not the gaps.
 
     Attributes:
         written: each position that was written to with the bytes, in that order.
@@ -190,7 +190,7 @@ def _lay_out(
         The structure, and the position of each array.
     """
     structure = _Memory()
-    places = {}
+    positions = {}
     # Format 1.8 has checksummed metadata. Nothing has a time in it, so equal content gives equal bytes.
     with h5py.File(structure, "w", libver=("v108", "v108"), track_times=False) as file:
         for group in GROUPS:
@@ -203,10 +203,10 @@ def _lay_out(
         for name, (shape, dtype) in sorted(layout.items()):
             space = h5py.h5s.create_simple(shape)
             dataset = h5py.h5d.create(file.id, name.encode(), h5py.h5t.py_create(dtype), space, properties)
-            places[name] = dataset.get_offset() or 0  # an empty array has no place
+            positions[name] = dataset.get_offset() or 0  # an empty array has no offset
         for name, value in attributes.items():
             file.attrs[name] = np.bytes_(value) if isinstance(value, bytes) else np.int64(value)
-    return structure, places
+    return structure, positions
 
 
 @contextmanager
@@ -214,7 +214,7 @@ def _new_file(path: Path, size: int) -> Iterator[int]:
     """Make a file of `size` bytes, its space reserved; force it to the disk at the end, or remove it at an error.
 
     Raises:
-        CacheError: there is no such space, or the disk fails. FileExistsError: `path` exists.
+        CacheError: the space is not free, or the disk fails. FileExistsError: `path` exists.
     """
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o666)
     try:
@@ -230,7 +230,7 @@ def _new_file(path: Path, size: int) -> Iterator[int]:
         if isinstance(error, OSError):
             need = f", {size / 1e9:.3f} GB needed; free some" if error.errno in _NO_SPACE else "; check the disk"
             raise CacheError(
-                f"{path}: {error.strerror}{need} and run the command again, it goes on where it stopped"
+                f"{path}: {error.strerror}{need} and run the command again, it resumes where it stopped"
             ) from error
         raise
 
@@ -261,7 +261,7 @@ def _columns(header: Header, clips: Sequence[CachedClip], prompts: Sequence[Cach
         "clips/position": [clip.position for clip in clips],
     }
     columns = {name: np.asarray(values[name], dtype) for name, (dtype, _) in INDEX.items()}
-    texts: dict[str, list[str]] = {
+    strings: dict[str, list[str]] = {
         "clips/id": [clip.id for clip in clips],
         "clips/system": [clip.system for clip in clips],
         "clips/prompt_id": [clip.prompt_id for clip in clips],
@@ -270,14 +270,14 @@ def _columns(header: Header, clips: Sequence[CachedClip], prompts: Sequence[Cach
         "skipped/reason": [reason for _, reason in header.skipped],
     }
     for name in STRINGS:
-        columns[f"{name}/bytes"], columns[f"{name}/offsets"] = pack_strings(texts[name])
+        columns[f"{name}/bytes"], columns[f"{name}/offsets"] = pack_strings(strings[name])
     return columns
 
 
 def _check_frames(path: Path, clip: CachedClip, rows: NDArray[Any], header: Header) -> None:
     expected = (len(header.layers), clip.frames, header.audio_dim)
-    sound = rows.shape == expected and rows.dtype == header.dtype
-    if not sound or tuple(hash_rows(layer[: clip.valid_frames]) for layer in rows) != clip.feature_hash:
+    has_right_type = rows.shape == expected and rows.dtype == header.dtype
+    if not has_right_type or tuple(hash_rows(layer[: clip.valid_frames]) for layer in rows) != clip.feature_hash:
         raise CacheError(
             f"{path}, clip {clip.id}: the frames to write are not those that were encoded "
             f"({rows.dtype} {rows.shape}, expected {header.dtype} {expected} with the recorded hash); "

@@ -12,12 +12,12 @@ from audiomos_cache.errors import CacheError
 
 
 class Cache:
-    """The features that `extract` keeps of a dataset, by split.
+    """The features of a dataset that `extract` has stored, by split.
 
     Args:
         path: the cache folder, with one finished split or more.
     Attributes:
-        path: where it is.
+        path: the cache folder.
     Raises:
         CacheError: the folder has no finished split, a damaged file, or splits of different fingerprints.
 
@@ -45,10 +45,10 @@ class Cache:
         """Return the clips of one split: ids, systems, labels as arrays, and features read on demand.
 
         Raises:
-            CacheError: no such split.
+            CacheError: the split does not exist.
         """
         if split not in self._readers:
-            raise CacheError(f"{self.path}: no split {split!r}; splits there: {', '.join(self.splits)}")
+            raise CacheError(f"{self.path}: split {split!r} not found; splits: {', '.join(self.splits)}")
         return self._readers[split]
 
     @property
@@ -71,5 +71,5 @@ class Cache:
         return f"Cache({str(self.path)!r}): {counts} clips, fingerprint {self.fingerprint.digest}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values: the description."""
+        """Return the description."""
         return self.description

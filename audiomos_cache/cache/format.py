@@ -1,7 +1,7 @@
 """The layout of a cache file: which arrays it holds, of which types, and how they are hashed.
 
 A file holds the clips of one split, or some of them (a part): every array contiguous and uncompressed, frames and
-tokens end to end with offsets, strings as UTF-8 bytes with offsets. Nothing in it is executed, links elsewhere, or
+tokens concatenated, with offsets, strings as UTF-8 bytes with offsets. Nothing in it is executed, links elsewhere, or
 depends on when it was written: equal content gives equal bytes.
 """
 
@@ -41,16 +41,18 @@ COLUMNS = (
     INDEX | {f"{name}/bytes": ("|u1", 1) for name in STRINGS} | {f"{name}/offsets": ("<i8", 1) for name in STRINGS}
 )
 GROUPS = ("audio", "text", "clips", "skipped", *STRINGS)
-NUMBERS = ("format_version", "list_length", "batch_size", "complete", "file_index", "file_count")
-TEXTS = ("format", "package_version", "split", "fingerprint", "fingerprint_json", "layers", "provenance_json",
-         "list_hash", "split_hash", "columns_json")  # fmt: skip
-ATTRIBUTES: Mapping[str, type[bytes] | type[int]] = dict.fromkeys(NUMBERS, int) | dict.fromkeys(TEXTS, bytes)
+NUMBER_ATTRIBUTES = ("format_version", "list_length", "batch_size", "complete", "file_index", "file_count")
+STRING_ATTRIBUTES = ("format", "package_version", "split", "fingerprint", "fingerprint_json", "layers",
+                     "provenance_json", "list_hash", "split_hash", "columns_json")  # fmt: skip
+ATTRIBUTES: Mapping[str, type[bytes] | type[int]] = dict.fromkeys(NUMBER_ATTRIBUTES, int) | dict.fromkeys(
+    STRING_ATTRIBUTES, bytes
+)
 FEATURE_DTYPES = {"float16": "<f2", "float32": "<f4"}
 
 
 @dataclass(frozen=True, slots=True)
 class CachedClip:
-    """A clip as the cache knows it.
+    """A clip as a cache file describes it.
 
     Attributes:
         mi, ta: the labels, NaN where there are none.
@@ -58,7 +60,7 @@ class CachedClip:
         frames: number of stored frames; the first `valid_frames` come from audio, the rest from padding.
         feature_hash: xxh3_128 of the bytes of the valid frames, for each layer.
         padding_hash: xxh3_128 of the bytes of the others, for each layer.
-        position: place of the clip in the dataset's list of its split.
+        position: index of the clip in the dataset's list of its split.
     """
 
     id: str
@@ -87,7 +89,7 @@ class CachedPrompt:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a file says of itself.
+    """What describes a file as a whole.
 
     Attributes:
         split: name of the split.
@@ -101,7 +103,7 @@ class Header:
             split, as it decides no value.
         complete: whether the split is whole (False in a part).
         split_hash: of all clips of a whole split; its files have it in common.
-        file_index, file_count: place among the files of a large split.
+        file_index, file_count: which of the files of a large split it is, from 0, and of how many.
     """
 
     split: str
@@ -172,14 +174,14 @@ def hash_prompt(prompt: CachedPrompt) -> bytes:
 
 
 def pack_strings(values: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Put strings end to end: their UTF-8 bytes, and (len + 1,) offsets."""
+    """Concatenate strings: their UTF-8 bytes, and (len + 1,) offsets."""
     encoded = [value.encode() for value in values]
     offsets = np.cumsum([0, *map(len, encoded)], dtype="<i8")
     return np.frombuffer(b"".join(encoded), np.uint8), offsets
 
 
 def unpack_strings(data: NDArray[np.uint8], offsets: NDArray[np.int64]) -> list[str]:
-    """Take strings apart again."""
+    """Return the strings that `pack_strings` packed."""
     joined = data.tobytes()
     return [joined[a:b].decode() for a, b in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True)]
 

@@ -1,4 +1,4 @@
-"""What is checked of an HDF5 file before anything in it is believed: plain arrays only, whose columns agree."""
+"""What is checked in an HDF5 file before anything in it is trusted: uncompressed arrays only, whose columns agree."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -17,24 +17,24 @@ _ATTRIBUTE_BYTES = 1 << 20
 _ALL_ATTRIBUTES_BYTES = 4 << 20
 
 
-class UnsoundError(Exception):
-    """What is wrong with a file; `CacheFile` puts the file's name before it."""
+class InvalidFileError(Exception):
+    """A file is not a valid cache file; `CacheFile` adds the file's name."""
 
     def __init__(self, found: str) -> None:
         super().__init__(f"{found}; {REMEDY}")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where in its file an array lies, uncompressed: byte offset, shape, type."""
+class StoredArray:
+    """An uncompressed array in a file: byte offset, shape, type."""
 
     offset: int
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
 
-def plain_array(file: h5py.File, name: str, dtype: str, ndim: int, file_size: int) -> Place:
-    """Return where an array lies, after checking that it links nowhere, is stored as it is, and inside the file.
+def stored_array(file: h5py.File, name: str, dtype: str, ndim: int, file_size: int) -> StoredArray:
+    """Return the offset, shape and type of an array, after checking that it is uncompressed and inside this file.
 
     Args:
         file: open for reading.
@@ -43,30 +43,30 @@ def plain_array(file: h5py.File, name: str, dtype: str, ndim: int, file_size: in
         ndim: number of dimensions.
         file_size: in bytes.
     Raises:
-        UnsoundError: it is missing, a link, a group, external, virtual, chunked, filtered, of another type, or claims
-        bytes beyond the file's end. Nothing has been read or allocated for it then.
+        InvalidFileError: it is missing, a link, a group, external, virtual, chunked, filtered, of another type, or
+            reaches beyond the file's end. Nothing has been read or allocated for it then.
     """
     for path in accumulate(name.split("/"), "{}/{}".format):
         if not _is_hard_link(file, path.encode()):
-            raise UnsoundError(f"/{name} is missing, or a link")
+            raise InvalidFileError(f"/{name} is missing, or a link")
     node = h5py.h5o.open(file.id, name.encode())
     if not isinstance(node, h5py.h5d.DatasetID):
-        raise UnsoundError(f"/{name} is a group, expected an array")
+        raise InvalidFileError(f"/{name} is a group, expected an array")
     properties = node.get_create_plist()
-    plain = (
+    is_uncompressed = (
         properties.get_layout() == h5py.h5d.CONTIGUOUS  # virtual and chunked arrays have others
         and properties.get_external_count() == 0
         and properties.get_nfilters() == 0
     )
-    if not plain:
-        raise UnsoundError(f"/{name} is not stored as plain bytes in this file")
+    if not is_uncompressed:
+        raise InvalidFileError(f"/{name} is not stored uncompressed in this file")
     shape, found = node.shape, node.dtype
     if len(shape) != ndim or found.str != dtype:
-        raise UnsoundError(f"/{name} is {found.str} {shape}, expected {dtype} in {ndim}-D")
+        raise InvalidFileError(f"/{name} is {found.str} {shape}, expected {dtype} in {ndim}-D")
     offset, size = node.get_offset(), math.prod(shape) * found.itemsize
     if size and (offset is None or offset + size > file_size):
-        raise UnsoundError(f"/{name} claims {size} bytes, more than the file holds")
-    return Place(offset or 0, shape, found)
+        raise InvalidFileError(f"/{name} has {size} bytes, more than the file contains")
+    return StoredArray(offset or 0, shape, found)
 
 
 def _is_hard_link(file: h5py.File, path: bytes) -> bool:
@@ -78,29 +78,29 @@ def refuse_large_attributes(file: h5py.File) -> None:
     """Refuse attributes that take more memory than ours can: HDF5 loads one as soon as it is looked for.
 
     Raises:
-        UnsoundError: naming their size. Nothing has been allocated for them then.
+        InvalidFileError: naming their size. Nothing has been allocated for them then.
     """
     size = h5py.h5o.get_info(file.id).meta_size.attr.heap_size
     if size > _ALL_ATTRIBUTES_BYTES:
-        raise UnsoundError(f"its attributes take {size} bytes, expected at most {_ALL_ATTRIBUTES_BYTES}")
+        raise InvalidFileError(f"its attributes take {size} bytes, expected at most {_ALL_ATTRIBUTES_BYTES}")
 
 
-def plain_attribute(file: h5py.File, name: str, kind: type[bytes] | type[int]) -> Any:
+def read_attribute(file: h5py.File, name: str, kind: type[bytes] | type[int]) -> Any:
     """Return a root attribute that is one string (as bytes) or one whole number.
 
     Raises:
-        UnsoundError: it is missing, of another kind, or too large.
+        InvalidFileError: it is missing, of another kind, or too large.
     """
     if not h5py.h5a.exists(file.id, name.encode()):
-        raise UnsoundError(f"attribute {name} is missing")
+        raise InvalidFileError(f"attribute {name} is missing")
     attribute = h5py.h5a.open(file.id, name.encode())
     stored = attribute.get_type()
     expected, what = (
         (h5py.h5t.STRING, "string of at most 1 MiB") if kind is bytes else (h5py.h5t.INTEGER, "whole number")
     )
-    plain = stored.get_class() == expected and not (kind is bytes and stored.is_variable_str())
-    if not plain or attribute.shape != () or stored.get_size() > _ATTRIBUTE_BYTES:
-        raise UnsoundError(f"attribute {name} is not one {what}")
+    is_expected = stored.get_class() == expected and not (kind is bytes and stored.is_variable_str())
+    if not is_expected or attribute.shape != () or stored.get_size() > _ATTRIBUTE_BYTES:
+        raise InvalidFileError(f"attribute {name} is not one {what}")
     return kind(file.attrs[name])
 
 
@@ -108,10 +108,10 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 
 def check_shapes(shapes: Shapes, layers: Sequence[int]) -> None:
-    """Check that all arrays have the lengths that they should have in common.
+    """Check that the shapes of all arrays agree.
 
     Raises:
-        UnsoundError: naming the first that does not.
+        InvalidFileError: naming the first that differs.
     """
     clips, prompts = shapes["clips/mi"][0], shapes["text/feature_hash"][0]
     frames, (tokens, text_dim) = shapes[frames_arrays(layers)[0]], shapes["text/tokens"]
@@ -132,7 +132,7 @@ def check_shapes(shapes: Shapes, layers: Sequence[int]) -> None:
     }
     for name, shape in expected.items():
         if shapes[name] != shape:
-            raise UnsoundError(f"/{name} has the shape {shapes[name]}, expected {shape} as the other arrays say")
+            raise InvalidFileError(f"/{name} has the shape {shapes[name]}, expected {shape} like the other arrays")
 
 
 def check_column(
@@ -146,20 +146,20 @@ def check_column(
         layers: that the file holds.
         column: gives another column.
     Raises:
-        UnsoundError: saying what is wrong with it.
+        InvalidFileError: describing what is wrong with it.
     """
     if name.endswith("/offsets"):
         array = {"audio/offsets": frames_arrays(layers)[0], "text/offsets": "text/tokens"}
         end = shapes[array.get(name, f"{name.removesuffix('offsets')}bytes")][0]
         if not values.size or values[0] != 0 or values[-1] != end or not (values[1:] >= values[:-1]).all():
-            raise UnsoundError(f"/{name} does not rise from 0 to {end}, where its array ends")
+            raise InvalidFileError(f"/{name} does not rise from 0 to {end}, the length of its array")
     elif name == "audio/valid_frames":
         offsets = column("audio/offsets")
         if values.size and not (values.min() >= 1 and (offsets[:-1] + values <= offsets[1:]).all()):
-            raise UnsoundError(f"/{name} is not between 1 and the number of frames for every clip")
+            raise InvalidFileError(f"/{name} is not between 1 and the number of frames for every clip")
     elif name == "clips/prompt_row":
         prompts = shapes["text/feature_hash"][0]
         if values.size and not (values.min() >= 0 and values.max() < prompts):
-            raise UnsoundError(f"/{name} is not below {prompts}, the number of prompts, for every clip")
+            raise InvalidFileError(f"/{name} is not below {prompts}, the number of prompts, for every clip")
     elif name == "clips/position" and values.size and not np.all(values >= 0):
-        raise UnsoundError(f"/{name} has a negative place in it")
+        raise InvalidFileError(f"/{name} contains a negative position")

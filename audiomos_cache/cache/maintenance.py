@@ -31,7 +31,7 @@ from audiomos_cache.progress import Progress, no_progress
 
 @dataclass(slots=True)
 class MergedSplit:
-    """What became of a split: its clips, and the files they are in."""
+    """A merged split: its number of clips, and its files."""
 
     split: str
     clips: int
@@ -40,7 +40,7 @@ class MergedSplit:
 
 @dataclass(frozen=True)
 class MergeResult:
-    """What `merge` made: the folder, and what became of each split."""
+    """What `merge` made: the folder, and each split."""
 
     out: Path
     splits: tuple[MergedSplit, ...]
@@ -53,7 +53,7 @@ class MergeResult:
         return "\n  ".join([f"MergeResult in {self.out}", *self.lines()])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return values that JSON can hold."""
         splits = {each.split: {"clips": each.clips, "files": list(map(str, each.files))} for each in self.splits}
         return {"out": str(self.out), "splits": splits}
 
@@ -64,7 +64,7 @@ class _List:
 
     Attributes:
         header: of the first file.
-        done: where each clip's features are: id -> (file, place in it).
+        done: where each clip's features are: id -> (file, index in it).
         skipped: reasons of clips that were left out.
     """
 
@@ -127,12 +127,12 @@ def _names(sources: Sequence[Path]) -> list[str]:
     names = {name for source in sources for name in cache_paths.all_names(source)}
     for source in sources:
         if not names or not (cache_paths.all_names(source) or any(source.glob("*.lock"))):
-            raise CacheError(f"{source}: no split in it, finished or not; give folders that extract wrote")
+            raise CacheError(f"{source}: no split in it, expected one, finished or not; give folders of extract")
     return sorted(names)
 
 
 def _gather(split: str, sources: Sequence[Path], files: Sequence[Sequence[CacheFile]]) -> list[_List]:
-    """Put together which clips there are of each dataset's list, refusing clips twice and clips that are missing."""
+    """Collect the clips of each dataset's list, refusing clips that come twice and clips that are missing."""
     lists: dict[str, _List] = {}
     origin: dict[str, Path] = {}
     twice = []
@@ -140,12 +140,12 @@ def _gather(split: str, sources: Sequence[Path], files: Sequence[Sequence[CacheF
         for file in own:
             gathered = lists.setdefault(file.header.list_hash, _List(file.header))
             gathered.skipped |= dict(file.header.skipped)
-            for place, clip_id in enumerate(file.ids):
+            for index, clip_id in enumerate(file.ids):
                 if origin.setdefault(clip_id, source) != source:
                     twice.append(f"{clip_id} ({origin[clip_id]}, {source})")
-                gathered.done[clip_id] = (file, place)
+                gathered.done[clip_id] = (file, index)
     if twice:
-        raise CacheError(f"split {split!r}: clips that two caches have: {first_five(twice)}; leave one cache out")
+        raise CacheError(f"split {split!r}: clips that are in two caches: {first_five(twice)}; leave one cache out")
     for gathered in lists.values():
         missing = gathered.header.list_length - len(gathered.done) - len(gathered.left_out())
         if missing:
@@ -161,7 +161,7 @@ def _publish(out: Path, split: str, lists: Sequence[_List], bytes_per_file: int,
     order: dict[str, int] = {}
     before = 0
     for gathered in lists:
-        positions = {i: int(file.column("clips/position")[place]) for i, (file, place) in gathered.done.items()}
+        positions = {i: int(file.column("clips/position")[index]) for i, (file, index) in gathered.done.items()}
         order |= {clip_id: before + positions[clip_id] for clip_id in sorted(positions, key=positions.__getitem__)}
         before += gathered.header.list_length
     hashes = [gathered.header.list_hash for gathered in lists]
@@ -180,12 +180,12 @@ def _publish(out: Path, split: str, lists: Sequence[_List], bytes_per_file: int,
 
 
 def _refuse_other_content(out: Path, split: str, done: Done) -> None:
-    """Refuse to write where clips would be lost. Clips that `done` has too may be what an interrupted merge wrote."""
+    """Refuse to write where clips would be lost. Those that are in `done` too may be of an interrupted merge."""
     for file in split_and_parts(out, split):
         others = []
-        for place, clip_id in enumerate(file.ids):
-            other, its_place = done.get(clip_id, (None, 0))
-            if other is None or not _same(file, place, other, its_place):
+        for index, clip_id in enumerate(file.ids):
+            other, its_index = done.get(clip_id, (None, 0))
+            if other is None or not _same(file, index, other, its_index):
                 others.append(clip_id)
         if others:
             raise OutputExistsError(
@@ -193,14 +193,14 @@ def _refuse_other_content(out: Path, split: str, done: Done) -> None:
             )
 
 
-def _same(file: CacheFile, place: int, other: CacheFile, its_place: int) -> bool:
-    """Say whether two files have the same clip: labels, prompt and features; its place in a list may be another."""
-    clips = [replace(each.clip(at), position=0) for each, at in ((file, place), (other, its_place))]
+def _same(file: CacheFile, index: int, other: CacheFile, its_index: int) -> bool:
+    """Return whether two files have the same clip: labels, prompt and features; its position in a list may differ."""
+    clips = [replace(each.clip(at), position=0) for each, at in ((file, index), (other, its_index))]
     prompts = [
         each.column("text/feature_hash")[each.prompt_row(at)].tobytes()
-        for each, at in ((file, place), (other, its_place))
+        for each, at in ((file, index), (other, its_index))
     ]
-    return repr(clips[0]) == repr(clips[1]) and prompts[0] == prompts[1]  # NaN labels are equal in writing alone
+    return repr(clips[0]) == repr(clips[1]) and prompts[0] == prompts[1]  # as strings, since NaN labels are not equal
 
 
 def set_damaged_aside(cache: Path, split: str, fingerprint: Fingerprint) -> list[str]:
@@ -243,11 +243,11 @@ def _refuse_foreign(path: Path, fingerprint: Fingerprint) -> None:
 def _save_whole_clips(cache: Path, split: str, report: FileReport) -> None:
     if report.file is None or not report.whole:
         return
-    final = cache_paths.part_path(cache, split, (report.file.ids[place] for place in report.whole))
+    final = cache_paths.part_path(cache, split, (report.file.ids[index] for index in report.whole))
     if not final.exists():
         cache_paths.make_parts_folder(cache, split)
         temporary = cache_paths.temporary_path(final)
-        sources = [(report.file, place) for place in report.whole]
+        sources = [(report.file, index) for index in report.whole]
         copy_clips(temporary, replace(report.file.header, complete=False, file_index=0, file_count=1), sources)
         publish_checked(temporary, final)
 

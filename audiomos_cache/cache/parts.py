@@ -1,4 +1,4 @@
-"""Writing clips as they are finished: to parts, or straight to the split's file. `publish.py` makes files of parts."""
+"""Writing clips as they are finished: to parts, or in place in the split's file. `publish.py` makes files of parts."""
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,35 +12,35 @@ from numpy.typing import NDArray
 from audiomos_cache.cache import paths
 from audiomos_cache.cache.file_writer import write_file
 from audiomos_cache.cache.format import CachedClip, CachedPrompt, Header, hash_prompt
-from audiomos_cache.cache.in_place import StraightFile
+from audiomos_cache.cache.in_place import InPlaceFile
 from audiomos_cache.cache.paths import Shard
 from audiomos_cache.cache.publish import hash_split, publish_checked
 
 CLIPS_PER_PART = 256
 SECONDS_PER_PART = 30.0
-STRAIGHT_BYTES_PER_PART = 4 * 10**9
+IN_PLACE_BYTES_PER_PART = 4 * 10**9
 
 
 @dataclass(slots=True)
 class PartWriter:
     """Collects finished clips and publishes them as a part every 256 clips or 30 s.
 
-    With a `StraightFile`, clips are not held in memory but go to their place in the split's file at once, and to a part
-    only every 30 s or 4 GB, where there is still something to be done then: a kill costs no more than without.
+    With an `InPlaceFile`, clips are not held in memory but are written to the split's file at once, and to a part only
+    every 30 s or 4 GB, while there is still something to be done: a kill costs no more than without.
 
     Attributes:
         cache: the cache folder.
         header: of the split; its parts are written with `complete` False, and with the clips that were skipped.
-        prompts: features of every prompt that a clip may have, by text.
+        prompts: features of every prompt that a clip may have, by prompt.
         shard: whose clips these are, where several processes write the split.
-        straight: the split's file; None: there is none yet, parts become the file at the end.
+        in_place: the split's file; None: parts become the file at the end.
     """
 
     cache: Path
     header: Header
     prompts: Mapping[str, CachedPrompt]
     shard: Shard | None = None
-    straight: StraightFile | None = None
+    in_place: InPlaceFile | None = None
     clips_per_part: int = CLIPS_PER_PART
     seconds_per_part: float = SECONDS_PER_PART
     _clips: list[CachedClip] = field(default_factory=list)
@@ -53,15 +53,15 @@ class PartWriter:
 
         The frames may be overwritten afterwards.
         """
-        if self.straight and not all(map(self.straight.fits, clips)):
-            self._leave_straight()  # a clip whose header misled
-        if self.straight:
+        if self.in_place and not all(map(self.in_place.fits, clips)):
+            self._leave_in_place()  # the header of a clip's audio gave a wrong length
+        if self.in_place:
             for clip, rows in zip(clips, frames, strict=True):
-                with self._given_up_at_an_error():
-                    self.straight.write(clip, rows)
+                with self._given_up_on_error():
+                    self.in_place.write(clip, rows)
                 self._clips.append(clip)
             held = sum(clip.frames for clip in self._clips) * self.header.frame_bytes
-            full = held >= STRAIGHT_BYTES_PER_PART and not self.straight.is_filled
+            full = held >= IN_PLACE_BYTES_PER_PART and not self.in_place.is_filled
         else:
             if self._clips and len(self._clips) + len(clips) > self.clips_per_part:
                 self.flush()
@@ -72,25 +72,25 @@ class PartWriter:
             self.flush()
 
     def skip(self, clip_id: str, reason: str) -> None:
-        """Note a clip that is left out; other shards learn of it from the next part."""
-        if self.straight:
-            self._leave_straight()
+        """Record a clip that is left out; other shards find it in the next part."""
+        if self.in_place:
+            self._leave_in_place()
         self._skipped.append((clip_id, reason))
 
-    def publish_straight(self) -> None:
-        """Give the split's file its name, where all clips went straight to it; what was collected is done then.
+    def publish_in_place(self) -> None:
+        """Give the split's file its final name, where all clips are written in it; what was collected is done then.
 
         Raises:
-            CacheError: the disk fails, or does not give back what was written.
+            CacheError: the disk fails, or what it reads back differs from what was written.
         """
-        if self.straight and self.straight.is_filled:
-            clips, prompts = self.straight.content
+        if self.in_place and self.in_place.is_filled:
+            clips, prompts = self.in_place.content
             hashes = {prompt.text: hash_prompt(prompt) for prompt in prompts}
-            with self._given_up_at_an_error():
-                self.straight.complete(hash_split(self.header, clips, (hashes[clip.prompt] for clip in clips)))
-                publish_checked(self.straight.path, self.straight.final, frames=False)  # they have been looked at
-                self.straight.close()
-            self.straight = None
+            with self._given_up_on_error():
+                self.in_place.complete(hash_split(self.header, clips, (hashes[clip.prompt] for clip in clips)))
+                publish_checked(self.in_place.path, self.in_place.final, frames=False)  # they are checked already
+                self.in_place.close()
+            self.in_place = None
             self._clear()
 
     def close(self) -> None:
@@ -98,28 +98,28 @@ class PartWriter:
         try:
             self.flush()
         finally:
-            if self.straight:
-                self.straight.give_up()
-                self.straight = None
+            if self.in_place:
+                self.in_place.give_up()
+                self.in_place = None
 
     @contextmanager
-    def _given_up_at_an_error(self) -> Iterator[None]:
+    def _given_up_on_error(self) -> Iterator[None]:
         """Give up what is in the split's file where the disk fails, as `flush` does, but not at an interrupt."""
         try:
             yield
         except Exception:
             self._clear()
-            if self.straight:
-                self.straight.give_up()
-                self.straight = None
+            if self.in_place:
+                self.in_place.give_up()
+                self.in_place = None
             raise
 
-    def _leave_straight(self) -> None:
-        """Go on without the split's file, in which a clip has no place or is missing."""
-        assert self.straight
+    def _leave_in_place(self) -> None:
+        """Continue without the split's file, in which a clip does not fit or is missing."""
+        assert self.in_place
         self.flush()
-        self.straight.give_up()
-        self.straight = None
+        self.in_place.give_up()
+        self.in_place = None
 
     def flush(self) -> None:
         """Publish what has been collected. A clip counts as done only after this.
@@ -131,7 +131,7 @@ class PartWriter:
             if self._clips or self._skipped:
                 header = replace(self.header, complete=False, skipped=tuple(self._skipped))
                 prompts = [self.prompts[text] for text in dict.fromkeys(clip.prompt for clip in self._clips)]
-                frames = self.straight.read(self._clips) if self.straight else self._frames
+                frames = self.in_place.read(self._clips) if self.in_place else self._frames
                 write_part(self.cache, header, self._clips, prompts, frames, self.shard)
         except Exception:
             self._clear()

@@ -1,7 +1,7 @@
-"""Where the files of a cache lie, who may write them, and how one is published.
+"""Where the files of a cache are, who may write them, and how one is published.
 
 CACHE/train.h5           a finished split (or train-00000.h5 and on), never opened for writing again
-CACHE/train.parts/*.h5   what an unfinished extraction has done so far
+CACHE/train.parts/*.h5   what an interrupted or running extraction has done so far
 CACHE/*.part             being written; never read, removed at the next start
 CACHE/train.lock         held by a process that writes the split: alone, or with others that write a shard each
 CACHE/train.1-of-3.lock  held by the one that writes this shard
@@ -73,7 +73,7 @@ def remove_shard_locks(cache: Path, split: str) -> None:
 
 
 def _shard_locks(cache: Path, split: str) -> Iterator[Path]:
-    """Give the lock files of a split's shards, those that there are when they are asked for."""
+    """Yield the lock files of a split's shards that exist when iteration starts."""
     yield from sorted(cache.glob(f"{split}.*-of-*.lock"))
 
 
@@ -89,7 +89,7 @@ def file_names(split: str, count: int) -> list[str]:
 
 
 def every_file(cache: Path, split: str) -> list[Path]:
-    """Return the finished files of a split, and those that a kill left beside them while they were replaced."""
+    """Return the finished files of a split, and those that a kill left next to them while they were replaced."""
     return [*cache.glob(f"{split}.h5"), *sorted(cache.glob(f"{split}{_NUMBER}.h5"))]
 
 
@@ -99,29 +99,29 @@ def split_names(cache: Path) -> list[str]:
     return sorted({match["split"] for match in matches if match})
 
 
-def unfinished_names(cache: Path) -> list[str]:
+def interrupted_names(cache: Path) -> list[str]:
     """Return the splits that a cache folder has parts of, sorted."""
     return sorted(folder.name.removesuffix(PARTS) for folder in cache.glob(f"*{PARTS}") if any(folder.glob("*.h5")))
 
 
 def all_names(cache: Path) -> list[str]:
     """Return all splits that a cache folder has, finished or not, sorted."""
-    return sorted({*split_names(cache), *unfinished_names(cache)})
+    return sorted({*split_names(cache), *interrupted_names(cache)})
 
 
 def require_names(cache: Path, splits: Sequence[str] = ()) -> list[str]:
-    """Return the splits that were asked for, or all that there are.
+    """Return the requested splits, or all that exist.
 
     Raises:
-        CacheError: no such folder, no split in it, or not those that were asked for.
+        CacheError: the folder does not exist, it contains no split, or not the requested ones.
     """
     names = all_names(cache)
     if not names:
-        what = "no split in it" if cache.is_dir() else "is a file" if cache.exists() else "no such folder"
-        raise CacheError(f"{cache}: {what}, expected a folder that extract wrote")
+        found = "no split in it" if cache.is_dir() else "is a file" if cache.exists() else "folder not found"
+        raise CacheError(f"{cache}: {found}, expected a folder that extract wrote")
     for split in splits:
         if split not in names:
-            raise CacheError(f"{cache}: no split {split!r}; splits there: {', '.join(names)}; extract it first")
+            raise CacheError(f"{cache}: split {split!r} not found; splits: {', '.join(names)}; extract it first")
     return list(splits) or names
 
 
@@ -134,12 +134,12 @@ def make_parts_folder(cache: Path, split: str) -> None:
     """Make the folder of a split's parts, durably."""
     folder = parts_folder(cache, split)
     if not folder.is_dir():
-        folder.mkdir(exist_ok=True)  # a shard beside this one may make it too
+        folder.mkdir(exist_ok=True)  # another shard may make it too
         sync_folder(cache)
 
 
 def part_path(cache: Path, split: str, ids: Iterable[str]) -> Path:
-    """Return where the part that holds just these clips lies: the same clips, the same name.
+    """Return the path of the part that holds just these clips: the same clips, the same name.
 
     Where the file exists, an interrupt came after it was published, and it need not be written again.
     """
@@ -147,7 +147,7 @@ def part_path(cache: Path, split: str, ids: Iterable[str]) -> Path:
 
 
 def part_files(cache: Path, split: str) -> list[Path]:
-    """Return the parts of an unfinished split."""
+    """Return the parts of a split that is not finished."""
     return sorted(parts_folder(cache, split).glob("*.h5"))
 
 
@@ -176,7 +176,7 @@ def publish(temporary: Path, final: Path) -> None:
 
 
 def make_part(published: Path, split: str, ids: Iterable[str]) -> None:
-    """Take a finished file back among the parts, durably: it is about to be succeeded by one with more clips."""
+    """Turn a finished file back into a part, durably: one with more clips is about to replace it."""
     cache = published.parent
     make_parts_folder(cache, split)
     published.rename(part_path(cache, split, ids))
@@ -213,7 +213,7 @@ def remove_parts(cache: Path, split: str) -> None:
 
 
 def remove_split(cache: Path, split: str) -> None:
-    """Remove a split, finished or not. Only where the user said `--overwrite`."""
+    """Remove a split, finished or not. Only where the user gave `--overwrite`."""
     for path in every_file(cache, split):
         path.unlink()
     remove_parts(cache, split)

@@ -1,4 +1,4 @@
-"""The files of a split: what is done put together, read back, and given its name."""
+"""The files of a split: made of the clips that are done, read back, and given their names."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,8 +24,8 @@ Done = Mapping[str, tuple[CacheFile, int]]
 
 
 def done_clips(files: Sequence[CacheFile]) -> dict[str, tuple[CacheFile, int]]:
-    """Return the clips that files hold: id -> (file, place in it)."""
-    return {clip_id: (file, place) for file in files for place, clip_id in enumerate(file.ids)}
+    """Return the clips that files hold: id -> (file, index in it)."""
+    return {clip_id: (file, index) for file in files for index, clip_id in enumerate(file.ids)}
 
 
 def split_and_parts(cache: Path, split: str) -> list[CacheFile]:
@@ -59,7 +59,7 @@ def publish_split(
 ) -> list[Path]:
     """Write the finished files of a split from clips that are done, unless they are there, and remove its parts.
 
-    A finished split that lacked clips (skipped ones, since mended) is succeeded by one that has them too.
+    A finished split that lacked clips (skipped ones, since fixed) is replaced by one that has them too.
 
     Args:
         cache: the cache folder, locked for this split.
@@ -67,7 +67,7 @@ def publish_split(
         order: position in the dataset's list of each clip, in the order of the files; each must be in `done`.
         done: where each clip's features are.
         bytes_per_file: the split is cut into several files where it is larger.
-        progress: told (done, total) clips.
+        progress: called with (done, total) clips.
     Returns:
         The files.
     Raises:
@@ -79,7 +79,7 @@ def publish_split(
         finals = [cache / name for name in paths.file_names(header.split, len(groups))]
         temporaries = [paths.temporary_path(final) for final in finals]
         finished = 0
-        with _removed_at_an_error(*temporaries):  # where the disk is full, they take space that is needed
+        with _removed_on_error(*temporaries):  # where the disk is full, they take space that is needed
             for index, (temporary, ids) in enumerate(zip(temporaries, groups, strict=True)):
                 own = replace(header, file_index=index, file_count=len(groups))
                 copy_clips(temporary, own, [done[clip_id] for clip_id in ids], [order[clip_id] for clip_id in ids])
@@ -102,40 +102,40 @@ def copy_clips(
     Args:
         path: the new file, not yet published.
         header: of the new file.
-        sources: (file, place in it) of each clip, in the new file's order.
+        sources: (file, index in it) of each clip, in the new file's order.
         positions: of the clips in the dataset's list, where they change.
     Raises:
         CacheError: a clip's features do not match their hash.
     """
-    clips = [file.clip(place) for file, place in sources]
+    clips = [file.clip(index) for file, index in sources]
     if positions is not None:
         clips = [replace(clip, position=position) for clip, position in zip(clips, positions, strict=True)]
     prompts: dict[str, CachedPrompt] = {}
-    for clip, (file, place) in zip(clips, sources, strict=True):
+    for clip, (file, index) in zip(clips, sources, strict=True):
         if clip.prompt not in prompts:
-            prompts[clip.prompt] = file.read_prompt(file.prompt_row(place))
+            prompts[clip.prompt] = file.read_prompt(file.prompt_row(index))
     write_file(path, header, clips, list(prompts.values()), _frames_of(sources, header))
 
 
 def _frames_of(sources: Sequence[tuple[CacheFile, int]], header: Header) -> Iterator[NDArray[Any]]:
     """Read the frames of each clip, all layers, into memory that is used again for the next."""
     buffer = Buffer()
-    for file, place in sources:
-        rows = buffer.take((len(header.layers), file.frames_of(place), header.audio_dim), header.dtype)
+    for file, index in sources:
+        rows = buffer.take((len(header.layers), file.frames_of(index), header.audio_dim), header.dtype)
         for layer, out in zip(header.layers, rows, strict=True):
-            file.read_frames(place, out, layer=layer, padding=True)
+            file.read_frames(index, out, layer=layer, padding=True)
         yield rows
 
 
 def publish_checked(temporary: Path, final: Path, *, frames: bool = True) -> None:
     """Publish a file after reading it back, or all of it but the frames."""
-    with _removed_at_an_error(temporary):
+    with _removed_on_error(temporary):
         _check_written(temporary, frames=frames)
         paths.publish(temporary, final)
 
 
 @contextmanager
-def _removed_at_an_error(*temporaries: Path) -> Iterator[None]:
+def _removed_on_error(*temporaries: Path) -> Iterator[None]:
     """Remove files that are not published yet when there is an error or an interrupt."""
     try:
         yield
@@ -146,10 +146,10 @@ def _removed_at_an_error(*temporaries: Path) -> Iterator[None]:
 
 
 def _check_written(temporary: Path, *, frames: bool = True) -> None:
-    """Read a file back before it is published, and refuse it if the disk does not give what was written."""
+    """Read a file back before it is published, and refuse it if it differs from what was written."""
     damaged = (verify_file(temporary) if frames else verify_file(temporary, frames=False)).damaged
     if damaged:
-        raise CacheError(f"{temporary}: reads back otherwise than it was written ({damaged[0]}); check the disk")
+        raise CacheError(f"{temporary}: reads back differently from what was written ({damaged[0]}); check the disk")
 
 
 def _is_published(cache: Path, header: Header) -> bool:
@@ -160,15 +160,15 @@ def _is_published(cache: Path, header: Header) -> bool:
 
 
 def _split_hash(header: Header, order: Mapping[str, int], done: Done) -> str:
-    """Hash all that is known of a split's clips that are done."""
+    """Hash all that is known about a split's clips that are done."""
     sources = [(*done[clip_id], position) for clip_id, position in order.items()]
-    clips = (replace(file.clip(place), position=position) for file, place, position in sources)
-    hashes = (file.column("text/feature_hash")[file.prompt_row(place)].tobytes() for file, place, _ in sources)
+    clips = (replace(file.clip(index), position=position) for file, index, position in sources)
+    hashes = (file.column("text/feature_hash")[file.prompt_row(index)].tobytes() for file, index, _ in sources)
     return hash_split(header, clips, hashes)
 
 
 def hash_split(header: Header, clips: Iterable[CachedClip], prompt_hashes: Iterable[bytes]) -> str:
-    """Hash all that is known of a split's clips, the hashes of their features and of each one's prompt among it."""
+    """Hash all that is known about a split's clips, including the hashes of their features and prompts."""
     digest = xxhash.xxh3_128(repr((header.list_hash, header.list_length, header.skipped)).encode())
     for clip, prompt_hash in zip(clips, prompt_hashes, strict=True):
         digest.update(repr(clip).encode())
@@ -181,8 +181,8 @@ def _groups(order: Mapping[str, int], done: Done, header: Header, bytes_per_file
     groups: list[list[str]] = [[]]
     used = 0
     for clip_id in order:
-        file, place = done[clip_id]
-        size = file.frames_of(place) * header.frame_bytes
+        file, index = done[clip_id]
+        size = file.frames_of(index) * header.frame_bytes
         if groups[-1] and used + size > bytes_per_file:
             groups.append([])
             used = 0

@@ -23,7 +23,7 @@ class CacheReader:
         files: the split's files, in order.
 
     Raises:
-        CacheError: no such cache or split, an incomplete one, or a damaged file.
+        CacheError: the cache or split does not exist, the split is incomplete, or a file is damaged.
     """
 
     def __init__(self, cache: Path, split: str) -> None:
@@ -31,7 +31,7 @@ class CacheReader:
         if not paths:
             known = ", ".join(split_names(cache)) or "none"
             raise CacheError(
-                f"{cache}: no split {split!r}; splits there: {known}; run extract with --split {split} first"
+                f"{cache}: split {split!r} not found; splits: {known}; run extract with --split {split} first"
             )
         self.cache, self.split = cache, split
         self.files = [CacheFile(path, keep_open=True) for path in paths]
@@ -114,12 +114,12 @@ class CacheReader:
         return [system for file in self.files for system in file.systems]
 
     def clip(self, index: int) -> CachedClip:
-        """Return all that is recorded of a clip."""
+        """Return all that the cache contains about a clip, features aside."""
         file, local = self._locate(index)
         return file.clip(local)
 
     def prompt(self, index: int) -> str:
-        """Return the text of a clip's prompt."""
+        """Return the prompt of a clip."""
         file, local = self._locate(index)
         return file.prompts[file.prompt_row(local)]
 
@@ -152,11 +152,11 @@ class CacheReader:
 
     def _refuse_incomplete(self) -> None:
         expected = self.files[0].header.file_count
-        places = [file.header.file_index for file in self.files]
-        whole = len(places) == expected and all(file.header.complete for file in self.files)
-        if not whole or places != list(range(len(places))):
+        indices = [file.header.file_index for file in self.files]
+        whole = len(indices) == expected and all(file.header.complete for file in self.files)
+        if not whole or indices != list(range(len(indices))):
             raise CacheError(
-                f"{self.cache}: split {self.split!r} has files {places} of {expected}; "
+                f"{self.cache}: split {self.split!r} has files {indices} of {expected}; "
                 "a file is missing or was renamed; run extract again for this split"
             )
         for file in self.files:

@@ -29,14 +29,14 @@ class Buffer:
         return self._bytes[:size].view(dtype).reshape(shape)
 
 
-class PositionedFile:
-    """A file that was opened once, and is read at given positions from then on.
+class StableFile:
+    """A file that was opened once, and is read at given offsets from then on.
 
     Args:
         path: the file.
         raw: the same file, open; may be closed afterwards.
-        keep_open: hold a descriptor, so that a file that is replaced later is read on as it was. Otherwise the file
-            is opened for each read, and that it was replaced is an error; any number of files can be in use then.
+        keep_open: hold a descriptor, so that a file that is replaced later is still read as it was. Otherwise the file
+            is opened for each read, and it is an error if it was replaced; any number of files can be in use then.
     """
 
     def __init__(self, path: Path, raw: BinaryIO, *, keep_open: bool) -> None:
@@ -54,7 +54,7 @@ class PositionedFile:
             target: any array.
             what: names what is read, where it cannot be.
         Raises:
-            CacheError: the file ends before that, was replaced, or the disk fails; names it and `what`.
+            CacheError: the file is too short, was replaced, or the disk fails; names it and `what`.
         """
         view = target.reshape(-1).view(np.uint8).data
         try:
@@ -68,7 +68,7 @@ class PositionedFile:
             raise CacheError(f"{self.path}, {what()}: cannot be read ({error.strerror}); {REMEDY}") from error
 
     def release(self) -> None:
-        """Hold no descriptor any longer; the file is opened for each read from now on."""
+        """Close the descriptor that is kept; the file is opened for each read from now on."""
         if self._kept is not None:
             self._kept = None
             self._close()

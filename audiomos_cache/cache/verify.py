@@ -32,7 +32,7 @@ class FileReport:
     Attributes:
         path: the file.
         file: None where the file itself cannot be used.
-        whole: places of the clips whose frames and prompt match their hashes.
+        whole: indices of the clips whose frames and prompt match their hashes.
         damaged: a line for each clip or prompt that does not, or for the file itself.
     """
 
@@ -77,7 +77,7 @@ class VerifyResult:
         return "\n  ".join([f"VerifyResult of {self.cache}: {found}", *self.lines()])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return values that JSON can hold."""
         damaged = {split: list(lines) for split, lines in self.damaged.items()}
         return {"cache": str(self.cache), "ok": self.ok, "whole": dict(self.whole), "damaged": damaged}
 
@@ -99,7 +99,7 @@ def verify(
     Returns:
         What is whole and what is damaged; extract with `repair` encodes only what was lost.
     Raises:
-        CacheError: no such cache or split.
+        CacheError: the cache or split does not exist.
 
     >>> verify("cache/tiny", "dev").ok
     True
@@ -109,7 +109,7 @@ def verify(
     for name in paths.require_names(cache, [split] if isinstance(split, str) else list(split)):
         try:
             reports = verify_split(cache, name, lambda path, *counts: progress(f"verify {path.name}", *counts))
-        except CacheError as error:  # the other splits are read all the same
+        except CacheError as error:  # the other splits are still read
             damaged[name] = [str(error)]
         else:
             whole[name] = sum(len(report.whole) for report in reports)
@@ -124,9 +124,9 @@ def verify_split(
 
     Args:
         cache, split: which.
-        on_clip: told the file and (done, total) of its clips.
+        on_clip: called with the file and (done, total) of its clips.
     Raises:
-        CacheError: no such split, or one of its files is missing.
+        CacheError: the split does not exist, or one of its files is missing.
     """
 
     def verify(path: Path) -> FileReport:
@@ -135,7 +135,7 @@ def verify_split(
     reports: dict[Path, FileReport] = {}
     while left := [path for path in _files(cache, split) if path not in reports]:
         reports |= {path: verify(path) for path in left}
-        # Another process may have published parts and removed them meanwhile.
+        # Another process may have published parts and removed them in the meantime.
         reports = {path: report for path, report in reports.items() if not report.damaged or path.exists()}
     files = [report.file for report in reports.values() if report.file]
     first = next((file.header.fingerprint for file in files), None)
@@ -156,15 +156,15 @@ def verify_file(path: Path, on_clip: Progress = lambda _done, _total: None, *, f
 
     Args:
         path: the file.
-        on_clip: told (done, total) clips.
-        frames: read the clips' frames too; otherwise they are believed to be whole.
+        on_clip: called with (done, total) clips.
+        frames: read the clips' frames too; otherwise they are taken to be whole.
     """
     report = FileReport(path)
     try:
         file = CacheFile(path, keep_open=True)  # opened for each clip, it would take a tenth longer
         for name in COLUMNS:
             file.column(name)
-        rows = [file.prompt_row(place) for place, _ in enumerate(file.ids)]
+        rows = [file.prompt_row(index) for index, _ in enumerate(file.ids)]
         prompts = file.prompts
     except CacheError as error:
         report.damaged.append(str(error))
@@ -177,32 +177,32 @@ def verify_file(path: Path, on_clip: Progress = lambda _done, _total: None, *, f
         except CacheError as error:
             bad_prompts.add(row)
             report.damaged.append(str(error))
-    for place, problem in enumerate(_problems(file) if frames else [""] * len(file)):
+    for index, problem in enumerate(_problems(file) if frames else [""] * len(file)):
         if problem:
             report.damaged.append(problem)
-        elif rows[place] not in bad_prompts:
-            report.whole.append(place)
-        on_clip(place + 1, len(file))
+        elif rows[index] not in bad_prompts:
+            report.whole.append(index)
+        on_clip(index + 1, len(file))
     file.release()
     return report
 
 
 def _problems(file: CacheFile) -> Iterator[str]:
-    """Read every clip, several at once, and say what is wrong with each; nothing: an empty string."""
+    """Read every clip, several at once, and yield what is wrong with each; nothing: an empty string."""
     memory = threading.local()
 
-    def read(place: int, buffer: Buffer) -> str:
-        out = buffer.take((file.frames_of(place), file.header.audio_dim), file.header.dtype)
+    def read(index: int, buffer: Buffer) -> str:
+        out = buffer.take((file.frames_of(index), file.header.audio_dim), file.header.dtype)
         try:
             for layer in file.header.layers:
-                file.read_frames(place, out, layer=layer, padding=True)
+                file.read_frames(index, out, layer=layer, padding=True)
         except CacheError as error:
             return str(error)
         return ""
 
-    def read_some(places: Sequence[int]) -> list[str]:
+    def read_some(indices: Sequence[int]) -> list[str]:
         buffer: Buffer = memory.__dict__.setdefault("buffer", Buffer())
-        return [read(place, buffer) for place in places]
+        return [read(index, buffer) for index in indices]
 
     with ThreadPoolExecutor(READ_THREADS, thread_name_prefix="verify") as pool:
         for window in chunks(range(len(file)), READ_THREADS * CLIPS_AT_ONCE):

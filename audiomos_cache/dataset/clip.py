@@ -1,4 +1,4 @@
-"""The record of a clip, and the checks every name, split and score from a list goes through."""
+"""The record of a clip, and the checks of every name, split and score that a list contains."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ SPLIT_ORDER = ("train", "dev", "test", "eval")
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One audio file and what is known of it.
+    """One audio file and what is known about it.
 
     Attributes:
         id: file name without `.wav`, or the manifest's.
@@ -44,16 +44,16 @@ def clip_id_of(name: str) -> str:
     return name.removesuffix(".wav")
 
 
-def printable(text: str) -> str:
-    r"""Return a text with its control characters as Python writes them: `\n`, `\x1b`."""
-    return re.sub(r"[\x00-\x1f\x7f]", lambda found: repr(found[0])[1:-1], text)
+def printable(string: str) -> str:
+    r"""Return a string with its control characters as Python writes them: `\n`, `\x1b`."""
+    return re.sub(r"[\x00-\x1f\x7f]", lambda found: repr(found[0])[1:-1], string)
 
 
 def check_id(name: str) -> str:
     """Return the clip id of a name, after checking that an answer file can hold it.
 
     Raises:
-        DataError: it is empty, or holds a comma or a control character.
+        DataError: it is empty, or contains a comma or a control character.
     """
     clip_id = clip_id_of(name)
     if not clip_id or re.search(r"[,\x00-\x1f\x7f]", clip_id):
@@ -75,25 +75,25 @@ def check_split(split: str) -> str:
     return split
 
 
-def choose_splits(data: Path, there: Iterable[str], wanted: Sequence[str]) -> list[str]:
+def choose_splits(data: Path, existing: Iterable[str], requested: Sequence[str]) -> list[str]:
     """Order the splits of a dataset that are to be read: train, dev, test, eval, then others alphabetically.
 
     Args:
-        data: where they are, for the message.
-        there: those that exist.
-        wanted: those to read; none = all there are.
+        data: the dataset, for the message.
+        existing: all splits of the dataset.
+        requested: those to read; empty: all that exist.
     Raises:
-        DataError: a wanted one does not exist; names those that do.
+        DataError: a requested one does not exist; names those that do.
     """
     rank = {split: number for number, split in enumerate(SPLIT_ORDER)}
-    ordered = sorted(there, key=lambda split: (rank.get(split, len(rank)), split))
-    if unknown := [repr(split) for split in wanted if split not in ordered]:
-        raise DataError(f"{data}: no split {first_five(unknown)}, expected one of {', '.join(ordered)}")
-    return [split for split in ordered if not wanted or split in wanted]
+    ordered = sorted(existing, key=lambda split: (rank.get(split, len(rank)), split))
+    if unknown := [repr(split) for split in requested if split not in ordered]:
+        raise DataError(f"{data}: split {first_five(unknown)} not found, expected one of {', '.join(ordered)}")
+    return [split for split in ordered if not requested or split in requested]
 
 
 def check_score(kind: str, value: object) -> float:
-    """Read a mean opinion score from a list's text or a JSON number.
+    """Read a mean opinion score from a list's string or a JSON number.
 
     Raises:
         DataError: it is not a number from 1 to 5.

@@ -1,4 +1,4 @@
-"""Labels: the mean opinion scores of a list's clips, the systems' scores, and what each listener said."""
+"""Labels: the mean opinion scores of a list's clips, the systems' scores, and each listener's ratings."""
 
 import re
 from collections.abc import Sequence
@@ -33,15 +33,15 @@ class Labels:
 
 
 def read_labels(path: Path, split: str | None = None) -> Labels:
-    """Read a mos list (`name.wav,MI,TA`), or a manifest with mi and ta in every row that is asked for.
+    """Read a mos list (`name.wav,MI,TA`), or a manifest with mi and ta in every requested row.
 
     Args:
         path: the list, or a .csv or .jsonl manifest.
         split: of a manifest that names splits, the one whose rows to read; None: all rows. A list has no splits.
     Returns:
-        The labels in the file's order; systems are those of the manifest, or what a list's names tell.
+        The labels in the file's order; systems are those of the manifest, or those in a list's names.
     Raises:
-        DataError: a row is not such, an id comes twice, or the manifest does not have the split.
+        DataError: a row is not valid, an id comes twice, or the manifest does not have the split.
     """
     if is_manifest(path):
         clips = _clips_of(path, split)
@@ -57,7 +57,7 @@ def read_labels(path: Path, split: str | None = None) -> Labels:
 
 
 def _clips_of(path: Path, split: str | None) -> list[Clip]:
-    """Read a manifest's clips of one split; all of them if None is asked for, or no row names a split."""
+    """Read a manifest's clips of one split; all of them if `split` is None, or no row names a split."""
     clips = list(read_manifest(path).values())
     splits = {clip.split for clip in clips}
     if split is None or splits == {NO_SPLIT}:
@@ -70,7 +70,7 @@ def read_id_list(path: Path) -> tuple[str, ...]:
     """Read the ids of an eval list (one a line, with or without `.wav`), or of a mos list.
 
     Raises:
-        DataError: a line is not such, or an id comes twice.
+        DataError: a line is not valid, or an id comes twice.
     """
     return tuple(collect(path, read_lines(path), parse_id))
 
@@ -79,7 +79,7 @@ def read_system_truth(path: Path) -> dict[str, Scores]:
     """Read each system's MI and TA from lines of `system,MI,TA`; a header is skipped.
 
     Raises:
-        DataError: a line is not such, or a system comes twice.
+        DataError: a line is not valid, or a system comes twice.
     """
     lines = read_lines(path)
     if not re.search(r",\s*([-+.\d]|nan)", lines[0][1], re.IGNORECASE):
@@ -116,7 +116,7 @@ class Ratings:
         source: the list, or lists, for messages.
         ids: N clip ids.
         mi: (N, R) float64, whole numbers 1 to 5, R = the most that a clip has; NaN after those of a clip with fewer.
-        ta: likewise, of the same listeners in the same places.
+        ta: likewise, of the same listeners in the same columns.
     """
 
     source: str
@@ -138,21 +138,21 @@ class Ratings:
 
 
 def read_ratings(*paths: Path) -> Ratings:
-    """Read lists of lines `name.wav,rater,MI,TA`, without a header; a clip's lines may stand anywhere in them.
+    """Read lists of lines `name.wav,rater,MI,TA`, without a header; a clip's lines may be anywhere in them.
 
     A rating is one of the ranks of the scale, a whole number. Others are refused: they are means of several ratings,
-    and to round them, or to share them out between two ranks, would make up what a listener said.
+    and to round them, or to share them out between two ranks, would invent a listener's rating.
 
     Args:
         paths: one list or more, such as those of the splits.
     Raises:
-        DataError: a line is not such, or a listener rates a clip twice.
+        DataError: a line is not valid, or a listener rates a clip twice.
     """
     given: dict[str, tuple[str, float, float]] = {}
     for path in paths:
         ratings = collect(path, read_lines(path), _parse_rating)
         if again := [rating for rating in ratings if rating in given]:
-            raise DataError(f"{path}: ratings that another list holds too: {first_five(again)}; remove them from one")
+            raise DataError(f"{path}: ratings that are in another list too: {first_five(again)}; remove them from one")
         given |= ratings
     of_clip: dict[str, list[tuple[float, float]]] = {}
     for clip_id, mi, ta in given.values():
@@ -164,7 +164,7 @@ def read_ratings(*paths: Path) -> Ratings:
 
 
 def _parse_rating(line: str) -> tuple[str, tuple[str, float, float]]:
-    """Read clip and rater, as what comes only once, and the clip's id, MI and TA."""
+    """Read clip and rater, as a key that may come only once, and the clip's id, MI and TA."""
     fields = [field.strip() for field in line.split(",")]
     if len(fields) != 4:
         raise DataError(f"found {len(fields)} fields, expected 4: name.wav,rater,MI,TA")

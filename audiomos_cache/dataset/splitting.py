@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from audiomos_cache.artifacts import atomic_write, refuse_occupied
 from audiomos_cache.dataset.labels import Labels, parse_mos, read_labels
-from audiomos_cache.dataset.musiceval import read_prompts_of
+from audiomos_cache.dataset.loading import read_prompts_of
 from audiomos_cache.dataset.tables import collect, is_manifest, read_lines, read_manifest, read_text
 from audiomos_cache.errors import ArgumentError, DataError
 
@@ -21,9 +21,9 @@ Chosen = NDArray[np.bool_]
 
 
 def stratified(ids: Sequence[str], systems: Sequence[str], fraction: float, seed: int) -> Chosen:
-    """Set the same share of each system's clips aside, as near as whole clips come to it.
+    """Set the same share of each system's clips aside, as near as whole clips allow.
 
-    A system with one clip keeps it, and none gives its last: nothing is set aside whose system is not trained on.
+    A system with one clip keeps it, and none gives its last clip: every system is also trained on.
 
     Args:
         ids: N distinct clip ids.
@@ -59,14 +59,14 @@ def _share_out(
 ) -> NDArray[np.int_]:
     """Round quotas to whole numbers, the largest remainders up, until their sum is `total` or all are at their most."""
     counts = np.asarray(np.minimum(np.floor(quotas).astype(int), most))
-    lot = rng.random(len(quotas)) * 1e-6  # decides between equal remainders
+    tie_breaks = rng.random(len(quotas)) * 1e-6  # decides between equal remainders
     while counts.sum() < min(total, most.sum()):
-        counts[np.argmax(np.where(counts < most, quotas - counts + lot, -np.inf))] += 1
+        counts[np.argmax(np.where(counts < most, quotas - counts + tie_breaks, -np.inf))] += 1
     return counts
 
 
 def held_out(groups: Sequence[str], fraction: float, seed: int, kind: str = "groups") -> Chosen:
-    """Set whole groups (systems, prompts) aside, chosen at random, until that is as near as it comes to the share.
+    """Set whole groups (systems, prompts) aside, chosen at random, as near to the share of clips as they come.
 
     Args:
         groups: the group of each of N clips.
@@ -98,7 +98,7 @@ class LabelledList:
     Attributes:
         path: the file.
         labels: of its N clips.
-        prompts: what distinguishes their N prompts: the text where it is known, else the id.
+        prompts: the N prompts where they are known, else their ids.
         header: the manifest's, with its line break; empty where there is none.
         rows: the N rows, unchanged, with their line breaks.
     """
@@ -149,7 +149,7 @@ class SplitResult:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values: of each side its path, clip ids, counts, and the labels' means and deviations."""
+        """Return of each side its path, clip ids, counts, and the labels' means and deviations."""
         return {
             name: {
                 "path": str(side.path),

@@ -23,7 +23,7 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise DataError(f"{path}: no such file, expected a list or a manifest") from None
+        raise DataError(f"{path}: file not found, expected a list or a manifest") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}), expected a list or a manifest") from error
     except UnicodeDecodeError as error:
@@ -31,10 +31,10 @@ def read_text(path: Path) -> str:
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:
-    """Read the number and text of each line that is not blank, at least one.
+    """Read the number and content of each line that is not blank, at least one.
 
     Raises:
-        DataError: the file cannot be read, is not UTF-8, or has no such line.
+        DataError: the file cannot be read, is not UTF-8, or has only blank lines.
     """
     lines = [(number, line) for number, line in enumerate(read_text(path).split("\n"), 1) if line.strip()]
     if not lines:
@@ -48,7 +48,7 @@ def collect(path: Path, rows: Iterable[tuple[int, Row]], parse: Callable[[Row], 
     Args:
         path: for messages.
         rows: line number and content, at least one.
-        parse: raises a DataError for a row that is not what it should be.
+        parse: raises a DataError for a row that is not valid.
     Raises:
         DataError: the first five problems and their count; a key that comes twice is one.
     """
@@ -64,17 +64,17 @@ def collect(path: Path, rows: Iterable[tuple[int, Row]], parse: Callable[[Row], 
         except DataError as problem:
             problems.append(f"{path.name}:{line}: {problem}")
     if problems:
-        raise DataError(f"{first_five(problems)}; mend {path}")
+        raise DataError(f"{first_five(problems)}; correct {path}")
     if not values:
         raise DataError(f"{path}: no rows, expected one or more")
     return values
 
 
-NO_SPLIT = "all"  # of a row that names none
+NO_SPLIT = "all"  # the split of a row that names none
 
 
 def is_manifest(path: Path) -> bool:
-    """Tell whether a list of labels is a manifest, by its name (.jsonl) or its header."""
+    """Return whether a list of labels is a manifest, by its name (.jsonl) or its header."""
     return path.suffix.lower() == ".jsonl" or "path" in _columns(read_lines(path)[0][1].split(","))
 
 
@@ -82,7 +82,7 @@ def read_manifest(path: Path) -> dict[str, Clip]:
     """Read the clips of a manifest by id, in its order; other columns are ignored.
 
     Raises:
-        DataError: a row is not what it should be, or an id comes twice (in two splits, too).
+        DataError: a row is not valid, or an id comes twice (in two splits, too).
     """
     return read_rows(path, lambda row: _parse_clip(path.parent, row))
 
@@ -92,8 +92,8 @@ def read_rows(path: Path, parse: Callable[[Mapping[str, object]], tuple[str, Val
 
     Args:
         path: JSONL by its name, else CSV with a header that holds `path` and `prompt`. Columns without a name are
-            ignored, and those at the end have to be empty: what stands there belongs to a text with a comma.
-        parse: gets the fields by column, texts from CSV; raises a DataError for a row that is not what it should be.
+            ignored, and those at the end have to be empty: what is there belongs to a prompt with a comma.
+        parse: gets the values by column, strings from CSV; raises a DataError for a row that is not valid.
     Raises:
         DataError: the first five problems and their count; a key that comes twice is one.
     """
@@ -126,11 +126,11 @@ def _without_padding(fields: list[str]) -> list[str]:
     return fields[: max(used, default=0)]
 
 
-def text_of(row: Mapping[str, object], column: str) -> str | None:
-    """Return a field's text without outer blanks; None where it is missing or null.
+def string_of(row: Mapping[str, object], column: str) -> str | None:
+    """Return the string in a column without outer blanks; None where it is missing or null.
 
     Raises:
-        DataError: it holds something else.
+        DataError: it contains something else.
     """
     value = row.get(column)
     if value is None:
@@ -141,7 +141,7 @@ def text_of(row: Mapping[str, object], column: str) -> str | None:
             return value.strip()
     except UnicodeEncodeError:
         pass
-    raise DataError(f"{column} is {value!r:.50}, expected text")
+    raise DataError(f"{column} is {value!r:.50}, expected a string")
 
 
 def _columns(header: Iterable[str]) -> list[str]:
@@ -159,14 +159,14 @@ def _parse_json(line: str) -> dict[str, object]:
 
 
 def _parse_clip(folder: Path, row: Mapping[str, object]) -> tuple[str, Clip]:
-    name = text_of(row, "path")
+    name = string_of(row, "path")
     if not name:
         raise DataError("found no path, expected one relative to the manifest's folder")
     path = inside(folder, name)
-    clip_id = check_id(text_of(row, "id") or path.stem)
-    system = text_of(row, "system") or system_of(clip_id)
-    split = check_split(text_of(row, "split") or NO_SPLIT)
+    clip_id = check_id(string_of(row, "id") or path.stem)
+    system = string_of(row, "system") or system_of(clip_id)
+    split = check_split(string_of(row, "split") or NO_SPLIT)
     mi, ta = (check_score(kind, row[kind]) if row.get(kind) not in (None, "") else None for kind in ("mi", "ta"))
     if (mi is None) != (ta is None):
         raise DataError(f"found {'ta' if mi is None else 'mi'} alone, expected both mi and ta, or neither")
-    return clip_id, Clip(clip_id, path, system, clip_id, text_of(row, "prompt") or None, split, mi, ta)
+    return clip_id, Clip(clip_id, path, system, clip_id, string_of(row, "prompt") or None, split, mi, ta)

@@ -1,11 +1,17 @@
-"""What an encoder is: audio or a prompt in, features out, and an identity that says what decides their values."""
+"""What an encoder is: audio or a prompt in, features out, and an identity of all that decides their values.
 
-from collections.abc import Sequence
+Below the protocols is what encoders share: their layers, the hash of their weights, and seeded random weights.
+"""
+
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import numpy as np
 import torch
-from torch import Tensor
+import xxhash
+from torch import Tensor, nn
 
 from audiomos_cache.errors import ConfigError
 
@@ -18,7 +24,7 @@ class AudioEncoder(Protocol):
     """A frozen model that turns waveforms into frames.
 
     Attributes:
-        name: how the user asked for it.
+        name: as the user gave it.
         dim: width of a frame.
         sample_rate_hz: what `encode` expects.
         min_samples: the shortest waveform that it can encode.
@@ -37,7 +43,7 @@ class AudioEncoder(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """Return where it runs."""
+        """Return the device that it runs on."""
 
     def identity(self) -> Identity:
         """Return all that decides the value of a frame: class, weights hash, layers, front end."""
@@ -61,12 +67,12 @@ class AudioEncoder(Protocol):
         """Do what `encode` does, in float32 whatever the precision: for waveforms that overflow in half of it."""
 
     def working_bytes(self, samples: int) -> int:
-        """Return how much memory the encoding of a waveform of that many samples takes, beside the weights."""
+        """Return how much memory the encoding of a waveform of that many samples takes, besides the weights."""
 
 
 @dataclass(frozen=True, slots=True)
 class TextFeatures:
-    """What a text encoder says of one prompt.
+    """What a text encoder gives for one prompt.
 
     Attributes:
         tokens: (L, dim) float32, one row per token, on the CPU.
@@ -101,7 +107,7 @@ class TextEncoder(Protocol):
 
 
 def resolve_layers(layers: Sequence[int], depth: int, name: str) -> tuple[int, ...]:
-    """Turn the layers a user asked for into indices in ascending order, each of them once.
+    """Turn the layers that a user requested into indices in ascending order, each of them once.
 
     Args:
         layers: from 0 to depth, or from -1 (the last) to -(depth + 1); at least one.
@@ -117,3 +123,36 @@ def resolve_layers(layers: Sequence[int], depth: int, name: str) -> tuple[int, .
     if unknown:
         raise ConfigError(f"--layers {','.join(unknown)}: {known}")
     return tuple(sorted({layer % (depth + 1) for layer in layers}))
+
+
+def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """Hash names, shapes, dtypes and bytes of floating-point tensors: 32 hex digits of xxh3_128.
+
+    Integer tensors (counters, position indices) do not decide a feature and are left out.
+    """
+    digest = xxhash.xxh3_128()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        if tensor.is_floating_point():
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def seed_weights(model: nn.Module, seed: int) -> None:
+    """Fill every parameter with values that depend on `seed` and the parameter's name alone.
+
+    Weights and biases of a layer are uniform on +-1 / sqrt(fan-in), as torch's linear layers start; norms stay one
+    and zero. NumPy draws them, so neither the order in which a library creates its layers nor its own
+    initialisation changes them.
+    """
+    parameters = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            weight = parameters.get(f"{name.rpartition('.')[0]}.weight") if name.endswith(".bias") else parameter
+            if weight is None or weight.ndim < 2:
+                parameter.fill_(0.0 if name.endswith("bias") else 1.0)
+                continue
+            generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
+            values = 2 * generator.random(tuple(parameter.shape), dtype=np.float32) - 1
+            parameter.copy_(torch.from_numpy(values / np.sqrt(weight[0].numel(), dtype=np.float32)))

@@ -6,7 +6,7 @@
     someone/model@main         a repository of the Hugging Face hub, for the same
     wavlm:models/my-wavlm      a folder or repository, for the registered encoder whose name comes first
 
-A user's encoder is registered as ours are: a class or function that is called as `AudioLoader` or `TextLoader` says.
+A user's encoder is registered as ours are: a class or function with the signature of `AudioLoader` or `TextLoader`.
 """
 
 from collections.abc import Sequence
@@ -55,7 +55,7 @@ class AudioLoader(Protocol):
 
         Args:
             source: folder or hub repository; None: the encoder's own.
-            name: how the user asked for it, which becomes the encoder's.
+            name: as the user gave it, which becomes the encoder's.
             revision: branch, tag or commit of a hub repository; None: the newest.
             device: where it runs.
             layers: hidden states to give, see `encoders.base.resolve_layers`.
@@ -72,8 +72,8 @@ class TextLoader(Protocol):
         """Load an encoder."""
 
 
-class _Asked(NamedTuple):
-    """What a user asked for: which loader, and with which source and revision."""
+class _Requested(NamedTuple):
+    """What a user requested: which loader, and with which source and revision."""
 
     loader: str
     source: str | None
@@ -96,12 +96,12 @@ def load_audio_encoder(
     Raises:
         ConfigError: unknown name, or a layer it does not have. EncoderError: it cannot be loaded.
     """
-    asked = _parse("audio_encoder", name)
-    load: AudioLoader = lookup("audio_encoder", asked.loader)
+    requested = _parse("audio_encoder", name)
+    load: AudioLoader = lookup("audio_encoder", requested.loader)
     return load(
-        asked.source,
-        name=_without_revision(name, asked),
-        revision=asked.revision,
+        requested.source,
+        name=_without_revision(name, requested),
+        revision=requested.revision,
         device=device,
         layers=layers,
         precision=precision,
@@ -114,44 +114,44 @@ def load_text_encoder(name: str, device: str = "cpu") -> TextEncoder:
     Raises:
         ConfigError: unknown name. EncoderError: it cannot be loaded.
     """
-    asked = _parse("text_encoder", name)
-    load: TextLoader = lookup("text_encoder", asked.loader)
-    return load(asked.source, name=_without_revision(name, asked), revision=asked.revision, device=device)
+    requested = _parse("text_encoder", name)
+    load: TextLoader = lookup("text_encoder", requested.loader)
+    return load(requested.source, name=_without_revision(name, requested), revision=requested.revision, device=device)
 
 
 def known_encoders(kind: str) -> list[tuple[str, str]]:
-    """Return the names of the registered encoders of a kind ("audio_encoder", "text_encoder"), and what they are."""
+    """Return the names of the registered encoders of a kind ("audio_encoder", "text_encoder"), each with a summary."""
     return [(name, summary(kind, name)) for name in known(kind)]
 
 
 def loader_of(kind: str, name: str) -> str:
-    """Return the name of the registered encoder that loads what a user asked for by `name`."""
+    """Return the name of the registered encoder that loads what a user requested by `name`."""
     loader, colon, _ = name.partition(":")
     names = known(kind)
     return next((each for each in (name, loader if colon else "") if each in names), DEFAULTS[kind])
 
 
-def _parse(kind: str, name: str) -> _Asked:
-    """Take apart what a user asked for; folders that exist win, also where their names have an @.
+def _parse(kind: str, name: str) -> _Requested:
+    """Split what a user requested into loader, source and revision; folders that exist win, also those with an @.
 
     Raises:
         ConfigError: neither a known name nor what may be a folder or repository.
     """
     option = f"--{kind.replace('_', '-')}"
     if name in known(kind):
-        return _Asked(name, None, None)
+        return _Requested(name, None, None)
     loader = loader_of(kind, name)
     source = name.removeprefix(f"{loader}:")
     source, revision = split_revision(source)
     if revision is not None and source in known(kind) and ":" not in name:
-        return _Asked(source, None, revision)
+        return _Requested(source, None, revision)
     if "/" not in source and not (source and is_folder(source)):
         raise ConfigError(
             f"{option} {name}: {not_one_of(source, known(kind))}, nor a folder or hub id (those have a /); is an "
             "--import missing?"
         )
-    return _Asked(loader, source, revision)
+    return _Requested(loader, source, revision)
 
 
-def _without_revision(name: str, asked: _Asked) -> str:
-    return name if asked.revision is None else name.removesuffix(f"@{asked.revision}")
+def _without_revision(name: str, requested: _Requested) -> str:
+    return name if requested.revision is None else name.removesuffix(f"@{requested.revision}")

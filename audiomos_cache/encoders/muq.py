@@ -17,9 +17,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from audiomos_cache.encoders.base import DTYPES, Identity, Precision, resolve_layers
+from audiomos_cache.encoders.base import DTYPES, Identity, Precision, hash_tensors, resolve_layers
 from audiomos_cache.encoders.muq_fast import FastMuQ
-from audiomos_cache.encoders.weights import hash_tensors
 from audiomos_cache.errors import EncoderError
 from audiomos_cache.hub import resolve_folder
 from audiomos_cache.registry import register
@@ -39,8 +38,8 @@ _FRONT_END = {"hop_length": 240, "label_rate": 25}
 def build_muq(config: dict[str, Any]) -> Any:
     """Build `muq`'s own class from a config in the format of the published `config.json`, with random weights.
 
-    transformers 5 asks the conformer's config, which `muq` passes as a plain dict, for the attention to use.
-    `muq` seeds the global generators; they are given back as they were.
+    transformers 5 asks the conformer's config, which `muq` passes as a dict, for the attention to use.
+    `muq` seeds the global generators; their state is restored.
     """
     from muq.muq.muq import MuQ, MuQConfig
 
@@ -62,8 +61,8 @@ class MuQEncoder:
     released model) is `last_hidden_state`: it alone has passed the conformer's closing LayerNorm.
 
     The model's parts are called in turn rather than through `MuQ.forward`, which asks transformers for hidden states
-    in a way that version 5 no longer answers, keeps all of them, and computes a projection nobody needs. The result
-    is the same.
+    in a way that version 5 no longer supports, keeps all of them, and computes a projection that is not needed. The
+    result is the same.
 
     In half precision the same function is computed by `FastMuQ`, from the mel spectrogram on, which stays in float32.
     """
@@ -124,13 +123,13 @@ class MuQEncoder:
 
         Raises:
             ConfigError: a layer it does not have; found out before its weights are read.
-            EncoderError: not to be had, not in that format, or weights missing or of another shape.
+            EncoderError: not available, not in that format, or weights missing or of another shape.
         """
         folder, resolved = resolve_folder(source, revision, _FILES, "--audio-encoder", EncoderError)
         for file in _FILES:
             if not (folder / file).is_file():
                 raise EncoderError(
-                    f"--audio-encoder {source}: no {file} in it; a MuQ folder holds {' and '.join(_FILES)}"
+                    f"--audio-encoder {source}: {file} not found; a MuQ folder contains {' and '.join(_FILES)}"
                 )
         try:
             config = _read_config(folder / "config.json")
@@ -164,7 +163,7 @@ class MuQEncoder:
 
     @torch.inference_mode()
     def encode(self, waveforms: Tensor) -> Tensor:
-        """Turn waveforms of one length into the hidden states asked for.
+        """Turn waveforms of one length into the requested hidden states.
 
         Args:
             waveforms: (B, samples) float32 at 24 kHz, at least `min_samples` long.
@@ -174,7 +173,7 @@ class MuQEncoder:
         if self._fast is None:
             return self.encode_fp32(waveforms)
         clips = len(waveforms)
-        if clips < self._compiled_batch:  # another shape would be compiled anew
+        if clips < self._compiled_batch:  # another shape would be compiled again
             waveforms = functional.pad(waveforms, (0, 0, 0, self._compiled_batch - clips))
         frames: Tensor = self._fast(self._mel(waveforms))
         return frames[:, :clips]
@@ -193,7 +192,7 @@ class MuQEncoder:
             samples: of each.
             backend: of `torch.compile`.
         Returns:
-            The seconds it took; None where it failed, which is said, and changes nothing.
+            The seconds it took; None where it failed, which is logged and changes nothing.
         """
         if self._fast is None:
             return None
@@ -208,7 +207,7 @@ class MuQEncoder:
             for layer in self._fast.layers:
                 layer._compiled_call_impl = None
             reason = " ".join(str(error).split())[:200]
-            log.warning("%s: cannot be compiled (%s: %s); going on without", self.name, type(error).__name__, reason)
+            log.warning("%s: cannot be compiled (%s: %s); not compiling it", self.name, type(error).__name__, reason)
             return None
         return time.perf_counter() - start
 

@@ -1,13 +1,13 @@
 """MuQ's network arranged for a GPU: the same weights and the same function, in half precision.
 
-What differs from the class is how the work is laid out:
+What differs from the class is how the work is arranged:
 
 - Batch norms, which are frozen, are folded into the convolutions before them (in float32, then rounded once).
 - Images have time before frequency and their channels last, so that no layer before the conformer moves data around,
   and a convolution adds its residual and applies its ReLU as it writes.
 - Attention does not hold its matrix of scores; convolutions of one frame are matrix products.
 - The sums that run through the conformer and the norms that close its layers stay in float32: rounded at each of
-  their 48 additions, they alone would double the error (1.5e-3 of a frame in place of 0.7e-3, random weights).
+  their 48 additions, they alone would double the error (1.5e-3 of a frame instead of 0.7e-3, random weights).
 """
 
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ class FastMuQ(nn.Module):
             layers: the hidden states to give, as `MuQEncoder` numbers them.
         """
         super().__init__()
-        self.wanted = tuple(layers)
+        self.given = tuple(layers)
         self.front = FrontEnd(model.conv)
         self.layers = nn.ModuleList(ConformerLayer(layer) for layer in model.conformer.layers)
         self.norm = _copy_norm(model.conformer.layer_norm)
@@ -41,7 +41,7 @@ class FastMuQ(nn.Module):
 
     @staticmethod
     def can_arrange(model: Any) -> bool:
-        """Say whether a MuQ is one that this arrangement knows: with rotary positions, as the released one."""
+        """Return whether a MuQ can be arranged so: it has rotary positions, as the released one."""
         return bool(model.conformer.config.position_embeddings_type == "rotary")
 
     def convert(self, dtype: torch.dtype, device: torch.device) -> "FastMuQ":
@@ -63,11 +63,11 @@ class FastMuQ(nn.Module):
         cos, sin = rotary_tables(x.shape[1], self.frequencies, x.dtype)
         x = x.float()
         kept = []
-        for i, layer in enumerate(self.layers[: max(self.wanted)]):
-            if i in self.wanted:
+        for i, layer in enumerate(self.layers[: max(self.given)]):
+            if i in self.given:
                 kept.append(x)
             x = layer(x, cos, sin)
-        kept.append(self.norm(x) if len(self.layers) in self.wanted else x)
+        kept.append(self.norm(x) if len(self.layers) in self.given else x)
         return torch.stack(kept)
 
 
@@ -124,20 +124,20 @@ class Convolution(nn.Module):
         if not fuses(x):
             out = functional.conv2d(x, self.weight, self.bias, self.stride, _PADDING)
             return (out if added is None else out + added).relu_()
-        place = (self.stride, (_PADDING, _PADDING), (1, 1), 1)
+        geometry = (self.stride, (_PADDING, _PADDING), (1, 1), 1)
         if added is None:
-            return torch.cudnn_convolution_relu(x, self.weight, self.bias, *place)
-        return torch.cudnn_convolution_add_relu(x, self.weight, added, 1.0, self.bias, *place)
+            return torch.cudnn_convolution_relu(x, self.weight, self.bias, *geometry)
+        return torch.cudnn_convolution_add_relu(x, self.weight, added, 1.0, self.bias, *geometry)
 
     def linear(self, x: Tensor) -> Tensor:
         """Convolve without bias or clipping; a single channel by a matrix product, which cuDNN takes longer for."""
         if x.shape[1] > 1:
             return functional.conv2d(x, self.weight, None, self.stride, _PADDING)
-        places = functional.pad(x[:, 0], (_PADDING,) * 4)
-        places = places.unfold(1, _KERNEL, self.stride[0]).unfold(2, _KERNEL, self.stride[1]).flatten(3)
-        unused = -places.shape[3] % _ALIGNED
+        patches = functional.pad(x[:, 0], (_PADDING,) * 4)
+        patches = patches.unfold(1, _KERNEL, self.stride[0]).unfold(2, _KERNEL, self.stride[1]).flatten(3)
+        unused = -patches.shape[3] % _ALIGNED
         kernel = functional.pad(self.weight.flatten(1), (0, unused))
-        return (functional.pad(places, (0, unused)) @ kernel.T).permute(0, 3, 1, 2)
+        return (functional.pad(patches, (0, unused)) @ kernel.T).permute(0, 3, 1, 2)
 
 
 class ConformerLayer(nn.Module):
@@ -243,7 +243,7 @@ def fold_norm(weight: Tensor, bias: Tensor | None, norm: Any) -> tuple[Tensor, T
 
 
 def fuses(x: Tensor) -> bool:
-    """Say whether cuDNN convolves with what follows fused in: it does in half precision."""
+    """Return whether cuDNN fuses a convolution with what follows it: it does in half precision."""
     return x.is_cuda and torch.version.cuda is not None and x.dtype in (torch.float16, torch.bfloat16)
 
 

@@ -7,8 +7,7 @@ from typing import Any
 import torch
 
 from audiomos_cache.artifacts import hash_bytes
-from audiomos_cache.encoders.base import Identity, TextFeatures
-from audiomos_cache.encoders.weights import hash_tensors
+from audiomos_cache.encoders.base import Identity, TextFeatures, hash_tensors
 from audiomos_cache.errors import EncoderError
 from audiomos_cache.hub import resolve_folder
 from audiomos_cache.registry import register
@@ -52,7 +51,7 @@ class HuggingFaceTextEncoder:
         self._device = torch.device(device)
         self._model = model.eval().requires_grad_(False).to(self._device)
         weights = {key: value for key, value in model.state_dict().items() if not key.startswith("pooler.")}
-        # A tokenizer is known by its vocabulary and by how it splits a sentence with something of everything.
+        # A tokenizer is known by its vocabulary and by how it splits one varied sentence.
         tokenizer_facts = json.dumps([sorted(tokenizer.get_vocab().items()), self._token_ids(_PROBE)])
         self._identity: Identity = {
             "class": type(model).__name__,
@@ -71,7 +70,7 @@ class HuggingFaceTextEncoder:
         """Load an encoder and its tokenizer from a hub repository or a folder; weights as safetensors only.
 
         Raises:
-            EncoderError: not to be had, not a text encoder, or weights missing.
+            EncoderError: not available, not a text encoder, or weights missing.
         """
         from transformers import AutoModel, AutoTokenizer
 
@@ -131,7 +130,7 @@ class HuggingFaceTextEncoder:
         ]
 
     def _refuse_short_positions(self, source: str) -> None:
-        """Encode one prompt of the most tokens: what cannot, is found out before any clip is encoded."""
+        """Encode one prompt of the most tokens: a model that cannot is refused before any clip is encoded."""
         try:
             self.encode(["music " * self.max_tokens])
         except Exception as error:  # each model has its own way to fail

@@ -6,10 +6,9 @@ Untrained: they show that the pipeline works, not how good MuQ is.
 from collections.abc import Sequence
 from typing import Any
 
-from audiomos_cache.encoders.base import Precision
+from audiomos_cache.encoders.base import Precision, seed_weights
 from audiomos_cache.encoders.muq import MuQEncoder, build_muq
 from audiomos_cache.encoders.text import HuggingFaceTextEncoder
-from audiomos_cache.encoders.weights import seed_weights
 from audiomos_cache.errors import ConfigError
 from audiomos_cache.registry import register
 

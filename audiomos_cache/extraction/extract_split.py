@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from audiomos_cache.cache.format import Header, hash_list
-from audiomos_cache.cache.in_place import StraightFile, planned_clip
+from audiomos_cache.cache.in_place import InPlaceFile, planned_clip
 from audiomos_cache.cache.maintenance import set_damaged_aside
 from audiomos_cache.cache.parts import PartWriter
 from audiomos_cache.cache.paths import (
@@ -92,7 +92,7 @@ def extract_split(
                     prompts = encode_prompts(text, clips, plan.todo, options)
                 writer = PartWriter(cache, header, prompts, options.shard)
                 if options.writes_in_place(audio):
-                    writer.straight = _in_place_file(plan, clips, cache, writer)
+                    writer.in_place = _in_place_file(plan, clips, cache, writer)
                 return writer
 
             Encoding(plan, clips, audio, options, make_writer, summary, profile).run(progress)
@@ -153,7 +153,7 @@ def _audio_provenance(audio: AudioEncoder) -> dict[str, Any]:
     return _provenance(audio) | ({} if audio.precision == "fp32" else {"precision": audio.precision})
 
 
-def _in_place_file(plan: Plan, clips: Sequence[Clip], cache: Path, writer: PartWriter) -> StraightFile | None:
+def _in_place_file(plan: Plan, clips: Sequence[Clip], cache: Path, writer: PartWriter) -> InPlaceFile | None:
     """Begin the split's file, where all of it is to be encoded, and it is one."""
     whole = len(plan.todo) == len(clips) and not part_files(cache, plan.split)
     encodable = all(clip.prompt in writer.prompts for clip in clips)
@@ -163,7 +163,7 @@ def _in_place_file(plan: Plan, clips: Sequence[Clip], cache: Path, writer: PartW
     planned = [
         planned_clip(clip.id, clip.system, clip.prompt_id, clip.prompt or "", frames[clip.id], layers) for clip in clips
     ]
-    return StraightFile(cache, writer.header, planned, writer.prompts)
+    return InPlaceFile(cache, writer.header, planned, writer.prompts)
 
 
 def _finish(cache: Path, header: Header, clips: Sequence[Clip], summary: SplitSummary, *, publish: bool = True) -> None:

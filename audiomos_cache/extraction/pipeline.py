@@ -123,7 +123,7 @@ class Encoding:
             finally:
                 worker.close()
             with self.profile.stage("publish"):
-                self.writer.publish_straight()
+                self.writer.publish_in_place()
         finally:
             if self.made:
                 with self.profile.stage("write"):

@@ -21,7 +21,7 @@ from audiomos_cache.errors import CacheError, DataError, first_five
 from audiomos_cache.extraction.batching import cut_batches, lengths_of
 from audiomos_cache.extraction.encoding import encode_clips
 from audiomos_cache.extraction.options import ExtractionOptions
-from audiomos_cache.units import gigabytes
+from audiomos_cache.progress import gigabytes
 
 
 def refuse_other_fingerprint(cache: Path, fingerprint: Fingerprint, overwritten: Collection[str] = ()) -> None:

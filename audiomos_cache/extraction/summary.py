@@ -7,7 +7,7 @@ from typing import Any
 
 from audiomos_cache.errors import first_five
 from audiomos_cache.extraction.plan import Plan
-from audiomos_cache.units import duration, gigabytes
+from audiomos_cache.progress import duration, gigabytes
 
 
 @dataclass(slots=True)

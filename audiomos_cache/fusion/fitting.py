@@ -9,7 +9,7 @@ import numpy as np
 
 from audiomos_cache.dataset.clip import check_split
 from audiomos_cache.dataset.labels import Labels, read_labels
-from audiomos_cache.dataset.musiceval import read_prompts_of
+from audiomos_cache.dataset.loading import read_prompts_of
 from audiomos_cache.errors import ArgumentError, ConfigError, DataError
 from audiomos_cache.evaluation.bootstrap import Uncertainty, bootstrap_intervals
 from audiomos_cache.evaluation.metrics import Scores, points_of, scores_of

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audiomos_cache.dataset.labels import Labels
-from audiomos_cache.dataset.musiceval import prompt_id_of
+from audiomos_cache.dataset.loading import prompt_id_of
 from audiomos_cache.errors import ConfigError, DataError
 
 GROUPS = ("prompt", "system", "none")

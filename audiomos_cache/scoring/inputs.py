@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from audiomos_cache.audio.decode import Audio
 from audiomos_cache.dataset.clip import clip_id_of, inside, printable
-from audiomos_cache.dataset.tables import read_rows, text_of
+from audiomos_cache.dataset.tables import read_rows, string_of
 from audiomos_cache.errors import DataError, first_five
 from audiomos_cache.scoring.results import Score
 from audiomos_cache.scoring.windows import audio_of, cut_windows, read_windows
@@ -152,7 +152,7 @@ def items_of_paths(paths: Iterable[Path], prompt: str | None) -> list[Item]:
             The first five problems are named.
         OSError: a folder cannot be read.
     """
-    prompt = text_of({"prompt": prompt}, "prompt")
+    prompt = string_of({"prompt": prompt}, "prompt")
     items: dict[str, Item] = {}
     known: set[Path] = set()
     problems = []
@@ -193,15 +193,15 @@ def items_of_manifest(path: Path, roots: Sequence[Path] = ()) -> list[Item]:
 
 
 def _parse_item(folder: Path, roots: Sequence[Path], row: Mapping[str, object]) -> tuple[str, Item]:
-    name = text_of(row, "path")
+    name = string_of(row, "path")
     if not name:
         raise DataError("found no path, expected one relative to the manifest's folder")
     if "prompt" not in row:
         raise DataError("found no prompt, expected a string, or null for MI alone")
     path = _allowed(folder, roots, name)
-    given = text_of(row, "id")
+    given = string_of(row, "id")
     clip_id = _check_id(given) if given else _id_of_file(path.name)
-    return clip_id, Item(clip_id, path, text_of(row, "prompt"))
+    return clip_id, Item(clip_id, path, string_of(row, "prompt"))
 
 
 def _allowed(folder: Path, roots: Sequence[Path], name: str) -> Path:

@@ -131,7 +131,7 @@ def test_the_hash_is_of_the_bytes(wav: Path) -> None:
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"gone\.wav: no such file; add it, or take it from the list"):
+    with pytest.raises(DataError, match=r"gone\.wav: file not found; add it, or remove it from the list"):
         decode(tmp_path / "gone.wav", RATE, 30.0)
 
 

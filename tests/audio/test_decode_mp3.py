@@ -1,4 +1,4 @@
-"""MP3s whose length is not told, or that tags follow."""
+"""MP3s whose header has no length, or that tags follow."""
 
 import io
 import struct

@@ -49,7 +49,7 @@ def test_without_a_network_the_message_says_what_to_do(offline):
         load_bundle("someone/model")
     [line] = str(caught.value).splitlines()
     assert line.startswith(
-        "--bundle someone/model: no such folder, and cannot be fetched from the Hugging Face hub "
+        "--bundle someone/model: folder not found, and cannot be fetched from the Hugging Face hub "
         "(LocalEntryNotFoundError: "
     )
     assert line.endswith(
@@ -97,7 +97,7 @@ def test_a_long_reason_is_cut_at_a_word(monkeypatch):
 def test_a_name_that_cannot_be_printed_is_escaped(source, shown):
     with pytest.raises(BundleError) as caught:
         load_bundle(source)
-    assert str(caught.value) == f"--bundle {shown}: no such folder, and not a hub id of the form owner/name"
+    assert str(caught.value) == f"--bundle {shown}: folder not found, and not a hub id of the form owner/name"
 
 
 def test_what_the_hub_says_is_escaped(monkeypatch):
@@ -115,7 +115,7 @@ def test_what_the_hub_says_is_escaped(monkeypatch):
 def test_a_folder_that_is_not_there(source):
     with pytest.raises(BundleError) as caught:
         load_bundle(source)
-    assert str(caught.value) == f"--bundle {source}: no such folder, and not a hub id of the form owner/name"
+    assert str(caught.value) == f"--bundle {source}: folder not found, and not a hub id of the form owner/name"
 
 
 def test_a_repository_of_something_else(offline, tmp_path):

@@ -54,9 +54,9 @@ def test_one_of_several_layers_is_named(sample, tmp_path):
         for source in (file, reader):
             np.testing.assert_array_equal(source.read_frames(0, layer=layer), sample.frames[0][which, :3], strict=True)
     for source in (file, reader):
-        with pytest.raises(CacheError, match=r"train\.h5: no layer was named; stored are 0, 6, 12$"):
+        with pytest.raises(CacheError, match=r"train\.h5: no layer was requested, expected one of 0, 6, 12$"):
             source.read_frames(0)
-        with pytest.raises(CacheError, match=r"train\.h5: no layer 5 in it; stored are 0, 6, 12$"):
+        with pytest.raises(CacheError, match=r"train\.h5: layer 5 is not stored, expected one of 0, 6, 12$"):
             source.read_frames(0, layer=5)
 
 
@@ -64,16 +64,16 @@ def test_the_only_layer_need_not_be_named(sample, path):
     file = CacheFile(path)
     for layer in (None, 12):
         np.testing.assert_array_equal(file.read_frames(0, layer=layer), sample.frames[0][0, :3], strict=True)
-    with pytest.raises(CacheError, match=r"train\.h5: no layer 11 in it; stored are 12$"):
+    with pytest.raises(CacheError, match=r"train\.h5: layer 11 is not stored, expected one of 12$"):
         file.read_frames(0, layer=11)
 
 
 def test_damage_in_one_of_several_layers(sample, tmp_path):
     path = sample.with_layers(0, 6, 12).write(tmp_path / "train.h5")
     with h5py.File(path, "r") as file:
-        place = file["audio/frames_6"].id.get_offset()
+        offset = file["audio/frames_6"].id.get_offset()
     raw = bytearray(path.read_bytes())
-    raw[place] ^= 1
+    raw[offset] ^= 1
     path.write_bytes(raw)
     file = CacheFile(path)
     with pytest.raises(
@@ -86,8 +86,8 @@ def test_damage_in_one_of_several_layers(sample, tmp_path):
 
 def truncate_in_the_features(path):
     with h5py.File(path, "r") as file:
-        place = file["audio/frames"].id.get_offset()
-    os.truncate(path, place + 4)
+        offset = file["audio/frames"].id.get_offset()
+    os.truncate(path, offset + 4)
 
 
 @pytest.mark.parametrize("keep_open", [False, True])
@@ -278,9 +278,9 @@ def test_a_clip_in_two_files_of_a_split(sample, tmp_path):
 
 
 def test_no_such_split(path):
-    with pytest.raises(CacheError, match=r"no split 'dev'; splits there: train; run extract with --split dev first"):
+    with pytest.raises(CacheError, match=r"split 'dev' not found; splits: train; run extract with --split dev first"):
         CacheReader(path.parent, "dev")
-    with pytest.raises(CacheError, match=r"none: no split 'dev'; splits there: none; run extract"):
+    with pytest.raises(CacheError, match=r"none: split 'dev' not found; splits: none; run extract"):
         CacheReader(path.parent / "none", "dev")
 
 

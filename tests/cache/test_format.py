@@ -257,7 +257,7 @@ def test_a_wrong_layer_of_several_is_not_written(sample, tmp_path):
 def test_a_full_disk_is_named_and_leaves_nothing(sample, tmp_path):
     path = tmp_path / "a.h5"
     message = (
-        r"a\.h5: File too large, 0\.000 GB needed; free some and run the command again, it goes on where it stopped"
+        r"a\.h5: File too large, 0\.000 GB needed; free some and run the command again, it resumes where it stopped"
     )
     with files_of_at_most(8192), pytest.raises(CacheError, match=message):
         sample.write(path)
@@ -313,7 +313,7 @@ def test_a_disk_that_fails_at_any_call_leaves_nothing(sample, tmp_path, monkeypa
         patch.setattr(os, call, failing(call, 1 + round(share * (len(made) - 1)), code))
         with pytest.raises(CacheError) as caught:
             sample.write(path)
-    assert str(caught.value) == f"{path}: {message} and run the command again, it goes on where it stopped"
+    assert str(caught.value) == f"{path}: {message} and run the command again, it resumes where it stopped"
     assert list(tmp_path.iterdir()) == []
     assert len(list(OPEN.iterdir())) == opened
 
@@ -346,7 +346,7 @@ def test_an_error_from_where_the_frames_come_leaves_nothing(sample, tmp_path):
 def test_arrays_that_are_far_apart_take_no_memory():
     """HDF5 lays out a large file without writing, or holding, what lies between."""
     array = ((1 << 40, 4), np.dtype("<f2"))
-    structure, places = file_writer._lay_out({"audio/frames": array, "text/tokens": array}, {"format": b"x"})
+    structure, positions = file_writer._lay_out({"audio/frames": array, "text/tokens": array}, {"format": b"x"})
     assert structure.size > 1 << 44
     assert sum(len(data) for _, data in structure.written) < 1 << 16
-    assert abs(places["text/tokens"] - places["audio/frames"]) >= 1 << 43
+    assert abs(positions["text/tokens"] - positions["audio/frames"]) >= 1 << 43

@@ -234,7 +234,7 @@ def checksummed(file, name, array):
 @pytest.mark.parametrize("name", ["audio/frames", "text/pad_vector", "clips/ta"])
 def test_other_storage_than_plain_bytes(path, tmp_path, name, store):
     shutil.copy(path, tmp_path / "other.h5")
-    refused(rebuild(path, special={name: store}), f"/{name} is not stored as plain bytes in this file; {REMEDY}")
+    refused(rebuild(path, special={name: store}), f"/{name} is not stored uncompressed in this file; {REMEDY}")
 
 
 @pytest.mark.parametrize("rows", [1 << 20, 1 << 40])
@@ -248,7 +248,7 @@ def test_array_that_claims_more_than_the_file(path, rows):
     for name, bytes_per_row in width.items():
         rebuilt = rebuild(shutil.copy(path, path.with_name("huge.h5")), special={name: huge})
         assert rebuilt.stat().st_size < 1 << 16
-        refused(rebuilt, f"/{name} claims {rows * bytes_per_row} bytes, more than the file holds; {REMEDY}")
+        refused(rebuilt, f"/{name} has {rows * bytes_per_row} bytes, more than the file contains; {REMEDY}")
 
 
 @pytest.mark.parametrize("name", ["audio/frames", "clips/audio_hash"])
@@ -256,12 +256,12 @@ def test_array_that_lies_beyond_the_file(path, name):
     """In the oldest of HDF5's formats, whose structure has no checksums. New versions of HDF5 see it themselves."""
     rebuild(path, libver="earliest")
     with h5py.File(path, "r") as file:
-        place = (file[name].id.get_offset(), file[name].nbytes)
+        offset, size = file[name].id.get_offset(), file[name].nbytes
     raw = path.read_bytes()
-    found = struct.pack("<QQ", *place)
+    found = struct.pack("<QQ", offset, size)
     assert raw.count(found) == 1
-    path.write_bytes(raw.replace(found, struct.pack("<QQ", len(raw) - place[1] + 1, place[1])))
-    with pytest.raises(CacheError, match=rf"(/{name} claims {place[1]} bytes|invalid dataset size).*; {REMEDY}$"):
+    path.write_bytes(raw.replace(found, struct.pack("<QQ", len(raw) - size + 1, size)))
+    with pytest.raises(CacheError, match=rf"(/{name} has {size} bytes|invalid dataset size).*; {REMEDY}$"):
         CacheFile(path)
 
 
@@ -316,17 +316,17 @@ def test_shapes_that_contradict_each_other(path, name, array, found, expected):
     if expected is None:  # not even so many dimensions
         refused(path, f"/{name} is {array.dtype.str} {found}, expected {array.dtype.str} in ")
     else:
-        refused(path, f"/{name} has the shape {found}, expected {expected} as the other arrays say; {REMEDY}")
+        refused(path, f"/{name} has the shape {found}, expected {expected} like the other arrays; {REMEDY}")
 
 
 def test_layers_of_different_shapes(sample, tmp_path):
     path = sample.with_layers(6, 12).write(tmp_path / "a.h5")
     for shape in ((9, 3), (10, 2)):
         rebuild(path, arrays={"audio/frames_12": np.zeros(shape, "f2")})
-        refused(path, f"/audio/frames_12 has the shape {shape}, expected (10, 3) as the other arrays say; {REMEDY}")
+        refused(path, f"/audio/frames_12 has the shape {shape}, expected (10, 3) like the other arrays; {REMEDY}")
 
 
-NO_RISE = "does not rise from 0 to {}, where its array ends"
+NO_RISE = "does not rise from 0 to {}, the length of its array"
 VALID = "is not between 1 and the number of frames for every clip"
 ROW = "is not below 2, the number of prompts, for every clip"
 
@@ -351,7 +351,7 @@ ROW = "is not below 2, the number of prompts, for every clip"
         ("text/prompt/offsets", np.array([1, 2, 47]), NO_RISE.format(47)),
         ("clips/prompt_row", np.array([0, 0, 2], "i4"), ROW),
         ("clips/prompt_row", np.array([0, 0, -1], "i4"), ROW),
-        ("clips/position", np.array([0, -1, 2], "i4"), "has a negative place in it"),
+        ("clips/position", np.array([0, -1, 2], "i4"), "contains a negative position"),
     ],
 )
 def test_values_that_contradict_other_arrays(path, name, values, message):
@@ -395,9 +395,9 @@ def test_text_that_is_not_utf8(path):
 
 def flip_first_byte(path, name):
     with h5py.File(path, "r") as file:
-        place = file[name].id.get_offset()
+        offset = file[name].id.get_offset()
     raw = bytearray(path.read_bytes())
-    raw[place] ^= 1
+    raw[offset] ^= 1
     path.write_bytes(raw)
 
 
@@ -489,9 +489,9 @@ def test_attribute_changed_in_place(path, name, value):
 )
 def test_flipped_bit_in_a_feature_names_the_clip_or_prompt(path, content_of, name, row, what):
     with h5py.File(path, "r") as file:
-        place = file[name].id.get_offset() + row * file[name][0].nbytes
+        offset = file[name].id.get_offset() + row * file[name][0].nbytes
     raw = bytearray(path.read_bytes())
-    raw[place] ^= 1
+    raw[offset] ^= 1
     path.write_bytes(raw)
     with pytest.raises(CacheError, match=re.escape(f"{path}, {what} do not match their hash; {REMEDY}")):
         content_of(path)
@@ -500,7 +500,7 @@ def test_flipped_bit_in_a_feature_names_the_clip_or_prompt(path, content_of, nam
 def test_flipped_bits_anywhere_are_seen_or_harmless(path, content_of):
     before, raw = content_of(path), path.read_bytes()
     flips = random.Random(2025).sample(range(8 * len(raw)), 100)
-    seen = 0
+    refusals = 0
     for flip in flips:
         damaged = bytearray(raw)
         damaged[flip // 8] ^= 1 << flip % 8
@@ -508,10 +508,10 @@ def test_flipped_bits_anywhere_are_seen_or_harmless(path, content_of):
         try:
             found = content_of(path)
         except CacheError:
-            seen += 1
+            refusals += 1
             continue
         assert found == before, f"bit {flip % 8} of byte {flip // 8}"
-    assert seen > 50  # the rest hit bytes that HDF5 does not use
+    assert refusals > 50  # the rest hit bytes that HDF5 does not use
 
 
 @pytest.mark.parametrize("keep_open", [False, True])

@@ -33,7 +33,7 @@ def cache(tmp_path):
 
 @pytest.fixture
 def files(monkeypatch):
-    """The names of all files that are made, without what tells processes apart."""
+    """The names of all files that are made, without the names of processes."""
     made = []
     original = os.open
 
@@ -49,7 +49,7 @@ def files(monkeypatch):
 @pytest.fixture
 def part_after(monkeypatch):
     """Publish a part after so many bytes of features."""
-    return lambda count: monkeypatch.setattr(parts, "STRAIGHT_BYTES_PER_PART", count)
+    return lambda count: monkeypatch.setattr(parts, "IN_PLACE_BYTES_PER_PART", count)
 
 
 def left_over(cache):
@@ -158,7 +158,7 @@ def test_a_bad_clip_stops_and_keeps_what_is_done(clips, cache, tmp_path):
 
 
 def test_a_header_that_misleads(clips, cache, tmp_path, monkeypatch):
-    """A clip of other frames than its header told has no place in the file that was planned."""
+    """A clip with other frames than its header promised does not fit in the planned file."""
     options = replace(PAD, pad_to_s=None)
     expected = clean_bytes(clips, tmp_path / "clean", options)
     from audiomos_cache.extraction import batching as waveforms
@@ -258,30 +258,30 @@ def test_what_the_disk_does_not_give_back_is_not_published(clips, cache, monkeyp
         return original(path, **others)
 
     monkeypatch.setattr(publish, "verify_file", damaged)
-    with pytest.raises(CacheError, match="reads back otherwise than it was written"):
+    with pytest.raises(CacheError, match="reads back differently from what was written"):
         extract(clips, cache, IN_PLACE)
     assert not (cache / "train.h5").exists()
 
 
 @pytest.mark.parametrize("clip", [0, 9])
-@pytest.mark.parametrize("pause", [0.001, 60.0], ids=["behind", "at the end"])
+@pytest.mark.parametrize("pause", [0.001, 60.0], ids=["during the writing", "at the end"])
 def test_frames_that_do_not_come_back_are_named(clips, cache, monkeypatch, clip, pause):
     """A bit of one clip's frames turns over on the disk; the thread that reads them back sees it, or the last look."""
     monkeypatch.setattr(in_place, "SECONDS_BETWEEN_SYNCS", pause)
     original = file_writer.NewFile.write_clip
 
-    def write_clip(file, place, record, rows):
-        original(file, place, record, rows)
-        if place == clip:
+    def write_clip(file, index, record, rows):
+        original(file, index, record, rows)
+        if index == clip:
             turned = rows[:, :1].copy()
             turned.view("u2")[:] ^= 1
             original_check = file_writer._check_frames
             monkeypatch.setattr(file_writer, "_check_frames", lambda *_: None)
-            original(file, place, record, turned)
+            original(file, index, record, turned)
             monkeypatch.setattr(file_writer, "_check_frames", original_check)
 
     monkeypatch.setattr(file_writer.NewFile, "write_clip", write_clip)
-    message = f"clip {clips[clip].id}: reads back otherwise than it was written; check the disk"
+    message = f"clip {clips[clip].id}: reads back differently from what was written; check the disk"
     with pytest.raises(CacheError, match=re.escape(message)):
         extract(clips, cache, IN_PLACE, LoggingEncoder(seconds_per_batch=0.02))
     assert not (cache / "train.h5").exists()

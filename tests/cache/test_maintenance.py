@@ -78,13 +78,13 @@ def cut_into(clips_per_part, bytes_per_file=10**9):
 @pytest.mark.slow
 def test_any_shards_parts_and_kills_give_the_same_bytes(clip_of, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda _descriptor: None)  # its order is tested elsewhere
-    seen = Counter()
+    covered = Counter()
 
     def killed_then_repeated(kills, work):
         for call, number in kills:
             with suppress(Killed), killed_at(call, number) as died:
                 work()
-            seen.update(died)
+            covered.update(died)
         return work()
 
     @settings(max_examples=30, deadline=None, derandomize=True, database=None)
@@ -119,12 +119,12 @@ def test_any_shards_parts_and_kills_give_the_same_bytes(clip_of, monkeypatch):
                 killed_then_repeated(kills[4], partial(merge, sources, out, bytes_per_file=bytes_per_file))
                 assert [content(source) for source in sources] == before
             assert content(out) == content(whole)
-            seen["in one folder" if one_folder else "merged"] += count > 1
-            seen["several files"] += len(content(out)) > 1
+            covered["in one folder" if one_folder else "merged"] += count > 1
+            covered["several files"] += len(content(out)) > 1
 
     check()
-    assert min(seen["in one folder"], seen["merged"], seen["several files"]) >= 3, seen
-    assert min(seen[call] for call in ("pwrite", "fsync", "link", "unlink")) >= 3, seen
+    assert min(covered["in one folder"], covered["merged"], covered["several files"]) >= 3, covered
+    assert min(covered[call] for call in ("pwrite", "fsync", "link", "unlink")) >= 3, covered
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def test_a_clip_twice(clips, tmp_path):
     extract(clips[:6], a, **OPTIONS)
     extract(clips[4:], b, **OPTIONS)
     message = (
-        f"split 'train': clips that two caches have: {clips[4].id} ({a}, {b}), {clips[5].id} ({a}, {b}); "
+        f"split 'train': clips that are in two caches: {clips[4].id} ({a}, {b}), {clips[5].id} ({a}, {b}); "
         "leave one cache out"
     )
     with pytest.raises(CacheError, match=re.escape(message)):
@@ -186,7 +186,9 @@ def test_a_folder_without_a_split(clips, tmp_path, shards_of):
     sources = shards_of(clips)
     (tmp_path / "empty").mkdir()
     for folder in (tmp_path / "empty", tmp_path / "none"):
-        with pytest.raises(CacheError, match=f"{folder}: no split in it, finished or not; give folders that extract w"):
+        with pytest.raises(
+            CacheError, match=f"{folder}: no split in it, expected one, finished or not; give folders of"
+        ):
             merge([*sources, folder], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -256,7 +258,7 @@ def test_two_datasets_come_one_after_the_other(clips, tmp_path):
         (merged,) = merge(sources, tmp_path / name).splits
         assert (merged.split, merged.clips, merged.files) == ("train", 10, [tmp_path / name / "train.h5"])
         found = reader_of(tmp_path / name)
-        assert [(row[0], row[1]) for row in found] == [(clip.id, place) for place, clip in enumerate(expected)]
+        assert [(row[0], row[1]) for row in found] == [(clip.id, index) for index, clip in enumerate(expected)]
         alone = {row[0]: row[2:] for source in sources for row in reader_of(source)}
         assert {row[0]: row[2:] for row in found} == alone
         reader = CacheReader(tmp_path / name, "train")
@@ -274,7 +276,7 @@ def test_datasets_in_shards_and_merge_of_merged(clips, tmp_path):
             folders[name, index] = tmp_path / f"{name}{index}"
             extract(own, folders[name, index], **OPTIONS, shard=Shard(index, 2))
     merge([folders[key] for key in (("a", 2), ("b", 1), ("a", 1), ("b", 2))], tmp_path / "ab")
-    assert [row[:2] for row in reader_of(tmp_path / "ab")] == [(clip.id, place) for place, clip in enumerate(clips)]
+    assert [row[:2] for row in reader_of(tmp_path / "ab")] == [(clip.id, index) for index, clip in enumerate(clips)]
     for name in "ab":
         merge([folders[name, 1], folders[name, 2]], tmp_path / name)
     merge([tmp_path / "a", tmp_path / "b"], tmp_path / "merged")
@@ -316,7 +318,7 @@ def test_skipped_clips_survive(clips, tmp_path, shards_of):
     extract(clips, tmp_path / "whole", **OPTIONS, on_error="skip")
     merge(sources, tmp_path / "out")
     assert content(tmp_path / "out") == content(tmp_path / "whole")
-    reason = f"{bad.path}: no such file; add it, or take it from the list"
+    reason = f"{bad.path}: file not found; add it, or remove it from the list"
     assert CacheReader(tmp_path / "out", "train").skipped == ((bad.id, reason),)
 
 
@@ -358,9 +360,9 @@ def test_sources_of_several_files(clips, tmp_path):
 
 def test_progress_and_command_line(clips, tmp_path, shards_of):
     sources, out = shards_of(clips), tmp_path / "out"
-    told = []
-    merge(sources, tmp_path / "other", bytes_per_file=300, progress=lambda *counts: told.append(counts))
-    assert told == [("merge train", done, 10) for done in (3, 6, 9, 10)]
+    calls = []
+    merge(sources, tmp_path / "other", bytes_per_file=300, progress=lambda *counts: calls.append(counts))
+    assert calls == [("merge train", done, 10) for done in (3, 6, 9, 10)]
     result = CliRunner().invoke(main, ["merge", *map(str, sources), "--out", str(out)])
     assert result.exit_code == 0
     assert result.stdout == f"train: 10 clips in {out}/train.h5\n"

@@ -54,12 +54,12 @@ def done_in(cache):
 
 
 def publish(sample, cache, ids=None, **options):
-    order = {clip_id: place for place, clip_id in enumerate(ids or [clip.id for clip in sample.clips])}
+    order = {clip_id: index for index, clip_id in enumerate(ids or [clip.id for clip in sample.clips])}
     return publish_split(cache, sample.header, order, done_in(cache), **options)
 
 
 def is_whole(cache):
-    """Whether the split can be read, and nothing is beside its files."""
+    """Whether the split can be read, and nothing else is next to its files."""
     try:
         reader = CacheReader(cache, "train")
     except CacheError:
@@ -221,7 +221,7 @@ def test_done_clips_of_parts_and_of_a_finished_split(many, cache):
 
 
 def test_a_split_that_is_published_is_not_written_again(many, cache):
-    """But a part that a kill left beside it is removed."""
+    """But a part that a kill left next to it is removed."""
     (part,) = write_parts(many, cache, clips_per_part=10)
     kept = part.read_bytes()
     (file,) = publish(many, cache)
@@ -237,9 +237,9 @@ def test_a_split_that_is_published_is_not_written_again(many, cache):
 def test_a_split_of_which_more_is_known_is_written_again(many, cache, change):
     write_parts(many, cache)
     publish(many, cache)
-    order = {clip.id: place for place, clip in enumerate(many.clips)}
+    order = {clip.id: index for index, clip in enumerate(many.clips)}
     if change == "position":  # a clip was put in the list, and skipped
-        order = {clip_id: place + 1 for clip_id, place in order.items()}
+        order = {clip_id: index + 1 for clip_id, index in order.items()}
     elif change == "list":
         many.header = replace(many.header, list_hash="1" * 32)
     else:
@@ -273,9 +273,9 @@ def test_other_features_of_the_same_clips_are_written_again(many, cache, tmp_pat
 
 def test_progress_of_several_files(many, cache):
     write_parts(many, cache)
-    seen = []
-    publish(many, cache, bytes_per_file=100, progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(3, 10), (5, 10), (8, 10), (10, 10)]
+    calls = []
+    publish(many, cache, bytes_per_file=100, progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(3, 10), (5, 10), (8, 10), (10, 10)]
 
 
 def test_skipped_clips_are_told_with_the_next_part(many, cache):
@@ -316,8 +316,8 @@ def test_layers_count_for_the_size_of_a_file(many, cache):
 def test_damaged_frames_in_a_part_are_not_published(many, cache):
     part = write_parts(many, cache, clips_per_part=10)[0]
     raw = part.read_bytes()
-    place = raw.index(many.frames[6].tobytes())
-    part.write_bytes(raw[:place] + bytes([raw[place] ^ 64]) + raw[place + 1 :])
+    offset = raw.index(many.frames[6].tobytes())
+    part.write_bytes(raw[:offset] + bytes([raw[offset] ^ 64]) + raw[offset + 1 :])
     with pytest.raises(CacheError, match=rf"{part.name}, clip S006_P001: the stored frames do not match their hash"):
         publish(many, cache)
     assert names_in(cache) == [f"train.parts/{part.name}"]
@@ -385,7 +385,7 @@ def test_everything_is_on_the_disk_before_it_gets_its_name(many, cache, monkeypa
 
     (part,) = write_parts(last, cache)
     system.take()
-    publish(many, cache)  # as where a clip was skipped and is mended
+    publish(many, cache)  # as where a clip was skipped and is fixed since
     calls, contents = system.take()
     old = f"train.parts/{cache_paths.part_path(cache, 'train', ['train.h5', *(clip.id for clip in nine.clips)]).name}"
     reads = [call for call in calls if call[0] == "preadv" and call != ("preadv", "train.part")]
@@ -514,7 +514,7 @@ def test_what_the_disk_does_not_give_back_is_not_published(many, cache, monkeypa
             data = bytes([data[0] ^ 1]) + data[1:]
         return pwrite(descriptor, data, position)
 
-    message = r"\.part: reads back otherwise than it was written \(.*; check the disk$"
+    message = r"\.part: reads back differently from what was written \(.*; check the disk$"
     writer = writer_of(many, cache)
     writer.add(many.clips, many.frames)
     with monkeypatch.context() as patch:

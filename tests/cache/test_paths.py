@@ -133,13 +133,13 @@ def test_files_and_names_of_splits(tmp_path):
     assert paths.split_names(tmp_path / "none") == []
 
 
-def test_names_of_unfinished_splits(tmp_path):
+def test_names_of_interrupted_splits(tmp_path):
     make_files(tmp_path, ["dev.h5", "train.parts/0123.h5"])
     for name, content in (("test.parts", "0123.h5.whole.host-12.part"), ("dev.parts", "4567.h5"), ("eval.parts", None)):
         (tmp_path / name).mkdir()
         if content:
             (tmp_path / name / content).write_text("")
-    assert paths.unfinished_names(tmp_path) == ["dev", "train"]
+    assert paths.interrupted_names(tmp_path) == ["dev", "train"]
     assert paths.split_names(tmp_path) == ["dev"]
     assert paths.all_names(tmp_path) == ["dev", "train"]
     assert paths.all_names(tmp_path / "none") == []

@@ -56,7 +56,7 @@ def test_a_cache_that_cannot_be_made(tmp_path):
 
 
 def test_the_holder_of_the_very_shard_is_named(tmp_path):
-    """Two shards are being written; who wants the second is told of that one's process, who wants all of any."""
+    """Two shards are being written; who requests the second gets the name of its process, who requests all of any."""
     with locked_split(tmp_path, "train", Shard(1, 3)), locked_split(tmp_path, "train", Shard(2, 3)):
         for index in (1, 2):
             (tmp_path / f"train.{index}-of-3.lock").write_text(f"process {index}")
@@ -118,7 +118,7 @@ def test_a_filesystem_without_locks_is_said_to_be_unsure(tmp_path, monkeypatch, 
         assert not sure
     assert [record.getMessage() for record in caplog.records] == [
         f"{tmp_path}: split 'train' is being written without a lock, as this filesystem has none; "
-        "see to it that no other process does the same"
+        "make sure that no other process does the same"
     ]
 
 

@@ -171,7 +171,7 @@ def extract(clips, cache, options=PAD, audio=None):
 
 @pytest.mark.parametrize("number", range(1, 13))
 def test_a_disk_that_fails_to_sync_once(clips, cache, tmp_path, monkeypatch, number):
-    """The system tells of it once; a second try would be told that all is well, though the content is lost."""
+    """The system reports it once; a second try would succeed, though the content is lost."""
     monkeypatch.setattr(extract_split_module, "PartWriter", partial(PartWriter, clips_per_part=3))
     syncs, later, at_failure = [], [], {}
     with monkeypatch.context() as patch:
@@ -212,10 +212,10 @@ def test_that_was_every_sync(clips, cache, monkeypatch):
 
 def readings_of(reader):
     """All that can be asked of a reader, each as a function."""
-    places = range(len(reader))
+    indices = range(len(reader))
     columns = [partial(reader.files[0].column, name) for name in COLUMNS]
-    frames = [partial(reader.read_frames, place, padding=True) for place in places]
-    return [*columns, *frames, *(lambda place=place: reader.read_prompt(place).tokens for place in places)]
+    frames = [partial(reader.read_frames, index, padding=True) for index in indices]
+    return [*columns, *frames, *(lambda index=index: reader.read_prompt(index).tokens for index in indices)]
 
 
 @pytest.mark.parametrize("grown_again", [False, True], ids=["shorter", "ends in zeros"])
@@ -240,7 +240,7 @@ def test_a_file_that_shrinks_while_it_is_read(path, grown_again):
 
 
 def test_a_clip_in_two_files_of_a_split(sample, tmp_path):
-    """Two files that are sound, each alone."""
+    """Two files, each of which is valid by itself."""
     sample.header = replace(sample.header, file_count=2)
     sample.write(tmp_path / "train-00000.h5")
     sample.header = replace(sample.header, file_index=1)
@@ -375,7 +375,7 @@ def memory_below(limit):
         tracemalloc.stop()
 
 
-LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who opens a file, and what memory it took")
+LINUX = pytest.mark.skipif(sys.platform != "linux", reason="only Linux reports who opens a file and its memory")
 
 
 @LINUX
@@ -428,7 +428,7 @@ def no_locks(monkeypatch):
 
 
 WARNING = (
-    "split 'train' is being written without a lock, as this filesystem has none; see to it that no other process does "
+    "split 'train' is being written without a lock, as this filesystem has none; make sure that no other process does "
     "the same"
 )
 
@@ -452,7 +452,7 @@ def test_extraction_without_locks(clips, cache, tmp_path, caplog):
 
 
 def test_shards_without_locks(clips, cache, tmp_path, request):
-    """Nobody can tell who is the last, so nobody writes the file until an extraction of the whole does."""
+    """Nobody can know who is the last, so nobody writes the file until an extraction of the whole does."""
     extract(clips, tmp_path / "expected")
     request.getfixturevalue("no_locks")
     summaries = [extract(clips, cache, replace(PAD, shard=Shard(index, 2))) for index in (1, 2)]

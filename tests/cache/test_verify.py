@@ -39,26 +39,26 @@ def flip(path: Path, offset: int) -> None:
     path.write_bytes(content)
 
 
-def offset_of_clip(path: Path, place: int) -> int:
+def offset_of_clip(path: Path, index: int) -> int:
     """Where a clip's first frame lies in a file, found by its bytes."""
     file = CacheFile(path)
-    return path.read_bytes().index(file.read_frames(place).tobytes())
+    return path.read_bytes().index(file.read_frames(index).tobytes())
 
 
 def test_a_whole_file_is_whole(made) -> None:
     _, cache = made
-    seen: list[tuple[int, int]] = []
-    report = verify_file(cache / "train.h5", lambda done, total: seen.append((done, total)))
+    calls: list[tuple[int, int]] = []
+    report = verify_file(cache / "train.h5", lambda done, total: calls.append((done, total)))
     assert (report.whole, report.damaged) == (list(range(12)), [])
-    assert seen == [(i, 12) for i in range(1, 13)]
+    assert calls == [(i, 12) for i in range(1, 13)]
 
 
 def test_every_damaged_item_is_listed_by_name(made) -> None:
     _, cache = made
     path = cache / "train.h5"
     ids = CacheReader(cache, "train").ids
-    for place in (3, 7):
-        flip(path, offset_of_clip(path, place))
+    for index in (3, 7):
+        flip(path, offset_of_clip(path, index))
     prompts = CacheFile(path).prompts
     longest = prompts.index(max(prompts, key=len))
     tokens = CacheFile(path).read_prompt(longest)
@@ -154,7 +154,7 @@ def test_verify_of_a_split_that_lacks_a_file(tmp_path, monkeypatch) -> None:
     files[1].unlink()
     with pytest.raises(CacheError, match=r"split 'train' has files \[0, 2\] of 3; a file is missing or was renamed"):
         verify_split(cache, "train")
-    with pytest.raises(CacheError, match="no split 'dev'; splits there: train"):
+    with pytest.raises(CacheError, match="split 'dev' not found; splits: train"):
         verify_split(cache, "dev")
 
 
@@ -269,7 +269,7 @@ def test_repair_refuses_a_cache_of_another_fingerprint_and_leaves_it(made) -> No
 def test_what_is_no_cache_is_said(tmp_path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "empty").mkdir()
-    for name, what in (("file", "is a file"), ("empty", "no split in it"), ("none", "no such folder")):
+    for name, what in (("file", "is a file"), ("empty", "no split in it"), ("none", "folder not found")):
         result = CliRunner().invoke(main, ["verify", str(tmp_path / name)])
         assert result.exit_code == 1
         assert result.stderr == f"Error: {tmp_path / name}: {what}, expected a folder that extract wrote\n"
@@ -279,4 +279,4 @@ def test_a_split_that_is_not_there_is_no_damage(made) -> None:
     _, cache = made
     result = CliRunner().invoke(main, ["verify", str(cache), "--split", "nope"])
     assert result.exit_code == 1
-    assert result.stderr == f"Error: {cache}: no split 'nope'; splits there: train; extract it first\n"
+    assert result.stderr == f"Error: {cache}: split 'nope' not found; splits: train; extract it first\n"

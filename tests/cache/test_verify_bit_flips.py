@@ -1,4 +1,4 @@
-"""A single flipped bit, wherever it is, is either seen and named, or changes nothing that we read."""
+"""A single flipped bit, wherever it is, is either found and named, or changes nothing that we read."""
 
 import random
 from collections import Counter
@@ -60,10 +60,10 @@ def test_no_flip_is_silent(sample, file_of, content_of, layers, flips):
     before, raw = content_of(path), path.read_bytes()
     columns = columns_of(CacheFile(path))
     moments = random.Random(2025)
-    seen = Counter()
-    for kind, places in sort_bytes(path, sample).items():
-        for flip in moments.sample(range(8 * len(places)), flips // 4):
-            (byte, item), bit = places[flip // 8], flip % 8
+    refusals = Counter()
+    for kind, positions in sort_bytes(path, sample).items():
+        for flip in moments.sample(range(8 * len(positions)), flips // 4):
+            (byte, item), bit = positions[flip // 8], flip % 8
             damaged = bytearray(raw)
             damaged[byte] ^= 1 << bit
             path.write_bytes(damaged)
@@ -72,12 +72,12 @@ def test_no_flip_is_silent(sample, file_of, content_of, layers, flips):
             try:
                 found = content_of(path)
             except CacheError as error:
-                seen[kind] += 1
+                refusals[kind] += 1
                 assert str(path) in str(error), where
                 assert item in str(error), where
                 assert any(item in line and str(path) in line for line in report.damaged), where
             else:
                 assert report.damaged == [], where
                 assert (found, columns_of(report.file)) == (before, columns), where
-    assert seen["frames"] == seen["tokens"] == seen["index"] == flips // 4
-    assert seen["structure"] > flips // 8  # HDF5 leaves room in it, where a flip harms nothing
+    assert refusals["frames"] == refusals["tokens"] == refusals["index"] == flips // 4
+    assert refusals["structure"] > flips // 8  # HDF5 leaves room in it, where a flip harms nothing

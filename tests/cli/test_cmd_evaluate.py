@@ -248,7 +248,7 @@ def test_a_split_of_a_manifest(tmp_path):
     assert (scores["n_clips"], scores["n_systems"]) == (2, 1)  # the ids alone would make it two systems
     assert scores["utt_mi"]["mse"] == 0.0
     line = fail(*arguments, "--split", "test")
-    assert line == f"Error: {manifest}: no split 'test', expected one of dev, eval"
+    assert line == f"Error: {manifest}: split 'test' not found, expected one of dev, eval"
     line = fail(*arguments)
     assert line == f"Error: {manifest}: no label for c, expected mi and ta in every row"
 

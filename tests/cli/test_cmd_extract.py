@@ -249,7 +249,7 @@ def test_skipped_clips_and_warnings(tmp_path):
     )
     result = run("extract", *options, "--on-error", "skip")
     assert result.stdout == f"all: 3 clips (3 encoded, 1 skipped) in {tmp_path}/cache/all.h5\n"
-    reason = f"{tmp_path}/data/d.wav: no such file; add it, or take it from the list"
+    reason = f"{tmp_path}/data/d.wav: file not found; add it, or remove it from the list"
     assert result.stderr.splitlines()[-2:] == [
         f"Warnings: {tmp_path}/data/b.wav: 0.050 s long, expected 0.1 s or more; check the file, "
         f"{tmp_path}/data/c.wav: 2.00 s long, expected 1.5 s or less; the rest is cut",
@@ -325,7 +325,7 @@ def test_info_of_an_unfinished_split(tmp_path, monkeypatch):
     options = ("--data", path, "--cache", tmp_path / "cache", "--pad-to", "1", "--on-error", "skip", "--batch-size", 2)
     monkeypatch.setattr(split, "publish_split", lambda *_: (_ for _ in ()).throw(CacheError("killed")))
     assert fail_with_lines("extract", *options)[-1] == "Error: killed"
-    reason = f"{tmp_path}/data/d.wav: no such file; add it, or take it from the list"
+    reason = f"{tmp_path}/data/d.wav: file not found; add it, or remove it from the list"
     described = json.loads(run("info", tmp_path / "cache", "--json").stdout)["splits"]["all"]
     (part,) = (tmp_path / "cache" / "all.parts").iterdir()
     assert {key: described[key] for key in ("complete", "clips", "of", "labelled", "skipped", "files")} == {
@@ -337,7 +337,7 @@ def test_info_of_an_unfinished_split(tmp_path, monkeypatch):
         "files": [str(part)],
     }
     lines = run("info", tmp_path / "cache").stdout.splitlines()
-    assert lines[-4] == "  all: unfinished, 3 of 4 clips are done"
+    assert lines[-4] == "  all: not finished, 3 of 4 clips are done"
     assert lines[-1] == f"  skipped in all: d: {reason}"
 
 
@@ -378,7 +378,7 @@ def test_several_layers(data, tmp_path, monkeypatch):
 def test_info_without_a_cache(tmp_path):
     assert fail("info", tmp_path) == f"Error: {tmp_path}: no split in it, expected a folder that extract wrote"
     assert fail("info", tmp_path / "none", "--json").endswith(
-        "/none: no such folder, expected a folder that extract, train-head, fuse or bundle wrote, or one of bundles, "
+        "/none: folder not found, expected a folder that extract, train-head, fuse or bundle wrote, or one of bundles, "
         "encoders, heads"
     )
     (tmp_path / "train.h5").write_text("not a cache")
@@ -411,14 +411,14 @@ def test_help_has_an_example(command):
 def test_bad_data_is_one_line(data, tmp_path):
     cache = ("--cache", tmp_path / "cache")
     missing = tmp_path / "none"
-    expected = f"Error: {missing}: nothing there, expected a MusicEval folder, or a .csv or .jsonl manifest"
+    expected = f"Error: {missing}: not found, expected a MusicEval folder, or a .csv or .jsonl manifest"
     assert fail("extract", "--data", missing, *cache) == expected
-    expected = f"Error: {tmp_path}: no lists, expected sets/*_mos_list.txt or sets/eval_list.txt in it"
+    expected = f"Error: {tmp_path}: no list found, expected sets/*_mos_list.txt or sets/eval_list.txt in it"
     assert fail("extract", "--data", tmp_path, *cache) == expected
-    expected = f"Error: {data}: no split 'holdout', expected one of train, dev, test, eval"
+    expected = f"Error: {data}: split 'holdout' not found, expected one of train, dev, test, eval"
     assert fail("extract", "--data", data, "--split", "holdout", *cache) == expected
     line = fail("extract", "--data", f"{missing}.csv", *cache)
-    assert line == f"Error: {missing}.csv: no such file, expected a list or a manifest"
+    assert line == f"Error: {missing}.csv: file not found, expected a list or a manifest"
     assert not (tmp_path / "cache").exists()
 
 
@@ -429,7 +429,7 @@ def test_unknown_encoder_is_one_line(data, tmp_path, monkeypatch):
         "(those have a /); is an --import missing?"
     )
     assert fail("extract", *options, "--audio-encoder", "wav2vec") == expected
-    expected = "Error: --audio-encoder ./none: no such folder, and not a hub id of the form owner/name"
+    expected = "Error: --audio-encoder ./none: folder not found, and not a hub id of the form owner/name"
     assert fail("extract", *options, "--audio-encoder", "./none") == expected
     monkeypatch.setattr(lookup, "load_audio_encoder", lambda *_, **__: FakeAudioEncoder())
     expected = (
@@ -499,7 +499,7 @@ def test_wrong_arguments_of_the_call(data, monkeypatch):
         ({"pad_to": 601}, "pad_to is 601, expected up to 600 s"),
         ({"shard": (5, 4)}, r"shard \(5, 4\) is not I/N with I from 1 to N, such as 1/4"),
         ({"shard": "1/4"}, "--shard needs --batch-size, the same for all shards, which divide the batches among them"),
-        ({"device": "tpu"}, "device 'tpu': is not one of auto, cpu, cuda"),
+        ({"device": "tpu"}, "device 'tpu' is not one of auto, cpu, cuda"),
     ):
         with pytest.raises(ArgumentError, match=f"^{message}$"):
             extract(data, **arguments)

@@ -157,7 +157,7 @@ def test_a_bundle_is_wanted():
     [
         (["m", "m/a.wav"], "'m/a.wav': given twice; give each file once, or ids of their own in a --manifest"),
         (["--manifest", "bad.csv"], "bad.csv: found the columns ['path'], expected path and prompt, and none twice"),
-        (["--manifest", "twice.csv"], "twice.csv:3: found 'a' again, expected it only in line 2; mend twice.csv"),
+        (["--manifest", "twice.csv"], "twice.csv:3: found 'a' again, expected it only in line 2; correct twice.csv"),
         (["empty"], "empty: no audio in it, expected files named .wav, .flac, .ogg, .mp3, not hidden ones"),
     ],
 )

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 import rich.console
-from audiomos_cache.heads.settable import settable_keys
-from audiomos_cache.training.results import HeadResult
 from click.testing import CliRunner
 from rich.console import Console
 
@@ -85,7 +83,7 @@ def test_info_shows_names_with_brackets_as_they_are(name, monkeypatch, tmp_path)
     assert lines[0] == f"{folder}: a cache, fingerprint f00"
     assert lines[1].startswith(f"  {name}: 1 clips of")
     assert lines[-3:] == [
-        f"  {name}: unfinished, 1 of 2 clips are done",
+        f"  {name}: not finished, 1 of 2 clips are done",
         f"  audio_encoder (layers 6, 12): source {name}",
         f"  skipped in {name}: c[b]: x[/b]",
     ]

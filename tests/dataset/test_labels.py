@@ -75,7 +75,7 @@ WHOLE = "expected a whole number: one listener's rating, not a mean"
 )
 def test_a_line_that_is_no_rating_is_refused(tmp_path: Path, line: str, problem: str) -> None:
     path = write(tmp_path / "r.txt", f"a.wav,1,3,2\n{line}\n")
-    assert message_of(path) == f"r.txt:2: {problem}; mend {path}"
+    assert message_of(path) == f"r.txt:2: {problem}; correct {path}"
 
 
 def test_all_problems_of_a_list_at_once(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_all_problems_of_a_list_at_once(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_no_list_is_refused(tmp_path: Path) -> None:
-    assert message_of(tmp_path / "r.txt") == f"{tmp_path / 'r.txt'}: no such file, expected a list or a manifest"
+    assert message_of(tmp_path / "r.txt") == f"{tmp_path / 'r.txt'}: file not found, expected a list or a manifest"
     assert message_of(write(tmp_path / "r.txt", "\r\n")) == f"{tmp_path / 'r.txt'}: empty, expected a row or more"
     (tmp_path / "r.txt").write_bytes(b"a.wav,\xe9,3,4\n")
     assert message_of(tmp_path / "r.txt") == f"{tmp_path / 'r.txt'}: byte 6 is not UTF-8; save it as UTF-8 text"
@@ -120,4 +120,4 @@ def test_several_lists_are_read_as_one(tmp_path: Path) -> None:
 def test_a_rating_in_two_lists_is_refused(tmp_path: Path) -> None:
     first = write(tmp_path / "first.txt", "a,1,1,5\nb,1,2,4\n")
     second = write(tmp_path / "second.txt", "c,1,1,5\nb,1,2,4\n")
-    assert message_of(first, second) == f"{second}: ratings that another list holds too: b,1; remove them from one"
+    assert message_of(first, second) == f"{second}: ratings that are in another list too: b,1; remove them from one"

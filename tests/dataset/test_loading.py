@@ -116,7 +116,7 @@ def test_splits_in_order_and_chosen(musiceval: Path) -> None:
 
 
 def test_unknown_split(musiceval: Path) -> None:
-    with pytest.raises(DataError, match=r"MusicEval: no split 'trian', expected one of train, dev$"):
+    with pytest.raises(DataError, match=r"MusicEval: split 'trian' not found, expected one of train, dev$"):
         load_dataset(musiceval, ["dev", "trian"])
 
 
@@ -199,19 +199,19 @@ def test_a_labelled_eval_list_goes_first(with_phase: Path) -> None:
         ("..\\a.wav,3,3", "leaves the folder"),
         ("sub\\a.wav,3,3", "leaves the folder"),
         ("C:a.wav,3,3", "leaves the folder"),
-        ("sub/a.wav,3,3", "'sub/a' holds a folder, expected the name of a file in wav"),
+        ("sub/a.wav,3,3", "'sub/a' contains a folder, expected the name of a file in wav"),
         ("a\0b.wav,3,3", "expected a name without commas and control characters"),
     ],
 )
 def test_bad_lines(musiceval: Path, line: str, message: str) -> None:
     add_train(musiceval, f"ok.wav,3,3\n\n{line}\n")
-    with pytest.raises(DataError, match=rf"^train_mos_list\.txt:3: .*{message}.*; mend .*MusicEval/sets/train"):
+    with pytest.raises(DataError, match=rf"^train_mos_list\.txt:3: .*{message}.*; correct .*MusicEval/sets/train"):
         load_dataset(musiceval)
 
 
 def test_all_problems_of_a_list_at_once(musiceval: Path) -> None:
     add_train(musiceval, "".join(f"a{n}.wav,9,9\n" for n in range(8)))
-    with pytest.raises(DataError, match=r"txt:1: .*txt:5: .*, \.\.\. \(8 in all\); mend") as caught:
+    with pytest.raises(DataError, match=r"txt:1: .*txt:5: .*, \.\.\. \(8 in all\); correct") as caught:
         load_dataset(musiceval)
     assert "txt:6" not in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -278,13 +278,13 @@ def test_a_split_that_cannot_name_a_file(musiceval: Path) -> None:
 
 
 def test_no_dataset(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"gone: nothing there, expected a MusicEval folder, or a \.csv"):
+    with pytest.raises(DataError, match=r"gone: not found, expected a MusicEval folder, or a \.csv"):
         load_dataset(tmp_path / "gone")
-    with pytest.raises(DataError, match=r"no lists, expected sets/\*_mos_list\.txt or sets/eval_list\.txt"):
+    with pytest.raises(DataError, match=r"no list found, expected sets/\*_mos_list\.txt or sets/eval_list\.txt"):
         load_dataset(tmp_path)
     with pytest.raises(DataError, match=r"a\.txt: a file of another kind, expected a MusicEval folder"):
         load_dataset(write(tmp_path / "a.txt", "x"))
-    with pytest.raises(DataError, match=r"gone\.csv: no such file, expected a list or a manifest"):
+    with pytest.raises(DataError, match=r"gone\.csv: file not found, expected a list or a manifest"):
         load_dataset(tmp_path / "gone.csv")
 
 
@@ -325,7 +325,7 @@ def test_jsonl_manifest(tmp_path: Path) -> None:
 
 def test_manifest_without_the_split(tmp_path: Path) -> None:
     path = jsonl(tmp_path / "m.jsonl", {"path": "a.wav", "prompt": "x"})
-    with pytest.raises(DataError, match=r"m\.jsonl: no split 'train', expected one of all$"):
+    with pytest.raises(DataError, match=r"m\.jsonl: split 'train' not found, expected one of all$"):
         load_dataset(path, ["train"])
 
 
@@ -339,8 +339,8 @@ def test_manifest_without_the_split(tmp_path: Path) -> None:
         ({"path": "b.wav", "mi": 3, "ta": [3]}, r"ta is \[3\], expected a number from 1 to 5"),
         ({"path": "b.wav", "mi": 10**400, "ta": 3}, "mi is 10+, expected a number from 1 to 5"),
         ({"path": "b.wav", "mi": float("nan"), "ta": 3}, "mi is nan, expected a number from 1 to 5"),
-        ({"path": 7}, "path is 7, expected text"),
-        ({"path": "b.wav", "prompt": "\ud800"}, "prompt is .*, expected text"),
+        ({"path": 7}, "path is 7, expected a string"),
+        ({"path": "b.wav", "prompt": "\ud800"}, "prompt is .*, expected a string"),
         ({"path": "a.wav"}, "found 'a' again, expected it only in line 1"),
         ({"path": "a.wav", "split": "dev"}, "found 'a' again, expected it only in line 1"),
         ({"path": "b.wav", "id": "a.wav"}, "found 'a' again, expected it only in line 1"),
@@ -357,13 +357,13 @@ def test_manifest_without_the_split(tmp_path: Path) -> None:
 )
 def test_bad_manifest_rows(tmp_path: Path, row: object, message: str) -> None:
     path = jsonl(tmp_path / "m.jsonl", {"path": "a.wav", "prompt": "x"}, row)
-    with pytest.raises(DataError, match=rf"^m\.jsonl:2: .*{message}.*; mend "):
+    with pytest.raises(DataError, match=rf"^m\.jsonl:2: .*{message}.*; correct "):
         load_dataset(path)
 
 
 @pytest.mark.parametrize("line", ["{", "[" * 100_000])
 def test_bad_json(tmp_path: Path, line: str) -> None:
-    with pytest.raises(DataError, match=r"^m\.jsonl:1: found '[\[{]+', expected a JSON object a line; mend"):
+    with pytest.raises(DataError, match=r"^m\.jsonl:1: found '[\[{]+', expected a JSON object a line; correct"):
         load_dataset(write(tmp_path / "m.jsonl", line))
 
 
@@ -372,7 +372,7 @@ def test_bad_csv_rows_are_reported_together(tmp_path: Path) -> None:
     with pytest.raises(
         DataError,
         match=r"^m\.csv:2: found 1 fields, expected 2 as in the header, m\.csv:4: found 3 fields, .*"
-        r"m\.csv:5: found 'a' again, expected it only in line 3; mend ",
+        r"m\.csv:5: found 'a' again, expected it only in line 3; correct ",
     ):
         load_dataset(path)
 
@@ -419,7 +419,7 @@ def test_csv_columns_without_a_name_are_ignored(tmp_path: Path, text: str) -> No
 @pytest.mark.parametrize("header", ["path,prompt", "path,prompt,", "path,prompt,,"])
 def test_a_prompt_with_a_comma_and_without_quotes_is_not_cut(tmp_path: Path, header: str) -> None:
     path = write(tmp_path / "m.csv", f"{header}\na.wav,slow, sad piano\n")
-    with pytest.raises(DataError, match=r"^m\.csv:2: found 3 fields, expected 2 as in the header; mend "):
+    with pytest.raises(DataError, match=r"^m\.csv:2: found 3 fields, expected 2 as in the header; correct "):
         load_dataset(path)
 
 
@@ -475,7 +475,7 @@ def test_read_labels_of_one_split_of_a_manifest(tmp_path: Path) -> None:
     labels = read_labels(path, "dev")
     assert (labels.ids, labels.systems) == (("a", "S1_P2"), ("s", "S1"))
     assert (labels.mi.tolist(), labels.ta.tolist()) == ([3.0, 1.0], [4.0, 2.0])
-    with pytest.raises(DataError, match=r"m\.csv: no split 'dve', expected one of train, dev, eval$"):
+    with pytest.raises(DataError, match=r"m\.csv: split 'dve' not found, expected one of train, dev, eval$"):
         read_labels(path, "dve")
     with pytest.raises(DataError, match=r"m\.csv: no label for b, expected mi and ta in every row of split eval$"):
         read_labels(path, "eval")
@@ -495,11 +495,11 @@ def test_read_id_list(tmp_path: Path) -> None:
 
 
 def test_read_id_list_refuses(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"e\.txt:3: found 'a' again, expected it only in line 1; mend"):
+    with pytest.raises(DataError, match=r"e\.txt:3: found 'a' again, expected it only in line 1; correct"):
         read_id_list(write(tmp_path / "e.txt", "a\nb\na.wav\n"))
     with pytest.raises(DataError, match=r"e\.txt:1: found 2 fields, expected an id, or name\.wav,MI,TA"):
         read_id_list(write(tmp_path / "e.txt", "a,3\n"))
-    with pytest.raises(DataError, match=r"gone\.txt: no such file"):
+    with pytest.raises(DataError, match=r"gone\.txt: file not found"):
         read_id_list(tmp_path / "gone.txt")
     with pytest.raises(DataError, match="cannot be read"):
         read_id_list(tmp_path)

@@ -81,7 +81,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones(option, message):
 def test_a_folder_that_is_not_there_is_refused_without_asking_the_hub(option, name, hub):
     with pytest.raises(EncoderError) as caught:
         LOADERS[option](name)
-    assert str(caught.value) == f"{option} {name}: no such folder, and not a hub id of the form owner/name"
+    assert str(caught.value) == f"{option} {name}: folder not found, and not a hub id of the form owner/name"
     assert hub.asked == []
 
 
@@ -103,7 +103,7 @@ def test_without_a_network_the_message_says_what_to_do(option, hub):
     with pytest.raises(EncoderError) as caught:
         LOADERS[option]("someone/model")
     assert str(caught.value) == (
-        f"{option} someone/model: no such folder, and cannot be fetched from the Hugging Face hub "
+        f"{option} someone/model: folder not found, and cannot be fetched from the Hugging Face hub "
         "(ConnectionError: Failed to resolve 'huggingface.co'). On a machine with a network run "
         f"`hf download someone/model`, copy the folder here, and give {option} its path"
     )

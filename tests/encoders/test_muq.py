@@ -193,7 +193,7 @@ def test_no_hook_stays_even_after_an_error(saved, noise, monkeypatch):
     expected = encoder.encode(noise)
 
     def fail(*_, **__):
-        # All hooks are there now: a test that finds none below has looked in the right place.
+        # All hooks are there now: a test that finds none below has looked at the right time.
         assert all(layer._forward_pre_hooks for layer in encoder._model.conformer.layers)
         raise RuntimeError("out of memory")
 
@@ -305,14 +305,14 @@ def test_a_missing_file_is_named(folder, file):
     with pytest.raises(EncoderError) as caught:
         load_audio_encoder(str(folder))
     assert str(caught.value) == (
-        f"--audio-encoder {folder}: no {file} in it; a MuQ folder holds config.json and model.safetensors"
+        f"--audio-encoder {folder}: {file} not found; a MuQ folder contains config.json and model.safetensors"
     )
 
 
 def test_pickled_weights_are_not_read(folder):
     (folder / "model.safetensors").unlink()
     torch.save({"model.conv.linear.bias": torch.zeros(32)}, folder / "pytorch_model.bin")
-    with pytest.raises(EncoderError, match=r"no model\.safetensors in it; a MuQ folder holds"):
+    with pytest.raises(EncoderError, match=r"model\.safetensors not found; a MuQ folder contains"):
         load_audio_encoder(str(folder))
 
 

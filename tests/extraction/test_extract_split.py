@@ -482,7 +482,7 @@ def test_skipped_clips_are_listed_and_added_once_fixed(clips, cache, tmp_path, o
     summary = extract(clips, cache, skip)
     reasons = dict(summary.skipped)
     assert set(reasons) == {clips[1].id, clips[7].id}
-    assert reasons[clips[1].id] == f"{clips[1].path}: no such file; add it, or take it from the list"
+    assert reasons[clips[1].id] == f"{clips[1].path}: file not found; add it, or remove it from the list"
     assert reasons[clips[7].id].startswith(f"{clips[7].path}: empty file (0 bytes)")
     assert (summary.clips, summary.encoded) == (8, 8)
     reader = CacheReader(cache, "train")
@@ -789,7 +789,7 @@ def test_a_disk_that_fills_up_or_fails_keeps_what_is_done(
     with monkeypatch.context() as patch:
         for name in originals:
             patch.setattr(os, name, partial(called, name))
-        message = re.escape(f"{message} and run the command again, it goes on where it stopped")
+        message = re.escape(f"{message} and run the command again, it resumes where it stopped")
         with pytest.raises(CacheError, match=rf"\.part: {message}$"):
             extract(clips, cache)
     assert len(part_files(cache, "train")) == fails_at

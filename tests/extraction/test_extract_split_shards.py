@@ -87,7 +87,7 @@ def test_a_shard_leaves_parts_and_its_lock(clips, cache):
     assert file.ids == [clip.id for clip in clips[3:6]]
     assert list(file.column("clips/position")) == [3, 4, 5]
     assert (file.header.list_length, file.header.complete) == (10, False)
-    with pytest.raises(CacheError, match="no split 'train'"):
+    with pytest.raises(CacheError, match="split 'train' not found"):
         CacheReader(cache, "train")
 
 
@@ -207,7 +207,7 @@ def test_who_writes_the_file_lists_what_the_others_skipped(clips, cache, whole, 
     reasons = {}
     for place in (1, 4, 8):  # of batches 0, 1, 2: of shards 1, 2, 1
         clips[place].path.unlink()
-        reasons[clips[place].id] = f"{clips[place].path}: no such file; add it, or take it from the list"
+        reasons[clips[place].id] = f"{clips[place].path}: file not found; add it, or remove it from the list"
     skip = replace(PAD, on_error="skip")
     expected, _ = whole(skip)
     summaries = {index: extract(clips, cache, index, 2, skip) for index in order}
@@ -475,8 +475,8 @@ def test_info_of_an_unfinished_cache(data, tmp_path):
     run("extract", *options, "--split", "dev", "--shard", "2/2")
     result = run("info", cache)
     assert result.exit_code == 0
-    assert "  dev: unfinished, 3 of 8 clips are done" in result.stdout.splitlines()
-    assert "test: unfinished" not in result.stdout
+    assert "  dev: not finished, 3 of 8 clips are done" in result.stdout.splitlines()
+    assert "test: not finished" not in result.stdout
     assert [line.split(" of ")[0] for line in result.stdout.splitlines()[1:3]] == ["  dev: 3 clips", "  test: 8 clips"]
     splits = json.loads(run("info", cache, "--json").stdout)["splits"]
     assert {name: (s["complete"], s["clips"], s["of"]) for name, s in splits.items()} == {

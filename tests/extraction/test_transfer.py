@@ -87,7 +87,7 @@ def test_prompts_are_encoded_beside_the_first_batches(tmp_path, gpu):
 
 
 @pytest.mark.parametrize("in_place", [False, None])
-def test_an_interrupt_while_prompts_are_encoded_keeps_what_is_encoded(tmp_path, gpu, in_place):
+def test_an_interrupt_during_the_prompts_keeps_what_is_encoded(tmp_path, gpu, in_place):
     clips, cache = make_clips(tmp_path), tmp_path / "cache"
     expected = clean_bytes(clips, tmp_path / "clean")
     gpu.fails_at = 2

@@ -128,7 +128,7 @@ def test_labels_may_be_the_fit_splits_rows_of_a_manifest(tmp_path):
     by_manifest = fuse([run], tmp_path / "one", labels=manifest)
     by_list = fuse([run], tmp_path / "two", labels=tmp_path / "list.txt")
     assert np.array_equal(by_manifest.predictions.mi, by_list.predictions.mi)
-    with pytest.raises(DataError, match=r"m\.csv: no split 'test', expected one of dev, eval"):
+    with pytest.raises(DataError, match=r"m\.csv: split 'test' not found, expected one of dev, eval"):
         fuse([make_run(tmp_path / "other", splits=["test", "eval"])], tmp_path / "x", labels=manifest, fit_split="test")
 
 

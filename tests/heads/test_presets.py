@@ -136,7 +136,7 @@ def test_a_file_that_is_no_text_is_refused(tmp_path):
 def test_a_key_that_is_there_twice_is_refused(yaml_file):
     path = yaml_file("training: {lr: 1}\ndropout: 0.1\ntraining: {max_epochs: 3}\n")
     assert message_of(path).startswith(
-        f"{path}: cannot be read as YAML: the key training is there twice in "
+        f"{path}: cannot be read as YAML: the key training comes twice in "
     ) and "line 3, column 1" in message_of(path)
 
 
@@ -192,7 +192,7 @@ def test_an_override_changes_no_later_load():
         ),
         (
             "training={lr: 1, lr: 2}",
-            "--set training={lr: 1, lr: 2}: the value is not valid YAML: the key lr is there twice",
+            "--set training={lr: 1, lr: 2}: the value is not valid YAML: the key lr comes twice",
         ),
         (
             "dropout=" + "[" * 5000,

@@ -156,7 +156,7 @@ def test_the_prompt_of_paths_without_outer_blanks(prompt, kept):
 
 
 def test_a_prompt_that_is_not_utf8_is_refused():
-    with pytest.raises(DataError, match=r"^prompt is 'caf\\udce9', expected text$"):
+    with pytest.raises(DataError, match=r"^prompt is 'caf\\udce9', expected a string$"):
         items_of_paths([Path("a.wav")], os.fsdecode(b"caf\xe9"))
 
 
@@ -224,7 +224,7 @@ def test_a_manifest_without_a_column_is_refused(tmp_path, header):
 def test_another_kind_of_file_is_no_manifest(tmp_path):
     with pytest.raises(DataError, match=r"a\.wav: a file of another kind, expected a \.csv or \.jsonl manifest"):
         items_of_manifest(tmp_path / "a.wav")
-    with pytest.raises(DataError, match=r"gone\.csv: no such file"):
+    with pytest.raises(DataError, match=r"gone\.csv: file not found"):
         items_of_manifest(tmp_path / "gone.csv")
 
 
@@ -234,9 +234,9 @@ def test_another_kind_of_file_is_no_manifest(tmp_path):
         ({"prompt": "x"}, "found no path, expected one relative to the manifest's folder"),
         ({"path": " ", "prompt": "x"}, "found no path, expected one"),
         ({"path": "b.wav"}, "found no prompt, expected a string, or null for MI alone"),
-        ({"path": "b.wav", "prompt": 7}, "prompt is 7, expected text"),
-        ({"path": "b.wav", "prompt": "\ud800"}, r"prompt is '\\ud800', expected text"),
-        ({"path": "b.wav", "prompt": "x", "id": 7}, "id is 7, expected text"),
+        ({"path": "b.wav", "prompt": 7}, "prompt is 7, expected a string"),
+        ({"path": "b.wav", "prompt": "\ud800"}, r"prompt is '\\ud800', expected a string"),
+        ({"path": "b.wav", "prompt": "x", "id": 7}, "id is 7, expected a string"),
         ({"path": "b.wav", "prompt": "x", "id": "a"}, "found 'a' again, expected it only in line 1"),
         ({"path": "sub/a.wav", "prompt": "x"}, "found 'a' again, expected it only in line 1"),
         ({"path": "b.wav", "prompt": "x", "id": "b\0c"}, r"found the id 'b\\x00c', expected a name without control"),
@@ -251,7 +251,7 @@ def test_another_kind_of_file_is_no_manifest(tmp_path):
 )
 def test_bad_rows(tmp_path, row, message):
     path = jsonl(tmp_path / "m.jsonl", {"path": "a.wav", "prompt": "x"}, row)
-    with pytest.raises(DataError, match=rf"^m\.jsonl:2: .*{message}.*; mend "):
+    with pytest.raises(DataError, match=rf"^m\.jsonl:2: .*{message}.*; correct "):
         items_of_manifest(path)
 
 
@@ -262,13 +262,13 @@ def test_a_row_that_leaves_a_folder_without_a_name(tmp_path):
         items_of_manifest(Path("m.jsonl"))
     assert str(caught.value) == (
         f"m.jsonl:1: '../b.wav' leaves the folder, expected a file inside {tmp_path}, or {outside}, "
-        f"m.jsonl:2: '/else/b.wav' leaves {tmp_path}; to allow it, give '/else' along with --manifest; mend m.jsonl"
+        f"m.jsonl:2: '/else/b.wav' leaves {tmp_path}; to allow it, give '/else' along with --manifest; correct m.jsonl"
     )
 
 
 def test_bad_rows_are_told_together(tmp_path):
     path = jsonl(tmp_path / "m.jsonl", *({"path": f"{number}.wav"} for number in range(7)))
-    with pytest.raises(DataError, match=r"^m\.jsonl:1: .*, m\.jsonl:5: .*, \.\.\. \(7 in all\); mend"):
+    with pytest.raises(DataError, match=r"^m\.jsonl:1: .*, m\.jsonl:5: .*, \.\.\. \(7 in all\); correct"):
         items_of_manifest(path)
 
 
@@ -289,7 +289,7 @@ def test_absolute_paths_elsewhere_are_allowed_where_they_are_given(tmp_path):
         items_of_manifest(path, [music / "sub"])
     assert str(caught.value) == (
         f"m.jsonl:2: '{music}/b.wav' leaves {tmp_path}/lists; to allow it, give '{music}' along with --manifest; "
-        f"mend {path}"
+        f"correct {path}"
     )
     with pytest.raises(DataError, match=r"m\.jsonl:1: .*m\.jsonl:2: "):
         items_of_manifest(path)

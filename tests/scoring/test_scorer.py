@@ -207,7 +207,7 @@ def test_a_bad_file_has_an_error_and_the_others_a_score(
     good, *bad, last = make_scorer(pad_to_s=5.0, batch_size=2).score_items(items)
     assert (good.error, last.error) == (None, None)
     assert last.mi is not None
-    expected = ("not audio, or damaged", "no samples", "9 NaN or infinite samples", "no such file")
+    expected = ("not audio, or damaged", "no samples", "9 NaN or infinite samples", "file not found")
     for score, reason, name in zip(bad, expected, names, strict=True):
         assert (score.id, score.path, score.mi, score.ta) == (name, str(tmp_path / name), None, None)
         assert score.error is not None

@@ -211,7 +211,7 @@ def test_refuses_unusable_lists(cache: Path, tmp_path: Path) -> None:
 def test_refuses_a_cache_without_labels_or_splits(tmp_path: Path) -> None:
     clips = make_clips(tmp_path, "train", 3, 0, labelled=False)
     extract(clips, tmp_path / "cache")
-    with pytest.raises(CacheError, match="no split 'dev'; splits there: train; run extract with --split dev first"):
+    with pytest.raises(CacheError, match="split 'dev' not found; splits: train; run extract with --split dev first"):
         train_heads([job()], tmp_path / "cache", tmp_path / "runs")
     extract(make_clips(tmp_path, "dev", 3, 1), tmp_path / "cache")
     with pytest.raises(DataError, match="train: clips without labels: S000_train000, S001_train001, S002_train002;"):

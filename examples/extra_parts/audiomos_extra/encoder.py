@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from audiomos_cache.encoders.base import Identity, Precision, resolve_layers
-from audiomos_cache.encoders.weights import hash_tensors, seed_weights
+from audiomos_cache.encoders.base import Identity, Precision, hash_tensors, resolve_layers, seed_weights
 from audiomos_cache.errors import ConfigError, EncoderError
 from audiomos_cache.hub import resolve_folder
 from audiomos_cache.registry import register
