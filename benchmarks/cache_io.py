@@ -37,7 +37,7 @@ Fill = Callable[[int, NDArray[Any]], None]
 
 
 def measure_parts(sample: Sample, folder: Path, runs: int) -> list[Figure]:
-    """Publish a part of 256 clips; beside it, write as many bytes plainly."""
+    """Publish a part of 256 clips; in turns, write as many bytes in one file."""
     cache, plain = folder / "part", folder / "plain"
     records, frames = sample.records[:CLIPS_PER_PART], sample.frames[:CLIPS_PER_PART]
     final = paths.part_path(cache, SPLIT, [clip.id for clip in records])
@@ -59,7 +59,7 @@ def measure_parts(sample: Sample, folder: Path, runs: int) -> list[Figure]:
 
 
 def measure_publish(sample: Sample, folder: Path, runs: int) -> list[Figure]:
-    """Make `folder`/cache/train.h5 of parts; beside it, write as many bytes plainly."""
+    """Make `folder`/cache/train.h5 of parts; in turns, write as many bytes in one file."""
     parts, cache, plain = folder / "parts", folder / "cache", folder / "plain"
     parts.mkdir()
     for start in range(0, len(sample.records), CLIPS_PER_PART):
@@ -84,7 +84,7 @@ def measure_publish(sample: Sample, folder: Path, runs: int) -> list[Figure]:
 
 
 def measure_gather(sample: Sample, cache: Path, runs: int) -> list[Figure]:
-    """Gather random clips into a padded batch; beside it, copy the same ones from memory."""
+    """Gather random clips into a padded batch; in turns, copy the same ones from memory."""
     reader = CacheReader(cache, SPLIT)
     out = np.zeros((BATCH, MOST_FRAMES, DIM), DTYPE)
 
@@ -125,7 +125,7 @@ def measure_gather(sample: Sample, cache: Path, runs: int) -> list[Figure]:
 
 
 def measure_verify(path: Path, runs: int) -> list[Figure]:
-    """Verify a finished file; beside it, read it from its begin to its end."""
+    """Verify a finished file; in turns, read it from its begin to its end."""
 
     def verify() -> None:
         if verify_file(path).damaged:

@@ -88,7 +88,7 @@ def make(folder: Path) -> None:
     for line in (
         "extract --data data --split train --split dev --cache cache --audio-encoder muq-tiny "
         "--text-encoder roberta-tiny --pad-to 2",
-        f"train-head --cache cache --head {HEAD} --max-epochs 1 --out runs",
+        f"train-head --cache cache --head {HEAD} --set training.max_epochs=1 --out runs",
         "bundle runs --out model",
     ):
         names = {each: str(folder / each) for each in ("data", "cache", "runs", "model")}
@@ -173,7 +173,7 @@ def parameters() -> list[str]:
 
 
 def measure(folder: Path) -> list[tuple[str, str, list[str]]]:
-    """Return for each line of the table its name, what is wanted, and what was counted."""
+    """Return for each line of the table its name, the aim, and what was counted."""
     make(folder)
     files = sources()
     step, from_disk = (trace_step(folder / "cache", on_disk=on_disk) for on_disk in (False, True))
@@ -202,9 +202,9 @@ def main(named: bool) -> None:
     """Measure the table of the package's layout; under a minute on two CPU cores."""
     with tempfile.TemporaryDirectory() as made:
         found = measure(Path(made))
-    table = Table("", "wanted", "found", title=f"audiomos_cache {audiomos_cache.__version__}", title_justify="left")
-    for name, wanted, counted in found:
-        table.add_row(name, wanted, str(len(counted)))
+    table = Table("", "aim", "found", title=f"audiomos_cache {audiomos_cache.__version__}", title_justify="left")
+    for name, aim, counted in found:
+        table.add_row(name, aim, str(len(counted)))
     console = Console(width=100)
     console.print(table)
     if named:

@@ -49,7 +49,7 @@ ON_CPU = ("pooling-dist", "cross-attention-dist", "transformer-dist")  # others 
 
 
 class WideAudioEncoder(FakeAudioEncoder):
-    """Chance frames as wide as MuQ's."""
+    """Random frames as wide as MuQ's."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class WideAudioEncoder(FakeAudioEncoder):
 
 @dataclass
 class WideTextEncoder(FakeTextEncoder):
-    """Chance tokens as wide as RoBERTa's."""
+    """Random tokens as wide as RoBERTa's."""
 
     dim: int = TEXT_DIM
     max_tokens: int = TOKENS

@@ -1,4 +1,4 @@
-"""One training step of a preset: how long it takes, the plain way and ours, and whether its numbers are right.
+"""One training step of a preset: how long it takes, the simple way and ours, and whether its numbers are right.
 
 The numbers of the ways are compared, too: gradients in bf16 with those in fp32, recorded steps with steps that are not.
 """

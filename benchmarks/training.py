@@ -1,4 +1,4 @@
-"""How long heads take to train: the plain way, ours, and what the machine could do at best, all in one run.
+"""How long heads take to train: the simple way, ours, and what the machine could do at best, all in one run.
 
 Features are made up, as long as MusicEval's: 1,923 clips of 30 s to train on and 412 to validate. The numbers of the
 ways are compared first: gradients in bf16 with those in fp32, recorded steps with steps that are not.
