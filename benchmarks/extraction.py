@@ -24,7 +24,7 @@ import soundfile
 import torch
 from figures import machine
 from full_size import FULL_MUQ_CONFIG, random_roberta
-from limits import matmul_flops, muq_flops, send_bytes_per_s, write_plainly
+from limits import matmul_flops, muq_flops, send_bytes_per_s, write_whole
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -154,9 +154,9 @@ def limits_of(audio: MuQEncoder, options: ExtractionOptions, folder: Path) -> di
     content = np.frombuffer(np.random.default_rng(0).bytes(1 << 20), np.uint8)
     content = np.tile(content, DISK_BYTES // len(content))
     start = time.perf_counter()
-    write_plainly(folder / "plain", content)
+    write_whole(folder / "whole", content)
     disk = DISK_BYTES / (time.perf_counter() - start)
-    (folder / "plain").unlink()
+    (folder / "whole").unlink()
     copy = {"copy to GPU GB/s": send_bytes_per_s(audio.device) / 1e9} if audio.device.type == "cuda" else {}
     return copy | {
         "matmul TFLOP/s": flops / 1e12,
@@ -261,9 +261,7 @@ def main(
         for run in runs[1:]:
             console.print(stage_table(run))
         console.print("; ".join(f"{name} {value:.3g}" for name, value in limits.items()))
-        console.print(
-            f"error against fp32, {len(off)} clips: median {checks['median_error']:.2e}, max {max(off):.2e}"
-        )
+        console.print(f"error against fp32, {len(off)} clips: median {checks['median_error']:.2e}, max {max(off):.2e}")
     if damaged or max(off) > MOST_ERROR:
         raise click.ClickException(f"features are damaged or too far from float32: {damaged or max(off)}")
 

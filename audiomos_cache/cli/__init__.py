@@ -35,6 +35,13 @@ from audiomos_cache.registry import import_parts
 INTERRUPTED, TERMINATED = 130, 143
 
 
+class _Stderr(logging.Handler):
+    """Writes to what sys.stderr is at that time: a progress bar replaces it, to print lines above itself."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr, flush=True)
+
+
 class _Terminated(KeyboardInterrupt):
     """SIGTERM arrived; it keeps what an interrupt keeps."""
 
@@ -117,7 +124,7 @@ def main(ctx: click.Context, debug: bool, profiled: bool, modules: tuple[str, ..
     Run it all on made-up music:
       audiomos-cache demo
     """
-    logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, stream=sys.stderr, format="%(message)s")
+    logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[_Stderr()], format="%(message)s")
     for noisy in ("httpx", "httpcore", "huggingface_hub", "transformers", "urllib3", "numba", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     ctx.obj = Profile(on=profiled)

@@ -1,6 +1,7 @@
 """What the commands share: their class, with its two-part help, and the options that several of them have."""
 
 import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -85,4 +86,4 @@ device_option = advanced_option("--device", type=DEVICE, default="auto", help="C
 
 def notify(line: str) -> None:
     """Print a line on stderr while a command works."""
-    click.echo(line, err=True)
+    print(line, file=sys.stderr, flush=True)  # not click.echo, which would write across a progress bar

@@ -384,7 +384,7 @@ def test_numbers_that_are_not_defined_are_null_and_said(tmp_path):
 
 
 def test_help_says_where_a_split_counts():
-    assert "With a manifest only: the split whose rows to read." in " ".join(run("--help").split())
+    assert "Read only this split of a manifest." in " ".join(run("--help").split())
 
 
 def test_several_files_are_each_compared_with_the_first(tmp_path):

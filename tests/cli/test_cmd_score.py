@@ -532,7 +532,7 @@ def test_a_full_disk_under_stdout_is_named(many):
         stderr = process.stderr.read().decode()
     assert stderr == (
         "Error: stdout: cannot be written: No space left on device; make room there, or give --out, a file that the "
-        "command can go on with\n"
+        "command can resume\n"
     )
     assert process.returncode == 1
 
