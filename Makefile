@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# The other major of transformers, beside the first: the encoders must give the same features on both.
+# The other major of transformers, in an environment of its own: the encoders must give the same features on both.
 OLDER := $(VENV)/transformers-4
 # A process for each core, with one thread.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8

@@ -134,7 +134,7 @@ def import_parts(module_or_file: str) -> None:
             import_module(module_or_file)
     except ConfigError as error:
         raise ConfigError(f"--import {module_or_file}: {error}") from error
-    except Exception as error:  # the module is the user's, and may fail in any way
+    except (Exception, SystemExit) as error:  # the module is the user's, and may fail in any way
         if isinstance(error, ModuleNotFoundError) and error.name == module_or_file:
             advice = "install it, add its folder to PYTHONPATH, or give the path of its .py file"
             raise ConfigError(f"--import {module_or_file}: module not found; {advice}") from error

@@ -15,7 +15,7 @@ from typing import Any, TextIO
 import click
 import numpy as np
 from figures import Figure, Trial, in_turns, machine, ratios, seconds
-from limits import copy_from_memory, forget, read_in_order, write_plainly
+from limits import copy_from_memory, forget, read_in_order, write_whole
 from numpy.typing import NDArray
 from opening import measure_open
 from rich.console import Console
@@ -31,14 +31,14 @@ from audiomos_cache.cache.verify import verify_file
 
 BATCH = 32
 BATCHES_PER_RUN = 8
-PLAIN = "plain write"
+ONE_WRITE = "one write"
 
 Fill = Callable[[int, NDArray[Any]], None]
 
 
 def measure_parts(sample: Sample, folder: Path, runs: int) -> list[Figure]:
-    """Publish a part of 256 clips; beside it, write as many bytes plainly."""
-    cache, plain = folder / "part", folder / "plain"
+    """Publish a part of 256 clips; in turns, write as many bytes in one file."""
+    cache, whole = folder / "part", folder / "whole"
     records, frames = sample.records[:CLIPS_PER_PART], sample.frames[:CLIPS_PER_PART]
     final = paths.part_path(cache, SPLIT, [clip.id for clip in records])
     cache.mkdir()
@@ -51,16 +51,16 @@ def measure_parts(sample: Sample, folder: Path, runs: int) -> list[Figure]:
         paths.publish(temporary, final)
 
     trials: dict[str, Trial] = {
-        PLAIN: _making(plain, lambda: write_plainly(plain, content)),
+        ONE_WRITE: _making(whole, lambda: write_whole(whole, content)),
         "part": _making(final, lambda: write_part(cache, sample.header, records, PROMPTS, frames)),
         "part, not read back": _making(final, not_read_back),
     }
-    return ratios(in_turns(trials, runs), PLAIN, content.nbytes, {"part": 0.5, "part, not read back": None})
+    return ratios(in_turns(trials, runs), ONE_WRITE, content.nbytes, {"part": 0.5, "part, not read back": None})
 
 
 def measure_publish(sample: Sample, folder: Path, runs: int) -> list[Figure]:
-    """Make `folder`/cache/train.h5 of parts; beside it, write as many bytes plainly."""
-    parts, cache, plain = folder / "parts", folder / "cache", folder / "plain"
+    """Make `folder`/cache/train.h5 of parts; in turns, write as many bytes in one file."""
+    parts, cache, whole = folder / "parts", folder / "cache", folder / "whole"
     parts.mkdir()
     for start in range(0, len(sample.records), CLIPS_PER_PART):
         chosen = slice(start, start + CLIPS_PER_PART)
@@ -75,16 +75,16 @@ def measure_publish(sample: Sample, folder: Path, runs: int) -> list[Figure]:
         return seconds(lambda: publish_split(cache, sample.header, order, done))
 
     trials: dict[str, Trial] = {
-        PLAIN: _making(plain, lambda: write_plainly(plain, sample.content)),
+        ONE_WRITE: _making(whole, lambda: write_whole(whole, sample.content)),
         "publish": publish,
     }
     taken = in_turns(trials, runs)
     shutil.rmtree(parts)
-    return ratios(taken, PLAIN, sample.content.nbytes, {"publish": 0.25})
+    return ratios(taken, ONE_WRITE, sample.content.nbytes, {"publish": 0.25})
 
 
 def measure_gather(sample: Sample, cache: Path, runs: int) -> list[Figure]:
-    """Gather random clips into a padded batch; beside it, copy the same ones from memory."""
+    """Gather random clips into a padded batch; in turns, copy the same ones from memory."""
     reader = CacheReader(cache, SPLIT)
     out = np.zeros((BATCH, MOST_FRAMES, DIM), DTYPE)
 
@@ -112,20 +112,20 @@ def measure_gather(sample: Sample, cache: Path, runs: int) -> list[Figure]:
             "gather, 1 thread": repeated(read),
             "gather, 2 threads": repeated(read, pool.map),
             "gather, 2 threads, 16 rows each": repeated(read, halves),
-            "plain copy, 2 threads": repeated(copy, pool.map),
+            "copy, 2 threads": repeated(copy, pool.map),
         }
         taken = in_turns(trials, runs)
     goals = {
         "gather, 1 thread": 0.45,
         "gather, 2 threads": 0.7,
         "gather, 2 threads, 16 rows each": 0.7,
-        "plain copy, 2 threads": None,
+        "copy, 2 threads": None,
     }
     return ratios(taken, "copy", BATCHES_PER_RUN * out.nbytes, goals)
 
 
 def measure_verify(path: Path, runs: int) -> list[Figure]:
-    """Verify a finished file; beside it, read it from its begin to its end."""
+    """Verify a finished file; in turns, read it from its begin to its end."""
 
     def verify() -> None:
         if verify_file(path).damaged:
@@ -141,12 +141,12 @@ def measure_verify(path: Path, runs: int) -> list[Figure]:
     def in_order() -> None:
         read_in_order(path)
 
-    warm: dict[str, Trial] = {"plain read": lambda: seconds(in_order), "verify, warm": lambda: seconds(verify)}
+    warm: dict[str, Trial] = {"one read": lambda: seconds(in_order), "verify, warm": lambda: seconds(verify)}
     size = path.stat().st_size
-    figures = ratios(in_turns(warm, runs), "plain read", size, {"verify, warm": 0.6})
+    figures = ratios(in_turns(warm, runs), "one read", size, {"verify, warm": 0.6})
     if forget(path):
-        taken = in_turns({"plain read": cold(in_order), "verify, cold": cold(verify)}, runs)
-        figures += ratios(taken, "plain read", size, {"verify, cold": 0.6})
+        taken = in_turns({"one read": cold(in_order), "verify, cold": cold(verify)}, runs)
+        figures += ratios(taken, "one read", size, {"verify, cold": 0.6})
     return figures
 
 

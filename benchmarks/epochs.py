@@ -1,7 +1,7 @@
 """What an epoch takes on a CPU where a head reads all frames, and where their statistics are pooled once.
 
 Three trainings in turns, on features as many as MusicEval's: pooling-dist, which learns what it pools by, and the same
-with mean and standard deviation, on all frames and on what stands for them. Beside it, how fast batches are put
+with mean and standard deviation, on all frames and on what stands for them. In the same run, how fast batches are put
 together: as float16 bytes a second, and as a share of what copying as many takes, measured before and after each.
 
 .venv/bin/python benchmarks/epochs.py
@@ -84,8 +84,8 @@ def measure_reading(clips: ClipSet, frames: FrameSource) -> dict[str, float]:
                     for batch in some for i in batch) * row_bytes  # fmt: skip
         speeds.append(moved / timed(lambda: [None for _ in features.stream(some)])[0])  # noqa: B023
         copies.append(copy_bytes_per_s(CPU))
-    beside = [(before + after) / 2 for before, after in pairwise(copies)]
-    ratios = [speed / copy for speed, copy in zip(speeds, beside, strict=True)]
+    copied = [(before + after) / 2 for before, after in pairwise(copies)]
+    ratios = [speed / copy for speed, copy in zip(speeds, copied, strict=True)]
     names = {"reading": speeds, "copy": copies, "share": ratios}
     return {name: statistics.median(each) for name, each in names.items()}
 
@@ -130,7 +130,7 @@ def main(count: int, frames: int, epochs: int, folder: Path | None, as_json: boo
     for name, each in reading.items():
         console.print(f"{name}: batches at {each['reading'] / 1e9:.2f} GB/s; copying {each['copy'] / 1e9:.2f} GB/s; "
                       f"share {each['share']:.2f}")  # fmt: skip
-    console.print(f"losses of mean_std in the first epoch: {gap:.1e} apart, {'right' if gap < NEAR else 'WRONG'}")
+    console.print(f"losses of mean_std in the first epoch: differ by {gap:.1e}, {'right' if gap < NEAR else 'WRONG'}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How long evaluation and fusing take on one core; evaluation beside what it takes without matrix products.
+"""How long evaluation and fusion take on one core; evaluation compared with what it takes without matrix products.
 
 .venv/bin/python benchmarks/evaluate.py
 .venv/bin/python benchmarks/evaluate.py --runs 1 --json
@@ -26,7 +26,7 @@ from audiomos_cache.evaluation.predictions import Predictions
 from audiomos_cache.targets import VIEWS
 
 CLIPS, SYSTEMS, RESAMPLES = 413, 31, 10_000
-LOOPED = 20  # resamples of the loop over scipy, which is told as if it had made all
+LOOPED = 20  # resamples of the loop over scipy, whose time is scaled to all of them
 
 
 def made_up(seed: int) -> tuple[Predictions, Labels]:

@@ -1,4 +1,4 @@
-"""How many clips a second are extracted, from WAV files on disk to a published cache, beside what the machine can do.
+"""How many clips a second are extracted, from WAV files on disk to a published cache, and what the machine can do.
 
 On CUDA: a full-size random MuQ and RoBERTa (their speed does not depend on the weights) and noise, every clip its own.
 On a CPU: muq-tiny and short clips, which show that it works, and where the time goes.
@@ -24,7 +24,7 @@ import soundfile
 import torch
 from figures import machine
 from full_size import FULL_MUQ_CONFIG, random_roberta
-from limits import matmul_flops, muq_flops, send_bytes_per_s, write_plainly
+from limits import matmul_flops, muq_flops, send_bytes_per_s, write_whole
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
@@ -44,7 +44,7 @@ from audiomos_cache.profiling import Profile
 WAV_RATE_HZ = 16_000
 PROMPTS = 384  # as many as MusicEval has
 GOAL = 300.0  # clips of 30 s a second, on one H100
-MOST_ERROR = 1.5e-3  # of a clip's features, beside float32
+MOST_ERROR = 1.5e-3  # of a clip's features, compared with float32
 CHECKED_CLIPS = 16
 STRAIGHTFORWARD_BATCHES = 2
 DISK_BYTES = 1 << 30
@@ -139,8 +139,8 @@ def errors(clips: Sequence[Clip], cache: Path, audio: MuQEncoder, options: Extra
     length = round(options.max_seconds * audio.sample_rate_hz)
     found = []
     for clip in clips[:: max(1, len(clips) // CHECKED_CLIPS)][:CHECKED_CLIPS]:
-        sound = decode(clip.path, audio.sample_rate_hz, options.max_seconds)
-        expected: Tensor = audio.encode_fp32(torch.from_numpy(fit_length(sound.samples, length))[None])[0, 0].cpu()
+        decoded = decode(clip.path, audio.sample_rate_hz, options.max_seconds)
+        expected: Tensor = audio.encode_fp32(torch.from_numpy(fit_length(decoded.samples, length))[None])[0, 0].cpu()
         frames = torch.from_numpy(np.array(reader.read_frames(reader.ids.index(clip.id)), dtype=np.float32))
         expected = expected[: len(frames)]
         found.append(float((frames - expected).norm() / expected.norm()))
@@ -154,9 +154,9 @@ def limits_of(audio: MuQEncoder, options: ExtractionOptions, folder: Path) -> di
     content = np.frombuffer(np.random.default_rng(0).bytes(1 << 20), np.uint8)
     content = np.tile(content, DISK_BYTES // len(content))
     start = time.perf_counter()
-    write_plainly(folder / "plain", content)
+    write_whole(folder / "whole", content)
     disk = DISK_BYTES / (time.perf_counter() - start)
-    (folder / "plain").unlink()
+    (folder / "whole").unlink()
     copy = {"copy to GPU GB/s": send_bytes_per_s(audio.device) / 1e9} if audio.device.type == "cuda" else {}
     return copy | {
         "matmul TFLOP/s": flops / 1e12,
@@ -232,21 +232,21 @@ def main(
     size = batch_size or batch_size_for(audio, seconds, free_gpu_bytes)
     options = ExtractionOptions(pad_to_s=seconds, batch_size=size)
     with tempfile.TemporaryDirectory(dir=folder) as made:
-        place = Path(made)
-        listed = write_clips(place / "wav", count, seconds)
+        root = Path(made)
+        listed = write_clips(root / "wav", count, seconds)
         click.echo(f"{count} clips written", err=True)
-        limits = limits_of(audio, options, place)
+        limits = limits_of(audio, options, root)
         runs = [straightforward(listed, audio, options, limits["clips/s by matmul"])]
         for how in compiling or (("off", "on") if on_gpu else ("off",)):
             length = round(seconds * audio.sample_rate_hz)
             took = audio.compile(size, length) if how == "on" else None
-            extract_split(listed[: 4 * size], place / f"warm-{how}", audio, text, options)
+            extract_split(listed[: 4 * size], root / f"warm-{how}", audio, text, options)
             name = f"extract, {precision}" + (", compiled" if took else "")
-            run = extract(listed, place / how, audio, text, options, name, limits["clips/s by matmul"])
+            run = extract(listed, root / how, audio, text, options, name, limits["clips/s by matmul"])
             runs.append(Run(name, run.clips_per_s, run.of_limit, run.profile, took))
             click.echo(f"{name}: {run.clips_per_s:.1f} clips/s", err=True)
-            off = errors(listed, place / how, audio, options)
-            damaged = [line for report in verify_split(place / how, "train") for line in report.damaged]
+            off = errors(listed, root / how, audio, options)
+            damaged = [line for report in verify_split(root / how, "train") for line in report.damaged]
     gpu = torch.cuda.get_device_name() if on_gpu else None
     facts = machine() | {"torch": torch.__version__, "gpu": gpu, "encoder": audio.name, "batch_size": size}
     facts |= {"clips": count, "seconds": seconds}
@@ -261,7 +261,7 @@ def main(
         for run in runs[1:]:
             console.print(stage_table(run))
         console.print("; ".join(f"{name} {value:.3g}" for name, value in limits.items()))
-        console.print(f"error beside fp32, {len(off)} clips: median {checks['median_error']:.2e}, max {max(off):.2e}")
+        console.print(f"error against fp32, {len(off)} clips: median {checks['median_error']:.2e}, max {max(off):.2e}")
     if damaged or max(off) > MOST_ERROR:
         raise click.ClickException(f"features are damaged or too far from float32: {damaged or max(off)}")
 

@@ -1,4 +1,4 @@
-"""Times taken in turns, and what they say beside a limit and a goal."""
+"""Times taken in turns, compared with a limit and a goal."""
 
 import os
 import platform
@@ -23,7 +23,7 @@ class Figure:
         values: of each run.
         unit: of the values.
         goal: the median is to be at least this, or below it where `at_most`; None: shown for comparison only.
-        detail: what stands behind the values.
+        detail: what the values come from.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Figure:
         return self.median <= self.goal if self.at_most else self.median >= self.goal
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values."""
+        """Return a dict of numbers and strings."""
         return {
             "name": self.name, "unit": self.unit, "median": self.median, "min": min(self.values),
             "max": max(self.values), "runs": len(self.values), "goal": self.goal,
@@ -73,7 +73,7 @@ def in_turns(trials: dict[str, Trial], runs: int) -> dict[str, list[float]]:
 def ratios(
     taken: Mapping[str, Sequence[float]], limit: str, size: int, goals: Mapping[str, float | None]
 ) -> list[Figure]:
-    """Compare trials with the limit that was measured beside them, round by round.
+    """Compare trials with the limit that was measured in the same rounds, round by round.
 
     Args:
         taken: seconds of each trial, as `in_turns` gives them.

@@ -79,7 +79,7 @@ def write_noise(folder: Path, splits: dict[str, int], seconds: float) -> Path:
             mi, ta = rng.uniform(1, 5, 2).round(1).tolist()
             rows.append([f"wav/{clip_id}.wav", prompt, clip_id, system, split, mi, ta])
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda place: _write(folder / rows[place][0], np.roll(noise, 17 * place)), range(len(rows))))
+        list(pool.map(lambda row: _write(folder / rows[row][0], np.roll(noise, 17 * row)), range(len(rows))))
     manifest = folder / "manifest.csv"
     with manifest.open("w", newline="") as file:
         csv.writer(file).writerows([["path", "prompt", "id", "system", "split", "mi", "ta"], *rows])

@@ -1,7 +1,7 @@
 """How long fusing takes, without cross-validation: 14 members on as many clips as MusicEval has in all.
 
 Greedy alone is cross-validated, because it chooses its number of steps so. A machine that does other work shows in the
-wall time; the processor time beside it, of all threads, does not.
+wall time; the processor time next to it, of all threads, does not.
 
 .venv/bin/python benchmarks/fusion.py
 .venv/bin/python benchmarks/fusion.py --members 8 --clips 413 --json
@@ -80,7 +80,7 @@ def make_members(members: int, clips: int) -> tuple[list[Predictions], Labels]:
 
 def time_fusing(members: int = MEMBERS, clips: int = CLIPS, runs: int = 3) -> list[FusingTimes]:
     """Measure each method that is installed, fitted on all clips and applied to them."""
-    logging.getLogger("audiomos_cache").setLevel(logging.ERROR)  # it warns of all that made-up files cannot tell
+    logging.getLogger("audiomos_cache").setLevel(logging.ERROR)  # it warns of what made-up files do not say
     made, labels = make_members(members, clips)
     methods = [method for method in known("fusion") if method != "lightgbm" or find_spec("lightgbm")]
     with tempfile.TemporaryDirectory() as folder:

@@ -2,7 +2,7 @@
 
 On a CPU what the loop does is nearly all memory traffic: 50 MB of float16 frames become 100 MB of float32. Only
 pooling-dist, which itself does little more than read those, takes less than ten times as long. On a GPU that holds the
-features, the loop's steps are recorded, and cost less than the bare step, whose kernels are launched one by one.
+features, the loop's steps are CUDA graphs, and cost less than the bare step, whose kernels are launched one by one.
 
 .venv/bin/python benchmarks/heads.py
 .venv/bin/python benchmarks/heads.py --presets pooling-dist,transformer-dist --batch 8 --json
@@ -49,7 +49,7 @@ ON_CPU = ("pooling-dist", "cross-attention-dist", "transformer-dist")  # others 
 
 
 class WideAudioEncoder(FakeAudioEncoder):
-    """Chance frames as wide as MuQ's."""
+    """Random frames as wide as MuQ's."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class WideAudioEncoder(FakeAudioEncoder):
 
 @dataclass
 class WideTextEncoder(FakeTextEncoder):
-    """Chance tokens as wide as RoBERTa's."""
+    """Random tokens as wide as RoBERTa's."""
 
     dim: int = TEXT_DIM
     max_tokens: int = TOKENS
@@ -99,7 +99,7 @@ class Step:
     Attributes:
         forward: of the head.
         bare: forward, loss, backward and the optimizer's step, on features that are there.
-        whole: a step of the training loop, which gathers the features first, and on a GPU is a recorded one.
+        whole: a step of the training loop, which gathers the features first, and on a GPU is a CUDA graph.
         loop: what the loop does in it, measured with a head that does nothing.
         runs: that these are the medians of.
     """

@@ -78,7 +78,7 @@ def copy_from_memory(clip: NDArray[Any], row: NDArray[Any]) -> None:
     row[len(clip) :] = 0
 
 
-def write_plainly(path: Path, content: NDArray[Any]) -> None:
+def write_whole(path: Path, content: NDArray[Any]) -> None:
     """Write a new file in blocks of 8 MiB, and force it and its name to the disk."""
     view = content.reshape(-1).view(np.uint8).data
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)

@@ -1,7 +1,7 @@
 """What more and more noise does to MI: the mean of each system, clip by clip the same noise, louder.
 
 A model of music impression must not like noise. White noise also fills the bands that a low-passed clip has lost, which
-may make it sound like another clip; shaped noise has the clip's own spectrum, with random phases. Needs a dataset and a
+may make it resemble another clip; shaped noise has the clip's own spectrum, with random phases. Needs a dataset and a
 bundle, such as those that the demo makes:
 
 audiomos-cache demo --out demo
@@ -42,9 +42,9 @@ def with_noise(samples: NDArray[np.float32], snr_db: float | None, kind: str, se
 def mean_mi(scorer: Scorer, clips: list[Clip], snr_db: float | None, kind: str) -> dict[str, float]:
     """Return the mean MI of each system's clips, with noise."""
     found = defaultdict(list)
-    for place, clip in enumerate(clips):
+    for index, clip in enumerate(clips):
         samples, rate = soundfile.read(clip.path, dtype="float32", always_2d=True)
-        (score,) = scorer.score([with_noise(samples.mean(axis=1), snr_db, kind, place)], sample_rate=rate)
+        (score,) = scorer.score([with_noise(samples.mean(axis=1), snr_db, kind, index)], sample_rate=rate)
         found[clip.system].append(score.mi)
     return {system: float(np.mean([mi for mi in each if mi is not None])) for system, each in sorted(found.items())}
 

@@ -1,4 +1,4 @@
-"""A cache of chance features of the size that the real encoders give, written at once."""
+"""A cache of random features of the size that the real encoders give, written at once."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,8 +1,8 @@
 """The whole way, command by command: noise as WAV files -> extract -> train-head --plan ensemble8 -> fuse -> answer.
 
 Each command is a process of its own, as a user would run it, so that what it loads, compiles and writes is counted.
-Beside it, in the same run, the straightforward way: both encoders in each step, in fp32. Of that a few steps are
-measured, and the rest is reckoned. On a GPU the encoders are of full size with random weights, on a CPU tiny.
+In the same run, for comparison, the straightforward way: both encoders in each step, in fp32. Of that a few steps are
+measured, and the rest is estimated. On a GPU the encoders are of full size with random weights, on a CPU tiny.
 
 .venv/bin/python benchmarks/pipeline.py
 .venv/bin/python benchmarks/pipeline.py --clips 60 --epochs 1 --seconds 4 --json
@@ -123,10 +123,10 @@ def main(
     with tempfile.TemporaryDirectory(dir=folder) as made:
         stages = run(Path(made), clips, length_s, epochs, on.type, more)
         other = straightforward(Path(made) / "cache", epochs, on)
-    total, reckoned = sum(stages.values()), other["training"] + other["validation"]
+    total, estimated = sum(stages.values()), other["training"] + other["validation"]
     result: dict[str, Any] = {
         "machine": machine() | torch_here(on), "clips": clips, "seconds_each": length_s, "epochs": epochs,
-        "stages_s": stages, "total_s": total, "straightforward": other, "ratio": reckoned / total,
+        "stages_s": stages, "total_s": total, "straightforward": other, "ratio": estimated / total,
     }  # fmt: skip
     if as_json:
         click.echo(json.dumps(result, indent=1))
@@ -139,8 +139,8 @@ def main(
         table.add_row(name, f"{spent:.1f}", f"{spent / total:.0%}")
     table.add_section()
     table.add_row("all", f"{total:.1f}", "")
-    table.add_row(f"encoders inside, reckoned from {1000 * other['step']:.0f} ms a step of {other['batch']}",
-                  f"{reckoned:.0f}", f"{reckoned / total:.0f} x")  # fmt: skip
+    table.add_row(f"encoders inside, estimated from {1000 * other['step']:.0f} ms a step of {other['batch']}",
+                  f"{estimated:.0f}", f"{estimated / total:.0f} x")  # fmt: skip
     Console(width=120).print(table)
 
 

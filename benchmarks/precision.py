@@ -1,6 +1,6 @@
-"""What bfloat16 does to what a head learns: SRCC on clips it has not seen, over seeds, beside float32.
+"""What bfloat16 does to what a head learns: SRCC on clips that it was not trained on, over seeds, against float32.
 
-The signal is planted: MI is the same in all frames of a clip; besides, each frame is of one of three kinds and tells
+The signal is planted: MI is the same in all frames of a clip; besides, each frame is of one of three kinds and gives
 how well that kind is played, and the prompt names the kind whose value is the TA.
 
 .venv/bin/python benchmarks/precision.py
@@ -40,7 +40,7 @@ DTYPE = np.dtype("<f2")
 
 
 def write_planted(folder: Path, splits: dict[str, int]) -> Path:
-    """Write a cache of clips that tell their labels."""
+    """Write a cache of clips whose features hold their labels."""
     folder.mkdir()
     rng = np.random.default_rng(0)
     heard, value, *kind_of_frame = np.linalg.qr(rng.normal(size=(DIM, DIM)))[0][: 2 + KINDS]

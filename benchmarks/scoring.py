@@ -1,4 +1,4 @@
-"""How fast new music is scored, beside extracting its features and running the heads on them apart.
+"""How fast new music is scored, compared with extracting its features and then running the heads on them.
 
 A full-size random MuQ and RoBERTa (their speed does not depend on the weights), the eight heads of ensemble8 with
 random weights, noise as WAV files. In the same run, in turns: extract to a cache, the heads alone on that cache, score.
@@ -42,7 +42,7 @@ from audiomos_cache.training.loop import predictions_of, run_head
 
 LEAST_OF_PARTS = 0.9  # of the throughput of extraction and heads, one after the other
 MOST_HEADS = 0.15  # of the time the encoder takes
-MOST_APART = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 0.1}
+MOST_DIFFERENCE = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 0.1}
 
 
 def random_bundle(audio: AudioEncoder, text: TextEncoder, options: ExtractionOptions) -> Bundle:
@@ -135,11 +135,11 @@ class Ways:
     def device(self) -> torch.device:
         return self.audio.device
 
-    def apart(self) -> float:
-        """Return how far scores and the cache's are apart at most."""
-        place = {score.id: score for score in self.scores}
+    def difference(self) -> float:
+        """Return the largest difference between the scores and the cache's."""
+        by_id = {score.id: score for score in self.scores}
         return max(
-            abs(float(getattr(place[name], target)) - float(value))
+            abs(float(getattr(by_id[name], target)) - float(value))
             for target in ("mi", "ta")
             for name, value in zip(self.fused["ids"], self.fused[target], strict=True)
         )
@@ -191,19 +191,19 @@ def main(clips: int, length: float, runs: int, device: str | None, precision: Pr
         trials = {"extract": ways.extract, "heads": ways.heads, "heads on frames": ways.heads_on_frames,
                   "encoder": ways.encode, "score": ways.score}  # fmt: skip
         taken = in_turns({name: trials[name] for name in trials}, runs)
-        apart = ways.apart()
+        difference = ways.difference()
     found = figures(taken, clips)
     facts = machine() | {"torch": torch.__version__, "device": device, "precision": precision, "encoder": audio.name,
                          "clips": clips, "seconds": length, "runs": runs}  # fmt: skip
     if as_json:
-        click.echo(json.dumps({"machine": facts, "taken_s": taken, "largest_difference": apart,
+        click.echo(json.dumps({"machine": facts, "taken_s": taken, "largest_difference": difference,
                                "figures": [figure.as_json() for figure in found]}, indent=1))  # fmt: skip
     else:
         _show(taken, found, clips, f"{clips} clips of {length:g} s, {audio.name}, {precision}, {device}")
-        click.echo(f"largest difference from the cache's scores: {apart:.1e}")
-    if apart > MOST_APART[precision]:
+        click.echo(f"largest difference from the cache's scores: {difference:.1e}")
+    if difference > MOST_DIFFERENCE[precision]:
         raise click.ClickException(
-            f"scores are {apart:.1e} from the cache's, expected {MOST_APART[precision]:g} or less"
+            f"scores are {difference:.1e} off the cache's, expected {MOST_DIFFERENCE[precision]:g} or less"
         )
 
 

@@ -1,6 +1,6 @@
-"""One training step of a preset: how long it takes, the plain way and ours, and whether its numbers are right.
+"""One training step of a preset: how long it takes, the simple way and ours, and whether its numbers are right.
 
-The numbers of the ways are compared, too: gradients in bf16 with those in fp32, recorded steps with steps that are not.
+Their numbers are compared, too: gradients in bf16 with those in fp32, steps as a CUDA graph with steps that are not.
 """
 
 import dataclasses
@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Sequence
 
 import torch
+from baseline import baseline_step
 from limits import copy_bytes_per_s, matmul_flops
-from plain import plain_step
 from rich.table import Table
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -33,18 +33,18 @@ class Steps:
     """Seconds of one training step of a preset.
 
     Attributes:
-        plain: as one would write it down first, in fp32.
+        baseline: as one would write it down first, in fp32.
         ours: a step of an epoch, gathered and all, in `precision`, not compiled.
         compiled: the same, compiled; `compiling` are the seconds that this took.
         limit: what its arithmetic, `flops`, takes at the speed of the largest matrix product in that precision.
         gather: what putting its features together takes; `copy` is what copying as many bytes takes.
         cosine: of the gradients of one batch in `precision` and in fp32; `loss_gap`: relative, likewise.
-        recorded_gap: relative, of the losses of steps that are recorded and steps that are not.
+        graph_gap: relative, of the losses of steps as a CUDA graph and steps that are not.
     """
 
     preset: str
     precision: str
-    plain: float
+    baseline: float
     ours: float
     compiled: float | None
     compiling: float | None
@@ -54,7 +54,7 @@ class Steps:
     copy: float
     cosine: float
     loss_gap: float
-    recorded_gap: float | None
+    graph_gap: float | None
 
     @property
     def best(self) -> float:
@@ -62,7 +62,7 @@ class Steps:
 
     @property
     def right(self) -> bool:
-        return self.cosine > SURE and self.loss_gap < NEAR and (self.recorded_gap or 0.0) < NEAR
+        return self.cosine > SURE and self.loss_gap < NEAR and (self.graph_gap or 0.0) < NEAR
 
 
 def synchronized(device: torch.device) -> float:
@@ -87,31 +87,31 @@ def limits(device: torch.device) -> dict[str, float]:
     return speeds | {"copy": copy_bytes_per_s(device)}
 
 
-def step_flops(config: HeadConfig, targeted: LabelledBatches) -> float:
+def step_flops(config: HeadConfig, labelled: LabelledBatches) -> float:
     """Count the arithmetic of a step on the first batch: matrix products and attention, forward and backward."""
-    reader = targeted.clips.first_reader
-    device = targeted.features.device
+    reader = labelled.clips.first_reader
+    device = labelled.features.device
     head = build_head(config, reader.audio_dim, reader.text_dim).to(device)
     indices = list(range(config.training.batch_size))
-    batch = targeted.features.gather(indices)
+    batch = labelled.features.gather(indices)
     precise = Execution("bf16" if device.type == "cuda" else "fp32")
     with FlopCounterMode(display=False) as counter, precise.autocast(device):
-        targeted.loss(head(*batch), indices).backward()  # type: ignore[no-untyped-call]
+        labelled.loss(head(*batch), indices).backward()  # type: ignore[no-untyped-call]
     return float(counter.get_total_flops())
 
 
-def compare_precisions(config: HeadConfig, targeted: LabelledBatches, precision: Precision) -> tuple[float, float]:
+def compare_precisions(config: HeadConfig, labelled: LabelledBatches, precision: Precision) -> tuple[float, float]:
     """Return the cosine of a batch's gradients in two precisions, and the relative difference of the losses."""
-    reader = targeted.clips.first_reader
-    device = targeted.features.device
+    reader = labelled.clips.first_reader
+    device = labelled.features.device
     indices = list(range(config.training.batch_size))
-    batch = targeted.features.gather(indices)
+    batch = labelled.features.gather(indices)
     found = []
     for each in ("fp32", precision):
         torch.manual_seed(0)
         head = build_head(still(config), reader.audio_dim, reader.text_dim).to(device).train()
         with Execution(each).autocast(device):
-            loss = targeted.loss(head(*batch), indices)
+            loss = labelled.loss(head(*batch), indices)
         loss.backward()  # type: ignore[no-untyped-call]
         gradients = [p.grad.flatten() for p in head.parameters() if p.grad is not None]
         found.append((torch.cat(gradients), loss.item()))
@@ -124,18 +124,18 @@ def still(config: HeadConfig) -> HeadConfig:
     return config.model_copy(update={"dropout": 0.0})
 
 
-def trainer_of(config: HeadConfig, targeted: LabelledBatches, execution: Execution) -> Trainer:
+def trainer_of(config: HeadConfig, labelled: LabelledBatches, execution: Execution) -> Trainer:
     torch.manual_seed(0)
-    reader = targeted.clips.first_reader
-    head = build_head(config, reader.audio_dim, reader.text_dim).to(targeted.features.device)
-    return Trainer(config, 0, head, targeted, execution)
+    reader = labelled.clips.first_reader
+    head = build_head(config, reader.audio_dim, reader.text_dim).to(labelled.features.device)
+    return Trainer(config, 0, head, labelled, execution)
 
 
-def compare_recorded(config: HeadConfig, targeted: LabelledBatches, precision: Precision) -> float:
-    """Return the relative difference of an epoch's loss with steps recorded and not, without dropout."""
+def compare_graph(config: HeadConfig, labelled: LabelledBatches, precision: Precision) -> float:
+    """Return the relative difference of an epoch's loss with steps as a CUDA graph and not, without dropout."""
     losses = [
-        trainer_of(still(config), targeted, Execution(precision, cuda_graph=recorded)).train_epoch(1)[1]
-        for recorded in (True, False)
+        trainer_of(still(config), labelled, Execution(precision, cuda_graph=graph)).train_epoch(1)[1]
+        for graph in (True, False)
     ]
     return abs(losses[0] - losses[1]) / losses[1]
 
@@ -152,21 +152,21 @@ def measure(
     """Measure a preset."""
     config = load_head_config(preset)[1]
     device, size = features.device, config.training.batch_size
-    targeted = LabelledBatches(features, objective_of(config))
+    labelled = LabelledBatches(features, objective_of(config))
     steps = -(-len(clips) // size)
-    flops = step_flops(config, targeted)
-    cosine, loss_gap = compare_precisions(config, targeted, precision)
-    plain = plain_step(config, clips, device)
+    flops = step_flops(config, labelled)
+    cosine, loss_gap = compare_precisions(config, labelled, precision)
+    baseline = baseline_step(config, clips, device)
     batches = [list(range(start, start + size)) for start in range(0, min(len(clips), 6 * size), size)]
     for batch in batches[:2]:
-        plain(batch)
-    plain_s = statistics.median(seconds(lambda: plain(batch), device) for batch in batches[1:])  # noqa: B023
-    trainer = trainer_of(config, targeted, Execution(precision))
+        baseline(batch)
+    baseline_s = statistics.median(seconds(lambda: baseline(batch), device) for batch in batches[1:])  # noqa: B023
+    trainer = trainer_of(config, labelled, Execution(precision))
     trainer.train_epoch(1)
     ours = min(seconds(lambda: trainer.train_epoch(epoch), device) for epoch in (2, 3)) / steps  # noqa: B023
     compiled_s = compiling = None
     if compiled:
-        trainer = trainer_of(config, targeted, Execution(precision, compiled=True))
+        trainer = trainer_of(config, labelled, Execution(precision, compiled=True))
         first = seconds(lambda: trainer.train_epoch(1), device)
         compiled_s = min(seconds(lambda: trainer.train_epoch(epoch), device) for epoch in (2, 3)) / steps  # noqa: B023
         compiling = first - compiled_s * steps
@@ -174,9 +174,9 @@ def measure(
     moved = size * int(clips.first_reader.valid_frames.max()) * row_bytes
     gather = min(seconds(lambda: _gather_all(features, batches), device) for _ in range(3)) / len(batches)
     return Steps(
-        preset, precision, plain_s, ours, compiled_s, compiling, flops, flops / best[precision], gather,
+        preset, precision, baseline_s, ours, compiled_s, compiling, flops, flops / best[precision], gather,
         moved / best["copy"],
-        cosine, loss_gap, compare_recorded(config, targeted, precision) if features.on_gpu else None,
+        cosine, loss_gap, compare_graph(config, labelled, precision) if features.on_gpu else None,
     )  # fmt: skip
 
 
@@ -191,10 +191,10 @@ def as_table(found: Sequence[Steps], title: str) -> Table:
     for name in (
         "preset",
         "in",
-        "plain",
+        "baseline",
         "ours",
         "compiled",
-        "x plain",
+        "x baseline",
         "limit",
         "of limit",
         "reading",
@@ -204,8 +204,8 @@ def as_table(found: Sequence[Steps], title: str) -> Table:
         table.add_column(name, justify="left" if name in ("preset", "in") else "right", no_wrap=True)
     for each in found:
         table.add_row(
-            each.preset, each.precision, ms(each.plain), ms(each.ours), ms(each.compiled),
-            f"{each.plain / each.best:.1f}", ms(each.limit), f"{each.limit / each.best:.2f}",
+            each.preset, each.precision, ms(each.baseline), ms(each.ours), ms(each.compiled),
+            f"{each.baseline / each.best:.1f}", ms(each.limit), f"{each.limit / each.best:.2f}",
             f"{each.copy / each.gather:.2f}",
             "" if each.compiling is None else f"{each.compiling:.1f} s", "yes" if each.right else "NO",
         )  # fmt: skip

@@ -1,7 +1,7 @@
-"""How long heads take to train: the plain way, ours, and what the machine could do at best, all in one run.
+"""How long heads take to train: the simple way, ours, and what the machine could do at best, all in one run.
 
 Features are made up, as long as MusicEval's: 1,923 clips of 30 s to train on and 412 to validate. The numbers of the
-ways are compared first: gradients in bf16 with those in fp32, recorded steps with steps that are not.
+ways are compared first: gradients in bf16 with those in fp32, steps as a CUDA graph with steps that are not.
 
 .venv/bin/python benchmarks/training.py --encoders
 .venv/bin/python benchmarks/training.py --presets pooling-dist --train 64 --dev 16 --json
@@ -15,9 +15,9 @@ from typing import Any
 
 import click
 import torch
+from baseline import encoding_step
 from figures import machine
 from noise_cache import write_noise_cache
-from plain import encoding_step
 from rich.console import Console
 from steps import as_table, limits, measure, ms, seconds
 

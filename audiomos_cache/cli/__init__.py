@@ -35,8 +35,15 @@ from audiomos_cache.registry import import_parts
 INTERRUPTED, TERMINATED = 130, 143
 
 
+class _Stderr(logging.Handler):
+    """Writes to what sys.stderr is at that time: a progress bar replaces it, to print lines above itself."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr, flush=True)
+
+
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM came: what an interrupt would keep is kept."""
+    """SIGTERM arrived; it keeps what an interrupt keeps."""
 
 
 class _Group(click.Group):
@@ -58,7 +65,7 @@ class _Group(click.Group):
             raise click.ClickException(str(error)) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the first sentence of each command's help, as long as it is."""
+        """Write the first sentence of each command's help, uncut."""
         del ctx
         with formatter.section("Commands"):
             formatter.write_dl([(name, each.get_short_help_str(limit=200)) for name, each in self.commands.items()])
@@ -90,8 +97,8 @@ def _terminated_as_interrupted() -> Iterator[None]:
 @click.version_option(__version__, prog_name="audiomos-cache")
 @click.option("--debug", is_flag=True, help="Show a traceback when something fails.")
 @click.option("--import", "modules", multiple=True, metavar="MODULE|FILE.py",
-              help="Import a module that registers parts of your own (poolings, losses, encoders, fusions); repeat for "
-              "several.")  # fmt: skip
+              help="Import a module that registers parts of your own (poolings, losses, encoders, fusions); repeat it "
+              "for several.")  # fmt: skip
 @click.option(
     "--profile",
     "profiled",
@@ -103,21 +110,21 @@ def main(ctx: click.Context, debug: bool, profiled: bool, modules: tuple[str, ..
     """Predict mean opinion scores of generated music: MI (music impression), TA (text alignment).
 
     \b
-    Extract the features of frozen encoders once, train small heads on them, fuse their predictions:
+    Extract the features of frozen encoders once, train heads on them, fuse:
       audiomos-cache extract --data MusicEval-phase1 --cache cache/musiceval
-      audiomos-cache train-head --cache cache/musiceval --head transformer-dist --out runs
-      audiomos-cache fuse runs/* --method ridge --labels dev_mos_list.txt --apply-split eval --out fused
+      audiomos-cache train-head --cache cache/musiceval --head transformer-dist
+      audiomos-cache fuse runs --labels dev_mos_list.txt --out fused
 
     \b
     Keep them as one folder, and score new music with it:
-      audiomos-cache bundle runs/* --fusion fused --out model
-      audiomos-cache score song.wav --prompt "slow piano, melancholic" --bundle model
+      audiomos-cache bundle runs --fusion fused --out model
+      audiomos-cache score song.wav --prompt "slow, sad piano" --bundle model
 
     \b
     Run it all on made-up music:
       audiomos-cache demo
     """
-    logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, stream=sys.stderr, format="%(message)s")
+    logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[_Stderr()], format="%(message)s")
     for noisy in ("httpx", "httpcore", "huggingface_hub", "transformers", "urllib3", "numba", "matplotlib"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     ctx.obj = Profile(on=profiled)
@@ -128,7 +135,7 @@ def main(ctx: click.Context, debug: bool, profiled: bool, modules: tuple[str, ..
 @main.result_callback()
 @click.pass_obj
 def _show_profile(profile: Profile, /, _result: object, **_options: object) -> None:
-    """Print where the time went, where that was asked for."""
+    """Print the seconds of each stage, if --profile was given."""
     if profile.stages:
         for line in profile.lines():
             click.echo(line, err=True)

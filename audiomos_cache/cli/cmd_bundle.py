@@ -11,30 +11,40 @@ from audiomos_cache.runs import BESTS
 
 @click.command(cls=Command)
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=FILE)
-@click.option("--fusion", metavar="DIR", type=FILE, help="The folder that fuse wrote of the runs.  [default: none]")
-@click.option("--out", required=True, type=FILE, help="The folder to make.")
-@click.option("--best", type=click.Choice(BESTS), default="loss", help="The checkpoint of a run without --fusion.")
+@click.option(
+    "--fusion",
+    metavar="DIR",
+    type=FILE,
+    help="Bundle the fusion of the runs that fuse wrote in this folder.  [default: none]",
+)
+@click.option("--out", required=True, type=FILE, help="Make this folder.")
+@click.option(
+    "--best", type=click.Choice(BESTS), default="loss", help="Take this checkpoint of a run, without --fusion."
+)
 @click.option(
     "--labels",
     metavar="LIST",
     type=FILE,
-    help="The list that the fusion was fitted on, if it was moved since. Of one run or a mean: labels of --fit-split, "
-    "for the card's table and the intervals.",
+    help="Give the list that the fusion was fitted on, if it was moved since; or, of one run or a mean, the labels of "
+    "--fit-split, for the card's table and the intervals.",
 )
-@click.option("--fit-split", metavar="NAME", help="The split of --labels, of one run or a mean.  [default: dev]")
-@click.option("--overwrite", is_flag=True, help="Replace the bundle that the folder holds.")
+@click.option(
+    "--fit-split", metavar="NAME", help="Say which split --labels are of, of one run or a mean.  [default: dev]"
+)
+@click.option("--overwrite", is_flag=True, help="Replace the bundle in the --out folder.")
 @click.pass_context
 def bundle(context: click.Context, /, **options: Any) -> None:
     """Make one folder of trained heads and their fusion, to score new music with, here or elsewhere.
 
     Takes runs, or folders of runs. Writes the heads' weights (safetensors), the fusion, bundle.yaml, which says what
-    they need and the hash of each part, and a model card. The folder can be put on the Hugging Face hub as it is. Its
-    scores come with 80 % intervals, calibrated on what the fusion predicts of labelled clips that it was not fitted on.
+    they need and the hash of each part, and a model card. The folder can be uploaded to the Hugging Face hub as it is.
+    Its scores have 80 % intervals, calibrated on the out-of-fold predictions of labelled clips.
 
     \b
     Examples:
       audiomos-cache bundle runs --fusion fused --out model
-      audiomos-cache bundle runs/transformer-dist-seed1984 --labels sets/dev_mos_list.txt --out model
+      audiomos-cache bundle runs/transformer-dist-seed1984 --out model \\
+        --labels sets/dev_mos_list.txt
     """
     if options["fusion"] and context.get_parameter_source("best") == ParameterSource.COMMANDLINE:
         raise click.UsageError("--best: the fusion says which checkpoints it is of; leave it out")

@@ -1,4 +1,4 @@
-"""`audiomos-cache demo`: the whole line on made-up music."""
+"""`audiomos-cache demo`: all commands on made-up music."""
 
 import shlex
 import shutil
@@ -25,19 +25,19 @@ Files
 
 Next, on real data (MusicEval-phase1, and weights of MuQ and RoBERTa from the Hugging Face hub)
   audiomos-cache extract --data MusicEval-phase1 --cache cache/musiceval
-  audiomos-cache train-head --cache cache/musiceval --head transformer-dist --seed 1984 --seed 1990
-  audiomos-cache fuse runs/* --labels MusicEval-phase1/sets/dev_mos_list.txt --apply-split eval --out fused
-  audiomos-cache bundle runs/* --fusion fused --out model
-  audiomos-cache score song.wav --prompt "what the song was made from" --bundle model
+  audiomos-cache train-head --cache cache/musiceval --seed 1984 --seed 1990
+  audiomos-cache fuse runs --labels MusicEval-phase1/sets/dev_mos_list.txt --out fused
+  audiomos-cache bundle runs --fusion fused --out model
+  audiomos-cache score song.wav --prompt "slow, sad piano" --bundle model
 """
 
 
 @click.command(cls=Command)
-@click.option("--out", type=FILE, default=Path("demo"), help="The folder to make.")
+@click.option("--out", type=FILE, default=Path("demo"), help="Make this folder.")
 @click.option("--overwrite", is_flag=True, help="Delete the earlier demo in the folder first.")
 @click.pass_context
 def demo(context: click.Context, out: Path, overwrite: bool) -> None:
-    """Make music by code, then extract, train heads, fuse, evaluate, bundle, score: the whole line in minutes.
+    """Make music by code, then extract, train heads, fuse, evaluate, bundle, score: all commands in minutes.
 
     The labels are made by the same code, and the encoders are untrained: it shows that everything works, not
     how good it is.
@@ -71,7 +71,7 @@ def demo(context: click.Context, out: Path, overwrite: bool) -> None:
 
 
 def _make_new_clips(folder: Path) -> str:
-    """Play one prompt anew, and damage what was played; returns the prompt."""
+    """Write one prompt's music twice, clean and damaged; returns the prompt."""
     import soundfile
 
     from audiomos_cache.testing.music import SAMPLE_RATE_HZ, PromptWords, damage, render_prompt

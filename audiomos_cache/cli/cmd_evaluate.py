@@ -19,11 +19,9 @@ if TYPE_CHECKING:
     metavar="LIST",
     required=True,
     type=FILE,
-    help="The clips' scores: lines `name.wav,MI,TA`, or a .csv or .jsonl manifest with mi and ta.",
+    help="Compare with these scores of the clips: lines `name.wav,MI,TA`, or a .csv or .jsonl manifest with mi and ta.",
 )
-@click.option(
-    "--split", metavar="NAME", help="With a manifest only: the split whose rows to read. Without it, all rows."
-)
+@click.option("--split", metavar="NAME", help="Read only this split of a manifest.  [default: all]")
 @click.option("--by", type=click.Choice(["system"]), help="List every system of one file: its means, bias and ranks.")
 @click.option(
     "--out",
@@ -37,22 +35,22 @@ if TYPE_CHECKING:
     "--system-truth",
     metavar="CSV",
     type=FILE,
-    help="The systems' scores: lines `system,MI,TA`. Without it, the means of the list.",
+    help="Compare with these scores of the systems: lines `system,MI,TA`.  [default: the means of the list]",
 )
 @advanced_option(
     "--as-original",
     is_flag=True,
-    help="Rank systems of equal means by float rounding, in the order of the list, as the original does. Without it, "
-    "they tie, and the order of the list decides nothing.",
+    help="Rank systems of equal means by float rounding, in the order of the list, as the original does; without it, "
+    "they tie.",
 )
 @advanced_option(
     "--n-boot",
     type=click.IntRange(0),
     default=10_000,
     metavar="N",
-    help="Number of bootstrap resamples; 0: no intervals.",
+    help="Draw so many bootstrap resamples; 0 gives no intervals.",
 )
-@advanced_option("--seed", type=SEED, default=0, metavar="N", help="Random seed for the bootstrap's resamples.")
+@advanced_option("--seed", type=SEED, default=0, metavar="N", help="Draw the bootstrap's resamples by this seed.")
 @click.pass_context
 def evaluate(context: click.Context, /, files: tuple[Path, ...], labels: Path, as_json: bool, **options: Any) -> None:
     """Compare the predictions in FILE (.jsonl, an answer.txt, or the original system's .pt) with listeners' scores.
@@ -64,9 +62,9 @@ def evaluate(context: click.Context, /, files: tuple[Path, ...], labels: Path, a
 
     \b
     Examples:
-      audiomos-cache evaluate fused/out-of-fold.dev.jsonl --labels sets/dev_mos_list.txt
+      audiomos-cache evaluate fused/out-of-fold.dev.jsonl --labels dev.csv
       audiomos-cache evaluate a.jsonl b.jsonl --labels sets/dev_mos_list.txt
-      audiomos-cache evaluate a.jsonl --by system --labels sets/dev_mos_list.txt --out systems.csv
+      audiomos-cache evaluate a.jsonl --by system --labels sets/dev_mos_list.txt
     """
     if options["by"]:
         _refuse_unread(context)

@@ -30,42 +30,44 @@ def _layers(_context: click.Context, _option: click.Parameter, value: str) -> tu
 
 
 @click.command(cls=Command)
-@click.option("--data", required=True, type=FILE, help="The dataset: a MusicEval folder, or a .csv or .jsonl manifest.")
 @click.option(
-    "--split", multiple=True, metavar="NAME", help="The split to extract; repeat for several.  [default: all]"
+    "--data", required=True, type=FILE, help="Read this dataset: a MusicEval folder, or a .csv or .jsonl manifest."
 )
-@click.option("--cache", type=FILE, default=Path("cache/default"), help="The cache folder.")
+@click.option(
+    "--split", multiple=True, metavar="NAME", help="Extract this split; repeat it for several.  [default: all]"
+)
+@click.option("--cache", type=FILE, default=Path("cache/default"), help="Keep the features in this folder.")
 @click.option(
     "--audio-encoder",
     default="muq",
     metavar="NAME[@REV]",
-    help="The audio encoder: muq, muq-tiny, or a folder or hub id of a MuQ; @REV pins a revision on the hub.",
+    help="Encode the audio with muq, muq-tiny, or a folder or hub id of a MuQ; @REV pins a revision on the hub.",
 )
 @click.option(
     "--text-encoder",
     default="roberta",
     metavar="NAME[@REV]",
-    help="The text encoder: roberta, roberta-tiny, or a folder or hub id; @REV pins a revision on the hub.",
+    help="Encode the prompts with roberta, roberta-tiny, or a folder or hub id; @REV pins a revision on the hub.",
 )
 @click.option(
     "--pad-to",
     default="30",
     metavar="SECONDS|none",
     callback=_pad_to,
-    help="Encode every clip at this length, padded with zeros or cut; none: at its own length.",
+    help="Pad every clip with zeros, or cut it, to this length; none keeps its own length.",
 )
 @click.option(
     "--on-error",
     type=click.Choice(("stop", "skip")),
     default="stop",
-    help="What to do about a clip that cannot be read or encoded.",
+    help="Stop at a clip that cannot be read or encoded, or skip it.",
 )
 @click.option("--overwrite", is_flag=True, help="Delete the cached features of the splits and extract them again.")
 @click.option("--repair", is_flag=True, help="Check the cached features first, and encode again what is damaged.")
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Write nothing; print what is to be done, its size, and its time as one batch predicts it.",
+    help="Write nothing; print what is left to do, its size on the disk, and its time, estimated from one batch.",
 )
 @advanced_option(
     "--layer",
@@ -74,20 +76,21 @@ def _layers(_context: click.Context, _option: click.Parameter, value: str) -> tu
     default="-1",
     metavar="N[,N...]",
     callback=_layers,
-    help="Hidden layers of the audio encoder to keep; 0 enters the first, -1 is the last.",
+    help="Keep these hidden layers of the audio encoder: 0 is the input of the first layer, -1 the last layer.",
 )
 @advanced_option(
-    "--dtype", type=click.Choice(("float16", "float32")), default="float16", help="The type of the stored features."
+    "--dtype", type=click.Choice(("float16", "float32")), default="float16", help="Store the features in this type."
 )
 @advanced_option(
     "--precision",
     type=click.Choice(("fp16", "bf16", "fp32")),
-    help="The precision to compute in.  [default: fp16 on CUDA for float16 features, else fp32]",
+    help="Compute in this precision.  [default: fp16 on CUDA for float16 features, else fp32]",
 )
 @advanced_option(
     "--batch-size",
     type=click.IntRange(min=1),
-    help="How many clips are encoded at once.  [default: 4, on CUDA as memory allows]",
+    metavar="N",
+    help="Encode so many clips at once.  [default: 4, on CUDA as memory allows]",
 )
 @advanced_option("--shard", metavar="I/N", help="Encode only share I of N; run the others elsewhere.")
 @device_option
@@ -95,11 +98,11 @@ def _layers(_context: click.Context, _option: click.Parameter, value: str) -> tu
 def extract(profile: Profile, /, **options: Any) -> None:
     """Run the frozen encoders over a dataset once, and keep their features in a cache.
 
-    Interrupt it whenever you like: run it again, it goes on where it stopped, and ends with the same files.
+    Interrupt it whenever you like: run it again, and it resumes where it stopped and ends with the same files.
 
     With --shard, several machines fill the same split: in one folder that all of them can reach, where the last to
-    finish writes the split's file, or each in its own, which merge then joins. Of one machine's GPUs all are used,
-    unless --overwrite, --repair or --dry-run is given; CUDA_VISIBLE_DEVICES chooses which.
+    finish writes the split's file, or each in its own, which merge then joins. All GPUs of a machine are used, unless
+    --overwrite, --repair or --dry-run is given; CUDA_VISIBLE_DEVICES chooses which.
 
     Computed in fp16, features differ from those of fp32 by less than 1.5e-3 of their size; a clip that overflows is
     encoded again in fp32.
@@ -110,10 +113,11 @@ def extract(profile: Profile, /, **options: Any) -> None:
     \b
     Examples:
       audiomos-cache extract --data MusicEval-phase1 --cache cache/musiceval
-      audiomos-cache extract --data clips.csv --split train --split dev --pad-to none
-      audiomos-cache extract --data MusicEval-phase1 --cache cache/layers --layers 6,9,12 --dry-run
-      CUDA_VISIBLE_DEVICES=1 audiomos-cache extract --data MusicEval-phase1 --shard 2/4 --batch-size 32
-      audiomos-cache extract --data demo/data --audio-encoder muq-tiny --text-encoder roberta-tiny
+      audiomos-cache extract --data clips.csv --split train --pad-to none
+      audiomos-cache extract --data clips.csv --layers 6,9,12 --dry-run
+      audiomos-cache extract --data clips.csv --shard 2/4 --batch-size 32
+      audiomos-cache extract --data demo/data --audio-encoder muq-tiny \\
+        --text-encoder roberta-tiny
     """
     from audiomos_cache import extract as run
 

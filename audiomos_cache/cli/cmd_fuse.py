@@ -7,14 +7,14 @@ import click
 from click.core import ParameterSource
 
 from audiomos_cache import registry
-from audiomos_cache.cli.options import FILE, Command, advanced_option
+from audiomos_cache.cli.options import FILE, SEED, Command, advanced_option
 from audiomos_cache.runs import BESTS
 
 _OF_MAKING = ("method", "labels", "fit_split", "apply", "best", "folds", "cv_group", "seed")
 
 
 def _known_method(context: click.Context, option: click.Parameter, value: str) -> str:
-    """Refuse a method that is not registered; asked for late, as `--import` may register more."""
+    """Refuse a method that is not registered; looked up now, because `--import` may have registered more."""
     if value not in registry.known("fusion"):
         raise click.BadParameter(registry.unknown("fusion", value), context, option)
     return value
@@ -27,55 +27,55 @@ def _known_method(context: click.Context, option: click.Parameter, value: str) -
     metavar="METHOD",
     callback=_known_method,
     default="ridge",
-    help="How to blend: mean; or fitted to --labels: weighted (the mean with the best weights), ridge (regression "
-    "on the distributions, as the original does), lightgbm (trees on them), greedy (selection); or one of --import.",
+    help="Blend by mean; or, fitted to --labels, by weighted (the mean with the best weights), ridge (regression on "
+    "the distributions, as the original does), lightgbm (trees on them) or greedy (selection); or by one of --import.",
 )
 @click.option(
     "--labels",
     metavar="LIST",
     type=FILE,
-    help="The fit split's scores: lines `name.wav,MI,TA`, or a .csv or .jsonl manifest that holds that split.",
+    help="Fit to these scores of the fit split: lines `name.wav,MI,TA`, or a .csv or .jsonl manifest.",
 )
-@click.option("--fit-split", metavar="NAME", show_default="dev with runs", help="The split to fit the blend on.")
+@click.option("--fit-split", metavar="NAME", help="Fit the blend on this split.  [default: dev with runs]")
 @click.option(
     "--apply-split",
     metavar="NAME",
-    show_default="eval with runs",
-    help="The split to blend. With files and without this option, the output names no split.",
+    help="Blend this split. With files and without this option, the output names no split.  [default: eval with runs]",
 )
 @click.option(
     "--apply",
     metavar="FILE",
     multiple=True,
     type=FILE,
-    help="With files: one of the apply split for each of the fit split, in the same order.",
+    help="Blend this file, with files: give one of the apply split for each of the fit split, in the same order.",
 )
 @click.option(
     "--from",
     "from_fusion",
     metavar="DIR",
     type=FILE,
-    help="Apply the fusion that this folder holds; nothing is fitted.",
+    help="Apply the fusion in this folder; nothing is fitted.",
 )
-@click.option("--out", required=True, type=FILE, help="The folder to make.")
-@click.option("--overwrite", is_flag=True, help="Replace the fusion that the folder holds.")
+@click.option("--out", required=True, type=FILE, help="Make this folder.")
+@click.option("--overwrite", is_flag=True, help="Replace the fusion in the --out folder.")
 @advanced_option(
-    "--best", type=click.Choice(BESTS), default="loss", help="With runs: which of their best checkpoints is a member."
+    "--best", type=click.Choice(BESTS), default="loss", help="Take this checkpoint of each run as a member."
 )
 @advanced_option(
     "--folds",
     type=click.IntRange(0),
     default=5,
-    help="Number of cross-validation folds that give the out-of-fold scores; 0: no such scores.",
+    metavar="N",
+    help="Give the out-of-fold scores by so many cross-validation folds; 0 gives none.",
 )
 @advanced_option(
     "--cv-group",
     metavar="GROUP",
     default="prompt",
-    help="What is held out together in a fold: prompt, system or none.",
+    help="Hold out together in a fold the clips of one prompt, of one system, or none.",
 )
 @advanced_option(
-    "--seed", type=click.IntRange(0), default=0, help="Random seed for the folds and the bootstrap's resamples."
+    "--seed", type=SEED, default=0, metavar="N", help="Draw the folds and the bootstrap's resamples by this seed."
 )
 @advanced_option("--allow-missing", is_flag=True, help="Leave out, and count, the clips that not all members have.")
 @click.pass_context
@@ -88,11 +88,12 @@ def fuse(context: click.Context, /, sources: tuple[Path, ...], from_fusion: Path
 
     \b
     Examples:
-      audiomos-cache fuse runs --method ridge --labels sets/dev_mos_list.txt --out fused
-      audiomos-cache fuse a_dev.jsonl b_dev.jsonl --labels sets/dev_mos_list.txt \\
-        --apply a_eval.jsonl --apply b_eval.jsonl --out fused
+      audiomos-cache fuse runs --labels sets/dev_mos_list.txt --out fused
+      audiomos-cache fuse a_dev.jsonl b_dev.jsonl --apply a_eval.jsonl \\
+        --apply b_eval.jsonl --labels sets/dev_mos_list.txt --out fused
       audiomos-cache fuse --from fused runs --apply-split test --out fused-test
-      audiomos-cache --import my_fusions.py fuse runs --method trimmed-mean --out fused
+      audiomos-cache --import my_fusions.py fuse runs --method trimmed_mean \\
+        --out fused
     """
     if from_fusion:
         _refuse_given(context)

@@ -10,13 +10,13 @@ from audiomos_cache.runs import BESTS
 
 @click.command("import-upstream", cls=Command)
 @click.argument("checkpoint", type=FILE)
-@click.option("--head", required=True, metavar="PRESET|FILE.yaml", help="The head that it was trained as.")
-@click.option("--out", required=True, type=FILE, help="The run folder to make, or to add to.")
-@click.option("--cache", type=FILE, help="The cache whose fingerprint is remembered, and checked later.")
+@click.option("--head", required=True, metavar="PRESET|FILE.yaml", help="Name the head that was trained.")
+@click.option("--out", required=True, type=FILE, help="Make this run folder, or add to it.")
+@click.option("--cache", type=FILE, help="Record the fingerprint of this cache, so that others are refused later.")
 @click.option(
     "--best",
     type=click.Choice(BESTS),
-    help="The checkpoint of the run that it becomes.  [default: as the file's name says, or loss]",
+    help="Make it this checkpoint of the run.  [default: the one in the file's name, or loss]",
 )
 @click.option(
     "--set",
@@ -29,13 +29,13 @@ def import_upstream(**options: Any) -> None:
     """Make a run from a .pth checkpoint of the published code, which predict and fuse then use like any other.
 
     The run computes as that code does, its three quirks included (compat: upstream). Predict with a cache that was
-    extracted with MuQ and RoBERTa at --pad-to 30. Of the file only tensors are read, and nothing in it is run.
-    The three checkpoints of a training become one run, one after the other.
+    extracted with MuQ and RoBERTa at --pad-to 30. Only tensors are read from the file, and nothing in it is run.
+    The three checkpoints of a training become one run: import one after the other.
 
     \b
     Example:
-      audiomos-cache import-upstream ckpt_best_val_loss.pth --head transformer-dist --out runs/published
-      audiomos-cache import-upstream ckpt_best_val_srcc.pth --head transformer-dist --out runs/published
+      audiomos-cache import-upstream ckpt_best_val_loss.pth \\
+        --head transformer-dist --out runs/published
       audiomos-cache predict runs/published --cache cache/musiceval --split eval
     """
     from audiomos_cache import import_upstream as run

@@ -1,4 +1,4 @@
-"""`audiomos-cache info`: what a cache, run, fusion or bundle holds, and what is known."""
+"""`audiomos-cache info`: describe a cache, run, fusion or bundle, or list what is known."""
 
 import json
 
@@ -9,12 +9,12 @@ from audiomos_cache.cli.options import Command
 
 @click.command(cls=Command)
 @click.argument("target", metavar="[PATH|bundles|encoders|heads]", required=False)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def info(target: str | None, as_json: bool) -> None:
     """Describe the cache, run, fusion or bundle in a folder; or list the known bundles, encoders or heads.
 
-    Of a cache: clips, hours, sizes, skipped clips, encoders, fingerprint. Of a run: checkpoints, numbers, and the
-    command that it was made with. Of a fusion and a bundle: members, and how well the intervals cover.
+    Shows the clips, hours, sizes, skipped clips, encoders and fingerprint of a cache; the checkpoints, scores and
+    command of a run; the members of a fusion or a bundle, and how well a bundle's intervals cover.
 
     \b
     Examples:

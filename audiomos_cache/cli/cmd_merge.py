@@ -10,12 +10,12 @@ from audiomos_cache.cli.progress import progress
 
 @click.command(cls=Command)
 @click.argument("caches", nargs=-1, required=True, metavar="CACHE...", type=FILE)
-@click.option("--out", required=True, type=FILE, help="The folder of the new cache.")
+@click.option("--out", required=True, type=FILE, help="Write the new cache to this folder.")
 def merge(caches: tuple[Path, ...], out: Path) -> None:
     """Join caches, or the shards of one, into a new cache. All must have one fingerprint, and no clip twice.
 
     The shards of a dataset give the same files as a single extraction of it. Clips of different datasets come one
-    after the other, in the order of the arguments. The merged caches stay as they are.
+    after the other, in the order of the arguments. The given caches are not changed.
 
     \b
     Example:

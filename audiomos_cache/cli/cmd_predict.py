@@ -11,18 +11,19 @@ from audiomos_cache.runs import BESTS
 
 @click.command(cls=Command)
 @click.argument("run", type=FILE)
-@click.option("--cache", type=FILE, default=Path("cache/default"), help="The cache folder.")
-@click.option("--split", default="eval", help="The split to predict.")
-@click.option("--best", type=click.Choice(BESTS), default="loss", help="The checkpoint to predict with.")
-@click.option("--out", type=FILE, help="The file to write.  [default: RUN/predictions/SPLIT.BEST.jsonl]")
-@click.option("--overwrite", is_flag=True, help="Replace the file.")
+@click.option("--cache", type=FILE, default=Path("cache/default"), help="Read the features from this cache.")
+@click.option("--split", metavar="NAME", default="eval", help="Predict this split.")
+@click.option("--best", type=click.Choice(BESTS), default="loss", help="Predict with this checkpoint of the run.")
+@click.option("--out", type=FILE, help="Write to this file.  [default: RUN/predictions/SPLIT.BEST.jsonl]")
+@click.option("--overwrite", is_flag=True, help="Replace the file if it exists.")
 @device_option
 def predict(**options: Any) -> None:
     """Predict MI and TA of a cached split with the trained head in the folder RUN.
 
     \b
     Example:
-      audiomos-cache predict runs/transformer-dist-seed1984 --cache cache/musiceval --split eval
+      audiomos-cache predict runs/transformer-dist-seed1984 --split test \\
+        --cache cache/musiceval
     """
     from audiomos_cache import predict as run
 

@@ -10,7 +10,7 @@ import click
 
 from audiomos_cache.cli.options import FILE, Command, advanced_option, device_option
 from audiomos_cache.cli.progress import progress
-from audiomos_cache.errors import DataError, OutputError, first_five
+from audiomos_cache.errors import DataError, OutputError
 
 
 @click.command(cls=Command)
@@ -19,42 +19,48 @@ from audiomos_cache.errors import DataError, OutputError, first_five
     "--bundle",
     required=True,
     metavar="DIR|REPO[@REV]",
-    help="The model: a folder, or a repository on the Hugging Face hub; @REV pins a branch, tag or commit.",
+    help="Score with this bundle: a folder, or a repository on the Hugging Face hub; @REV pins a revision of it.",
 )
 @click.option(
-    "--prompt", metavar="TEXT", help="The text that all of AUDIO was made from.  [default: none, for MI alone]"
+    "--prompt",
+    metavar="TEXT",
+    help="Score TA by this text, which all of AUDIO was made from.  [default: none, for MI alone]",
 )
 @click.option(
-    "--manifest", metavar="FILE", type=FILE, help="A .csv or .jsonl file with the columns path, prompt and maybe id."
+    "--manifest",
+    metavar="FILE",
+    type=FILE,
+    help="Score the clips of a .csv or .jsonl file with the columns path, prompt and perhaps id.",
 )
 @click.option(
     "--out",
     metavar="FILE",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Where to write. The suffix is the format: .jsonl, a line a clip as it is scored; .csv, a table, written at "
-    "the end.  [default: stdout, as JSON lines]",
+    help="Write to this file, whose suffix is the format: .jsonl, a line for each clip as it is scored; .csv, a table, "
+    "written at the end.  [default: stdout, as JSON lines]",
 )
-@click.option("--overwrite", is_flag=True, help="Replace --out, if it holds scores.")
+@click.option("--overwrite", is_flag=True, help="Replace the --out file, if it holds scores.")
 @advanced_option(
     "--audio-encoder",
     metavar="DIR|REPO[@REV]",
-    help="Where the weights of the audio encoder are, if not where the bundle says.",
+    help="Take the weights of the audio encoder from here, not from where the bundle names.",
 )
 @advanced_option(
     "--text-encoder",
     metavar="DIR|REPO[@REV]",
-    help="Where the weights of the text encoder are, if not where the bundle says.",
+    help="Take the weights of the text encoder from here, not from where the bundle names.",
 )
 @device_option
 @advanced_option(
     "--precision",
     type=click.Choice(("fp16", "bf16", "fp32")),
-    help="The precision of the audio encoder.  [default: fp16 on CUDA for float16 features, else fp32]",
+    help="Compute the audio encoder in this precision.  [default: fp16 on CUDA for float16 features, else fp32]",
 )
 @advanced_option(
     "--batch-size",
     type=click.IntRange(min=1),
-    help="How many clips are encoded at once.  [default: 4, on CUDA as memory allows]",
+    metavar="N",
+    help="Encode so many clips at once.  [default: 4, on CUDA as memory allows]",
 )
 def score(audio: tuple[Path, ...], out: Path | None, **options: Any) -> None:
     """Score music: how good it is (MI) and how well it fits its prompt (TA), from 1 to 5, as listeners would.
@@ -66,44 +72,38 @@ def score(audio: tuple[Path, ...], out: Path | None, **options: Any) -> None:
     Each clip gives a line with its id, path, mi and ta, and intervals that hold the listeners' mean for 80 % of clips.
     A clip that cannot be scored gives a line with an error; the others are scored, and the exit code is 1.
 
-    An id is what a manifest's row says, or else the file's name, of a folder's files the path there: song of song.wav,
-    song.mp3 of song.mp3. (extract's ids of manifests without them are song for both.)
+    A clip's id is that of its manifest row, else the name of its file, with the path inside a given folder: song for
+    song.wav, song.mp3 for song.mp3. (extract gives both of them the id song.)
 
     Interrupt it whenever you like: with --out, run it again, and it scores what is missing. A .jsonl file can also be
     extended by other clips later; a finished .csv file can only be replaced.
 
     \b
     Examples:
-      audiomos-cache score song.wav --prompt "slow piano, melancholic" --bundle model
-      audiomos-cache score --manifest generated.csv --bundle model --out scores.jsonl
+      audiomos-cache score song.wav --prompt "slow, sad piano" --bundle model
+      audiomos-cache score --manifest new.csv --bundle model --out scores.jsonl
     """
     from audiomos_cache.scoring.score_files import score_files
 
-    print_line = partial(_print_line, sys.stdout)  # as it is before a progress bar replaces it
-    printed_lines = out is None and sys.stdout.isatty()  # they show the progress, and a bar would be in their way
+    print_line = partial(_print_line, sys.stdout)  # before a progress bar replaces it
+    printed_lines = out is None and sys.stdout.isatty()  # they show the progress already
     with nullcontext() if printed_lines else progress("clips") as update:
         outcome = score_files(audio, out=out or print_line, progress=update, **options)
     click.echo(str(outcome), err=True)
     if outcome.failed:
-        from audiomos_cache.dataset.clip import printable
-
-        reasons = [f"{clip_id}: {' '.join(reason.split())}" for clip_id, reason in outcome.failed.items()]
         again = "score them again" if out is None else "run it again, which tries only them"
         if out and out.suffix.lower() == ".csv":
             again = "run it again with --overwrite"
-        raise DataError(
-            f"{len(reasons)} of {outcome.total} clips could not be scored: {printable(first_five(reasons))}; "
-            f"correct them and {again}"  # file names may hold anything
-        )
+        raise DataError(f"{outcome.failures()}; correct them and {again}")
 
 
 def _print_line(stdout: TextIO, line: bytes) -> None:
     try:
         click.echo(line, file=stdout, nl=False)
     except BrokenPipeError:
-        raise  # its reader has what it wanted
+        raise  # click ends quietly when the reader of a pipe has gone
     except OSError as error:
         raise OutputError(
             f"stdout: cannot be written: {error.strerror or error}; make room there, or give --out, a file that the "
-            "command can go on with"
+            "command can resume"
         ) from error

@@ -14,24 +14,23 @@ from audiomos_cache.cli.options import FILE, SEED, Command
     "--hold-out",
     type=click.Choice(["clips", "systems", "prompts"]),
     default="clips",
-    help="What to set aside: the same share of each system's clips (a system's only clip stays in the first list), "
-    "whole systems, or whole prompts, of which none is in both lists.",
+    help="Set aside the same share of each system's clips (a system's only clip stays in the first list), or whole "
+    "systems, or whole prompts, of which none is in both lists.",
 )
 @click.option(
     "--fraction",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     default=0.1,
     metavar="SHARE",
-    help="The share of clips to set aside.",
+    help="Set aside this share of the clips.",
 )
-@click.option("--seed", type=SEED, default=1984, metavar="N", help="Random seed for the choice of clips.")
-@click.option("--split", "name", metavar="NAME", help="With a manifest only: the split to divide.  [default: all rows]")
+@click.option("--seed", type=SEED, default=1984, metavar="N", help="Choose the clips by this seed.")
+@click.option("--split", "name", metavar="NAME", help="Divide only this split of a manifest.  [default: all]")
 @click.option(
     "--out",
     metavar="DIR",
-    show_default="the list's",
     type=click.Path(file_okay=False, path_type=Path),
-    help="The folder of the two lists.",
+    help="Write the two lists to this folder.  [default: the one of LIST]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the two lists if they exist.")
 def split(
@@ -52,7 +51,7 @@ def split(
     Example:
       audiomos-cache split sets/train_mos_list.txt --out inner
       audiomos-cache train-head --train-list inner/train_mos_list-train.txt \\
-        --dev-list inner/train_mos_list-dev.txt --cache cache/musiceval --out runs
+        --dev-list inner/train_mos_list-dev.txt --cache cache/musiceval
     """
     from rich.console import Console
 

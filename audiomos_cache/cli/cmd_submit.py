@@ -15,19 +15,20 @@ from audiomos_cache.cli.options import FILE, Command
     metavar="LIST",
     required=True,
     type=FILE,
-    help="The clips that the challenge asks for, an id a line (eval_list.txt).",
+    help="Check against this list of the challenge's clips, an id a line (eval_list.txt).",
 )
-@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="The zip to write.")
+@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Write this zip.")
 @click.option("--overwrite", is_flag=True, help="Replace the zip if it exists.")
 def submit(file: Path, list_path: Path, out: Path, overwrite: bool) -> None:
     """Check the predictions in FILE against the challenge's list, and pack them as answer.txt in a zip.
 
-    Every clip of the list must be there once, no other, each with finite scores. Scores outside 1..5 are clipped, as
+    The file must hold every clip of the list once and no other, with finite scores. Scores outside 1..5 are clipped, as
     the original clips them, and counted in a warning.
 
     \b
     Example:
-      audiomos-cache submit fused/fused.eval.jsonl --list sets/eval_list.txt --out answer.zip
+      audiomos-cache submit fused/fused.eval.jsonl --list sets/eval_list.txt \\
+        --out answer.zip
     """
     from audiomos_cache.evaluation import submission
 

@@ -29,7 +29,7 @@ class _TrainHead(Command):
             formatter.write_text(", ".join(preset_names()))
         with formatter.section("Plans for --plan"):
             formatter.write_text(", ".join(plan_names()))
-        with formatter.section("Keys for --set, and what they are where a preset does not say"):
+        with formatter.section("Keys for --set, with their values where a preset sets none"):
             formatter.write_dl(
                 [
                     (each.key, f"{each.type}  [default: {each.default}]{of(each.kinds)}  {each.description}".rstrip())
@@ -39,26 +39,27 @@ class _TrainHead(Command):
 
 
 @click.command("train-head", cls=_TrainHead)
-@click.option("--cache", type=FILE, default=Path("cache/default"), help="The cache folder.")
+@click.option("--cache", type=FILE, default=Path("cache/default"), help="Read the features from this cache.")
 @click.option(
     "--head",
     multiple=True,
     metavar="PRESET|FILE.yaml",
-    help="The head: a preset, or a YAML file like those of configs/; repeat for several.  [default: transformer-dist]",
+    help="Train this head: a preset, or a YAML file like those of configs/; repeat it for several.  "
+    "[default: transformer-dist]",
 )
 @click.option(
     "--seed",
     multiple=True,
     type=SEED,
     metavar="N",
-    help="The seed of initial weights, dropout and data order; repeat for several.  [default: 1984]",
+    help="Draw initial weights, dropout and data order by this seed; repeat it for several.  [default: 1984]",
 )
 @click.option(
     "--plan",
     metavar="PLAN|FILE.yaml",
     help="Train the heads and seeds that a plan lists, instead of --head and --seed; finished runs are skipped.",
 )
-@click.option("--out", type=FILE, default=Path("runs"), help="The folder for the run folders.")
+@click.option("--out", type=FILE, default=Path("runs"), help="Write the run folders to this folder.")
 @click.option(
     "--set",
     multiple=True,
@@ -70,7 +71,7 @@ class _TrainHead(Command):
 @click.option(
     "--overwrite",
     is_flag=True,
-    help="Replace runs of the same name (of a plan's: those that differ), and start again where another training was "
+    help="Replace runs of the same name (with --plan, those that differ), and start again where another training was "
     "interrupted.",
 )
 @advanced_option(
@@ -79,19 +80,19 @@ class _TrainHead(Command):
     type=FILE,
     multiple=True,
     metavar="LIST",
-    help="What each listener said of each clip (name.wav,rater,MI,TA), for heads with output.loss=raters; repeat "
-    "for several lists.",
+    help="Read each listener's scores of each clip (name.wav,rater,MI,TA), for heads with output.loss=raters; repeat "
+    "it for several lists.",
 )
 @advanced_option(
     "--precision",
     type=click.Choice(["fp32", "bf16"]),
-    help="The precision of matrix products; weights, softmax and losses are float32 in both.  [default: bf16 on a GPU "
-    "that has it, fp32 elsewhere]",
+    help="Compute matrix products in this precision; weights, softmax and losses are float32 in both.  "
+    "[default: bf16 on a GPU that has it, fp32 elsewhere]",
 )
 @advanced_option(
     "--tensorboard",
     is_flag=True,
-    help="Write the history for TensorBoard too, into the run's tensorboard/; tensorboard --logdir OUT shows it while "
+    help="Write the history for TensorBoard too, to tensorboard/ in the run; tensorboard --logdir OUT shows it while "
     "the head is trained.",
 )
 @device_option
@@ -101,13 +102,13 @@ def train_head(ctx: click.Context, /, **options: Any) -> None:
 
     A run keeps three checkpoints (best dev loss, best system SRCC of MI, best combined), their predictions of
     every split in the cache, and its history. On a CPU the same seed gives the same files. After an interrupt
-    the same command goes on where it was. Several processes may train one plan: each takes the runs that no other
-    has taken.
+    the same command resumes where it was. Several processes may train one plan: each takes runs that no other has
+    taken.
 
     \b
     Examples:
-      audiomos-cache train-head --cache cache/musiceval --head transformer-dist --seed 1984 --seed 1990
-      audiomos-cache train-head --cache cache/musiceval --head my-head.yaml --set training.lr=1e-4
+      audiomos-cache train-head --cache cache/musiceval --seed 1984 --seed 1990
+      audiomos-cache train-head --head my-head.yaml --set training.lr=1e-4
       audiomos-cache train-head --cache cache/musiceval --plan ensemble8
     """
     from audiomos_cache import train_head as run

@@ -10,11 +10,12 @@ from audiomos_cache.cli.progress import progress
 
 @click.command(cls=Command)
 @click.argument("cache", type=FILE)
-@click.option("--split", multiple=True, metavar="NAME", help="The split to read; repeat for several.  [default: all]")
+@click.option("--split", multiple=True, metavar="NAME", help="Read this split; repeat it for several.  [default: all]")
 def verify(cache: Path, split: tuple[str, ...]) -> None:
-    """Read every feature of a cache and check it against its hash. Damaged items are listed; the exit code is 1 then.
+    """Read every feature of a cache and check it against its hash.
 
-    To replace them, run extract with --repair: it encodes only what was lost.
+    If items are damaged, they are listed, and the exit code is 1. To replace them, run extract with --repair: it
+    encodes only those again.
 
     \b
     Example:

@@ -1,6 +1,7 @@
 """What the commands share: their class, with its two-part help, and the options that several of them have."""
 
 import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,10 +13,23 @@ from audiomos_cache.errors import ArgumentError
 
 FILE = click.Path(path_type=Path)
 DEVICE = click.Choice(DEVICES)
-SEED = click.IntRange(0, 2**63 - 1)
 SHOWN_FIRST = 10  # a command shows at most that many options before the advanced ones
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
+
+
+class _Seed(click.types.IntParamType):
+    """A random seed. A range of click's would be shown in every help."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the seed, or refuse what is none."""
+        seed = int(super().convert(value, param, ctx))
+        if not 0 <= seed < 2**63:
+            self.fail(f"{seed} is not a seed, expected 0 to {2**63 - 1}", param, ctx)
+        return seed
+
+
+SEED = _Seed()
 
 
 class AdvancedOption(click.Option):
@@ -67,9 +81,9 @@ def advanced_option(*declarations: str, **attributes: Any) -> Callable[[_Decorat
     return click.option(*declarations, cls=AdvancedOption, **attributes)
 
 
-device_option = advanced_option("--device", type=DEVICE, default="auto", help="The device to compute on.")
+device_option = advanced_option("--device", type=DEVICE, default="auto", help="Compute on this device.")
 
 
 def notify(line: str) -> None:
-    """Print a line that is worth reading while a command works, on stderr."""
-    click.echo(line, err=True)
+    """Print a line on stderr while a command works."""
+    print(line, file=sys.stderr, flush=True)  # not click.echo, which would write across a progress bar

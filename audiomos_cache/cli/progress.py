@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar for each piece of work on a terminal, plain lines in a log."""
+"""Progress on stderr: a bar for each piece of work on a terminal, lines in a log."""
 
 import sys
 import time
@@ -15,7 +15,7 @@ SECONDS_BETWEEN_LINES = 10.0
 
 @contextmanager
 def progress(unit: str) -> Iterator[Progress]:
-    """Give a function to report progress with; `unit` is what is counted, such as clips."""
+    """Yield a function that reports progress; `unit` is what is counted, such as clips."""
     if not sys.stderr.isatty():
         yield _Lines(unit)
         return

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
@@ -43,7 +44,7 @@ def scores_table(scores: "Scores", title: str, uncertainty: "Uncertainty | None"
 def comparison_table(comparison: "Comparison", a: "Scores", b: "Scores", letter: str = "B") -> Table:
     """Lay out a line for each of the sixteen numbers: A, B, A - B with its interval, and both p-values.
 
-    `letter` is what B is called.
+    `letter` is the name of B.
     """
     uncertainty = comparison.uncertainty
     caption = (
@@ -71,9 +72,9 @@ def systems_table(lines: Sequence["SystemLine"], title: str) -> Table:
     for column in ("system", "clips", "score", "true", "pred.", "bias", "rank", "pred.\nrank", "change"):
         table.add_column(column, justify="left" if column in ("system", "score") else "right")
     for line in lines:
-        for target, placed in (("MI", line.mi), ("TA", line.ta)):
-            numbers = (f"{placed.true:.3f}", f"{placed.predicted:.3f}", f"{placed.bias:+.3f}")
-            ranks = (f"{placed.rank:g}", f"{placed.predicted_rank:g}", f"{placed.rank_change:+g}")
+        for target, of_system in (("MI", line.mi), ("TA", line.ta)):
+            numbers = (f"{of_system.true:.3f}", f"{of_system.predicted:.3f}", f"{of_system.bias:+.3f}")
+            ranks = (f"{of_system.rank:g}", f"{of_system.predicted_rank:g}", f"{of_system.rank_change:+g}")
             table.add_row(Text(line.system), str(line.clips), target, *numbers, *ranks)
     return table
 
@@ -93,11 +94,14 @@ def split_table(sides: Mapping[str, "Side"], title: str) -> Table:
 def runs_table(results: Sequence["HeadResult"], mean: "Scores | None" = None) -> Table:
     """Lay out a line for each finished run: epochs trained, and the dev SRCC of its best-loss checkpoint.
 
-    The last line, where it is given, is that of the mean of their predictions. A run that was finished before has no
+    The last line, if a mean is given, is that of the mean of their predictions. A run that was finished before has no
     seconds.
     """
-    table = Table(title="Dev SRCC of each run's best-loss checkpoint, chosen on these clips")
-    table.add_column("run", overflow="fold")  # a name is never cut
+    title = "Dev SRCC of each run's best-loss checkpoint, chosen on these clips"
+    table = Table(
+        title=title, title_justify="left", box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0), pad_edge=False
+    )
+    table.add_column("run", overflow="fold")  # a name is never cut; without lines the presets' names fit 80 columns
     for column in ("epochs", "MI utt", "TA utt", "MI sys", "TA sys", "seconds"):
         table.add_column(column, justify="right")
     for result in results:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from io import StringIO
 from typing import Any
 
+from audiomos_cache.dataset.clip import printable
+from audiomos_cache.errors import first_five
 from audiomos_cache.targets import TARGETS
 
 Interval = tuple[float, float]
@@ -144,6 +146,11 @@ class Outcome:
         """Return the mean score of `mi` or `ta`; None where no clip has one."""
         scores = self.scores[target]
         return math.fsum(scores) / len(scores) if scores else None
+
+    def failures(self) -> str:
+        """Return how many clips could not be scored, and the reasons of the first five, in one line."""
+        reasons = [f"{clip_id}: {' '.join(reason.split())}" for clip_id, reason in self.failed.items()]
+        return f"{len(reasons)} of {self.total} clips could not be scored: {printable(first_five(reasons))}"
 
     def __str__(self) -> str:
         """Return it in one line."""

@@ -143,16 +143,16 @@ def fused(tmp_path):
 def test_what_a_fusion_says_of_the_clips_it_was_fitted_on_is_refused(fused, tmp_path, name):
     folder, labels = fused
     ids = sorted(line.split(",")[0].removesuffix(".wav") for line in labels.read_text().splitlines())
-    told = (
+    message = (
         f"the fusion was fitted on 160 of its 160 clips, so numbers on them would look better than it is: "
         f"{', '.join(ids[:5])}, ... (160 in all); evaluate {folder}/out-of-fold.dev.jsonl, the same clips out-of-fold, "
         "or clips that were held out"
     )
-    assert fail(folder / name, "--labels", labels) == f"Error: {folder / name}: {told}"
+    assert fail(folder / name, "--labels", labels) == f"Error: {folder / name}: {message}"
     held_out = folder / "out-of-fold.dev.jsonl"
-    assert fail(held_out, folder / name, "--labels", labels) == f"Error: {folder / name}: {told}"
+    assert fail(held_out, folder / name, "--labels", labels) == f"Error: {folder / name}: {message}"
     (tmp_path / "link.jsonl").symlink_to(folder / "fused.dev.jsonl")
-    assert told in fail(tmp_path / "link.jsonl", "--labels", labels)
+    assert message in fail(tmp_path / "link.jsonl", "--labels", labels)
     assert len(cells(run(held_out, "--labels", labels, *QUICK))) == 8
 
 
@@ -196,7 +196,7 @@ def test_without_resamples_there_are_the_numbers_alone():
 
 def test_json_and_csv_hold_the_same_numbers_and_intervals(tmp_path):
     content = json.loads(run(A, *LABELS, *QUICK, "--json"))
-    plain = json.loads(run(A, *LABELS, "--n-boot", "0", "--json"))
+    printed = json.loads(run(A, *LABELS, "--n-boot", "0", "--json"))
     rows = rows_of(tmp_path, A, *LABELS, *QUICK)
     assert [(row["level"], row["score"], row["measure"]) for row in rows] == [
         (level, score, measure.upper()) for level in ("utterance", "system") for score in ("MI", "TA")
@@ -205,7 +205,7 @@ def test_json_and_csv_hold_the_same_numbers_and_intervals(tmp_path):
     expected = [[content[v][m], *content[v][f"{m}_ci"]] for v in VIEWS for m in MEASURES]
     assert [[float(row[c]) for c in ("value", "ci_low", "ci_high")] for row in rows] == expected
     for view in VIEWS:
-        assert {measure: content[view][measure] for measure in MEASURES} == plain[view]
+        assert {measure: content[view][measure] for measure in MEASURES} == printed[view]
     assert content["intervals"] == {
         "level": 0.95, "method": "BCa, expanded for few systems", "resampled": "systems with all their clips",
         "n_boot": 200, "seed": 0, "notes": [],
@@ -384,7 +384,7 @@ def test_numbers_that_are_not_defined_are_null_and_said(tmp_path):
 
 
 def test_help_says_where_a_split_counts():
-    assert "With a manifest only: the split whose rows to read." in " ".join(run("--help").split())
+    assert "Read only this split of a manifest." in " ".join(run("--help").split())
 
 
 def test_several_files_are_each_compared_with_the_first(tmp_path):

@@ -404,7 +404,7 @@ def test_help_has_an_example(command):
     assert f"Usage: main {command} [OPTIONS]" in text
     assert re.search(rf"Examples?:\n +audiomos-cache {command} ", text)
     if command == "extract":
-        assert "none: at its own length. [default: 30]" in " ".join(text.split())
+        assert "none keeps its own length. [default: 30]" in " ".join(text.split())
         assert "[default: muq]" in text
 
 

@@ -83,7 +83,7 @@ def run_of(folder, epochs):
     (folder / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in epochs))
     (folder / "clips.json").write_text('{"train": ["t"], "dev": ["a", "b"]}')
     for split, ids in (("dev", "ab"), ("eval", "yz")):
-        rows = [{"id": clip, "mi": 3.0 + place, "ta": 2.0} for place, clip in enumerate(ids)]
+        rows = [{"id": clip, "mi": 3.0 + index, "ta": 2.0} for index, clip in enumerate(ids)]
         for best in ("loss", "srcc", "combined"):
             path = folder / "predictions" / f"{split}.{best}.jsonl"
             path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -232,7 +232,7 @@ def test_help_has_an_example(name):
 
 def test_help_shows_defaults():
     printed = " ".join(run("fuse", "--help").split())
-    for default in ("ridge", "(dev with runs)", "(eval with runs)", "loss", "5; x>=0", "prompt"):
+    for default in ("ridge", "dev with runs", "eval with runs", "loss", "5; x>=0", "prompt"):
         assert f"[default: {default}]" in printed
 
 

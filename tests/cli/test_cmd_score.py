@@ -198,10 +198,10 @@ def test_a_bad_file_is_a_line_and_the_run_goes_on():
     assert [row["error"] for row in found if row["error"]] == [
         f"{name}: no such file,\nexpected audio" for name in names
     ]
-    told = ", ".join(f"gone-{number}: m/gone-{number}.wav: no such file, expected audio" for number in range(5))
+    reasons = ", ".join(f"gone-{number}: m/gone-{number}.wav: no such file, expected audio" for number in range(5))
     assert result.stderr.splitlines()[-2:] == [
         "2 of 8 clips scored, 6 failed; mean MI 1.350, TA 2.000",
-        f"Error: 6 of 8 clips could not be scored: {told}, ... (6 in all); correct them and score them again",
+        f"Error: 6 of 8 clips could not be scored: {reasons}, ... (6 in all); correct them and score them again",
     ]
 
 
@@ -227,9 +227,9 @@ def test_an_odd_name_keeps_no_other_clip_from_its_score(music):
         ("sub/ccc", "m/sub/ccc.wav", True),
         (r"gone\x1b[31m", "gone\x1b[31m.wav", False),
     ]
-    told = r"gone\x1b[31m: gone\x1b[31m.wav: no such file, expected audio"
+    reasons = r"gone\x1b[31m: gone\x1b[31m.wav: no such file, expected audio"
     assert result.stderr.splitlines()[-1] == (
-        f"Error: 1 of 5 clips could not be scored: {told}; correct them and score them again"
+        f"Error: 1 of 5 clips could not be scored: {reasons}; correct them and score them again"
     )
 
 
@@ -532,7 +532,7 @@ def test_a_full_disk_under_stdout_is_named(many):
         stderr = process.stderr.read().decode()
     assert stderr == (
         "Error: stdout: cannot be written: No space left on device; make room there, or give --out, a file that the "
-        "command can go on with\n"
+        "command can resume\n"
     )
     assert process.returncode == 1
 

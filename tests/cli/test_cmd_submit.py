@@ -15,14 +15,14 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "fusion"
 
 
 def test_submit_refuses_the_wrong_clips_and_an_existing_zip(tmp_path):
-    answer, wanted = tmp_path / "answer.zip", GOLDEN / "eval_list.txt"
-    rest = ("--list", wanted, "--out", answer)
+    answer, requested = tmp_path / "answer.zip", GOLDEN / "eval_list.txt"
+    rest = ("--list", requested, "--out", answer)
     assert run("submit", GOLDEN / "dist_a_eval.pt", *rest) == f"{answer}: answer.txt with 60 clips\n"
     expected = f"Error: {answer}: exists already; give another --out, or --overwrite"
     assert fail("submit", GOLDEN / "dist_a_eval.pt", *rest) == expected
     run("submit", GOLDEN / "dist_a_eval.pt", *rest, "--overwrite")
     line = fail("submit", GOLDEN / "dist_a_dev.pt", *rest, "--overwrite")
-    start = f"{GOLDEN / 'dist_a_dev.pt'}: 160 clips, expected the 60 of {wanted}: nothing for "
+    start = f"{GOLDEN / 'dist_a_dev.pt'}: 160 clips, expected the 60 of {requested}: nothing for "
     assert line.startswith(f"Error: {start}audiomos2025-track1-")
     assert line.endswith(" ... (160 in all); predict the split that the list names")
 

@@ -1,4 +1,4 @@
-"""Names of the user's in tables and progress, and what the help of train-head tells."""
+"""Names of the user's in tables and progress, and what the help of train-head lists."""
 
 import io
 import subprocess
@@ -12,6 +12,7 @@ from rich.console import Console
 
 from audiomos_cache.cache import maintenance
 from audiomos_cache.cli import main
+from audiomos_cache.cli.options import SHOWN_FIRST
 from audiomos_cache.cli.progress import progress
 from audiomos_cache.cli.tables import runs_table, scores_table
 from audiomos_cache.evaluation.metrics import Agreement, Scores
@@ -42,30 +43,42 @@ def cells(text):
     return [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if line.startswith("│")]
 
 
+def runs(text):
+    """The cells of a table of runs, without its title and head; it has no vertical lines."""
+    lines = text.splitlines()
+    rule = next(index for index, line in enumerate(lines) if line.startswith("─"))
+    return [line.split() for line in lines[rule + 1 :]]
+
+
 def test_runs_have_four_decimals_of_the_loss_checkpoint():
     result = HeadResult(Path("runs/my-head-seed1"), 7, {"loss": SCORES}, seconds=12.345)
-    assert cells(printed(runs_table([result]))) == [
-        ["my-head-seed1", "7", "0.3334", "-0.5000", "n/a", "1.0000", "12.3"]
-    ]
+    assert runs(printed(runs_table([result]))) == [["my-head-seed1", "7", "0.3334", "-0.5000", "n/a", "1.0000", "12.3"]]
 
 
 def test_no_name_of_a_run_is_cut_on_a_narrow_terminal():
     name = "decoupled-lstm-dist-of-another-study-seed1984"
     found = printed(runs_table([HeadResult(Path(name), 1, {"loss": SCORES}, seconds=1.0)]), width=80)
-    parts = [line.split("│")[1].strip() for line in found.splitlines() if line.startswith("│")]
-    assert "".join(parts) == name
+    assert "".join(row[0] for row in runs(found)) == name
+
+
+@pytest.mark.parametrize("preset", preset_names())
+def test_the_name_of_a_preset_s_run_stays_on_one_line(preset):
+    name = f"{preset}-seed1984"
+    rows = runs(printed(runs_table([HeadResult(Path(name), 100, {"loss": SCORES}, seconds=1234.5)]), width=80))
+    assert [row[0] for row in rows] == [name]
 
 
 def test_scores_and_runs_are_written_alike():
     rows = cells(printed(scores_table(SCORES, "title")))
-    [run] = cells(printed(runs_table([HeadResult(Path("r"), 1, {"loss": SCORES})])))
-    assert [*(row[3] for row in rows), ""] == run[2:], "and no seconds of what was finished before"
+    [run] = runs(printed(runs_table([HeadResult(Path("r"), 1, {"loss": SCORES})])))
+    assert [row[3] for row in rows] == run[2:], "and no seconds of what was finished before"
 
 
 @pytest.mark.parametrize("name", MARKUP)
 def test_a_name_with_brackets_is_shown_as_it_is(name):
     run = name.replace("/", "")  # a folder's
-    assert cells(printed(runs_table([HeadResult(Path("runs") / run, 1, {"loss": SCORES})])))[0][0] == run
+    table = printed(runs_table([HeadResult(Path("runs") / run, 1, {"loss": SCORES})]))
+    assert f"\n{run}  " in table
     assert name in printed(scores_table(SCORES, title=name))
 
 
@@ -104,7 +117,19 @@ def test_progress_on_a_terminal_shows_names_and_notes_with_brackets_as_they_are(
 def test_a_seed_out_of_range_is_wrong_usage(seed):
     result = CliRunner().invoke(main, ["train-head", "--seed", seed])
     assert (result.exit_code, result.stdout) == (2, "")
-    assert f"{seed} is not in the range 0<=x<={2**63 - 1}" in result.stderr.splitlines()[-1]
+    assert f"{seed} is not a seed, expected 0 to {2**63 - 1}" in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("name", [None, *main.commands])
+def test_every_help_fits_80_columns_and_shows_an_example_and_ten_options_first(name):
+    arguments = ["--help"] if name is None else [name, "--help"]
+    shown = CliRunner().invoke(main, arguments, catch_exceptions=False, terminal_width=80).stdout
+    assert [line for line in shown.splitlines() if len(line) > 80] == []
+    assert "  audiomos-cache " in shown
+    assert str(2**63 - 1) not in shown
+    first = shown.split("Options:")[1].split("Advanced:")[0]
+    options = [line for line in first.splitlines() if line.startswith("  -")]
+    assert 1 <= len(options) - (shown.count("Advanced:") == 0) <= SHOWN_FIRST
 
 
 def test_help_of_train_head_lists_presets_and_keys():

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -326,7 +327,13 @@ def test_what_a_kill_left_beside_a_finished_run_is_removed(cache: Path, tmp_path
 
 
 def rows_of(output: str) -> list[list[str]]:
-    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in output.splitlines() if line.startswith("│")]
+    """The cells of the table of runs, whose columns after the first are aligned with the ends of their heads."""
+    lines = output.splitlines()
+    head = next(index for index, line in enumerate(lines) if line.startswith("run "))
+    _, epochs, *others = re.finditer(r"\S+( \S+)*", lines[head])
+    bounds = [0, epochs.start(), epochs.end(), *(each.end() for each in others)]
+    rows = [line for line in lines[head + 2 :] if line.strip()]
+    return [[line[start:end].strip() for start, end in pairwise(bounds)] for line in rows]
 
 
 def test_a_plan_on_the_command_line(

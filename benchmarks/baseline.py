@@ -14,7 +14,7 @@ from audiomos_cache.training.data import ClipSet
 Step = Callable[[list[int]], float]
 
 
-def plain_step(config: HeadConfig, clips: ClipSet, device: torch.device) -> Step:
+def baseline_step(config: HeadConfig, clips: ClipSet, device: torch.device) -> Step:
     """Return what trains on the clips at some indices: features from RAM, padded, brought over, one step of AdamW."""
     reader = clips.first_reader
     frames = [torch.from_numpy(r.read_frames(i)) for r, i in clips.entries]
