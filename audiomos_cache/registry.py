@@ -124,9 +124,9 @@ def import_parts(module_or_file: str) -> None:
     Args:
         module_or_file: a module's name, or the path of a `.py` file.
     Raises:
-        ConfigError: it cannot be imported, in one line.
+        ConfigError: it cannot be imported, in one line; or it registers no part.
     """
-    before = set(sys.modules)
+    before, parts_before = set(sys.modules), _user_parts()
     try:
         if module_or_file.endswith(".py"):
             _import_file(Path(module_or_file))
@@ -140,7 +140,26 @@ def import_parts(module_or_file: str) -> None:
             raise ConfigError(f"--import {module_or_file}: module not found; {advice}") from error
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ConfigError(f"--import {module_or_file}: cannot be imported: {reason}") from error
-    _imported.setdefault(module_or_file, set()).update(set(sys.modules) - before)
+    loaded = set(sys.modules) - before
+    if module_or_file not in _imported and _user_parts() == parts_before and not _has_parts(module_or_file):
+        if module_or_file.endswith(".py"):
+            sys.modules.pop(Path(module_or_file).stem, None)  # so that the file can be imported once it is corrected
+        kinds = "|".join(BUILT_IN)
+        raise ConfigError(f"--import {module_or_file}: registers no part; expected @register({kinds}, NAME) in it")
+    _imported.setdefault(module_or_file, set()).update(loaded)
+
+
+def _user_parts() -> set[tuple[str, str]]:
+    """Return kind and name of all parts that users registered."""
+    return {(kind, name) for kind, parts in _parts.items() for name in parts if name not in BUILT_IN[kind]}
+
+
+def _has_parts(module_or_file: str) -> bool:
+    """Return whether parts come from a module that was loaded before, or from one inside it."""
+    is_file = module_or_file.endswith(".py")
+    module = Path(module_or_file).stem if is_file else module_or_file
+    owners = (_parts[kind][name].__module__ for kind, name in _user_parts())
+    return any(f"{owner}.".startswith(f"{module}.") for owner in owners)
 
 
 def imported() -> list[str]:

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from importlib import import_module
 
 import pytest
 
@@ -23,6 +24,7 @@ from audiomos_cache.registry import (
     unknown,
 )
 
+RUN = "name: a\nseed: 1\nfingerprint: x\nversions: {}\n"
 pytestmark = pytest.mark.usefixtures("fresh_registry")
 
 PART = '''
@@ -146,6 +148,25 @@ def test_what_cannot_be_imported_is_refused_in_one_line(module, content, reason)
         assert "broken" not in sys.modules and imported() == []
 
 
+def test_a_module_that_registers_no_part_is_refused(module):
+    path = module("nothing", "x = 1")
+    for given in ("json", "nothing", str(path)):
+        found = refusal(import_parts, given)
+        assert found.startswith(f"--import {given}: registers no part; expected @register(temporal|pooling|loss|")
+        sys.modules.pop("nothing", None)
+    assert imported() == []
+    path.write_text(PART + "\n# corrected")
+    import_parts(str(path))
+    assert "last" in known("pooling")
+
+
+def test_a_module_that_python_imported_before_may_be_given(module):
+    module("some_parts")
+    import_module("some_parts")
+    import_parts("some_parts")
+    assert imported() == ["some_parts"]
+
+
 def test_what_is_not_there_is_refused(tmp_path):
     assert refusal(import_parts, "nowhere_at_all") == (
         "--import nowhere_at_all: module not found; install it, add its folder to PYTHONPATH, or give "
@@ -246,7 +267,7 @@ def test_a_run_needs_the_parts_that_it_was_made_with(module, tmp_path):
     module("some_parts")
     record = {"kind": "pooling", "name": "last", "import": "some_parts", "module": "some_parts", "class": "Last"}
     path = tmp_path / "config.yaml"
-    path.write_text(f"name: a\nhead: {{pooling: {{kind: last, back: 2}}}}\nparts: [{record}]\n")
+    path.write_text(f"{RUN}head: {{pooling: {{kind: last, back: 2}}}}\nparts: [{record}]\n")
     assert refusal(load_head_config, str(path)).startswith(f"{path}: needs --import some_parts, which registers ")
     import_parts("some_parts")
     assert load_head_config(str(path))[1].pooling.back == 2
