@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from audiomos_cache.errors import ConfigError
+from audiomos_cache.errors import ConfigError, first_five
 from audiomos_cache.heads.config import Compat, HeadConfig, settable_keys
 from audiomos_cache.heads.part_configs import LOSSES, PARTS
 from audiomos_cache.heads.parts import Part, config_class
@@ -16,6 +16,7 @@ from audiomos_cache.registry import imported, require_parts
 from audiomos_cache.yaml_files import apply_override, read_mapping, readable
 
 _RUN_NAME = re.compile(r"(\w[\w .+-]*?)(-seed\d+)?")
+_OF_A_RUN = ("seed", "fingerprint", "versions")  # keys that every run's config.yaml has next to `head`
 _PART_KEYS = (*PARTS, "output.loss")
 
 
@@ -65,12 +66,25 @@ def load_head_config(head: str, overrides: tuple[str, ...] = ()) -> tuple[str, H
     where = f"{path} with {' '.join(overrides)}" if overrides else str(path)
     content = read_mapping(path, "keys such as temporal, pooling, output")
     name = path.stem
-    if isinstance(content.get("head"), dict):
+    if "head" in content:
+        _refuse_head_of_no_run(content, path)
         require_parts(content.get("parts"), str(path))
         found = content.get("name")
         named = _RUN_NAME.fullmatch(found) if isinstance(found, str) else None
         name, content = named[1] if named else name, content["head"]
     return name, _validated(content, overrides, where)
+
+
+def _refuse_head_of_no_run(content: Mapping[str, Any], path: Path) -> None:
+    """Refuse a file with a key `head` that is not the config of a run."""
+    if missing := [key for key in _OF_A_RUN if key not in content]:
+        others = first_five([key for key in map(str, content) if key != "head"])
+        raise ConfigError(
+            f"{path}: head{f', next to it {others}' if others else ''}: unknown in the file of a head, and a run's "
+            f"config.yaml has {', '.join(missing)} too; write the head's keys at the top level"
+        )
+    if not isinstance(content["head"], dict):
+        raise ConfigError(f"{path}: head: found {type(content['head']).__name__}, expected keys such as temporal")
 
 
 def head_config(head: str | Path | Mapping[str, Any] | HeadConfig) -> HeadConfig:

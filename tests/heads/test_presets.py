@@ -309,7 +309,8 @@ def test_a_files_key_that_no_kind_has_is_not_dropped(yaml_file):
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_runs_own_config_is_its_head(preset, tmp_path):
     _, config = load_head_config(preset, ("dropout=0.1",))
-    run = {"name": f"{preset}-seed1984", "seed": 1984, "head": config.model_dump(), "audio_dim": 1024, "versions": {}}
+    run = {"name": f"{preset}-seed1984", "seed": 1984, "head": config.model_dump(), "fingerprint": "0"}
+    run["versions"] = {}
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(run, sort_keys=False))
     assert load_head_config(str(path)) == (preset, config)
@@ -319,5 +320,13 @@ def test_a_runs_own_config_is_its_head(preset, tmp_path):
 @pytest.mark.parametrize("name", ["../../other", "", None, 3.5, "a/b"])
 def test_a_runs_name_that_names_no_folder_is_not_taken(name, tmp_path):
     path = tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump({"name": name, "head": {}}))
+    path.write_text(yaml.safe_dump({"name": name, "head": {}, "seed": 1, "fingerprint": "0", "versions": {}}))
     assert load_head_config(str(path))[0] == "config"
+
+
+def test_a_file_of_no_run_has_no_head(yaml_file):
+    path = yaml_file("{head: {}, foo: 1}")
+    assert message_of(path) == (
+        f"{path}: head, next to it foo: unknown in the file of a head, and a run's config.yaml has seed, fingerprint, "
+        "versions too; write the head's keys at the top level"
+    )
