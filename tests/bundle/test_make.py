@@ -96,8 +96,12 @@ def test_a_missing_run(made, tmp_path):
 
 def test_no_run(made, tmp_path):
     (tmp_path / "empty").mkdir()
-    for run in (tmp_path / "nowhere", tmp_path / "empty"):
-        assert "no config.yaml in it" in refusal([*made.runs, run], made.fused("mean"), tmp_path / "model", DataError)
+    for run, found in (
+        (tmp_path / "nowhere", "contains no config.yaml, so it is not a run"),
+        (tmp_path / "empty", "no config.yaml in it, nor in a folder in it, so no run"),
+    ):
+        message = refusal([*made.runs, run], made.fused("mean"), tmp_path / "model", DataError)
+        assert message == f"{run}: {found}; train-head makes runs"
 
 
 def test_no_fusion_in_the_folder(made, tmp_path):
