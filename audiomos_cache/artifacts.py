@@ -18,7 +18,15 @@ from typing import Any
 
 import xxhash
 
-from audiomos_cache.errors import AudiomosError, CacheError, OutputError, OutputExistsError, first_five, shown
+from audiomos_cache.errors import (
+    ArgumentError,
+    AudiomosError,
+    CacheError,
+    OutputError,
+    OutputExistsError,
+    first_five,
+    shown,
+)
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _PROBE = bytes(4096)  # a block: less may fit where nothing else does
@@ -155,6 +163,17 @@ def bring_back(old: Path, out: Path) -> None:
     """Restore the name of a folder that was to be replaced, unless the new one has that name."""
     if old.exists() and not out.exists():
         old.rename(out)
+
+
+def refuse_suffix(out: Path, formats: Sequence[str]) -> None:
+    """Refuse a file to write whose suffix, in small or capital letters, is not one of `formats`, such as ".jsonl".
+
+    Raises:
+        ArgumentError: lists the formats.
+    """
+    if out.suffix.lower() not in formats:
+        expected = f"one of {', '.join(formats)}" if len(formats) > 1 else formats[0]
+        raise ArgumentError(f"--out {out}: the suffix is {out.suffix!r}, expected {expected}")
 
 
 Own = Sequence[str] | Callable[[str], bool] | None  # which files an artefact may have, by their paths in it

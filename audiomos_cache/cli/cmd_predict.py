@@ -14,7 +14,7 @@ from audiomos_cache.runs import BESTS
 @click.option("--cache", type=FILE, default=Path("cache/default"), help="Read the features from this cache.")
 @click.option("--split", metavar="NAME", default="eval", help="Predict this split.")
 @click.option("--best", type=click.Choice(BESTS), default="loss", help="Predict with this checkpoint of the run.")
-@click.option("--out", type=FILE, help="Write to this file.  [default: RUN/predictions/SPLIT.BEST.jsonl]")
+@click.option("--out", type=FILE, help="Write to this .jsonl file.  [default: RUN/predictions/SPLIT.BEST.jsonl]")
 @click.option("--overwrite", is_flag=True, help="Replace the file if it exists.")
 @device_option
 def predict(**options: Any) -> None:

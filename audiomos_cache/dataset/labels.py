@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from audiomos_cache.dataset.clip import PREFIX, Clip, check_id, check_score, choose_splits, system_of
 from audiomos_cache.dataset.tables import NO_SPLIT, collect, is_manifest, read_lines, read_manifest
-from audiomos_cache.errors import DataError, first_five
+from audiomos_cache.errors import ArgumentError, DataError, first_five
 
 Scores = tuple[float, float]  # MI, TA
 
@@ -54,6 +54,16 @@ def read_labels(path: Path, split: str | None = None) -> Labels:
         rows = [(name, system_of(name), *pair) for name, pair in scores.items()]
     ids, systems, mi, ta = zip(*rows, strict=True)
     return Labels(ids, systems, np.array(mi, np.float64), np.array(ta, np.float64))
+
+
+def refuse_split_of_list(path: Path, split: str | None) -> None:
+    """Refuse to choose a split of a list of labels, which has none.
+
+    Raises:
+        ArgumentError: `path` is not a manifest, and `split` is given.
+    """
+    if split is not None and not is_manifest(path):
+        raise ArgumentError(f"--split goes with a manifest; {path} is a list of one split; leave out --split {split}")
 
 
 def _clips_of(path: Path, split: str | None) -> list[Clip]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audiomos_cache.artifacts import atomic_write, refuse_occupied
-from audiomos_cache.dataset.labels import Labels, parse_mos, read_labels
+from audiomos_cache.dataset.labels import Labels, parse_mos, read_labels, refuse_split_of_list
 from audiomos_cache.dataset.loading import read_prompts_of
 from audiomos_cache.dataset.tables import collect, is_manifest, read_lines, read_manifest, read_text
 from audiomos_cache.errors import ArgumentError, DataError
@@ -184,8 +184,8 @@ def split(
         split: of a manifest that names splits, the one to divide; None: all rows.
         overwrite: whether lists of these names are replaced.
     Raises:
-        ArgumentError: an unknown `hold_out`. DataError: the list or the fraction is not valid, or it cannot be divided
-        so.
+        ArgumentError: an unknown `hold_out`, or a split of a list. DataError: the list or the fraction is not valid,
+        or it cannot be divided so.
         OutputExistsError: a list of one of these names exists.
 
     >>> from pathlib import Path
@@ -199,6 +199,7 @@ def split(
         raise ArgumentError(f"hold_out is {hold_out!r}, expected one of {', '.join(get_args(HeldOut))}")
     if not 0 < fraction < 1:
         raise DataError(f"fraction is {fraction}, expected a share between 0 and 1")
+    refuse_split_of_list(path, split)
     folder = path.parent if out is None else out
     paths = {side: folder / f"{path.stem}-{side}{path.suffix}" for side in SIDES}
     if is_manifest(path) and folder.resolve() != path.parent.resolve():

@@ -7,9 +7,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from audiomos_cache.artifacts import atomic_write
-from audiomos_cache.dataset.labels import Labels, read_labels, read_system_truth
-from audiomos_cache.errors import ArgumentError, OutputExistsError
+from audiomos_cache.artifacts import atomic_write, refuse_suffix
+from audiomos_cache.dataset.labels import Labels, read_labels, read_system_truth, refuse_split_of_list
+from audiomos_cache.errors import ArgumentError, OutputExistsError, first_five
 from audiomos_cache.evaluation import summaries
 from audiomos_cache.evaluation.bootstrap import Uncertainty, bootstrap_intervals
 from audiomos_cache.evaluation.comparison import Comparison, compare, verdict
@@ -209,6 +209,7 @@ def evaluate(
     _check_arguments(paths, by, n_boot)
     if out is not None:
         check_output(Path(out), overwrite=overwrite)
+    refuse_split_of_list(Path(labels), split)
     listed = read_labels(Path(labels), split)
     truth = None if system_truth is None else read_system_truth(Path(system_truth))
     found = [_score_file(path, name, listed, truth, as_original) for path, name in _named(paths)]
@@ -224,18 +225,20 @@ def check_output(path: Path, *, overwrite: bool) -> None:
     Raises:
         ArgumentError, OutputExistsError: see `Evaluation.save`.
     """
-    if path.suffix.lower() not in FORMATS:
-        raise ArgumentError(f"{path}: the suffix {path.suffix!r} is not one of {', '.join(FORMATS)}")
+    refuse_suffix(path, FORMATS)
     if path.exists() and not overwrite:
         raise OutputExistsError(f"{path}: exists already; give another --out, or --overwrite")
 
 
 def _check_arguments(paths: Sequence[Path], by: str | None, n_boot: int) -> None:
+    resolved = [path.resolve() for path in paths]
+    twice = [str(path) for index, path in enumerate(paths) if resolved.index(path.resolve()) < index]
     for wrong, problem in (
         (not paths, "no file of predictions, expected one or more"),
         (len(paths) > 26, f"{len(paths)} files, expected at most 26"),
         (by not in (None, "system"), f"by is {by!r}, expected system"),
         (not 0 <= n_boot <= MOST_RESAMPLES, f"{n_boot} resamples, expected 0 to {MOST_RESAMPLES}"),
+        (twice, f"given more than once: {first_five(twice)}; give each file once"),
         (by and len(paths) > 1, f"--by system lists the systems of one file, found {len(paths)} files; give one"),
         (len(paths) > 1 and not n_boot, "a comparison of files needs resamples; leave out --n-boot 0"),
     ):

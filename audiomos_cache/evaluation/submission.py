@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from audiomos_cache.artifacts import atomic_write, refuse_occupied
+from audiomos_cache.artifacts import atomic_write, refuse_occupied, refuse_suffix
 from audiomos_cache.dataset.labels import read_id_list
 from audiomos_cache.errors import DataError, first_five
 from audiomos_cache.evaluation.predictions import ANSWER_NAME, Predictions, answer_bytes, read_predictions
@@ -45,7 +45,7 @@ def submit(file: AnyPath, list: AnyPath, out: AnyPath, *, overwrite: bool = Fals
         out: the zip. It holds `answer.txt` alone, and the same answer gives the same bytes.
         overwrite: whether a zip of that name is replaced.
     Raises:
-        OutputExistsError: `out` exists and `overwrite` is False.
+        ArgumentError: `out` is not called .zip. OutputExistsError: `out` exists and `overwrite` is False.
         DataError: the predictions or the list are not valid, or are not for the same clips.
 
     >>> from pathlib import Path
@@ -55,6 +55,7 @@ def submit(file: AnyPath, list: AnyPath, out: AnyPath, *, overwrite: bool = Fals
     answer.zip: answer.txt with 2 clips
     """
     path, list_path, zip_path = Path(file), Path(list), Path(out)
+    refuse_suffix(zip_path, (".zip",))
     refuse_occupied(zip_path, what="zip", overwrite=overwrite)
     predictions, expected = read_predictions(path), read_id_list(list_path)
     problems = {

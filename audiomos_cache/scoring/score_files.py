@@ -6,7 +6,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from audiomos_cache.artifacts import atomic_write
+from audiomos_cache.artifacts import atomic_write, refuse_suffix
 from audiomos_cache.errors import ArgumentError, OutputError, OutputExistsError
 from audiomos_cache.scoring.inputs import Item, items_of_manifest, items_of_paths
 from audiomos_cache.scoring.results import CSV_COLUMNS, Outcome, to_csv, to_line
@@ -94,8 +94,8 @@ def _check_arguments(
             raise ArgumentError("--overwrite goes with --out")
     elif manifest and out.resolve() == manifest.resolve():
         raise ArgumentError("--out is the manifest; give another one")
-    elif out.suffix.lower() not in FORMATS:
-        raise ArgumentError(f"--out {out}: the suffix is {out.suffix!r}, expected one of {', '.join(FORMATS)}")
+    else:
+        refuse_suffix(out, FORMATS)
 
 
 class _Run:

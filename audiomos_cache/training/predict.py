@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from audiomos_cache.artifacts import refuse_occupied
+from audiomos_cache.artifacts import refuse_occupied, refuse_suffix
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.devices import resolve_device
 from audiomos_cache.errors import ArgumentError, CacheError
@@ -73,7 +73,7 @@ def predict(
         cache: a cache folder with the features that the run was trained on.
         split: the split to predict.
         best: which checkpoint: `loss`, `srcc` or `combined`.
-        out: the file to write; None: `RUN/predictions/SPLIT.BEST.jsonl`.
+        out: the .jsonl file to write; None: `RUN/predictions/SPLIT.BEST.jsonl`.
         overwrite: replace the file.
         device: `auto`, `cpu` or `cuda`.
     Returns:
@@ -81,7 +81,7 @@ def predict(
     Raises:
         CacheError: the split does not exist, or the cache has another fingerprint than the run was trained on.
         DataError: the folder is not a run, or lacks the checkpoint. OutputExistsError: the file exists, and `overwrite`
-        is not given. ArgumentError: an unknown checkpoint or device.
+        is not given. ArgumentError: an unknown checkpoint or device, or a suffix that is not .jsonl.
 
     >>> result = predict("runs/pooling-dist-seed1", "cache/tiny", "eval", out="predicted/eval.jsonl")
     >>> len(result.predictions.ids), result.path.name
@@ -89,6 +89,8 @@ def predict(
     """
     if best not in BESTS:
         raise ArgumentError(f"best {best!r}: is not one of {', '.join(BESTS)}")
+    if out is not None:
+        refuse_suffix(Path(out), (".jsonl",))
     on, cache = torch.device(resolve_device(device)), Path(cache)
     run = run if isinstance(run, Run) else Run(run)
     clips = ClipSet.of_split(cache, split)

@@ -359,7 +359,8 @@ def test_more_resamples_than_memory_holds_are_wrong_usage():
             "--by system shows means and ranks, without resamples; leave out --as-original",
         ),
         ((B, "--n-boot", "0"), "a comparison of files needs resamples; leave out --n-boot 0"),
-        (("--out", "t.txt"), "t.txt: the suffix '.txt' is not one of .csv, .json, .tex"),
+        ((A,), f"given more than once: {A}; give each file once"),
+        (("--out", "t.txt"), "--out t.txt: the suffix is '.txt', expected one of .csv, .json, .tex"),
     ],
 )
 def test_options_that_contradict_each_other_are_wrong_usage(options, message):

@@ -27,6 +27,20 @@ def test_submit_refuses_the_wrong_clips_and_an_existing_zip(tmp_path):
     assert line.endswith(" ... (160 in all); predict the split that the list names")
 
 
+def test_submit_writes_a_zip_and_nothing_else(tmp_path):
+    arguments = ("submit", GOLDEN / "dist_a_eval.pt", "--list", GOLDEN / "eval_list.txt", "--out", tmp_path / "s.tar")
+    result = CliRunner().invoke(main, list(map(str, arguments)))
+    assert result.exit_code == 2 and result.stderr.endswith("s.tar: the suffix is '.tar', expected .zip\n")
+    assert not list(tmp_path.iterdir())
+
+
+def test_split_refuses_a_split_of_a_list(tmp_path):
+    arguments = ["split", str(GOLDEN / "dev_mos_list.txt"), "--split", "dev", "--out", str(tmp_path)]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2 and "--split goes with a manifest; " in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_split_prints_both_sides_and_where_they_are(tmp_path):
     printed = run("split", GOLDEN / "dev_mos_list.txt", "--out", tmp_path, "--fraction", "0.25")
     lines = [line.rstrip() for line in printed.splitlines()]

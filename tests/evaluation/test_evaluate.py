@@ -57,8 +57,10 @@ def test_every_result_has_every_format(tmp_path, name, options):
     [
         ({"by": "clip"}, "by is 'clip', expected system"),
         ({"n_boot": -1}, "-1 resamples, expected 0 to 100000"),
+        ({"files": [A, Path(A).parent / "." / Path(A).name]}, r"given more than once: .*; give each file once"),
+        ({"split": "dev"}, r"--split goes with a manifest; .* is a list of one split; leave out --split dev"),
         ({"files": []}, "no file of predictions, expected one or more"),
-        ({"out": "t.xlsx"}, r"the suffix '\.xlsx' is not one of \.csv, \.json, \.tex"),
+        ({"out": "t.xlsx"}, r"--out t\.xlsx: the suffix is '\.xlsx', expected one of \.csv, \.json, \.tex"),
     ],
 )
 def test_arguments_that_cannot_be_are_refused(options, message):

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from audiomos_cache.cache.reader import CacheReader, open_cache
-from audiomos_cache.errors import CacheError, ConfigError, DataError, OutputExistsError
+from audiomos_cache.errors import ArgumentError, CacheError, ConfigError, DataError, OutputExistsError
 from audiomos_cache.evaluation.metrics import compute_metrics
 from audiomos_cache.evaluation.predictions import read_predictions
 from audiomos_cache.heads.config import HeadConfig
@@ -258,6 +258,12 @@ def test_predict_gives_the_runs_own_predictions(cache: Path, run: Path, tmp_path
     assert made.path.read_bytes() == (run / "predictions" / "eval.loss.jsonl").read_bytes()
     with pytest.raises(OutputExistsError, match="exists already; give another --out"):
         predict(run, cache, "eval", "loss", None, overwrite=False, device="cpu")
+
+
+def test_predict_writes_lines_of_json_and_nothing_else(cache: Path, run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=r"^--out .*x\.csv: the suffix is '\.csv', expected \.jsonl$"):
+        predict(run, cache, out=tmp_path / "x.csv", device="cpu")
+    assert not list(tmp_path.iterdir())
 
 
 def test_predict_refuses_a_cache_of_another_fingerprint(run: Path, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_a_run_reads_the_layer_it_was_trained_on_again(
     jobs = [job("pooling-dist", 1, "layers=12"), job("pooling-dist", 2, "layers=6")]
     for result in train_heads(jobs, cache, tmp_path):
         own = (result.folder / "predictions" / "eval.loss.jsonl").read_bytes()
-        again = predict(result.folder, cache, "eval", "loss", tmp_path / "p", overwrite=True, device="cpu")
+        again = predict(result.folder, cache, "eval", "loss", tmp_path / "p.jsonl", overwrite=True, device="cpu")
         assert again.path.read_bytes() == own
 
 
@@ -56,7 +56,7 @@ def test_a_weighted_head_learns_remembers_and_shows_its_weights(
         assert list(shown.values()) == pytest.approx(learned.softmax(dim=0).tolist())
         assert all(abs(share - 1 / 3) > 1e-4 for share in shown.values())
         assert torch.equal(Run(result.folder).load_head(best).state_dict()["layers.weight"], learned)
-        again = predict(result.folder, cache, "eval", best, tmp_path / "p", overwrite=True, device="cpu")
+        again = predict(result.folder, cache, "eval", best, tmp_path / "p.jsonl", overwrite=True, device="cpu")
         assert again.path.read_bytes() == (result.folder / "predictions" / f"eval.{best}.jsonl").read_bytes()
 
 
