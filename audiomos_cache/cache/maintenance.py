@@ -25,7 +25,7 @@ from audiomos_cache.cache.publish import (
 )
 from audiomos_cache.cache.reader import open_cache
 from audiomos_cache.cache.verify import FileReport, verify_file
-from audiomos_cache.errors import CacheError, FormatVersionError, OutputExistsError, first_five
+from audiomos_cache.errors import ArgumentError, CacheError, FormatVersionError, OutputExistsError, first_five
 from audiomos_cache.progress import Progress, no_progress
 
 
@@ -95,7 +95,7 @@ def merge(
         progress: called with (split, done, total) clips.
     Raises:
         CacheError: different fingerprints, a clip that two sources have, clips that none has, damaged features.
-        OutputExistsError: `out` has the split already, with other content.
+        ArgumentError: a folder that is given twice. OutputExistsError: `out` has the split already, with other content.
 
     >>> merge(["cache/tiny"], "cache/joined")
     MergeResult in cache/joined
@@ -106,6 +106,9 @@ def merge(
     sources, out = [Path(cache) for cache in caches], Path(out)
     if out.resolve() in [source.resolve() for source in sources]:
         raise OutputExistsError(f"{out}: is one of the caches to merge, which stay as they are; give another --out")
+    resolved = [source.resolve() for source in sources]
+    if twice := [str(source) for index, source in enumerate(sources) if resolved.index(source.resolve()) < index]:
+        raise ArgumentError(f"given more than once: {first_five(twice)}; give each cache once")
     names = _names(sources)
     files = {name: [split_and_parts(source, name) for source in sources] for name in names}
     there = [split_and_parts(out, name) for name in cache_paths.all_names(out)]

@@ -25,7 +25,7 @@ from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cache.verify import verify_file
 from audiomos_cache.cli import main
 from audiomos_cache.dataset.clip import Clip
-from audiomos_cache.errors import CacheError, OutputExistsError
+from audiomos_cache.errors import ArgumentError, CacheError, OutputExistsError
 from audiomos_cache.extraction import extract_split as split
 from audiomos_cache.extraction.extract_split import extract_split
 from audiomos_cache.extraction.options import ExtractionOptions
@@ -157,6 +157,12 @@ def test_a_clip_twice(clips, tmp_path):
     with pytest.raises(CacheError, match=re.escape(message)):
         merge([a, b], out)
     assert not out.exists()
+
+
+def test_a_cache_twice(clips, tmp_path):
+    extract(clips[:4], tmp_path / "a", **OPTIONS)
+    with pytest.raises(ArgumentError, match=f"^given more than once: {tmp_path}/b/../a; give each cache once$"):
+        merge([tmp_path / "a", f"{tmp_path}/b/../a"], tmp_path / "out")
 
 
 @pytest.mark.parametrize("finished", [True, False], ids=["finished", "in parts"])
