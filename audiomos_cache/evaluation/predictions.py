@@ -172,7 +172,7 @@ def read_predictions(path: Path) -> Predictions:
     readers = {".jsonl": _jsonl_rows, ".pt": original_rows, ".txt": _answer_rows}
     if not path.is_file():
         raise DataError(
-            f"{path}: does not exist, expected predictions, .jsonl, .pt or .txt; predict and fuse make them"
+            f"{path}: file not found, expected predictions, .jsonl, .pt or .txt; predict and fuse make them"
         )
     if path.suffix not in readers:
         raise DataError(f"{path}: unknown kind of predictions file, expected .jsonl, .pt or .txt")

@@ -98,11 +98,13 @@ def members_of_files(files: Sequence[Path], apply: Sequence[Path], *, fitted: bo
     A warning lists the pairs that follow neither from a run nor from a name.
 
     Raises:
-        DataError: not as many of the one as of the other, or a pair that is not one member's.
+        DataError: not as many of the one as of the other, or a pair that is not one member's. Of the wrong number, a
+        file that is missing or not predictions is named first.
     """
     if not fitted:
         return [_member_of_file(path) for path in apply or files]
     if len(apply) != len(files):
+        refuse_unreadable([*files, *apply])
         raise DataError(
             f"{len(apply)} files of the apply split, expected {len(files)}: give --apply FILE once for each "
             "file of the fit split, in the same order"
@@ -122,6 +124,16 @@ def members_of_files(files: Sequence[Path], apply: Sequence[Path], *, fitted: bo
     if unsure:
         log.warning("files without a run, so these pairs are taken as one member's each: %s", "; ".join(unsure))
     return members
+
+
+def refuse_unreadable(files: Sequence[Path]) -> None:
+    """Refuse the first file that is missing, or that is not predictions: what is wrong with their number comes later.
+
+    Raises:
+        DataError: names it.
+    """
+    for path in files:
+        read_predictions(path)
 
 
 def require_one_fingerprint(members: Sequence[Member]) -> Fingerprint | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from audiomos_cache.artifacts import hash_bytes
 from audiomos_cache.errors import DataError, first_five
-from audiomos_cache.fusion.members import Member, members_of_files, members_of_runs, run_hash
+from audiomos_cache.fusion.members import Member, members_of_files, members_of_runs, refuse_unreadable, run_hash
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +120,7 @@ def match_files(recorded: Sequence[RecordedMember], files: Sequence[Path]) -> li
             _refuse_others(recorded, given, extra=[given[key].name for key in given if key not in keys])
             return [given[key] for key in keys]
     if len(members) != len(recorded):
+        refuse_unreadable(files)
         names = first_five([member.name for member in recorded])
         raise DataError(f"{len(members)} files, expected one for each of {len(recorded)} members, in the order {names}")
     for index, file in enumerate(files):

@@ -426,7 +426,7 @@ def test_arrays_that_share_their_bytes_take_them_once(tmp_path):
 
 @pytest.mark.parametrize("name", ["p.pt", "p.jsonl", "p.txt"])
 def test_a_missing_file_is_reported_as_missing(tmp_path, name):
-    with pytest.raises(DataError, match=rf"{name}: does not exist, expected predictions, \.jsonl, \.pt or \.txt"):
+    with pytest.raises(DataError, match=rf"{name}: file not found, expected predictions, \.jsonl, \.pt or \.txt"):
         read_predictions(tmp_path / name)
 
 
