@@ -196,7 +196,7 @@ def split(
     """
     path, out = Path(path), None if out is None else Path(out)
     if hold_out not in get_args(HeldOut):
-        raise ArgumentError(f"hold_out is {hold_out!r}, expected one of {', '.join(get_args(HeldOut))}")
+        raise ArgumentError(f"--hold-out {hold_out}: expected one of {', '.join(get_args(HeldOut))}")
     if not 0 < fraction < 1:
         raise DataError(f"fraction is {fraction}, expected a share between 0 and 1")
     refuse_split_of_list(path, split)

@@ -236,8 +236,8 @@ def _check_arguments(paths: Sequence[Path], by: str | None, n_boot: int) -> None
     for wrong, problem in (
         (not paths, "no file of predictions, expected one or more"),
         (len(paths) > 26, f"{len(paths)} files, expected at most 26"),
-        (by not in (None, "system"), f"by is {by!r}, expected system"),
-        (not 0 <= n_boot <= MOST_RESAMPLES, f"{n_boot} resamples, expected 0 to {MOST_RESAMPLES}"),
+        (by not in (None, "system"), f"--by {by}: expected system"),
+        (not 0 <= n_boot <= MOST_RESAMPLES, f"--n-boot {n_boot}: expected 0 to {MOST_RESAMPLES}"),
         (twice, f"given more than once: {first_five(twice)}; give each file once"),
         (by and len(paths) > 1, f"--by system lists the systems of one file, found {len(paths)} files; give one"),
         (len(paths) > 1 and not n_boot, "a comparison of files needs resamples; leave out --n-boot 0"),

@@ -165,10 +165,14 @@ def _check(
             shard and batch_size is None,
             "--shard needs --batch-size, the same for all shards, which divide the batches among them",
         ),
+        (
+            overwrite and repair,
+            "--overwrite cannot be combined with --repair: it deletes what repair keeps; leave one of them out",
+        ),
         (dry_run and repair, "--dry-run cannot be combined with --repair; verify lists what is damaged"),
-        (pad_to is not None and not 0 < pad_to <= MAX_PAD_S, f"pad_to is {pad_to}, expected up to {MAX_PAD_S:g} s"),
-        (gpus is not None and gpus < 1, f"gpus is {gpus}, expected 1 or more"),
-        (batch_size is not None and batch_size < 1, f"batch_size is {batch_size}, expected 1 or more"),
+        (pad_to is not None and not 0 < pad_to <= MAX_PAD_S, f"--pad-to {pad_to}: expected up to {MAX_PAD_S:g} s"),
+        (gpus is not None and gpus < 1, f"--gpus {gpus}: expected 1 or more"),
+        (batch_size is not None and batch_size < 1, f"--batch-size {batch_size}: expected 1 or more"),
     ):
         if wrong:
             raise ArgumentError(problem)
@@ -208,7 +212,7 @@ class _Work:
             if plan.batches:
                 notify(plan_line(plan))
             with profile.stage("compile"):
-                took = compile_for(plan, self.audio, self.options, compiling)
+                took = compile_for(len(plan.todo), self.audio, self.options, compiling)
             if took is not None:
                 notify(f"compiled in {took:.0f} s")
 

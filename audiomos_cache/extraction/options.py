@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 
@@ -12,9 +12,6 @@ from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder
 from audiomos_cache.encoders.muq import MuQEncoder
 from audiomos_cache.errors import ArgumentError
 from audiomos_cache.input_spec import MAX_SECONDS, InputSpec, StoredDtype, longest_s
-
-if TYPE_CHECKING:
-    from audiomos_cache.extraction.plan import Plan
 
 MAX_PAD_S = 600.0
 
@@ -73,9 +70,10 @@ def parse_shard(shard: str | tuple[int, int] | None) -> Shard | None:
     """
     if shard is None:
         return None
-    pair = shard.split("/") if isinstance(shard, str) else list(map(str, shard))
+    given = shard if isinstance(shard, str) else "/".join(map(str, shard))
+    pair = given.split("/")
     if len(pair) != 2 or not all(map(str.isdecimal, pair)) or not 1 <= int(pair[0]) <= int(pair[1]):
-        raise ArgumentError(f"shard {shard!r} is not I/N with I from 1 to N, such as 1/4")
+        raise ArgumentError(f"--shard {given or repr(given)}: expected I/N with I from 1 to N, such as 1/4")
     return Shard(int(pair[0]), int(pair[1]))
 
 
@@ -120,14 +118,14 @@ def saved_seconds(clips: int, options: ExtractionOptions) -> float:
     return 0.0 if options.pad_to_s is None else clips * options.max_seconds * SAVED_PER_AUDIO_S
 
 
-def compile_for(plan: "Plan", audio: AudioEncoder, options: ExtractionOptions, compiling: Compile) -> float | None:
-    """Compile the encoder for what is planned, if that was requested, or with "auto" saves time.
+def compile_for(clips: int, audio: AudioEncoder, options: ExtractionOptions, compiling: Compile) -> float | None:
+    """Compile the encoder for so many clips, if that was requested, or with "auto" saves time.
 
     Returns:
         The seconds it took; None: it was not compiled.
     """
-    if not plan.batches or not isinstance(audio, MuQEncoder):
+    if not clips or not isinstance(audio, MuQEncoder):
         return None
-    if not should_compile(compiling, audio.device.type, saved_seconds(len(plan.todo), options), COMPILE_S):
+    if not should_compile(compiling, audio.device.type, saved_seconds(clips, options), COMPILE_S):
         return None
     return audio.compile(options.batch_size, max(round(options.max_seconds * audio.sample_rate_hz), audio.min_samples))

@@ -46,9 +46,9 @@ class Recipe:
 
     def __post_init__(self) -> None:
         fusion_class(self.method)
-        for name, found, known in (("best", self.best, BESTS), ("cv_group", self.cv_group, GROUPS)):
+        for name, found, known in (("best", self.best, BESTS), ("cv-group", self.cv_group, GROUPS)):
             if found not in known:
-                raise ArgumentError(f"{name} is {found!r}, expected one of {', '.join(known)}")
+                raise ArgumentError(f"--{name} {found}: expected one of {', '.join(known)}")
         for split in (self.fit_split, self.apply_split):
             if split is not None:
                 check_split(split)  # it becomes part of a file's name
@@ -57,7 +57,7 @@ class Recipe:
         """Name the options that decide how a fusion is made and differ from their defaults."""
         default = Recipe()
         return [
-            field.name
+            f"--{field.name.replace('_', '-')}"
             for field in fields(self)
             if field.name not in ("apply_split", "allow_missing")
             and getattr(self, field.name) != getattr(default, field.name)

@@ -88,7 +88,7 @@ def predict(
     (8, 'eval.jsonl')
     """
     if best not in BESTS:
-        raise ArgumentError(f"best {best!r}: is not one of {', '.join(BESTS)}")
+        raise ArgumentError(f"--best {best}: expected one of {', '.join(BESTS)}")
     if out is not None:
         refuse_suffix(Path(out), (".jsonl",))
     on, cache = torch.device(resolve_device(device)), Path(cache)

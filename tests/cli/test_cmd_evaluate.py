@@ -343,7 +343,7 @@ def test_the_columns_of_systems_have_names_of_their_own(two_systems):
 def test_more_resamples_than_memory_holds_are_wrong_usage():
     result = invoke(A, *LABELS, "--n-boot", 100_000_000)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr.endswith("Error: 100000000 resamples, expected 0 to 100000\n")
+    assert result.stderr.endswith("Error: --n-boot 100000000: expected 0 to 100000\n")
 
 
 @pytest.mark.parametrize(

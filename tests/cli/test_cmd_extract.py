@@ -475,12 +475,16 @@ def test_a_damaged_or_foreign_cache_is_one_line(data, tmp_path):
         (("--batch", "3", "extra"), "No such option"),
         (("--layers", "six"), "'six' is not a layer such as -1, nor several such as 6,9,12"),
         (("--layers", "6,,9"), "'6,,9' is not a layer such as -1"),
-        (("--shard", "2"), "shard '2' is not I/N with I from 1 to N, such as 1/4"),
-        (("--shard", "0/4"), "shard '0/4' is not I/N"),
-        (("--shard", "5/4"), "shard '5/4' is not I/N"),
+        (("--shard", "2"), "--shard 2: expected I/N with I from 1 to N, such as 1/4"),
+        (("--shard", "0/4"), "--shard 0/4: expected I/N"),
+        (("--shard", "5/4"), "--shard 5/4: expected I/N"),
         (("--shard", "1/4", "--overwrite"), "--shard cannot be combined with --overwrite or --repair"),
         (("--shard", "1/4", "--repair"), "--shard cannot be combined with --overwrite or --repair"),
         (("--precision", "fp8"), "'fp8' is not one of 'fp16', 'bf16', 'fp32'"),
+        (
+            ("--repair", "--overwrite"),
+            "--overwrite cannot be combined with --repair: it deletes what repair keeps; leave one of them out",
+        ),
         (("--repair", "--dry-run"), "--dry-run cannot be combined with --repair; verify lists what is damaged"),
     ],
 )
@@ -494,10 +498,10 @@ def test_wrong_arguments_of_the_call(data, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     for arguments, message in (
         ({"compile": "on"}, "compile='on' needs the precision fp16 or bf16; fp32 is the encoder as it is"),
-        ({"gpus": 0}, "gpus is 0, expected 1 or more"),
-        ({"batch_size": 0}, "batch_size is 0, expected 1 or more"),
-        ({"pad_to": 601}, "pad_to is 601, expected up to 600 s"),
-        ({"shard": (5, 4)}, r"shard \(5, 4\) is not I/N with I from 1 to N, such as 1/4"),
+        ({"gpus": 0}, "--gpus 0: expected 1 or more"),
+        ({"batch_size": 0}, "--batch-size 0: expected 1 or more"),
+        ({"pad_to": 601}, "--pad-to 601: expected up to 600 s"),
+        ({"shard": (5, 4)}, "--shard 5/4: expected I/N with I from 1 to N, such as 1/4"),
         ({"shard": "1/4"}, "--shard needs --batch-size, the same for all shards, which divide the batches among them"),
         ({"device": "tpu"}, "device 'tpu' is not one of auto, cpu, cuda"),
     ):

@@ -55,8 +55,8 @@ def test_every_result_has_every_format(tmp_path, name, options):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"by": "clip"}, "by is 'clip', expected system"),
-        ({"n_boot": -1}, "-1 resamples, expected 0 to 100000"),
+        ({"by": "clip"}, "--by clip: expected system"),
+        ({"n_boot": -1}, "--n-boot -1: expected 0 to 100000"),
         ({"files": [A, Path(A).parent / "." / Path(A).name]}, r"given more than once: .*; give each file once"),
         ({"split": "dev"}, r"--split goes with a manifest; .* is a list of one split; leave out --split dev"),
         ({"files": []}, "no file of predictions, expected one or more"),

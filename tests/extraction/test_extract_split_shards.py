@@ -364,7 +364,7 @@ def run(*arguments):
 def test_no_such_shard(data, shard):
     result = run("extract", "--data", data, "--shard", shard)
     assert (result.exit_code, result.stdout) == (2, "")
-    assert f"{shard!r} is not I/N with I from 1 to N, such as 1/4" in result.stderr
+    assert f"--shard {shard or repr(shard)}: expected I/N with I from 1 to N, such as 1/4" in result.stderr
 
 
 @pytest.mark.parametrize("option", ["--overwrite", "--repair"])

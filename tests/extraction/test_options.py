@@ -1,7 +1,6 @@
 """What an extraction chooses for itself, without a GPU: by what it would be told of one."""
 
 from dataclasses import dataclass, replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -94,10 +93,6 @@ class Compiled:
         monkeypatch.setattr(self.encoder, "compile", lambda *shape: self.asked.append(shape) or COMPILE_S)
 
 
-def plan_of(clips):
-    return SimpleNamespace(batches=((None,),) if clips else (), todo=range(clips))
-
-
 @pytest.mark.parametrize(
     ("how", "clips", "options", "device", "compiled"),
     [
@@ -112,10 +107,10 @@ def plan_of(clips):
 )
 def test_when_the_encoder_is_compiled(monkeypatch, how, clips, options, device, compiled):
     stand_in = Compiled(monkeypatch, device)
-    took = compile_for(plan_of(clips), stand_in.encoder, options, how)
+    took = compile_for(clips, stand_in.encoder, options, how)
     assert stand_in.asked == ([(4, 720_000)] if compiled else [])
     assert took == (COMPILE_S if compiled else None)
 
 
 def test_other_encoders_are_not_compiled():
-    assert compile_for(plan_of(10**6), OnGpu(), OPTIONS, "on") is None
+    assert compile_for(10**6, OnGpu(), OPTIONS, "on") is None

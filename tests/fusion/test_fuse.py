@@ -207,6 +207,16 @@ def test_ridge_wants_a_file_to_apply_for_each_to_fit(tmp_path):
     )
 
 
+def test_a_file_that_is_missing_or_no_predictions_is_named_before_the_number_of_files(tmp_path):
+    missing, binary = tmp_path / "none.jsonl", tmp_path / "binary.jsonl"
+    binary.write_bytes(bytes(range(256)))
+    for apply in ([], [EVAL[0]]):
+        with pytest.raises(DataError, match=f"^{missing}: file not found, expected predictions"):
+            fuse([DEV[0], missing], out=tmp_path / "out", labels=LABELS, apply=apply)
+        with pytest.raises(DataError, match=f"^{binary}:1: not a line of JSON"):
+            fuse([DEV[0], binary], out=tmp_path / "out", labels=LABELS, apply=apply)
+
+
 def test_files_of_different_clips_are_refused_by_their_own_names(tmp_path):
     with pytest.raises(DataError, match=r"dist_b_dev\.pt: missing clips of .*dist_a_eval\.pt: "):
         fuse(DEV, tmp_path / "out", labels=LABELS, apply=[EVAL[0], DEV[1], EVAL[2]])
@@ -220,8 +230,8 @@ def test_unknown_method(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"best": "mse"}, "best is 'mse', expected one of loss, srcc, combined"),
-        ({"cv_group": "rater"}, "cv_group is 'rater', expected one of prompt, system, none"),
+        ({"best": "mse"}, "--best mse: expected one of loss, srcc, combined"),
+        ({"cv_group": "rater"}, "--cv-group rater: expected one of prompt, system, none"),
     ],
 )
 def test_unknown_values_are_refused_before_files_are_read(tmp_path, options, message):
@@ -230,7 +240,7 @@ def test_unknown_values_are_refused_before_files_are_read(tmp_path, options, mes
 
 
 def test_what_made_a_fusion_cannot_be_given_again(tmp_path):
-    with pytest.raises(ArgumentError, match="method, labels, folds: the fusion to apply is made already; leave these"):
+    with pytest.raises(ArgumentError, match="--method, --labels, --folds: the fusion to apply is made already"):
         fuse(EVAL, tmp_path / "out", from_fusion=tmp_path, method="mean", labels=LABELS, folds=3, n_boot=10_000)
 
 
