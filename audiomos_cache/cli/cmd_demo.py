@@ -63,7 +63,7 @@ def demo(context: click.Context, out: Path, overwrite: bool) -> None:
     _run(context, "fuse", *runs, *ridge, "--out", out / "fused")
     _run(context, "evaluate", out / "fused" / "fused.eval.jsonl", "--labels", sets / "test_mos_list.txt")
     click.echo("\nThe labels above were made by the code that made the music, and the encoders are untrained:")
-    click.echo("the table shows that the pipeline works, not how good MuQ is.")
+    click.echo("the table shows that the pipeline works, nothing more.")
     _run(context, "bundle", *runs, "--fusion", out / "fused", "--out", out / "model")
     prompt = _make_new_clips(out / "new")
     _run(context, "score", out / "new", "--prompt", prompt, "--bundle", out / "model")

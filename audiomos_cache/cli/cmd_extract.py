@@ -108,7 +108,7 @@ def extract(profile: Profile, /, **options: Any) -> None:
     encoded again in fp32.
 
     The encoders muq-tiny and roberta-tiny need no download. They are untrained: they show that the
-    pipeline works, not how good MuQ is.
+    pipeline works, nothing more.
 
     \b
     Examples:

@@ -32,7 +32,7 @@ __all__ = [
     "loader_of",
 ]
 
-UNTRAINED_NOTICE = "untrained: shows that the pipeline works, not how good MuQ is"
+UNTRAINED_NOTICE = "untrained: shows that the pipeline works, nothing more"
 
 # What loads a folder or repository that comes without a name.
 DEFAULTS = {"audio_encoder": "muq", "text_encoder": "roberta"}

@@ -1,6 +1,6 @@
 """Small encoders with seeded random weights: the real classes, nothing to download.
 
-Untrained: they show that the pipeline works, not how good MuQ is.
+Untrained: they show that the pipeline works, nothing more.
 """
 
 from collections.abc import Sequence
