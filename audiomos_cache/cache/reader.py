@@ -3,6 +3,7 @@
 from bisect import bisect_right
 from functools import cached_property
 from itertools import accumulate
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ class CacheReader:
         CacheError: the cache or split does not exist, the split is incomplete, or a file is damaged.
     """
 
-    def __init__(self, cache: Path, split: str) -> None:
+    def __init__(self, cache: str | PathLike[str], split: str) -> None:
+        cache = Path(cache)
         paths = split_files(cache, split)
         if not paths:
             known = ", ".join(split_names(cache)) or "none"
@@ -169,12 +171,13 @@ class CacheReader:
                 )
 
 
-def open_cache(cache: Path) -> dict[str, CacheReader]:
+def open_cache(cache: str | PathLike[str]) -> dict[str, CacheReader]:
     """Open every finished split of a cache.
 
     Raises:
         CacheError: the folder holds none, a damaged file, or splits of different fingerprints.
     """
+    cache = Path(cache)
     readers = {name: CacheReader(cache, name) for name in split_names(cache)}
     if not readers:
         raise CacheError(f"{cache}: no finished split in it; run extract first")

@@ -48,7 +48,7 @@ def test_another_buffer_is_refused(path, buffer, found):
 
 def test_one_of_several_layers_is_named(sample, tmp_path):
     path = sample.with_layers(0, 6, 12).write(tmp_path / "train.h5")
-    file, reader = CacheFile(path), CacheReader(tmp_path, "train")
+    file, reader = CacheFile(path), CacheReader(str(tmp_path), "train")
     assert file.header.layers == reader.layers == (0, 6, 12)
     for which, layer in enumerate((0, 6, 12)):
         for source in (file, reader):
