@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from audiomos_cache import registry
-from audiomos_cache.errors import DataError
-from audiomos_cache.progress import gigabytes
+from audiomos_cache.errors import CacheError, DataError
+from audiomos_cache.progress import counted, gigabytes
 from audiomos_cache.runs import CONFIG
 
 WORDS = ("bundles", "encoders", "heads")
@@ -20,6 +20,8 @@ NO_BUNDLES = (
     "No bundle is published yet. Make one of your runs: audiomos-cache bundle RUN... --fusion DIR --out model; or give "
     "score the folder of one, or the hub repository that it was uploaded to."
 )
+
+_VIEWS = {"utt_mi": "utterance MI", "utt_ta": "utterance TA", "sys_mi": "system MI", "sys_ta": "system TA"}
 
 
 @dataclass(frozen=True)
@@ -89,12 +91,22 @@ def info(target: str | PathLike[str] | None = None) -> Info:
 
 def _cache(folder: Path) -> Info:
     from audiomos_cache.cache.maintenance import describe_cache
+    from audiomos_cache.cache.paths import all_names
 
-    content = describe_cache(folder)
+    try:
+        content = describe_cache(folder)
+    except CacheError:
+        if all_names(folder):
+            raise
+        raise DataError(
+            f"{folder}: contains no cache, run, fusion or bundle; expected a folder that extract, train-head, fuse or "
+            "bundle wrote"
+        ) from None
     details = [
-        f"{name}: {split['clips']} clips of {split['systems']} systems and {split['prompts']} prompts, "
+        f"{name}: {counted(split['clips'], 'clip')} of {counted(split['systems'], 'system')} and "
+        f"{counted(split['prompts'], 'prompt')}, "
         f"{split['hours']:.2f} h, {split['labelled']} labelled, {len(split['skipped'])} skipped, "
-        f"{gigabytes(split['bytes'])} in {len(split['files'])} files"
+        f"{gigabytes(split['bytes'])} in {counted(len(split['files']), 'file')}"
         for name, split in content["splits"].items()
     ]
     for name, split in content["splits"].items():
@@ -120,7 +132,7 @@ def _run(folder: Path) -> Info:
     ]
     for split, scores in content["metrics"].get("loss", {}).items():
         if isinstance(scores, dict) and "utt_mi" in scores:
-            numbers = (f"{view} {scores[view]['srcc']:.4f}" for view in ("utt_mi", "utt_ta", "sys_mi", "sys_ta"))
+            numbers = (f"{name} {scores[view]['srcc']:.4f}" for view, name in _VIEWS.items())
             details.append(f"SRCC on {split} by the best-loss checkpoint: {', '.join(numbers)}")
     details += [f"{key}: {value}" for key, value in run.made_with.items() if value]
     return Info("run", f"{folder}: a run, seed {run.seed}", content, tuple(details))
@@ -135,7 +147,12 @@ def _fusion(folder: Path) -> Info:
         f"members: {', '.join(members)}",
         f"fitted on {content['fit_split'] or 'no split'}, applied to {content['apply_split'] or 'files'}",
     ]
-    return Info("fusion", f"{folder}: a fusion, {content['method']} of {len(members)} members", content, tuple(details))
+    return Info(
+        "fusion",
+        f"{folder}: a fusion, {content['method']} of {counted(len(members), 'member')}",
+        content,
+        tuple(details),
+    )
 
 
 def _bundle(folder: Path) -> Info:
@@ -148,7 +165,7 @@ def _bundle(folder: Path) -> Info:
     details = [f"heads: {', '.join(names)}", f"encoders: {', '.join(encoders)}", f"licence: {manifest.licence.id}"]
     details += manifest.intervals.lines() if manifest.intervals else ["no intervals: it was not calibrated"]
     content = {"bundle": str(folder), "digest": digest} | json.loads(manifest.model_dump_json())
-    title = f"{folder}: a bundle, {manifest.fusion.method} of {len(names)} heads, digest {digest}"
+    title = f"{folder}: a bundle, {manifest.fusion.method} of {counted(len(names), 'head')}, digest {digest}"
     return Info("bundle", title, content, tuple(details))
 
 

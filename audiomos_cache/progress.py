@@ -40,6 +40,11 @@ def gigabytes(count: int) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
+def counted(count: int, what: str) -> str:
+    """Return a number of things as people read it: `1 file`, `2 files`."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def duration(seconds: float) -> str:
     """Return a duration as people read it: `2 h 5 min`."""
     if seconds < 100:

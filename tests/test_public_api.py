@@ -193,6 +193,12 @@ def test_a_command_shows_at_most_ten_options_first(name):
     assert text.count("--help") == 1
 
 
+def test_info_of_a_run_names_the_scores_in_words(workspace, monkeypatch):
+    monkeypatch.chdir(workspace)
+    assert ": utterance MI " in (shown := repr(audiomos_cache.info("runs/pooling-dist-seed1"))), shown
+    assert ", system TA " in shown and "utt_" not in shown
+
+
 def test_what_info_says_of_words_and_of_nothing():
     found = audiomos_cache.info("heads").to_dict()
     assert "transformer-dist" in found["presets"] and found["plans"] == ["ensemble8"]

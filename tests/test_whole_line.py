@@ -192,7 +192,7 @@ def test_another_pad_to_is_another_fingerprint(line: Path) -> None:
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     result = invoke("--debug", "info", tmp_path)
-    assert type(result.exception).__name__ == "CacheError"
+    assert type(result.exception).__name__ == "DataError"
 
 
 @pytest.mark.parametrize("command", sorted(main.commands))

@@ -31,6 +31,7 @@ from audiomos_cache.heads.layers import layers_to_read
 from audiomos_cache.heads.model import Head, build_head
 from audiomos_cache.hub import resolve_folder, split_revision
 from audiomos_cache.input_spec import InputSpec
+from audiomos_cache.progress import counted
 from audiomos_cache.targets import TARGETS
 
 
@@ -102,7 +103,7 @@ class Bundle:
         names, encoders = [member.name for member in self.members], (self.audio_encoder, self.text_encoder)
         lines = [
             f"Bundle {self.name!r}",
-            f"{self.fusion.method} of {len(names)} head{'s' * (len(names) != 1)}: {first_five(names)}",
+            f"{self.fusion.method} of {counted(len(names), 'head')}: {first_five(names)}",
             f"encoders: {', '.join(f'{each.name} ({each.source}, {each.revision})' for each in encoders)}",
             f"intervals: {'80 % of MI and TA' if self.calibrations else 'none, it was not calibrated'}",
             f"digest: {self.digest}",

@@ -30,7 +30,7 @@ from audiomos_cache.encoders.muq import HUB_ID
 from audiomos_cache.errors import BundleError, first_five
 from audiomos_cache.fusion.record import method_json
 from audiomos_cache.heads.config import parts_of
-from audiomos_cache.progress import gigabytes
+from audiomos_cache.progress import counted, gigabytes
 from audiomos_cache.registry import not_built_in
 from audiomos_cache.runs import CONFIG, versions, weights_bytes
 
@@ -184,7 +184,7 @@ class MadeBundle:
         names = [member.name for member in self.manifest.members]
         method = self.manifest.fusion.method
         lines = [
-            f"{self.folder}: {method} of {len(names)} heads, {gigabytes(self.size_bytes)}",
+            f"{self.folder}: {method} of {counted(len(names), 'head')}, {gigabytes(self.size_bytes)}",
             f"heads: {', '.join(names)}",
             f"digest: {self.digest}",
         ]

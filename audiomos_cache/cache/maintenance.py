@@ -26,7 +26,7 @@ from audiomos_cache.cache.publish import (
 from audiomos_cache.cache.reader import open_cache
 from audiomos_cache.cache.verify import FileReport, verify_file
 from audiomos_cache.errors import ArgumentError, CacheError, FormatVersionError, OutputExistsError, first_five
-from audiomos_cache.progress import Progress, no_progress
+from audiomos_cache.progress import Progress, counted, no_progress
 
 
 @dataclass(slots=True)
@@ -47,7 +47,9 @@ class MergeResult:
 
     def lines(self) -> list[str]:
         """Return a line for each split."""
-        return [f"{each.split}: {each.clips} clips in {', '.join(map(str, each.files))}" for each in self.splits]
+        return [
+            f"{each.split}: {counted(each.clips, 'clip')} in {', '.join(map(str, each.files))}" for each in self.splits
+        ]
 
     def __repr__(self) -> str:
         return "\n  ".join([f"MergeResult in {self.out}", *self.lines()])

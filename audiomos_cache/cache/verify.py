@@ -17,7 +17,7 @@ from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cache.stable_file import Buffer
 from audiomos_cache.errors import CacheError
 from audiomos_cache.progress import Progress as WorkProgress
-from audiomos_cache.progress import no_progress
+from audiomos_cache.progress import counted, no_progress
 
 READ_THREADS = max(2, min(8, (os.cpu_count() or 2) // 2))
 CLIPS_AT_ONCE = 64
@@ -66,7 +66,9 @@ class VerifyResult:
         lines = []
         for split, found in self.damaged.items():
             if split in self.whole:
-                lines.append(f"{split}: {self.whole[split]} clips whole, {len(found)} items damaged")
+                lines.append(
+                    f"{split}: {counted(self.whole[split], 'clip')} whole, {counted(len(found), 'item')} damaged"
+                )
                 lines += found
             else:
                 lines += [f"{split}: {line}" for line in found]

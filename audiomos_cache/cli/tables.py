@@ -8,6 +8,8 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from audiomos_cache.progress import counted
+
 if TYPE_CHECKING:
     from audiomos_cache.dataset.splitting import Side
     from audiomos_cache.evaluation.bootstrap import Uncertainty
@@ -24,7 +26,7 @@ def scores_table(scores: "Scores", title: str, uncertainty: "Uncertainty | None"
 
     Where there are intervals, each is under its number.
     """
-    caption = f"{scores.n_clips} clips, {scores.n_systems} systems"
+    caption = f"{counted(scores.n_clips, 'clip')}, {counted(scores.n_systems, 'system')}"
     if uncertainty and uncertainty.intervals:
         caption += f"\n{_how(uncertainty)}"
     table = _left(title, caption)

@@ -11,6 +11,7 @@ from audiomos_cache.artifacts import atomic_write, refuse_occupied, refuse_suffi
 from audiomos_cache.dataset.labels import read_id_list
 from audiomos_cache.errors import DataError, first_five
 from audiomos_cache.evaluation.predictions import ANSWER_NAME, Predictions, answer_bytes, read_predictions
+from audiomos_cache.progress import counted
 
 AnyPath = str | PathLike[str]
 
@@ -28,7 +29,7 @@ class Submission:
     clips: int
 
     def __repr__(self) -> str:
-        return f"{self.path}: {ANSWER_NAME} with {self.clips} clips"
+        return f"{self.path}: {ANSWER_NAME} with {counted(self.clips, 'clip')}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""

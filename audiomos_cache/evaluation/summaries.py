@@ -14,6 +14,7 @@ from scipy.stats import rankdata
 from audiomos_cache.evaluation.bootstrap import Uncertainty
 from audiomos_cache.evaluation.comparison import Comparison
 from audiomos_cache.evaluation.metrics import Points, Scores
+from audiomos_cache.progress import counted
 from audiomos_cache.targets import MEASURES, TARGETS, VIEWS
 
 _ROUNDING = 1e-9
@@ -115,7 +116,7 @@ Record = dict[str, Any]
 def scores_table(scores: Scores, uncertainty: Uncertainty | None = None) -> str:
     """Lay out the sixteen numbers, each with its interval where there are any, in lines of a table."""
     header, rows = score_cells(scores, uncertainty)
-    return f"{aligned([header, *rows])}\n{scores.n_clips} clips, {scores.n_systems} systems"
+    return f"{aligned([header, *rows])}\n{counted(scores.n_clips, 'clip')}, {counted(scores.n_systems, 'system')}"
 
 
 def score_cells(scores: Scores, uncertainty: Uncertainty | None) -> tuple[list[str], list[list[str]]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from audiomos_cache.errors import first_five
 from audiomos_cache.extraction.plan import Plan
-from audiomos_cache.progress import duration, gigabytes
+from audiomos_cache.progress import counted, duration, gigabytes
 
 
 @dataclass(slots=True)
@@ -68,8 +68,8 @@ class ExtractResult:
         lines = [summary_line(summary) for summary in self.splits.values()]
         lines += [plan_line(plan) for plan in self.plans.values()]
         if self.estimated_s is not None:
-            batch = len(largest(self.plans).typical_batch)
-            lines.append(f"about {duration(self.estimated_s)} in all, estimated from one batch of {batch} clips")
+            batch = counted(len(largest(self.plans).typical_batch), "clip")
+            lines.append(f"about {duration(self.estimated_s)} in all, estimated from one batch of {batch}")
         return lines
 
     def __repr__(self) -> str:
@@ -109,7 +109,7 @@ def summary_line(summary: SplitSummary) -> str:
         outcome = "; another shard is writing the file; if the disk has no locks, extract without --shard writes it"
     else:
         outcome = f" in {', '.join(map(str, summary.files))}"
-    return f"{summary.split}: {summary.clips} clips ({done}{skipped}){outcome}"
+    return f"{summary.split}: {counted(summary.clips, 'clip')} ({done}{skipped}){outcome}"
 
 
 def problem_lines(summary: SplitSummary) -> list[str]:

@@ -34,6 +34,7 @@ from audiomos_cache.fusion.record import (
     write_fusion,
 )
 from audiomos_cache.fusion.recorded_members import RecordedMember, identity, match_files, match_runs
+from audiomos_cache.progress import counted
 
 log = logging.getLogger(__name__)
 
@@ -70,8 +71,8 @@ class FuseResult:
     def headline(self) -> str:
         """One line: the answer, the method, how many members and clips."""
         return (
-            f"{self.answer}: {self.fusion.method} of {len(self.fusion.names)} members, "
-            f"{len(self.predictions.ids)} clips"
+            f"{self.answer}: {self.fusion.method} of {counted(len(self.fusion.names), 'member')}, "
+            f"{counted(len(self.predictions.ids), 'clip')}"
         )
 
     @property

@@ -16,6 +16,7 @@ import numpy as np
 
 from audiomos_cache.errors import AudiomosError, BundleError, ConfigError, EncoderError
 from audiomos_cache.hub import is_folder
+from audiomos_cache.progress import counted
 from audiomos_cache.scoring.inputs import AudioLike, Item, batched, item_of, items_of_arguments, until_error
 from audiomos_cache.scoring.results import Score
 from audiomos_cache.scoring.windows import clip_score
@@ -119,7 +120,7 @@ class Scorer:
     def __repr__(self) -> str:
         """Return what it scores with: `Scorer('model': ridge of 8 heads; muq in fp16 and roberta, on cuda, ...)`."""
         bundle, audio = self._bundle, self._audio
-        heads = f"{bundle.fusion.method} of {len(bundle.members)} head{'s' * (len(bundle.members) != 1)}"
+        heads = f"{bundle.fusion.method} of {counted(len(bundle.members), 'head')}"
         encoders = f"{audio.name} in {audio.precision} and {self._text.name}"
         return (
             f"Scorer({bundle.name!r}: {heads}; {encoders}, on {audio.device.type}, {self._batch_size} windows at once)"

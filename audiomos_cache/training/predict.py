@@ -14,6 +14,7 @@ from audiomos_cache.devices import resolve_device
 from audiomos_cache.errors import ArgumentError, CacheError
 from audiomos_cache.evaluation.predictions import Predictions, write_predictions
 from audiomos_cache.heads.layers import layers_to_read
+from audiomos_cache.progress import counted
 from audiomos_cache.runs import BESTS, Run, predictions_path
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.data import ClipSet
@@ -42,7 +43,8 @@ class PredictResult:
 
     def __repr__(self) -> str:
         means = f"mean MI {self.predictions.mi.mean():.3f}, TA {self.predictions.ta.mean():.3f}"
-        return f"PredictResult: {len(self.predictions.ids)} clips of {self.split} by {self.run}, {means}\n  {self.path}"
+        clips = counted(len(self.predictions.ids), "clip")
+        return f"PredictResult: {clips} of {self.split} by {self.run}, {means}\n  {self.path}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values: path, run, split and checkpoint, and MI and TA of each clip by its id."""

@@ -17,6 +17,7 @@ from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.devices import available_ram
 from audiomos_cache.errors import ConfigError
 from audiomos_cache.heads.config import HeadConfig
+from audiomos_cache.progress import gigabytes
 from audiomos_cache.training.frame_sources import ClipFrames, FramesInMemory, FramesOnDisk, FrameSource
 
 Preload = Literal["auto", "ram", "cuda", "none"]
@@ -50,7 +51,7 @@ def open_frames(
     row_bytes = readers[0].audio_dim * readers[0].dtype.itemsize * len(layers)
     size = int(sum(counts)) * row_bytes
     where = _choose(size, device) if preload == "auto" else preload
-    shown = f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+    shown = f"{size / 1e3:.0f} kB" if size < 1e6 else gigabytes(size)
     if where == "none":
         log.info("features: %s, read from disk for each batch", shown)
         return FramesOnDisk(device)

@@ -18,7 +18,7 @@ from audiomos_cache.evaluation.metrics import Scores, compute_metrics
 from audiomos_cache.evaluation.predictions import Predictions, read_predictions
 from audiomos_cache.heads.config import HeadConfig
 from audiomos_cache.profiling import OFF, Profile
-from audiomos_cache.progress import Progress, no_progress
+from audiomos_cache.progress import Progress, counted, no_progress
 from audiomos_cache.runs import predictions_path
 from audiomos_cache.training.data import ClipSet, Lists
 from audiomos_cache.training.execution import Precision
@@ -64,7 +64,9 @@ class TrainResult:
         return rows
 
     def __repr__(self) -> str:
-        lines = [f"TrainResult: {len(self.runs)} runs in {self.out}; SRCC on the clips that chose the checkpoints"]
+        lines = [
+            f"TrainResult: {counted(len(self.runs), 'run')} in {self.out}; SRCC on the clips that chose the checkpoints"
+        ]
         for row in self.rows():
             numbers = ", ".join(f"{name} {row[name]:.4f}" for name in ("utt_mi", "utt_ta", "sys_mi", "sys_ta"))
             lines.append(f"  {row['run']}: {numbers}")

@@ -78,7 +78,7 @@ def test_verify_exits_1_and_names_the_clip(made) -> None:
     flip(cache / "train.h5", offset_of_clip(cache / "train.h5", 5))
     result = CliRunner().invoke(main, ["verify", str(cache)])
     assert result.exit_code == 1
-    assert "train: 11 clips whole, 1 items damaged" in result.stdout
+    assert "train: 11 clips whole, 1 item damaged" in result.stdout
     assert "clip S001_train005: the stored frames do not match their hash" in result.stdout
     assert "1 damaged items; extract with --repair encodes only what was lost" in result.stderr
 
@@ -135,7 +135,7 @@ def test_parts_are_verified_and_repaired_too(tmp_path) -> None:
     flip(part, offset_of_clip(part, 5))
     result = CliRunner().invoke(main, ["verify", str(cache)])
     assert result.exit_code == 1
-    assert "train: 7 clips whole, 1 items damaged" in result.stdout
+    assert "train: 7 clips whole, 1 item damaged" in result.stdout
     audio = FakeAudioEncoder()
     summary = extract_split(clips, cache, audio, FakeTextEncoder(), REPAIR)
     assert (audio.encoded, len(summary.damaged)) == (5, 1)

@@ -211,8 +211,8 @@ def test_all_splits_with_a_line_each_on_stdout(data, tmp_path, fakes):
     splits = ("train", "dev", "test", "eval")
     assert result.stdout.splitlines() == [f"{split}: 8 clips (8 encoded) in {cache}/{split}.h5" for split in splits]
     assert result.stderr.splitlines() == [
-        "fake-audio is untrained: shows that the pipeline works, not how good MuQ is",
-        "fake-text is untrained: shows that the pipeline works, not how good MuQ is",
+        "fake-audio is untrained: shows that the pipeline works, nothing more",
+        "fake-text is untrained: shows that the pipeline works, nothing more",
         *(line for split in splits for line in (PLAN.format(split), f"extract {split}: 8 of 8 clips, 0 s")),
     ]
     rows = [line.split(",") for line in (data / "sets" / "dev_mos_list.txt").read_text().splitlines()]
@@ -313,7 +313,7 @@ def test_info(data, tmp_path):
     megabytes = f"{(cache / 'dev.h5').stat().st_size / 1e6:.1f}"
     assert lines[1] == (
         f"  dev: 8 clips of 8 systems and {dev['prompts']} prompts, {seconds / 3600:.2f} h, 8 labelled, 0 skipped, "
-        f"{megabytes} MB in 1 files"
+        f"{megabytes} MB in 1 file"
     )
     assert [line.split(":")[0] for line in lines[-2:]] == ["  audio_encoder (layers 0)", "  text_encoder"]
     assert "untrained" in lines[-2]
@@ -376,7 +376,10 @@ def test_several_layers(data, tmp_path, monkeypatch):
 
 
 def test_info_without_a_cache(tmp_path):
-    assert fail("info", tmp_path) == f"Error: {tmp_path}: no split in it, expected a folder that extract wrote"
+    assert fail("info", tmp_path) == (
+        f"Error: {tmp_path}: contains no cache, run, fusion or bundle; expected a folder that extract, train-head, "
+        "fuse or bundle wrote"
+    )
     assert fail("info", tmp_path / "none", "--json").endswith(
         "/none: folder not found, expected a folder that extract, train-head, fuse or bundle wrote, or one of bundles, "
         "encoders, heads"
@@ -510,6 +513,6 @@ def test_wrong_arguments_of_the_call(data, monkeypatch):
 
 
 def test_debug_shows_the_traceback(tmp_path):
-    with pytest.raises(Exception, match="no split in it") as caught:
+    with pytest.raises(Exception, match="contains no cache") as caught:
         CliRunner().invoke(main, ["--debug", "info", str(tmp_path)], catch_exceptions=False)
-    assert type(caught.value).__name__ == "CacheError"
+    assert type(caught.value).__name__ == "DataError"

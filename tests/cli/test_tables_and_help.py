@@ -94,7 +94,7 @@ def test_info_shows_names_with_brackets_as_they_are(name, monkeypatch, tmp_path)
     result = CliRunner().invoke(main, ["info", str(folder)], catch_exceptions=False)
     lines = result.stdout.splitlines()
     assert lines[0] == f"{folder}: a cache, fingerprint f00"
-    assert lines[1].startswith(f"  {name}: 1 clips of")
+    assert lines[1].startswith(f"  {name}: 1 clip of")
     assert lines[-3:] == [
         f"  {name}: not finished, 1 of 2 clips are done",
         f"  audio_encoder (layers 6, 12): source {name}",

@@ -248,7 +248,7 @@ def test_auto_takes_what_needs_less_than_half_of_what_is_free(
     assert held == ([held_on] if held_on else [])
     assert held_on or isinstance(source, FramesOnDisk)
     assert [record.getMessage() for record in caplog.records] == [
-        f"features: {size / 1e6:.0f} MB{'' if message.startswith(',') else ' '}{message}"
+        f"features: {size / 1e3:.0f} kB{'' if message.startswith(',') else ' '}{message}"
     ]
 
 
