@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from audiomos_cache.fusion.base import Fusion as Fusion
     from audiomos_cache.fusion.fuse import fuse as fuse
     from audiomos_cache.fusion.record import load_fusion as load_fusion
+    from audiomos_cache.heads.parts import PartConfig as PartConfig
     from audiomos_cache.registry import register as register
     from audiomos_cache.runs import Run as Run
     from audiomos_cache.scoring.results import Score as Score
@@ -46,6 +47,7 @@ _HOMES = {
     "Bundle": "bundle.load",
     "Cache": "cache.folder",
     "Fusion": "fusion.base",
+    "PartConfig": "heads.parts",
     "Run": "runs",
     "Score": "scoring.results",
     "Scorer": "scoring.scorer",

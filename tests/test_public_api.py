@@ -24,7 +24,7 @@ from audiomos_cache.upstream.checkpoints import upstream_names
 
 VERBS = ("extract", "train_head", "predict", "fuse", "evaluate", "make_bundle", "Scorer")
 OTHERS = ("verify", "merge", "split", "submit", "info", "import_upstream", "load_bundle", "load_fusion", "register")
-THINGS = ("Cache", "Run", "Fusion", "Bundle", "Score")
+THINGS = ("Cache", "Run", "Fusion", "Bundle", "PartConfig", "Score")
 PUBLIC = (*VERBS, *OTHERS, *THINGS)
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 

@@ -1,7 +1,7 @@
 """Labels: the mean opinion scores of a list's clips, the systems' scores, and each listener's ratings."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -64,6 +64,19 @@ def refuse_split_of_list(path: Path, split: str | None) -> None:
     """
     if split is not None and not is_manifest(path):
         raise ArgumentError(f"--split goes with a manifest; {path} is a list of one split; leave out --split {split}")
+
+
+def split_of(path: Path, ids: Collection[str]) -> str | None:
+    """Return the split of a manifest that clips are of; None of a list, or if they are not of one split.
+
+    Args:
+        path: a list, or a .csv or .jsonl manifest.
+        ids: clips; those that the manifest does not name are ignored.
+    """
+    if not is_manifest(path):
+        return None
+    splits = {clip.split for clip in read_manifest(path).values() if clip.id in ids}
+    return splits.pop() if len(splits) == 1 else None
 
 
 def _clips_of(path: Path, split: str | None) -> list[Clip]:

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from audiomos_cache.artifacts import atomic_write, refuse_suffix
-from audiomos_cache.dataset.labels import Labels, read_labels, read_system_truth, refuse_split_of_list
+from audiomos_cache.dataset.labels import Labels, read_labels, read_system_truth, refuse_split_of_list, split_of
 from audiomos_cache.errors import ArgumentError, OutputExistsError, first_five
 from audiomos_cache.evaluation import summaries
 from audiomos_cache.evaluation.bootstrap import Uncertainty, bootstrap_intervals
 from audiomos_cache.evaluation.comparison import Comparison, compare, verdict
 from audiomos_cache.evaluation.metrics import Points, Scores, points_of, scores_of
-from audiomos_cache.evaluation.predictions import read_predictions
+from audiomos_cache.evaluation.predictions import Predictions, read_predictions
 from audiomos_cache.fusion.leakage import refuse_in_fold
 from audiomos_cache.targets import TARGETS
 
@@ -185,7 +185,7 @@ def evaluate(
     Args:
         files: a file of predictions (.jsonl, an answer.txt, the original system's .pt), or several.
         labels: the clips' scores, 1 to 5: lines `name.wav,MI,TA`, or a .csv or .jsonl manifest with mi and ta.
-        split: of a manifest, the split whose rows are read; None: all rows.
+        split: of a manifest, the split whose rows are read; None: the one that the first file's clips are of.
         system_truth: the systems' scores, lines `system,MI,TA`; None: the means of the labels.
         by: "system" lists every system of one file: its means, bias and ranks.
         as_original: rank systems of equal means by float rounding, in the order of the list, as the published code
@@ -210,9 +210,13 @@ def evaluate(
     if out is not None:
         check_output(Path(out), overwrite=overwrite)
     refuse_split_of_list(Path(labels), split)
-    listed = read_labels(Path(labels), split)
+    predictions = [read_predictions(path) for path in paths]
+    listed = read_labels(Path(labels), split or split_of(Path(labels), set(predictions[0].ids)))
     truth = None if system_truth is None else read_system_truth(Path(system_truth))
-    found = [_score_file(path, name, listed, truth, as_original) for path, name in _named(paths)]
+    found = [
+        _score_file(path, name, predicted, listed, truth, as_original)
+        for (path, name), predicted in zip(_named(paths), predictions, strict=True)
+    ]
     result = _evaluation(found, listed, by, n_boot, seed, as_original)
     if out is not None:
         result.save(out, overwrite=overwrite)
@@ -253,9 +257,13 @@ def _named(paths: Sequence[Path]) -> list[tuple[Path, str]]:
 
 
 def _score_file(
-    path: Path, name: str, labels: Labels, truth: Mapping[str, tuple[float, float]] | None, as_original: bool
+    path: Path,
+    name: str,
+    predictions: Predictions,
+    labels: Labels,
+    truth: Mapping[str, tuple[float, float]] | None,
+    as_original: bool,
 ) -> FileScores:
-    predictions = read_predictions(path)
     refuse_in_fold(path, predictions.ids)
     points, other = (
         points_of(predictions, labels, truth, str(path), as_original=each) for each in (as_original, not as_original)

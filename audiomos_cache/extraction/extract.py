@@ -92,7 +92,7 @@ def extract(
     Raises:
         DataError: the dataset is not valid, or a clip is bad and `on_error` is `stop`.
         CacheError: the folder has features of other encoders or options, or of clips that changed, or the disk is full.
-        LockedError: another process is writing the split. EncoderError: an encoder cannot be loaded.
+        BusyError: another process is writing the split. EncoderError: an encoder cannot be loaded.
         ArgumentError: arguments that contradict each other. ConfigError: an unknown encoder or layer.
     Source: keeping features of frozen encoders in files, as hear-eval-kit does.
 

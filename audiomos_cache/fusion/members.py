@@ -182,7 +182,11 @@ def _fingerprint_of(member: Member) -> Fingerprint | None:
 def _predictions_of(run: Path, split: str, best: str) -> Path:
     path = predictions_path(run, split, best)
     if not path.is_file():
-        raise DataError(f"{path}: does not exist; make it with audiomos-cache predict {run} --split {split}")
+        found = sorted(each.name.split(".")[0] for each in path.parent.glob(f"*.{best}.jsonl"))
+        raise DataError(
+            f"{path}: file not found, expected predictions of split {split!r} (found of {', '.join(found) or 'none'}); "
+            f"audiomos-cache predict {run} --cache CACHE --split {split} makes them, or choose another split"
+        )
     return path
 
 

@@ -151,6 +151,6 @@ def _refuse_others(
     recorded: Sequence[RecordedMember], given: Container[tuple[str, str]], *, extra: Sequence[str]
 ) -> None:
     keys = zip(recorded, _keys(recorded), strict=True)
-    problems = {"missing": [member.name for member, key in keys if key not in given], "no members": list(extra)}
+    problems = {"missing": [member.name for member, key in keys if key not in given], "not among them": list(extra)}
     if found := [f"{problem}: {first_five(names)}" for problem, names in problems.items() if names]:
         raise DataError(f"not the members that were fused: {'; '.join(found)}; give those that the fusion was made of")

@@ -30,6 +30,11 @@ class PartConfig(Group):
 
     Attributes:
         kind: the name that the part is registered by.
+
+    >>> class Config(PartConfig):
+    ...     segment: int = 25
+    >>> Config(kind="drasp", segment=50).arguments(audio_dim=1024)
+    {'segment': 50}
     """
 
     kind: str

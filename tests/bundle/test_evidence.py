@@ -297,7 +297,7 @@ def test_labels_of_other_clips_are_refused(made, tmp_path):
     labels = list_of(made, "eval", tmp_path / "eval.txt")
     found = refusal(made.runs[:1], None, tmp_path / "model", DataError, labels=labels)
     assert "missing clips of the labels: S000_eval000" in found
-    with pytest.raises(DataError, match=r"test\.loss\.jsonl: does not exist; make it with audiomos-cache predict"):
+    with pytest.raises(DataError, match=r"test\.loss\.jsonl: file not found, expected predictions of split 'test'"):
         make_bundle(made.runs[:1], tmp_path / "model", labels=labels, fit_split="test")
 
 

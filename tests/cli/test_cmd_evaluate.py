@@ -249,8 +249,10 @@ def test_a_split_of_a_manifest(tmp_path):
     assert scores["utt_mi"]["mse"] == 0.0
     line = fail(*arguments, "--split", "test")
     assert line == f"Error: {manifest}: split 'test' not found, expected one of dev, eval"
+    assert json.loads(run(*arguments, "--json")) == scores, "the split that the predictions' clips are of"
+    (tmp_path / "p.jsonl").write_text('{"id": "a", "mi": 2.0, "ta": 3.0}\n{"id": "c", "mi": 4.0, "ta": 3.0}\n')
     line = fail(*arguments)
-    assert line == f"Error: {manifest}: no label for c, expected mi and ta in every row"
+    assert line == f"Error: {manifest}: no label for c, expected mi and ta in every row", "clips of two splits"
 
 
 def test_compare_shows_both_their_differences_and_a_sentence_for_each_target():

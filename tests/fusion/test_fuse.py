@@ -185,7 +185,8 @@ def test_a_run_without_predictions_of_the_split_is_refused(tmp_path):
     with pytest.raises(DataError) as error:
         fuse([run], tmp_path / "out", method="mean")
     assert str(error.value) == (
-        f"{run}/predictions/eval.loss.jsonl: does not exist; make it with audiomos-cache predict {run} --split eval"
+        f"{run}/predictions/eval.loss.jsonl: file not found, expected predictions of split 'eval' (found of dev); "
+        f"audiomos-cache predict {run} --cache CACHE --split eval makes them, or choose another split"
     )
 
 

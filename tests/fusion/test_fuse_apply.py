@@ -100,7 +100,7 @@ def test_another_run_is_refused_whatever_its_name(tmp_path):
         with pytest.raises(DataError) as error:
             apply_fusion(tmp_path / "out", sources, tmp_path / "later", apply_split="test")
         assert str(error.value) == (
-            f"not the members that were fused: missing: {runs[1]}; no members: {sources[1]}; "
+            f"not the members that were fused: missing: {runs[1]}; not among them: {sources[1]}; "
             "give those that the fusion was made of"
         )
     assert not (tmp_path / "later").exists()
