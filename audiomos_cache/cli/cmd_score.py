@@ -39,7 +39,7 @@ from audiomos_cache.errors import DataError, OutputError
     help="Write to this file, whose suffix is the format: .jsonl, a line for each clip as it is scored; .csv, a table, "
     "written at the end.  [default: stdout, as JSON lines]",
 )
-@click.option("--overwrite", is_flag=True, help="Replace the --out file, if it holds scores.")
+@click.option("--overwrite", is_flag=True, help="Score all clips again, and replace an --out file that holds scores.")
 @advanced_option(
     "--audio-encoder",
     metavar="DIR|REPO[@REV]",
@@ -75,8 +75,9 @@ def score(audio: tuple[Path, ...], out: Path | None, **options: Any) -> None:
     A clip's id is that of its manifest row, else the name of its file, with the path inside a given folder: song for
     song.wav, song.mp3 for song.mp3. (extract gives both of them the id song.)
 
-    Interrupt it whenever you like: with --out, run it again, and it scores what is missing. A .jsonl file can also be
-    extended by other clips later; a finished .csv file can only be replaced.
+    Interrupt it whenever you like: with --out, run it again, and it scores what is missing and tries what failed. A
+    .jsonl file can also be extended by other clips later. A .csv file holds the clips of its command alone, in their
+    order; once every clip has its score, --overwrite is needed to replace it.
 
     \b
     Examples:
@@ -91,9 +92,8 @@ def score(audio: tuple[Path, ...], out: Path | None, **options: Any) -> None:
         outcome = score_files(audio, out=out or print_line, progress=update, **options)
     click.echo(str(outcome), err=True)
     if outcome.failed:
-        again = "score them again" if out is None else "run it again, which tries only them"
-        if out and out.suffix.lower() == ".csv":
-            again = "run it again with --overwrite"
+        command = "run it again without --overwrite" if options["overwrite"] else "run it again"
+        again = "score them again" if out is None else f"{command}, which tries only them"
         raise DataError(f"{outcome.failures()}; correct them and {again}")
 
 

@@ -1,16 +1,18 @@
 """`score_files`: files to scores in one call, as `audiomos-cache score` does it."""
 
+import csv
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from audiomos_cache.artifacts import atomic_write, refuse_suffix
 from audiomos_cache.errors import ArgumentError, OutputError, OutputExistsError
+from audiomos_cache.progress import Progress
 from audiomos_cache.scoring.inputs import Item, items_of_manifest, items_of_paths
 from audiomos_cache.scoring.results import CSV_COLUMNS, Outcome, to_csv, to_line
-from audiomos_cache.scoring.resumable import read_lines, score_file
+from audiomos_cache.scoring.resumable import ScoreFile, read_lines, score_file
 
 if TYPE_CHECKING:
     from audiomos_cache.scoring.scorer import Scorer
@@ -18,13 +20,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FORMATS = (".csv", ".jsonl")
-
-
-class Progress(Protocol):
-    """Called with what is being done, how much of it is done, and a note."""
-
-    def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
-        """Show it."""
 
 
 def score_files(
@@ -45,12 +40,14 @@ def score_files(
             folders that its rows may name by absolute paths.
         bundle: a folder or a hub repository, `NAME@REVISION` to pin one; or a `Scorer` that is loaded already.
         out: a file, whose suffix is the format. `.jsonl`: a line is written as soon as its clip is scored; if the file
-            holds scores already, only what is missing is scored and appended. `.csv`: written at the end; what an
-            interrupted run finished is kept in a hidden file in the same folder, and the next run resumes there.
+            holds scores already, only what is missing is scored and appended. `.csv`: written at the end, a row for
+            each clip of this call, in its order. What an interrupted run finished is kept in a hidden file in the same
+            folder, and so are the scores of a table in which a clip has an error: the next call with at least the clips
+            of the table resumes there, and replaces the table without `overwrite`.
             Or a function that is given each line of JSON, bytes with their `\n`.
         prompt: the prompt that all of `audio` was made from; None: MI alone.
         manifest: a .csv or .jsonl file with `path,prompt` and optionally `id`.
-        overwrite: whether `out` is replaced, if it holds scores.
+        overwrite: whether all clips are scored again and `out` is replaced, if it holds scores.
         progress: called as `progress("score", done, total, note)`.
         options: of the `Scorer`: audio_encoder, text_encoder, device, precision, batch_size.
     Returns:
@@ -68,9 +65,10 @@ def score_files(
     if not isinstance(target, Path):
         run.score(items, target)
     elif target.suffix.lower() == ".csv":
-        _write_csv(target, run, overwrite=overwrite)
+        _write_csv(target, run, items, overwrite=overwrite)
     else:
-        run.score_to(target, overwrite=overwrite)
+        with score_file(target, overwrite=overwrite) as file:
+            run.complete(file)
     return run.outcome
 
 
@@ -111,18 +109,17 @@ class _Run:
         self.outcome = Outcome(len(items))
         self._items, self._bundle, self._options, self._progress = items, bundle, options, progress
 
-    def score_to(self, out: Path, *, overwrite: bool) -> None:
+    def complete(self, file: ScoreFile) -> None:
         """Score what a file of lines does not hold yet. Where it holds everything, no encoder is loaded."""
-        with score_file(out, overwrite=overwrite) as file:
-            left = self._items
-            if file.holds_lines():
-                done = file.resume(self._items, self._digest())
-                for row in done.values():
-                    self.outcome.add(row)
-                left = [item for item in self._items if item.id not in done]
-                log.info("%d of %d done before", len(done), len(self._items))
-            if left:
-                self.score(left, file.write)
+        left = self._items
+        if file.holds_lines():
+            done = file.resume(self._items, self._digest())
+            for row in done.values():
+                self.outcome.add(row)
+            left = [item for item in self._items if item.id not in done]
+            log.info("%d of %d done before", len(done), len(self._items))
+        if left:
+            self.score(left, file.write)
 
     def score(self, items: Sequence[Item], write: Callable[[bytes], object]) -> None:
         """Score items, and write a line for each."""
@@ -155,14 +152,27 @@ class _Run:
         return scorer
 
 
-def _write_csv(out: Path, run: _Run, *, overwrite: bool) -> None:
-    """Score into a hidden file of lines, and make a table of it at the end."""
+def _write_csv(out: Path, run: _Run, items: Sequence[Item], *, overwrite: bool) -> None:
+    """Score into a hidden file of lines, and make a table of it at the end; failed clips need the lines again."""
     out = out.resolve()
-    _refuse_existing(out, overwrite=overwrite)
     lines = out.with_name(f".{out.name}.jsonl")
-    run.score_to(lines, overwrite=overwrite)
-    atomic_write(out, to_csv(read_lines(lines)))
-    lines.unlink()
+    with score_file(lines, overwrite=overwrite) as file:  # no other process makes the table until it is done
+        _refuse_existing(out, overwrite=overwrite or (file.holds_lines() and _has_no_others(out, items)))
+        run.complete(file)
+        rows = {row["id"]: row for row in read_lines(lines)}
+        atomic_write(out, to_csv(rows[item.id] for item in items))
+        if not run.outcome.failed:
+            lines.unlink()
+
+
+def _has_no_others(out: Path, items: Sequence[Item]) -> bool:
+    """Return whether every row of a table is of one of these items, so that nothing is lost where it is made again."""
+    ids = {item.id.encode(errors="backslashreplace").decode() for item in items}  # as `to_csv` writes them
+    try:
+        with out.open(newline="", encoding="utf-8", errors="replace") as file:
+            return all(row.get("id") in ids for row in csv.DictReader(file))
+    except (OSError, csv.Error):
+        return False
 
 
 def _refuse_existing(out: Path, *, overwrite: bool) -> None:

@@ -10,53 +10,23 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
 
 import audiomos_cache
 from audiomos_cache.cli import main
-from audiomos_cache.errors import ArgumentError
-from audiomos_cache.scoring.results import CSV_COLUMNS, Score
-from audiomos_cache.scoring.score_files import score_files
+from audiomos_cache.scoring.results import Score
 from tests.support.commands import fail, run
+from tests.support.fake_scorer import DIGEST, FakeScorer, install_fake_scorer
 
-DIGEST = "ab" * 16
 CHECKOUT = Path(audiomos_cache.__file__).parents[1]
-
-
-class FakeScorer:
-    """MI is 1 and a tenth of the length of the id's, TA 2; of a file that is not there, an error."""
-
-    digest, untrained = DIGEST, ()
-    asked = None  # what the last one was made with
-    scored = ()  # ids
-
-    def __init__(self, bundle, **options):
-        FakeScorer.asked = {"bundle": bundle, **options}
-
-    def score_items(self, items):
-        for item in items:
-            FakeScorer.scored = (*FakeScorer.scored, item.id)
-            if not item.path.exists():
-                yield Score(item.id, str(item.path), item.prompt, error=f"{item.path}: no such file,\nexpected audio")
-                continue
-            warnings = ("prompt empty",) if item.prompt == "" else ()
-            ta = 2.0 if item.prompt else None
-            yield Score(item.id, str(item.path), item.prompt, 1 + len(item.id) / 10, ta, windows=1, warnings=warnings)
 
 
 @pytest.fixture(autouse=True)
 def music(tmp_path, monkeypatch):
     """Where the user is: three clips in a folder, and a scorer."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("m/a.wav", "m/bb.mp3", "m/sub/ccc.wav"):
-        Path(name).parent.mkdir(parents=True, exist_ok=True)
-        Path(name).touch()
-    FakeScorer.asked, FakeScorer.scored = None, ()
-    monkeypatch.setitem(sys.modules, "audiomos_cache.scoring.scorer", SimpleNamespace(Scorer=FakeScorer))
-    monkeypatch.setattr("audiomos_cache.bundle.load.load_bundle", lambda *_: SimpleNamespace(digest=FakeScorer.digest))
+    install_fake_scorer(tmp_path, monkeypatch)
     return tmp_path
 
 
@@ -354,79 +324,14 @@ def test_what_cannot_be_loaded_replaces_nothing(music, monkeypatch):
     assert (music / "s.jsonl").read_bytes() == before
 
 
-# A table
-
-
-def test_a_table_holds_what_the_lines_hold(music):
-    score("m", "gone.wav", "--prompt", "a, b", "--out", "s.jsonl")
-    result = score("m", "gone.wav", "--prompt", "a, b", "--out", "s.csv")
-    assert result.exit_code == 1
-    assert result.stderr.splitlines()[-1].endswith("; correct them and run it again with --overwrite")
-    lines = rows((music / "s.jsonl").read_text())
-    with (music / "s.csv").open(newline="") as file:
-        table = list(csv.DictReader(file))
-    for line, row in zip(lines, table, strict=True):
-        line |= {f"{target}_{end}": None for target in ("mi", "ta") for end in ("low", "high")}
-        line["warnings"] = "; ".join(line["warnings"])
-        assert row == {name: "" if line[name] is None else str(line[name]) for name in CSV_COLUMNS}
-    assert sorted(path.name for path in music.iterdir()) == ["m", "s.csv", "s.jsonl"]
-
-
-def test_a_table_is_replaced_only_if_asked_for(music):
-    score("m/a.wav", "--out", "s.csv")
-    before = (music / "s.csv").read_bytes()
-    FakeScorer.asked = None
-    line = fail("score", "m", "--bundle", "model", "--out", "s.csv")
-    assert line.startswith(f"Error: {music}/s.csv: exists already; give another --out, --overwrite to replace it, or ")
-    assert ((music / "s.csv").read_bytes(), FakeScorer.asked) == (before, None)
-    run("score", "m", "--bundle", "model", "--out", "s.csv", "--overwrite")
-    assert len((music / "s.csv").read_text().splitlines()) == 4
-
-
-def test_an_interrupted_table_is_gone_on_with(music, monkeypatch, caplog):
-    caplog.set_level("INFO")
-    whole = FakeScorer.score_items
-
-    def interrupted(self, items):
-        yield from whole(self, items[:2])
-        raise OSError("the power is out")
-
-    monkeypatch.setattr(FakeScorer, "score_items", interrupted)
-    assert fail("score", "m", "--bundle", "model", "--out", "s.csv") == "Error: the power is out"
-    assert not (music / "s.csv").exists()
-    monkeypatch.setattr(FakeScorer, "score_items", whole)
-    FakeScorer.scored = ()
-    run("score", "m", "--bundle", "model", "--out", "s.csv")
-    assert (FakeScorer.scored, caplog.messages) == (("sub/ccc",), ["2 of 3 done before"])
-    assert [line.split(",")[0] for line in (music / "s.csv").read_text().splitlines()] == [
-        "id",
-        "a",
-        "bb.mp3",
-        "sub/ccc",
-    ]
-    assert sorted(path.name for path in music.iterdir()) == ["m", "s.csv"]
-
-
-# In Python
-
-
-def test_a_notebook_makes_the_same_call(music):
-    shown, lines = [], []
-    scorer = FakeScorer("model")
-    outcome = score_files(
-        [music / "m", "gone.wav"], bundle=scorer, out=lines.append, progress=lambda *a: shown.append(a)
-    )
-    assert [json.loads(line)["id"] for line in lines] == ["a", "bb.mp3", "sub/ccc", "gone"]
-    assert shown == [("score", done, 4, "1 failed" if done == 4 else "") for done in (1, 2, 3, 4)]
-    assert repr(outcome) == str(outcome) == "3 of 4 clips scored, 1 failed; mean MI 1.467, TA n/a"
-    assert outcome.to_dict() == {
-        "total": 4, "scored": 3, "warned": 0, "failed": {"gone": "gone.wav: no such file,\nexpected audio"},
-        "mi": pytest.approx(1.4666667), "ta": None,
-    }  # fmt: skip
-    score_files(["m/a.wav"], bundle=scorer, out="s.jsonl", prompt="x")
-    assert [row["prompt"] for row in rows((music / "s.jsonl").read_text())] == ["x"]
-    with pytest.raises(ArgumentError, match="nothing to score"):
-        score_files(bundle=scorer, out="s.jsonl")
+def test_a_table_with_failed_clips_is_run_again_as_it_is(music):
+    for options, command in ((), "run it again"), (("--overwrite",), "run it again without --overwrite"):
+        result = score("m/a.wav", "gone.wav", "--out", "s.csv", *options)
+        assert result.exit_code == 1
+        assert result.stderr.splitlines()[-1].endswith(f"; correct them and {command}, which tries only them")
+    (music / "gone.wav").touch()
+    result = score("m/a.wav", "gone.wav", "--out", "s.csv")
+    assert (result.exit_code, FakeScorer.scored) == (0, ("a", "gone", "a", "gone", "gone"))
 
 
 # Processes

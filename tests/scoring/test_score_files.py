@@ -1,0 +1,159 @@
+"""One call for many files, with a scorer that is made up: tables, what is left for a retry, two at once."""
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from audiomos_cache.errors import ArgumentError, BusyError, OutputExistsError
+from audiomos_cache.scoring import score_files as module
+from audiomos_cache.scoring.inputs import Item
+from audiomos_cache.scoring.results import CSV_COLUMNS, Outcome, Score
+from audiomos_cache.scoring.score_files import score_files
+from tests.support.fake_scorer import FakeScorer, install_fake_scorer
+
+
+@pytest.fixture(autouse=True)
+def music(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the user is: three clips in a folder, and a scorer."""
+    install_fake_scorer(tmp_path, monkeypatch)
+    return tmp_path
+
+
+def score(*audio: str, out: str = "s.csv", **options: Any) -> Outcome:
+    FakeScorer.scored = ()
+    return score_files(audio, bundle="model", out=out, **options)
+
+
+def table(path: str = "s.csv") -> list[dict[str, str]]:
+    with Path(path).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def ids() -> list[str]:
+    return [row["id"] for row in table()]
+
+
+def files() -> list[str]:
+    return sorted(path.name for path in Path().iterdir() if path.is_file())
+
+
+def score_interrupted(after: int, *audio: str) -> None:
+    """Score until the power goes out, after so many clips."""
+    whole = FakeScorer.score_items
+
+    def interrupted(self: FakeScorer, items: Sequence[Item]) -> Iterator[Score]:
+        yield from whole(self, items[:after])
+        raise OSError("the power is out")
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(OSError, match="the power is out"):
+        patch.setattr(FakeScorer, "score_items", interrupted)
+        score(*audio)
+
+
+def test_a_notebook_makes_the_same_call(music: Path) -> None:
+    shown: list[tuple[object, ...]] = []
+    lines: list[bytes] = []
+    scorer: Any = FakeScorer("model")
+    outcome = score_files(
+        [music / "m", "gone.wav"], bundle=scorer, out=lines.append, progress=lambda *a: shown.append(a)
+    )
+    assert [json.loads(line)["id"] for line in lines] == ["a", "bb.mp3", "sub/ccc", "gone"]
+    assert shown == [("score", done, 4, "1 failed" if done == 4 else "") for done in (1, 2, 3, 4)]
+    assert repr(outcome) == str(outcome) == "3 of 4 clips scored, 1 failed; mean MI 1.467, TA n/a"
+    assert outcome.to_dict() == {
+        "total": 4, "scored": 3, "warned": 0, "failed": {"gone": "gone.wav: no such file,\nexpected audio"},
+        "mi": pytest.approx(1.4666667), "ta": None,
+    }  # fmt: skip
+    score_files(["m/a.wav"], bundle=scorer, out="s.jsonl", prompt="x")
+    assert [json.loads(line)["prompt"] for line in Path("s.jsonl").read_text().splitlines()] == ["x"]
+    with pytest.raises(ArgumentError, match="nothing to score"):
+        score_files(bundle=scorer, out="s.jsonl")
+
+
+# A table
+
+
+def test_a_table_holds_what_the_lines_hold() -> None:
+    for out in ("s.jsonl", "s.csv"):
+        score("m", "gone.wav", prompt="a, b", out=out)
+    lines = [json.loads(line) for line in Path("s.jsonl").read_text().splitlines()]
+    for line, row in zip(lines, table(), strict=True):
+        line |= {f"{target}_{end}": None for target in ("mi", "ta") for end in ("low", "high")}
+        line["warnings"] = "; ".join(line["warnings"])
+        assert row == {name: "" if line[name] is None else str(line[name]) for name in CSV_COLUMNS}
+
+
+def test_a_table_is_replaced_only_if_asked_for(music: Path) -> None:
+    score("m/a.wav")
+    before = Path("s.csv").read_bytes()
+    FakeScorer.asked = None
+    with pytest.raises(OutputExistsError, match=rf"^{music}/s\.csv: exists already; give another --out, --over"):
+        score("m")
+    assert (Path("s.csv").read_bytes(), FakeScorer.asked) == (before, None)
+    score("m", overwrite=True)
+    assert ids() == ["a", "bb.mp3", "sub/ccc"]
+    assert files() == ["s.csv"]
+
+
+def test_an_interrupted_table_is_gone_on_with(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    score_interrupted(2, "m")
+    assert files() == [".s.csv.jsonl"]
+    score("m")
+    assert (FakeScorer.scored, caplog.messages) == (("sub/ccc",), ["2 of 3 done before"])
+    assert ids() == ["a", "bb.mp3", "sub/ccc"]
+    assert files() == ["s.csv"]
+
+
+def test_a_table_has_the_clips_that_were_asked_for_in_their_order() -> None:
+    score_interrupted(1, "m/a.wav", "m/bb.mp3")
+    score("m/sub/ccc.wav", "m/bb.mp3")
+    assert ids() == ["ccc", "bb.mp3"]
+    assert files() == ["s.csv"]
+
+
+def test_a_retry_tries_only_what_failed_and_keeps_the_order() -> None:
+    score("gone.wav", "m/a.wav")
+    assert (ids(), files()) == (["gone", "a"], [".s.csv.jsonl", "s.csv"])
+    Path("gone.wav").touch()
+    outcome = score("gone.wav", "m/a.wav")
+    assert (FakeScorer.scored, len(outcome.failed)) == (("gone",), 0)
+    assert [(row["id"], row["error"]) for row in table()] == [("gone", ""), ("a", "")]
+    assert files() == ["s.csv"]
+    with pytest.raises(OutputExistsError):
+        score("gone.wav", "m/a.wav")
+
+
+def test_an_interrupted_retry_is_gone_on_with() -> None:
+    score("gone.wav", "m/a.wav")
+    score_interrupted(0, "gone.wav", "m/a.wav")
+    Path("gone.wav").touch()
+    score("gone.wav", "m/a.wav")
+    assert (FakeScorer.scored, ids()) == (("gone",), ["gone", "a"])
+
+
+def test_a_table_with_failed_clips_is_not_lost_to_other_clips() -> None:
+    score("gone.wav", "m/a.wav")
+    before = Path("s.csv").read_bytes()
+    with pytest.raises(OutputExistsError, match="exists already"):
+        score("m/bb.mp3", "m/a.wav")
+    assert (Path("s.csv").read_bytes(), files()) == (before, [".s.csv.jsonl", "s.csv"])
+
+
+@pytest.mark.parametrize("step", ["read_lines", "atomic_write"])
+def test_a_table_is_made_while_no_other_process_can_write(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    made, refused = getattr(module, step), []
+
+    def at_the_same_time(*arguments: Any) -> object:
+        with pytest.raises(BusyError, match="is being written by process"):
+            score("m/bb.mp3", overwrite=True)
+        refused.append(step)
+        return made(*arguments)
+
+    monkeypatch.setattr(module, step, at_the_same_time)
+    score("m/a.wav")
+    assert (ids(), refused, files()) == (["a"], [step], ["s.csv"])
