@@ -140,13 +140,11 @@ class BundleOnDevice:
         self, frames: Tensor, counts: Sequence[int], tokens: Sequence[Tensor], *, half: bool
     ) -> list[HeadOutput]:
         """Run every head on the (layers, B, T, dim) features of B windows and their prompts."""
-        device, longest = frames.device, max(counts)
-        by_clip = frames[:, :, :longest].float().transpose(0, 1)  # (B, layers, T, dim)
-        padded = [_sent(each, device) for each in pad_sequences(tokens)]
-        batch = collate(by_clip, _sent(torch.tensor(counts), device), *padded)
+        by_clip = frames[:, :, : max(counts)].float().transpose(0, 1)  # (B, layers, T, dim)
+        batch = collate(by_clip, torch.tensor(counts), *pad_sequences(tokens))
         outputs = []
         # Eight heads in float32 would take a GPU about as long as the encoder in half precision.
-        with torch.autocast(device.type, DTYPES[self._audio.precision], enabled=half):
+        with torch.autocast(frames.device.type, DTYPES[self._audio.precision], enabled=half):
             for head, layers in self._heads:
                 own = by_clip[:, layers] if len(layers) > 1 else by_clip[:, layers[0]]
                 outputs.append(head(*replace(batch, frames=own)))
@@ -236,8 +234,3 @@ def _on_host(tensor: Tensor) -> Tensor:
     if tensor.device.type != "cuda":
         return tensor
     return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
-
-
-def _sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy to a device, without waiting for what it is doing."""
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
