@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from audiomos_cache.artifacts import atomic_folder, atomic_write, require_writable
+from audiomos_cache.artifacts import atomic_write, require_writable
 from audiomos_cache.cli import main
 from audiomos_cache.errors import OutputError
-from audiomos_cache.locks import locked
 from tests.support.faults import full_disk
 
 
@@ -32,14 +31,6 @@ def test_a_place_that_takes_no_file_is_named(tmp_path: Path, name: str, reason: 
     with pytest.raises(OutputError, match=rf"^{tmp_path / name}: cannot be written: {reason}; fix that, or give an"):
         atomic_write(tmp_path / name, b"new")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
-
-
-def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"mine")
-    out = tmp_path / "file" / "out"
-    for making in (atomic_folder(out, replace=False), locked(out / "lock", "out: is being written")):
-        with pytest.raises(OutputError, match=rf"^{out}: cannot be written: .*ot a (folder|directory); "), making:
-            pytest.fail("written")
 
 
 def test_a_folder_that_can_be_written_is_left_as_it_is(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from audiomos_cache.artifacts import atomic_folder, differences, refuse_occupied, require_format_version
+from audiomos_cache.artifacts import differences, refuse_occupied, require_format_version
 from audiomos_cache.errors import DataError, OutputExistsError
 
 
@@ -76,25 +76,6 @@ def test_a_folder_without_its_marker_is_of_another_kind(tmp_path: Path) -> None:
     assert found.startswith(f"{tmp_path}: holds README.md, which is not part of a fusion")
     (tmp_path / "config.yaml").write_text("")
     refuse_occupied(tmp_path, what="run", marker="config.yaml", overwrite=True)
-
-
-def test_what_another_process_made_in_the_meantime_is_kept(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    message = r"out: another process has made it in the meantime; give another --out$"
-    with pytest.raises(OutputExistsError, match=message), atomic_folder(out, replace=False) as folder:
-        (folder / "a").write_text("new")
-        out.mkdir()
-        (out / "a").write_text("another's")
-    assert (out / "a").read_text() == "another's"
-    assert list(tmp_path.iterdir()) == [out]
-
-
-def test_an_empty_folder_is_free(tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    out.mkdir()
-    with atomic_folder(out, replace=False) as folder:
-        (folder / "a").write_text("new")
-    assert (out / "a").read_text() == "new"
 
 
 def test_differences_are_named_by_their_keys() -> None:

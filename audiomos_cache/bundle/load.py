@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
-from torch import Tensor
 
 from audiomos_cache.artifacts import Fingerprint, hash_bytes
 from audiomos_cache.bundle.calibration import Calibration
@@ -24,11 +22,12 @@ from audiomos_cache.bundle.manifest import (
     MemberEntry,
     read_manifest,
 )
+from audiomos_cache.bundle.member_head import head_of, refuse_other_features
 from audiomos_cache.errors import AudiomosError, BundleError, ConfigError, DataError, first_five
 from audiomos_cache.fusion.base import Fusion, Members
 from audiomos_cache.fusion.record import fusion_of
 from audiomos_cache.heads.layers import layers_to_read
-from audiomos_cache.heads.model import Head, build_head
+from audiomos_cache.heads.model import Head
 from audiomos_cache.hub import resolve_folder, split_revision
 from audiomos_cache.input_spec import InputSpec
 from audiomos_cache.progress import counted
@@ -243,61 +242,12 @@ def _member(folder: Path, entry: MemberEntry, features: InputSpec) -> BundledHea
     try:
         if entry.head.compat == "upstream":
             raise ValueError("it computes as the published code does, where a clip's score depends on its batch")
-        _refuse_other_features(entry, features)
+        refuse_other_features(entry, features)
         layers = layers_to_read(entry.head.layers, entry.audio_layers)
         if layers != tuple(entry.layers_read):
             raise ValueError(f"reads layers {entry.layers_read}, and its config has {entry.head.layers!r}")
-        head = _head(entry, load(content))
+        head = head_of(entry, load(content))
     except (AudiomosError, SafetensorError, ValueError, RuntimeError, TypeError, OverflowError) as error:
         reason = " ".join(str(error).split())
         raise BundleError(f"{path}: not a head that can be used, {entry.name}: {reason}; {_AGAIN}") from error
     return BundledHead(entry.name, head, layers)
-
-
-def _refuse_other_features(entry: MemberEntry, features: InputSpec) -> None:
-    """Refuse a head of other features than those of the fingerprint, or of another number of bins than its output has.
-
-    Raises:
-        ValueError: what differs.
-    """
-    stored = list(features.layers)
-    for name, found, expected in (
-        ("audio_layers", entry.audio_layers, stored),
-        ("audio_dim", entry.audio_dim, features.audio_encoder.dim or entry.audio_dim),
-        ("text_dim", entry.text_dim, features.text_encoder.dim or entry.text_dim),
-        ("bins", entry.bins, entry.head.output.predicted_bins),
-    ):
-        if found != expected:
-            raise ValueError(f"{name} {found}, expected {expected}")
-
-
-def _head(entry: MemberEntry, weights: dict[str, Tensor]) -> Head:
-    """Build a head that computes as it did when it was trained.
-
-    Raises:
-        ConfigError: no head can be of these widths. ValueError: its tensors are others than those in `weights`, or
-        not finite. RuntimeError, TypeError, OverflowError: its widths are beyond all tensors.
-    """
-    layers = getattr(entry.head.temporal, "layers", 0)
-    if isinstance(layers, int) and layers > len(weights):
-        raise ValueError(f"{len(weights)} tensors, expected some for each of {layers} layers")
-
-    def build() -> Head:
-        return build_head(entry.head, entry.audio_dim, entry.text_dim, layers=len(entry.audio_layers))
-
-    with torch.device("meta"):  # takes no memory, however large its widths are
-        expected = _described(build().state_dict())
-    found = _described(weights)
-    if other := sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)):
-        differing = [f"{name} is {found.get(name, 'missing')}, expected {expected.get(name, 'none')}" for name in other]
-        raise ValueError(first_five(differing))
-    if bad := sorted(name for name, tensor in weights.items() if not tensor.isfinite().all()):
-        raise ValueError(f"NaN or infinite weights in {first_five(bad)}")
-    with torch.random.fork_rng(devices=[]):
-        head = build()
-    head.load_state_dict(weights)
-    return head.eval().requires_grad_(False)
-
-
-def _described(tensors: dict[str, Tensor]) -> dict[str, str]:
-    return {name: f"{tuple(tensor.shape)} {tensor.dtype}" for name, tensor in tensors.items()}

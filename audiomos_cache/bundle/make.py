@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from audiomos_cache.artifacts import Fingerprint, atomic_folder, atomic_write, refuse_occupied
+from audiomos_cache.artifacts import Fingerprint, atomic_write, refuse_occupied
 from audiomos_cache.bundle.calibration import LEVEL
 from audiomos_cache.bundle.card import model_card
 from audiomos_cache.bundle.evidence import Calibrated, Evidence, find_evidence
@@ -28,6 +28,7 @@ from audiomos_cache.bundle.sources import Source, Sources, find_sources
 from audiomos_cache.encoders.lookup import loader_of
 from audiomos_cache.encoders.muq import HUB_ID
 from audiomos_cache.errors import BundleError, first_five
+from audiomos_cache.folders import atomic_folder
 from audiomos_cache.fusion.record import method_json
 from audiomos_cache.heads.config import parts_of
 from audiomos_cache.progress import counted, gigabytes

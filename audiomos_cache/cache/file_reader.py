@@ -5,7 +5,6 @@ virtual storage, no filters, and no array that claims to reach beyond the file's
 are first asked for, and checked against their hashes then.
 """
 
-import json
 import os
 from collections.abc import Callable
 from functools import cached_property
@@ -40,6 +39,7 @@ from audiomos_cache.cache.hdf5_checks import (
     StoredArray,
     check_column,
     check_shapes,
+    json_object,
     read_attribute,
     refuse_large_attributes,
     stored_array,
@@ -81,7 +81,7 @@ class CacheFile:
             self._shapes = {name: stored.shape for name, stored in self._arrays.items()}
             check_shapes(self._shapes, layers)
             self._layers = layers
-            self._column_hashes = _json_object(attributes, "columns_json")
+            self._column_hashes = json_object(attributes, "columns_json")
             self.header = self._header(attributes, fingerprint)
             self.column("audio/valid_frames")  # and with it the offsets: what every reading needs
         except InvalidFileError as error:
@@ -259,7 +259,7 @@ class CacheFile:
             audio_dim=self._shapes[frames_arrays(self._layers)[0]][1],
             text_dim=self._shapes["text/tokens"][1],
             layers=self._layers,
-            provenance=_json_object(attributes, "provenance_json", of=dict),
+            provenance=json_object(attributes, "provenance_json", of=dict),
             skipped=tuple(zip(self._strings("skipped/id"), self._strings("skipped/reason"), strict=True)),
             list_hash=attributes["list_hash"],
             list_length=attributes["list_length"],
@@ -293,11 +293,3 @@ def _fingerprint(attributes: dict[str, Any]) -> Fingerprint:
     if fingerprint.digest != attributes["fingerprint"]:
         raise InvalidFileError("its fingerprint does not match its readable form")
     return fingerprint
-
-
-def _json_object(attributes: dict[str, Any], name: str, of: type = str) -> dict[str, Any]:
-    """Return an attribute that is JSON: an object with values of one type."""
-    content = json.loads(attributes[name])
-    if not isinstance(content, dict) or not all(isinstance(value, of) for value in content.values()):
-        raise InvalidFileError(f"attribute {name} is not an object of {of.__name__} values")
-    return content

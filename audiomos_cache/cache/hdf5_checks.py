@@ -1,5 +1,6 @@
 """What is checked in an HDF5 file before anything in it is trusted: uncompressed arrays only, whose columns agree."""
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -163,3 +164,11 @@ def check_column(
             raise InvalidFileError(f"/{name} is not below {prompts}, the number of prompts, for every clip")
     elif name == "clips/position" and values.size and not np.all(values >= 0):
         raise InvalidFileError(f"/{name} contains a negative position")
+
+
+def json_object(attributes: dict[str, Any], name: str, of: type = str) -> dict[str, Any]:
+    """Return an attribute that is JSON: an object with values of one type."""
+    content = json.loads(attributes[name])
+    if not isinstance(content, dict) or not all(isinstance(value, of) for value in content.values()):
+        raise InvalidFileError(f"attribute {name} is not an object of {of.__name__} values")
+    return content

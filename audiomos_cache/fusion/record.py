@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from audiomos_cache import registry
-from audiomos_cache.artifacts import atomic_folder, atomic_write, refuse_occupied, require_format_version
+from audiomos_cache.artifacts import atomic_write, refuse_occupied, require_format_version
 from audiomos_cache.errors import DataError, OutputExistsError
 from audiomos_cache.evaluation.predictions import ANSWER_NAME, Predictions, write_answer, write_predictions
+from audiomos_cache.folders import atomic_folder
 from audiomos_cache.fusion.base import Fusion, fusion_class
 from audiomos_cache.fusion.recorded_members import RecordedMember
 

@@ -15,8 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from audiomos_cache.artifacts import bring_back, move_folder
 from audiomos_cache.errors import AudiomosError, DataError, OutputError, OutputExistsError, first_five
+from audiomos_cache.folders import bring_back, move_folder
 from audiomos_cache.locks import locked
 from audiomos_cache.runs import TENSORBOARD
 from audiomos_cache.training.checkpoint import RECORD, TrainingState, load_state, read_record, save_state

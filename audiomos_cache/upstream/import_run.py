@@ -8,9 +8,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from audiomos_cache.artifacts import atomic_folder
 from audiomos_cache.cache.reader import CacheReader, open_cache
 from audiomos_cache.errors import ArgumentError, ConfigError
+from audiomos_cache.folders import atomic_folder
 from audiomos_cache.heads.config import HeadConfig
 from audiomos_cache.heads.layers import layers_to_read
 from audiomos_cache.heads.model import build_head
