@@ -123,7 +123,7 @@ def test_a_retry_tries_only_what_failed_and_keeps_the_order() -> None:
     outcome = score("gone.wav", "m/a.wav")
     assert (FakeScorer.scored, len(outcome.failed)) == (("gone",), 0)
     assert [(row["id"], row["error"]) for row in table()] == [("gone", ""), ("a", "")]
-    assert files() == ["s.csv"]
+    assert files() == ["gone.wav", "s.csv"], "without the lines"
     with pytest.raises(OutputExistsError):
         score("gone.wav", "m/a.wav")
 
