@@ -20,7 +20,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
-from importlib.util import module_from_spec, spec_from_file_location
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,10 +48,15 @@ BUILT_IN: dict[str, dict[str, str]] = {
 }
 _parts: dict[str, dict[str, Any]] = {kind: {} for kind in BUILT_IN}
 _imported: dict[str, set[str]] = {}  # what `import_parts` was given -> the modules that it loaded
+SCRIPT = "__main__"  # the module of a script or a notebook, which nothing else can import
 
 
 def register(kind: str, name: str) -> Callable[[T], T]:
     """Make a part known under a name.
+
+    Steps of a head with a user's part are not captured as a CUDA graph, as a replay runs no Python: what a part draws
+    by `random` or NumPy, or counts, would stay as it was when the step was captured. A part that computes with torch
+    alone, and never waits for the GPU, may say so by the class attribute `capturable = True`, which trains it faster.
 
     Args:
         kind: temporal, pooling, loss, fusion, audio_encoder or text_encoder.
@@ -59,7 +64,8 @@ def register(kind: str, name: str) -> Callable[[T], T]:
     Returns:
         A decorator for the part: a class, or, of an encoder, also a function.
     Raises:
-        ConfigError: the kind is unknown, the name is not valid, or another part has it.
+        ConfigError: the kind is unknown, the name is not valid, another part has it (a class of the same module and
+            `__qualname__` replaces it, as when a notebook's cell is run again), or its `Config` is no `PartConfig`.
 
     >>> from audiomos_cache.registry import known, register
     >>> @register("pooling", "first")
@@ -78,10 +84,28 @@ def register(kind: str, name: str) -> Callable[[T], T]:
             raise ConfigError(f"{kind} {name!r} is built in; register the one of {module} under another name")
         if (other := _parts[kind].get(name)) is not None and other.__module__ != module:
             raise ConfigError(f"{kind} {name!r} is registered by {other.__module__} already; choose another name")
+        if other is not None and _class_name(other) != _class_name(part):
+            raise ConfigError(f"{kind} {name!r} is {module}.{_class_name(other)} already; choose another name")
+        _check_config(kind, name, part)
         _parts[kind][name] = part
         return part
 
     return add
+
+
+def _class_name(part: Any) -> str:
+    return str(getattr(part, "__qualname__", type(part).__qualname__))
+
+
+def _check_config(kind: str, name: str, part: object) -> None:
+    """Refuse a part of a head whose `Config`, if it has one, is not ours."""
+    config = getattr(part, "Config", None)
+    if config is None or kind not in ("temporal", "pooling", "loss"):
+        return
+    from audiomos_cache.heads.parts import PartConfig
+
+    if not (isinstance(config, type) and issubclass(config, PartConfig)):
+        raise ConfigError(f"{kind} {name!r}: its Config is {config!r}, expected a subclass of heads.parts.PartConfig")
 
 
 def known(kind: str) -> list[str]:
@@ -124,7 +148,8 @@ def import_parts(module_or_file: str) -> None:
     Args:
         module_or_file: a module's name, or the path of a `.py` file.
     Raises:
-        ConfigError: it cannot be imported, in one line; or it registers no part.
+        ConfigError: it cannot be imported, in one line; it registers no part; or the file has the name of another
+            module that can be imported.
     """
     before, parts_before = set(sys.modules), _user_parts()
     try:
@@ -156,15 +181,28 @@ def _user_parts() -> set[tuple[str, str]]:
 
 def _has_parts(module_or_file: str) -> bool:
     """Return whether parts come from a module that was loaded before, or from one inside it."""
-    is_file = module_or_file.endswith(".py")
-    module = Path(module_or_file).stem if is_file else module_or_file
-    owners = (_parts[kind][name].__module__ for kind, name in _user_parts())
-    return any(f"{owner}.".startswith(f"{module}.") for owner in owners)
+    return any(_is_of(_parts[kind][name].__module__, module_or_file) for kind, name in _user_parts())
+
+
+def _is_of(module: str, module_or_file: str) -> bool:
+    """Return whether a module is what `import_parts` was given, or inside it."""
+    given = Path(module_or_file).stem if module_or_file.endswith(".py") else module_or_file
+    return f"{module}.".startswith(f"{given}.")
 
 
 def imported() -> list[str]:
     """Return what `import_parts` was given so far, for processes that this one starts."""
     return list(_imported)
+
+
+def is_passed_on(kind: str, name: str) -> bool:
+    """Return whether a process that is given `imported()` knows a part: it is built in, or `import_parts` loaded it."""
+    return name in BUILT_IN[kind] or _import_of(lookup(kind, name).__module__) is not None
+
+
+def _import_of(module: str) -> str | None:
+    """Return what `import_parts` was given to load a module."""
+    return next((given for given, loaded in _imported.items() if module in loaded or _is_of(module, given)), None)
 
 
 def _import_file(path: Path) -> None:
@@ -176,6 +214,9 @@ def _import_file(path: Path) -> None:
         if Path(getattr(loaded, "__file__", None) or "").resolve() == path.resolve():
             return
         raise ConfigError(f"a module {path.stem} is loaded already; rename the file")
+    found = None if "." in path.stem else find_spec(path.stem)
+    if found and found.origin and Path(found.origin).resolve() != path.resolve():
+        raise ConfigError(f"has the name of the module {path.stem} ({found.origin}); rename the file")
     spec = spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None, "a .py file has a loader"
     module = sys.modules[path.stem] = module_from_spec(spec)
@@ -202,21 +243,36 @@ def not_built_in(parts: Iterable[tuple[str, str]]) -> list[Record]:
 
 
 def _record(kind: str, name: str) -> Record:
-    from importlib.metadata import packages_distributions, version
-
     part = lookup(kind, name)
     package = part.__module__.partition(".")[0]
-    given = next((given for given, modules in _imported.items() if part.__module__ in modules), package)
-    distributions = packages_distributions().get(package, ())
-    found = version(distributions[0]) if distributions else getattr(sys.modules.get(package), "__version__", None)
     return {
         "kind": kind,
         "name": name,
-        "import": given,
+        "import": _import_of(part.__module__) or package,
         "module": part.__module__,
-        "class": part.__qualname__,
-        "version": found if isinstance(found, str) else None,
+        "class": _class_name(part),
+        "version": _version_of(package),
     }
+
+
+def _version_of(package: str) -> str | None:
+    from importlib.metadata import packages_distributions, version
+
+    if package == SCRIPT:  # also what some distributions have at their top
+        return None
+    distributions = packages_distributions().get(package, ())
+    found = version(distributions[0]) if distributions else getattr(sys.modules.get(package), "__version__", None)
+    return found if isinstance(found, str) else None
+
+
+def warn_of_scripts(records: Iterable[Record]) -> None:
+    """Warn of each part, as `not_built_in` describes them, that is defined in a script or a notebook."""
+    for record in records:
+        if record["module"] == SCRIPT:
+            log.warning(
+                "%s %s: %s is defined in %s; move it to a file to use the run elsewhere",
+                record["kind"], record["name"], record["class"], SCRIPT,
+            )  # fmt: skip
 
 
 def require_parts(records: object, where: str) -> None:
@@ -233,6 +289,12 @@ def require_parts(records: object, where: str) -> None:
             raise ConfigError(f"{where}: parts: expected a kind, name, import, module and class of each")
         kind, name = str(record["kind"]), str(record.get("name"))
         recorded = ".".join(str(record.get(key)) for key in ("module", "class"))
+        of_script = record.get("module") == SCRIPT
+        if name not in known(kind) and of_script:
+            raise ConfigError(
+                f"{where}: needs {kind} {shown(name)}, the class {shown(str(record.get('class')))} of a script or "
+                f"notebook ({SCRIPT}); move it to a file, and give that to --import before the command"
+            )
         if name not in known(kind):
             raise ConfigError(
                 f"{where}: needs --import {shown(str(record.get('import')))}, which registers {kind} {shown(name)} "
@@ -241,7 +303,8 @@ def require_parts(records: object, where: str) -> None:
         if name in BUILT_IN[kind]:
             raise ConfigError(f"{where}: {kind} {name!r} of {shown(recorded)} is built in here; rename the part")
         here = _record(kind, name)
-        if (found := f"{here['module']}.{here['class']}") != recorded:
+        found = f"{here['module']}.{here['class']}"
+        if here["class"] != record.get("class") if of_script else found != recorded:
             raise ConfigError(f"{where}: {kind} {name!r} is {found} here, expected {shown(recorded)}")
         if here["version"] != record.get("version"):
             old, new = shown(str(record.get("version"))), here["version"]

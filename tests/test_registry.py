@@ -8,6 +8,8 @@ import pytest
 
 from audiomos_cache import registry
 from audiomos_cache.errors import ConfigError
+from audiomos_cache.heads.losses import objective_of
+from audiomos_cache.heads.model import build_head
 from audiomos_cache.heads.part_configs import CONFIGS
 from audiomos_cache.heads.parts import output_of_loss
 from audiomos_cache.heads.presets import head_config, load_head_config
@@ -15,6 +17,7 @@ from audiomos_cache.registry import (
     BUILT_IN,
     import_parts,
     imported,
+    is_passed_on,
     known,
     lookup,
     not_built_in,
@@ -22,6 +25,7 @@ from audiomos_cache.registry import (
     require_parts,
     summary,
     unknown,
+    warn_of_scripts,
 )
 
 RUN = "name: a\nseed: 1\nfingerprint: x\nversions: {}\n"
@@ -257,10 +261,106 @@ def test_imports_of_a_preset_are_needed_only_where_a_part_is_missing(module, tmp
 
 
 def test_a_config_of_a_part_must_be_one_of_ours():
-    register("pooling", "odd")(type("Odd", (), {"Config": dict}))
-    assert refusal(head_config, {"pooling": "odd"}) == (
+    assert refusal(register("pooling", "odd"), type("Odd", (), {"Config": dict})) == (
         "pooling 'odd': its Config is <class 'dict'>, expected a subclass of heads.parts.PartConfig"
     )
+    assert "odd" not in known("pooling")
+    register("audio_encoder", "odd")(type("Odd", (), {"Config": dict}))  # an encoder's is its own affair
+    assert "odd" in known("audio_encoder")
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "given"),
+    [
+        ("pooling", {"pooling": "odd"}, "(1024)"),
+        ("temporal", {"temporal": "odd"}, "(1024, dropout=0.3)"),
+        ("loss", {"output": {"kind": "scalar", "loss": "odd"}}, "()"),
+    ],
+)
+def test_a_constructor_that_takes_more_than_the_keys_is_refused(kind, config, given):
+    class Odd:
+        output_size = 3
+
+        def __init__(self, *_sizes, power, **_others): ...
+
+    register(kind, "odd")(Odd)
+    make = objective_of if kind == "loss" else build_head
+    assert refusal(make, head_config(config)) == (
+        f"{kind} 'odd': its constructor cannot be called with {given}: missing a required argument: 'power'; expected "
+        "these arguments, and a key of its Config or a default for any other"
+    )
+
+
+def test_an_error_inside_a_constructor_is_the_parts_own():
+    class Odd:
+        def __init__(self, _input_size):
+            raise TypeError("mine")
+
+    register("pooling", "odd")(Odd)
+    with pytest.raises(TypeError, match=r"^mine$"):
+        build_head({"pooling": "odd"})
+
+
+def test_a_file_with_the_name_of_a_library_is_refused(module, tmp_path, monkeypatch):
+    library = module("some_library", "x = 1")
+    (tmp_path / "mine").mkdir()
+    path = tmp_path / "mine" / "some_library.py"
+    path.write_text(PART)
+    assert refusal(import_parts, str(path)) == (
+        f"--import {path}: has the name of the module some_library ({library}); rename the file"
+    )
+    assert "some_library" not in sys.modules and "last" not in known("pooling")
+    monkeypatch.chdir(path.parent)
+    monkeypatch.syspath_prepend(str(path.parent))
+    import_parts("some_library.py")
+    assert imported() == ["some_library.py"], "itself is no other, whatever its path is called"
+
+
+def test_another_class_of_a_module_does_not_take_a_name():
+    first, other = (type(name, (), {"__module__": "mine"}) for name in ("First", "Other"))
+    register("pooling", "first")(first)
+    assert refusal(register("pooling", "first"), other) == (
+        "pooling 'first' is mine.First already; choose another name"
+    )
+    again = type("First", (), {"__module__": "mine"})
+    register("pooling", "first")(again)
+    assert lookup("pooling", "first") is again
+
+
+SCRIPTS_OWN = {"kind": "pooling", "name": "last", "import": "__main__", "module": "__main__", "class": "Last",
+               "version": None}  # fmt: skip
+
+
+def test_a_part_of_a_script_is_recorded_with_a_warning(monkeypatch, caplog):
+    monkeypatch.setattr("importlib.metadata.packages_distributions", lambda: {"__main__": ["pytest"]})
+    register("pooling", "last")(type("Last", (), {"__module__": "__main__"}))
+    assert not_built_in([("pooling", "last")]) == [SCRIPTS_OWN]
+    assert caplog.messages == []
+    warn_of_scripts([SCRIPTS_OWN, SCRIPTS_OWN | {"module": "mine"}])
+    assert caplog.messages == ["pooling last: Last is defined in __main__; move it to a file to use the run elsewhere"]
+
+
+def test_a_part_of_a_script_may_have_been_moved_to_a_file(module):
+    assert refusal(require_parts, [SCRIPTS_OWN], "x") == (
+        "x: needs pooling last, the class Last of a script or notebook (__main__); move it to a file, and give that "
+        "to --import before the command"
+    )
+    path = module("some_parts")
+    import_parts(str(path))
+    require_parts([SCRIPTS_OWN], "x")
+    assert refusal(require_parts, [SCRIPTS_OWN | {"class": "Other"}], "x") == (
+        "x: pooling 'last' is some_parts.Last here, expected __main__.Other"
+    )
+
+
+def test_which_parts_other_processes_know(module):
+    path = module("some_parts")
+    assert is_passed_on("pooling", "mean")
+    import_module("some_parts")
+    assert not is_passed_on("pooling", "last"), "Python imported it here alone"
+    import_parts(str(path))
+    assert is_passed_on("pooling", "last")
+    assert not_built_in([("pooling", "last")])[0]["import"] == str(path)
 
 
 def test_a_run_needs_the_parts_that_it_was_made_with(module, tmp_path):

@@ -206,7 +206,7 @@ def _fusion(folder: Path, manifest: Manifest) -> Fusion:
         names = [member.name for member in manifest.members]
         if read["members"] != names:
             raise ValueError(f"members {read['members']!r:.200}, expected {names!r:.200}")
-        fusion = fusion_of(read, names, path)
+        fusion = fusion_of(read, names)
     except (DataError, ConfigError) as error:
         raise BundleError(str(error)) from error
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:

@@ -29,10 +29,9 @@ from audiomos_cache.encoders.lookup import loader_of
 from audiomos_cache.encoders.muq import HUB_ID
 from audiomos_cache.errors import BundleError, first_five
 from audiomos_cache.folders import atomic_folder
-from audiomos_cache.fusion.record import method_json
 from audiomos_cache.heads.config import parts_of
 from audiomos_cache.progress import counted, gigabytes
-from audiomos_cache.registry import not_built_in
+from audiomos_cache.registry import not_built_in, warn_of_scripts
 from audiomos_cache.runs import CONFIG, versions, weights_bytes
 
 log = logging.getLogger(__name__)
@@ -62,6 +61,8 @@ def describe(sources: Sources, evidence: Evidence, hashes: Mapping[str, str]) ->
     """
     fingerprint = sources.fingerprint
     encoders = _encoders(sources.members, fingerprint)
+    parts = not_built_in(_parts(sources, encoders))
+    warn_of_scripts(parts)
     licence_id, notice = _NON_COMMERCIAL if encoders["audio"]["source"] == HUB_ID else _OTHER
     content = {
         "licence": {"id": licence_id, "notice": notice},
@@ -70,7 +71,7 @@ def describe(sources: Sources, evidence: Evidence, hashes: Mapping[str, str]) ->
         "members": [_member(each, fingerprint, hashes[file_of(each)]) for each in sources.members],
         "fusion": {"method": sources.fusion.method, "file": FUSION, "xxh3_128": hashes[FUSION]},
         "intervals": evidence.calibrated and _intervals(evidence.calibrated),
-        "parts": not_built_in(_parts(sources, encoders)),
+        "parts": parts,
         "versions": versions(),
     }
     try:
@@ -243,7 +244,7 @@ def make_bundle(
     sources = find_sources(folders, Path(fusion) if fusion is not None else None, best)
     evidence = find_evidence(sources, Path(labels) if labels is not None else None, fit_split, n_boot)
     names = [member.name for member in sources.members]
-    blend = {**method_json(sources.fusion), "members": names, "fusion": sources.fusion.to_json()}
+    blend = {"method": sources.fusion.method, "members": names, "fusion": sources.fusion.to_json()}
     with atomic_folder(out, replace=True) as folder:
         hashes = {FUSION: atomic_write(folder / FUSION, f"{json.dumps(blend, indent=1, allow_nan=False)}\n".encode())}
         for member in sources.members:

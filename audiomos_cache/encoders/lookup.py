@@ -128,7 +128,8 @@ def loader_of(kind: str, name: str) -> str:
     """Return the name of the registered encoder that loads what a user requested by `name`."""
     loader, colon, _ = name.partition(":")
     names = known(kind)
-    return next((each for each in (name, loader if colon else "") if each in names), DEFAULTS[kind])
+    loader = loader if colon else split_revision(name)[0]
+    return next((each for each in (name, loader) if each in names), DEFAULTS[kind])
 
 
 def _parse(kind: str, name: str) -> _Requested:

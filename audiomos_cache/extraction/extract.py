@@ -112,7 +112,8 @@ def extract(
     kept = [layers] if isinstance(layers, int) else list(layers)
     if on == "cuda" and compile == "auto" and not (part or overwrite or repair or dry_run):
         visible = gpu_processes.visible_gpus()[:gpus]
-        if len(visible) > 1 and isinstance(audio_encoder, str | PathLike) and isinstance(text_encoder, str | PathLike):
+        named = [fspath(each) for each in (audio_encoder, text_encoder) if isinstance(each, str | PathLike)]
+        if len(visible) > 1 and len(named) == 2 and gpu_processes.know_encoders(*named):
             arguments = {
                 "data": data, "cache": cache, "split": list(dataset), "audio-encoder": audio_encoder,
                 "text-encoder": text_encoder, "pad-to": "none" if pad_to is None else f"{pad_to:g}", "dtype": dtype,

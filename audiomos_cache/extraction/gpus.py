@@ -1,5 +1,6 @@
 """Extraction on several GPUs of one machine: a process for each, with a shard of its own."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -9,9 +10,12 @@ import time
 from collections.abc import Sequence
 from typing import IO
 
+from audiomos_cache.encoders.lookup import loader_of
 from audiomos_cache.errors import AudiomosError
 from audiomos_cache.progress import Notify
-from audiomos_cache.registry import imported
+from audiomos_cache.registry import imported, is_passed_on
+
+log = logging.getLogger(__name__)
 
 POLL_S = 0.1
 INTERRUPTED = 130
@@ -24,6 +28,19 @@ def visible_gpus() -> list[str]:
 
     named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     return named or [str(index) for index in range(torch.cuda.device_count())]
+
+
+def know_encoders(audio: str, text: str) -> bool:
+    """Return whether other processes know encoders by their names: those built in, and those that `--import` loaded."""
+    loaders = [(kind, loader_of(kind, name)) for kind, name in (("audio_encoder", audio), ("text_encoder", text))]
+    here = [f"{kind} {name}" for kind, name in loaders if not is_passed_on(kind, name)]
+    if here:
+        log.warning(
+            "extracts on one GPU: %s was registered in this process, and is not known to one for each GPU; put it into "
+            "a file, and give that to --import before the command, or to audiomos_cache.registry.import_parts",
+            ", ".join(here),
+        )
+    return not here
 
 
 def run_on_gpus(arguments: Sequence[str], gpus: Sequence[str], notify: Notify) -> None:

@@ -20,7 +20,7 @@ RECORD_NAME = "fusion.json"
 FORMAT = "audiomos-cache fusion"
 FORMAT_VERSION = 1
 
-_OWN_KEYS = ("format", "format_version", "method", "part", "members", "fusion", "versions")
+_OWN_KEYS = ("format", "format_version", "method", "parts", "members", "fusion", "versions")
 _VERSIONED = ("audiomos-cache", "numpy", "scipy", "scikit-learn", "lightgbm")
 
 
@@ -47,10 +47,13 @@ class FusionRecord:
 
 def write_record(folder: Path, fusion: Fusion, members: Sequence[RecordedMember], about: Mapping[str, Any]) -> None:
     """Write `fusion.json`; `about` is what else it contains, as `FusionRecord.about` returns it."""
+    parts = registry.not_built_in([("fusion", fusion.method)])
+    registry.warn_of_scripts(parts)
     content = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
-        **method_json(fusion),
+        "method": fusion.method,
+        **({"parts": parts} if parts else {}),
         "members": [member.to_json() for member in members],
         "fusion": fusion.to_json(),
         **about,
@@ -64,14 +67,16 @@ def read_record(folder: Path) -> FusionRecord:
 
     Raises:
         DataError: there is none, or it is damaged, or of another version of the format.
+        ConfigError: its method is not built in, and not registered, or another class has its name.
     """
     path = folder / RECORD_NAME
     content = _read_content(path)
+    registry.require_parts(content.get("parts"), str(path))
     try:
         members = tuple(RecordedMember.from_json(member) for member in content["members"])
         if not members:
             raise ValueError("no members")
-        fusion = fusion_of(content, [member.name for member in members], path)
+        fusion = fusion_of(content, [member.name for member in members])
         return FusionRecord(fusion, members, _fit_clips(content), content)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{path}: not the record of a fusion ({error!r}); fuse again") from error
@@ -121,7 +126,8 @@ def load_fusion(folder: str | PathLike[str]) -> Fusion:
         The fusion; its `names` give the order that its members' predictions must have. It takes arrays;
         `audiomos_cache.fusion.align.fuse_predictions` applies it to predictions that were read from files.
     Raises:
-        DataError: there is none, or it is damaged, of another version of the format, or of a method that is not known.
+        DataError: there is none, or it is damaged, or of another version of the format.
+        ConfigError: its method is not built in, and not registered, or another class has its name.
 
     >>> import numpy as np
     >>> from audiomos_cache.fusion.base import Members
@@ -136,34 +142,19 @@ def load_fusion(folder: str | PathLike[str]) -> Fusion:
     return read_record(Path(folder)).fusion
 
 
-def method_json(fusion: Fusion) -> dict[str, Any]:
-    """Describe the method of a fusion: its name, and for one that is not built in where it comes from."""
-    method, own = fusion.method, type(fusion)
-    if method in registry.BUILT_IN["fusion"]:
-        return {"method": method}
-    return {"method": method, "part": {"module": own.__module__, "class": own.__qualname__}}
-
-
-def fusion_of(content: Mapping[str, Any], names: Sequence[str], path: Path) -> Fusion:
-    """Make the fusion that a file describes.
+def fusion_of(content: Mapping[str, Any], names: Sequence[str]) -> Fusion:
+    """Make the fusion that a file describes; `registry.require_parts` has checked the parts that the file needs.
 
     Args:
-        content: what `method_json` returned, and what the fusion's `to_json` did under "fusion".
+        content: the name of its method under "method", and what the fusion's `to_json` returned under "fusion".
         names: of its members.
-        path: the file, for messages.
     Raises:
-        DataError: its method is not known, as nothing registered it yet. LookupError, TypeError, ValueError: `content`
-        describes no fusion of these members.
+        LookupError, TypeError, ValueError: `content` describes no fusion of these members.
     """
     method = content["method"]
-    if method in registry.known("fusion"):
-        return fusion_class(method).from_json(names, content["fusion"])
-    if "part" not in content:
+    if method not in registry.known("fusion"):
         raise ValueError(f"method {registry.unknown('fusion', method)}")
-    module, name = (str(content["part"][key]) for key in ("module", "class"))
-    raise DataError(
-        f"{path}: its method {method!r} is not built in, but the class {name} of {module}; give --import {module}"
-    )
+    return fusion_class(method).from_json(names, content["fusion"])
 
 
 def _versions() -> dict[str, str]:

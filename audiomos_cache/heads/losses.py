@@ -18,7 +18,7 @@ from torch.nn import functional
 from audiomos_cache.heads.config import HeadConfig
 from audiomos_cache.heads.outputs import RANKS, TargetOutput
 from audiomos_cache.heads.part_configs import CoralLossConfig, DistributionLossConfig, GaussianConfig, NoKeys
-from audiomos_cache.heads.parts import PUBLISHED_AUDIO_DIM
+from audiomos_cache.heads.parts import PUBLISHED_AUDIO_DIM, build_part
 from audiomos_cache.registry import lookup, register
 from audiomos_cache.targets import gaussian_distribution, one_hot_distribution, ordinal_levels, rater_distribution
 
@@ -181,5 +181,7 @@ def objective_of(config: HeadConfig) -> Objective:
     loss = config.output.loss
     bins = config.output.predicted_bins
     arguments = {} if bins is None else {"bins": bins}
-    objective: Objective = lookup("loss", loss.kind)(**arguments, **loss.arguments(PUBLISHED_AUDIO_DIM))
+    objective: Objective = build_part(
+        "loss", loss.kind, lookup("loss", loss.kind), **arguments, **loss.arguments(PUBLISHED_AUDIO_DIM)
+    )
     return objective

@@ -17,7 +17,7 @@ from audiomos_cache.heads.outputs import (
     MlpDownstream,
     TargetOutput,
 )
-from audiomos_cache.heads.parts import scaled
+from audiomos_cache.heads.parts import build_part, scaled
 from audiomos_cache.heads.pooling import MakePooling, at_least_float32, width_of
 from audiomos_cache.heads.presets import head_config, with_compat
 from audiomos_cache.heads.text_audio import TEXT_AUDIO
@@ -138,7 +138,8 @@ def build_head(
         layers: how many layers the cache holds; only a head that mixes them depends on it.
     Raises:
         ConfigError: unknown preset, invalid config, attention heads that do not divide `audio_dim`, an odd `audio_dim`
-            for a transformer, a single layer to mix, or a head that the published code does not have with "upstream".
+            for a transformer, a single layer to mix, a part whose constructor takes other arguments than its keys, or
+            a head that the published code does not have with "upstream".
     """
     config = head_config(preset_or_config)
     if compat is not None:
@@ -169,14 +170,16 @@ def _build_layers(config: HeadConfig, layers: int) -> OneLayer | WeightedLayers:
 
 
 def _build_temporal(config: HeadConfig, audio_dim: int) -> nn.Module:
-    part = _form(lookup("temporal", config.temporal.kind), config)
-    return part(audio_dim, **config.temporal.arguments(audio_dim), dropout=config.dropout)
+    name, arguments = config.temporal.kind, config.temporal.arguments(audio_dim)
+    part = _form(lookup("temporal", name), config)
+    return build_part("temporal", name, part, audio_dim, **arguments, dropout=config.dropout)
 
 
 def _pooling_maker(config: HeadConfig, audio_dim: int) -> MakePooling:
     """Return what makes the head's pooling for sequences of a width."""
-    part = _form(lookup("pooling", config.pooling.kind), config)
-    return partial(part, **config.pooling.arguments(audio_dim))
+    name = config.pooling.kind
+    part = _form(lookup("pooling", name), config)
+    return partial(build_part, "pooling", name, part, **config.pooling.arguments(audio_dim))
 
 
 def _build_text_audio(config: HeadConfig, audio_size: int, audio_dim: int, text_dim: int) -> nn.Module:

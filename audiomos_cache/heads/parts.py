@@ -6,9 +6,10 @@
 Nothing here imports torch for parts that are built in: the command line's help lists their keys.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from inspect import signature
+from typing import Any, TypeVar
 
 from pydantic import BeforeValidator, ValidationError, ValidationInfo
 from pydantic_core import ErrorDetails, PydanticCustomError, to_json
@@ -19,6 +20,8 @@ from audiomos_cache.yaml_files import PART_ERROR, Group, readable
 
 PUBLISHED_AUDIO_DIM = 1024
 
+Built = TypeVar("Built")
+
 
 def scaled(width: int, audio_dim: int, multiple_of: int = 1) -> int:
     """Scale a published width from 1024-dimensional frames to `audio_dim`, to a multiple of `multiple_of`."""
@@ -28,7 +31,7 @@ def scaled(width: int, audio_dim: int, multiple_of: int = 1) -> int:
 class PartConfig(Group):
     """The keys of one part; its class `Config` derives from this, and adds a field for each of its keys.
 
-    Attributes:
+    Args:
         kind: the name that the part is registered by.
 
     >>> class Config(PartConfig):
@@ -70,10 +73,29 @@ def config_class(part: str, name: str) -> type[PartConfig]:
     """Return the config of a known part; one without a `Config` has no keys."""
     if name in CONFIGS[part]:
         return CONFIGS[part][name]
-    found = getattr(lookup(part, name), "Config", PartConfig)
-    if not (isinstance(found, type) and issubclass(found, PartConfig)):
-        raise ConfigError(f"{part} {name!r}: its Config is {found!r}, expected a subclass of heads.parts.PartConfig")
+    found: type[PartConfig] = getattr(lookup(part, name), "Config", PartConfig)  # `register` refuses any other
     return found
+
+
+def build_part(kind: str, name: str, part: Callable[..., Built], /, *arguments: Any, **keys: Any) -> Built:
+    """Build a part of a head.
+
+    Args:
+        kind, name: of the part, for the message.
+        part: its class.
+        arguments, keys: what it is built with.
+    Raises:
+        ConfigError: its constructor takes other arguments, such as one that its `Config` has no key for.
+    """
+    try:
+        signature(part).bind(*arguments, **keys)
+    except TypeError as error:
+        given = ", ".join([*map(repr, arguments), *(f"{key}={value!r}" for key, value in keys.items())])
+        raise ConfigError(
+            f"{kind} {name!r}: its constructor cannot be called with ({given}): {error}; expected these arguments, and "
+            "a key of its Config or a default for any other"
+        ) from error
+    return part(*arguments, **keys)
 
 
 def output_of_loss(name: str) -> str:

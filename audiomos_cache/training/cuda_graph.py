@@ -3,7 +3,9 @@
 A step of a small head is some hundreds of kernels; launching them takes the host as long as computing them takes the
 GPU. A CUDA graph launches them all at once. What differs from step to step, the clips and the learning rate, is on the
 GPU before the epoch begins, with a counter of the steps: the host does nothing for a step but launch it.
-Python runs while a step is captured and not when it is replayed: forward hooks of a head fire in the first steps alone.
+Python runs while a step is captured and not when it is replayed: forward hooks of a head fire in the first steps alone,
+and what a part draws by `random` or NumPy, or counts, would be the same in all steps. So heads with a user's part are
+not captured, unless its class says `capturable = True`.
 """
 
 import logging
@@ -12,7 +14,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from audiomos_cache.heads.config import HeadConfig
+from audiomos_cache.heads.config import HeadConfig, parts_of
+from audiomos_cache.registry import BUILT_IN, lookup
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.execution import Execution, one_line
 
@@ -33,8 +36,8 @@ def captured_if_possible(
 ) -> TakeSteps:
     """Return the function that takes the steps of an epoch: by a CUDA graph if possible, or else `steps` unchanged.
 
-    It is possible for heads whose clips are on the GPU: not with a BiLSTM, which needs their lengths on the host, and
-    not with mixup, which draws random numbers on the host.
+    It is possible for heads whose clips are on the GPU: not with a BiLSTM, which needs their lengths on the host, not
+    with mixup, which draws random numbers on the host, and not with a user's part that does not say `capturable`.
 
     Args:
         steps: takes the steps one after the other, each launched by the host.
@@ -44,7 +47,14 @@ def captured_if_possible(
     host_is_needed = batches.on_gpu is None or config.temporal.kind == "bilstm" or config.training.feature_mixup > 0
     if host_is_needed or not execution.cuda_graph:
         return steps
+    if others := [f"{kind} {name}" for kind, name in parts_of(config) if not _is_capturable(kind, name)]:
+        log.info("steps are not captured as a CUDA graph: %s does not say capturable = True", ", ".join(others))
+        return steps
     return GraphSteps(step, config.training.batch_size, batches.device)
+
+
+def _is_capturable(kind: str, name: str) -> bool:
+    return name in BUILT_IN[kind] or getattr(lookup(kind, name), "capturable", False) is True
 
 
 class GraphSteps:

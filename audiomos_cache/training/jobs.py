@@ -20,7 +20,7 @@ from audiomos_cache.heads.layers import layers_to_read
 from audiomos_cache.heads.losses import objective_of
 from audiomos_cache.heads.model import build_head
 from audiomos_cache.heads.presets import head_config, load_head_config, plan_names, preset_names, presets_folder
-from audiomos_cache.registry import not_built_in
+from audiomos_cache.registry import not_built_in, warn_of_scripts
 from audiomos_cache.runs import MADE_WITH, versions
 from audiomos_cache.training.data import ClipSet, Lists, TrainingClips
 from audiomos_cache.training.optimizer import LearningRate, steps_per_epoch
@@ -79,6 +79,7 @@ def _what_decides(config: Mapping[str, Any], how: bool) -> dict[str, Any]:
     """Return what decides a run's numbers, as JSON values.
 
     The number of threads is left out, though it decides the last digits: a training that is continued keeps it.
+    Of a part that is not built in counts which class it is, not how its import was spelled.
     """
     left_out = {"name", "encoders", "resolved_lr", "fingerprint", "threads", MADE_WITH}
     left_out |= set() if how else {"device", "precision", "versions"}
@@ -87,6 +88,8 @@ def _what_decides(config: Mapping[str, Any], how: bool) -> dict[str, Any]:
         role: {key: value for key, value in described.items() if key != "from"}
         for role, described in kept["data"].items()
     }
+    part_keys = ("kind", "name", "module", "class", *(("version",) if how else ()))
+    kept["parts"] = [{key: part.get(key) for key in part_keys} for part in kept.get("parts") or ()]
     decisive: dict[str, Any] = json.loads(json.dumps(kept))
     return decisive
 
@@ -220,7 +223,11 @@ def check_ratings(jobs: Sequence[HeadJob], lists: Lists) -> None:
 
 
 def check_heads(jobs: Sequence[HeadJob], clips: TrainingClips) -> None:
-    """Build every head once, without weights: what cannot be built or trained is found before anything is trained."""
+    """Build every head once, without weights: what cannot be built or trained is found before anything is trained.
+
+    Warns of parts that are defined in a script or a notebook, which their runs can be used in alone.
+    """
+    warn_of_scripts(not_built_in(part for job in jobs for part in parts_of(job.config)))
     reader = clips.reader
     with torch.device("meta"):
         for job in jobs:

@@ -360,12 +360,12 @@ def test_a_fusion_that_is_not_known(bundle):
     (bundle / "fusion.json").write_text(json.dumps(content))
     edit(bundle, lambda content: content["fusion"].update(method="median"))
     assert "method 'median' is not one of mean, weighted, ridge" in refusal(bundle)
-    content["part"] = {"module": "my_fusions", "class": "Median"}
-    (bundle / "fusion.json").write_text(json.dumps(content))
-    edit(bundle, nothing)
+    part = {"kind": "fusion", "name": "median", "import": "my_fusions", "module": "my_fusions", "class": "Median",
+            "version": None}  # fmt: skip
+    edit(bundle, lambda content: content.update(parts=[part]))
     assert refusal(bundle) == (
-        f"{bundle}/fusion.json: its method 'median' is not built in, but the class Median of my_fusions; "
-        "give --import my_fusions"
+        f"{bundle}/bundle.yaml: needs --import my_fusions, which registers fusion median (my_fusions.Median, version "
+        "None); give it before the command"
     )
 
 

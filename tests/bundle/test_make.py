@@ -1,5 +1,6 @@
 """What a bundle cannot be made of, what is not replaced, and which members it has."""
 
+import json
 import logging
 import shutil
 
@@ -11,9 +12,11 @@ from audiomos_cache.bundle.make import make_bundle
 from audiomos_cache.errors import CacheError, DataError, OutputExistsError
 from audiomos_cache.extraction.extract_split import extract_split
 from audiomos_cache.extraction.options import ExtractionOptions
+from audiomos_cache.fusion.averages import MeanFusion
 from audiomos_cache.fusion.fuse import fuse
 from audiomos_cache.fusion.members import run_hash
 from audiomos_cache.fusion.record import load_fusion
+from audiomos_cache.registry import register
 from audiomos_cache.runs import read_run_config
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
 from audiomos_cache.training.train_heads import train_heads
@@ -37,6 +40,22 @@ def test_runs_may_lie_elsewhere_in_any_order_under_any_name(made, ridge_bundle, 
     moved, expected = load_bundle(str(tmp_path / "model")), load_bundle(str(ridge_bundle))
     assert [member.name for member in moved.members] == ["b", "a"], "in the fusion's order, under their folders' names"
     assert moved.fusion.to_json() == expected.fusion.to_json()
+
+
+@pytest.mark.usefixtures("fresh_registry")
+def test_a_fusion_of_a_script_warns_where_it_is_used_to_make_something(made, tmp_path, caplog):
+    own = type("Own", (MeanFusion,), {"__module__": "__main__"})
+    register("fusion", "own")(own)
+    said = "fusion own: Own is defined in __main__; move it to a file to use the run elsewhere"
+    fuse(made.runs, out=tmp_path / "fused", method="own")
+    assert caplog.messages.count(said) == 1
+    caplog.clear()
+    made_bundle = make_bundle(made.runs, tmp_path / "model", tmp_path / "fused")
+    assert caplog.messages.count(said) == 1
+    [part] = made_bundle.manifest.parts
+    assert (part.kind, part.name, part.module, part.version) == ("fusion", "own", "__main__", None)
+    assert "parts" not in json.loads((tmp_path / "model" / "fusion.json").read_bytes()), "bundle.yaml has them"
+    assert type(load_bundle(str(tmp_path / "model")).fusion) is own
 
 
 def test_names_that_are_alike_or_odd_still_name_files(made, tmp_path):

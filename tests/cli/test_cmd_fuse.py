@@ -209,7 +209,8 @@ def test_a_users_fusion_fuses_and_is_refused_until_it_is_imported(tmp_path, trim
     fused = read_predictions(out / "fused.jsonl")
     assert np.array_equal(fused.mi, np.median([member.mi for member in members], axis=0)), "of three members"
     record = json.loads((out / "fusion.json").read_text())
-    assert (record["method"], record["part"]["module"]) == ("trimmed-mean", "my_fusions")
+    assert record["method"] == "trimmed-mean"
+    assert [(part["name"], part["module"]) for part in record["parts"]] == [("trimmed-mean", "my_fusions")]
     again = run("fuse", "--from", out, *files, "--out", tmp_path / "again")
     assert again == f"{tmp_path}/again/answer.txt: trimmed-mean of 3 members, 60 clips\n"
     assert (tmp_path / "again" / "answer.txt").read_bytes() == (out / "answer.txt").read_bytes()
@@ -217,9 +218,17 @@ def test_a_users_fusion_fuses_and_is_refused_until_it_is_imported(tmp_path, trim
     del registry._parts["fusion"]["trimmed-mean"]
     line = fail("fuse", "--from", out, *files, "--out", tmp_path / "third")
     assert line == (
-        f"Error: {out}/fusion.json: its method 'trimmed-mean' is not built in, but the class "
-        f"{trimmed_mean.__qualname__} of my_fusions; give --import my_fusions"
+        f"Error: {out}/fusion.json: needs --import my_fusions, which registers fusion trimmed-mean "
+        f"(my_fusions.{trimmed_mean.__qualname__}, version None); give it before the command"
     )
+    registry.register("fusion", "trimmed-mean")(type("Other", (trimmed_mean,), {"__module__": "my_fusions"}))
+    line = fail("fuse", "--from", out, *files, "--out", tmp_path / "third")
+    assert line == (
+        f"Error: {out}/fusion.json: fusion 'trimmed-mean' is my_fusions.Other here, expected "
+        f"my_fusions.{trimmed_mean.__qualname__}"
+    )
+    assert not (tmp_path / "third").exists()
+    del registry._parts["fusion"]["trimmed-mean"]
     evaluated = run("evaluate", out / "fused.jsonl", "--labels", golden("eval_labels.txt"), "--json")
     assert json.loads(evaluated)["n_clips"] == 60, "to evaluate its predictions takes no import"
     registry.register("fusion", "trimmed-mean")(trimmed_mean)

@@ -11,10 +11,11 @@ import time
 import pytest
 from click.testing import CliRunner
 
-from audiomos_cache import extract
+from audiomos_cache import extract, registry
 from audiomos_cache.cli import main
 from audiomos_cache.errors import AudiomosError
 from audiomos_cache.extraction import gpus
+from audiomos_cache.registry import register
 from audiomos_cache.testing.music import make_dataset
 
 TINY = ("--audio-encoder", "muq-tiny", "--text-encoder", "roberta-tiny", "--pad-to", "1", "--split", "train")
@@ -78,6 +79,33 @@ def test_when_there_are_several_processes(data, tmp_path, monkeypatch, arguments
     monkeypatch.setattr("audiomos_cache.encoders.lookup.load_audio_encoder", one)
     with pytest.raises(AudiomosError, match="^several processes$" if several else "^one process$"):
         extract(data, tmp_path, audio_encoder="muq-tiny", text_encoder="roberta-tiny", pad_to=1, **arguments)
+
+
+@pytest.mark.usefixtures("two_gpus", "fresh_registry")
+@pytest.mark.parametrize("text_encoder", ["roberta-tiny", "mine", "mine@main", "mine:folder/model"])
+@pytest.mark.parametrize("passed_on", [True, False])
+def test_encoders_that_only_this_process_knows_take_one_gpu(
+    data, tmp_path, monkeypatch, caplog, text_encoder, passed_on
+):
+    """Python imported them, so that `--import` gives them to no other process."""
+
+    def load(*_arguments, **_others):
+        raise AudiomosError("one process")
+
+    def each(*_arguments):
+        raise AudiomosError("several processes")
+
+    load.__module__ = "my_encoders"
+    register("text_encoder", "mine")(load)
+    if passed_on:
+        registry._imported["my_encoders.py"] = {"my_encoders"}
+    monkeypatch.setattr(gpus, "run_on_gpus", each)
+    monkeypatch.setattr("audiomos_cache.encoders.lookup.load_audio_encoder", load)
+    several = passed_on or text_encoder == "roberta-tiny"
+    with pytest.raises(AudiomosError, match="^several processes$" if several else "^one process$"):
+        extract(data, tmp_path, audio_encoder="muq-tiny", text_encoder=text_encoder, pad_to=1)
+    warned = [message for message in caplog.messages if message.startswith("extracts on one GPU: text_encoder mine ")]
+    assert len(warned) == (not several)
 
 
 def test_which_gpus(monkeypatch):

@@ -7,6 +7,7 @@ step, which nothing but a GPU can, is replaced by its repetition.
 import json
 import logging
 import os
+import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,8 @@ from audiomos_cache.errors import CacheError, ConfigError, DataError, OutputExis
 from audiomos_cache.heads.config import HeadConfig, TrainingConfig
 from audiomos_cache.heads.losses import objective_of
 from audiomos_cache.heads.model import build_head
+from audiomos_cache.heads.pooling import MeanPooling
+from audiomos_cache.registry import register
 from audiomos_cache.training import cuda_graph
 from audiomos_cache.training import execution as execution_module
 from audiomos_cache.training.batches import GPU_EVAL_SIZE, FeatureBatches, GpuClips
@@ -116,6 +119,38 @@ def test_what_cannot_be_captured_is_trained_without(cache: Path, on_gpu: list[in
     history = train(config, 1, batches, batches_of(cache, "dev")).history
     assert not on_gpu
     assert history[-1]["train_loss"] < history[0]["train_loss"]
+
+
+class CountingPooling(MeanPooling):
+    """A user's part, which draws on the host: in a replay it would draw nothing."""
+
+    def __init__(self, input_size: int) -> None:
+        super().__init__(input_size)
+        self.drawn: list[float] = []
+
+    def forward(self, sequence: Tensor, mask: Tensor) -> Tensor:
+        self.drawn.append(random.random())
+        return super().forward(sequence, mask)
+
+
+class CapturablePooling(MeanPooling):
+    """A user's part, which computes with torch alone."""
+
+    capturable = True
+
+
+@pytest.mark.usefixtures("fresh_registry")
+@pytest.mark.parametrize(("part", "captured"), [(CountingPooling, False), (CapturablePooling, True)])
+def test_a_users_part_is_captured_only_if_it_says_so(
+    cache: Path, on_gpu: list[int], caplog: pytest.LogCaptureFixture, part: type[MeanPooling], captured: bool
+) -> None:
+    register("pooling", "mine")(part)
+    config = still("pooling-dist", "pooling=mine")
+    with caplog.at_level("INFO"):
+        train(config, 1, held(cache, "train"), held(cache, "dev"))
+    assert bool(on_gpu) == captured
+    said = "steps are not captured as a CUDA graph: pooling mine does not say capturable = True"
+    assert (said in caplog.messages) == (not captured)
 
 
 @pytest.mark.usefixtures("on_gpu")

@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 from rich.cells import cell_len
 
+from audiomos_cache import registry
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cli import main
 from audiomos_cache.errors import ConfigError, DataError, OutputError, OutputExistsError
@@ -19,11 +21,12 @@ from audiomos_cache.evaluation.metrics import compute_metrics
 from audiomos_cache.evaluation.predictions import read_predictions
 from audiomos_cache.fusion.align import fuse_predictions
 from audiomos_cache.fusion.averages import MeanFusion
+from audiomos_cache.heads.pooling import MeanPooling
 from audiomos_cache.heads.presets import load_head_config, plan_names, preset_names, presets_folder
 from audiomos_cache.locks import locked
 from audiomos_cache.training import resume
 from audiomos_cache.training.data import ClipSet, Lists
-from audiomos_cache.training.jobs import HeadJob, load_plan
+from audiomos_cache.training.jobs import HeadJob, job_differences, load_plan
 from audiomos_cache.training.resume import state_folder
 from audiomos_cache.training.train_heads import train_heads
 from audiomos_cache.training.trainer import Trainer
@@ -257,6 +260,52 @@ def test_versions_and_device_do_not_make_a_finished_run_another(cache: Path, tmp
     assert changed != path.read_text()
     path.write_text(changed)
     assert train_heads(JOBS[:1], cache, tmp_path, skip_finished=True)[0].dev == result.dev
+
+
+MY_PARTS = """
+from audiomos_cache.heads.pooling import MeanPooling
+from audiomos_cache.registry import register
+
+@register("pooling", "mine")
+class Mine(MeanPooling):
+    pass
+"""
+
+
+@pytest.mark.usefixtures("fresh_registry")
+def test_a_part_is_the_same_however_its_import_is_spelled(
+    cache: Path, tmp_path: Path, trained: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "my_parts.py").write_text(MY_PARTS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path / "parts"))
+    monkeypatch.delitem(sys.modules, "my_parts", raising=False)
+    recorded = []
+    for given in ("parts/my_parts.py", "./parts/my_parts.py", str(tmp_path / "parts" / "my_parts.py"), "my_parts"):
+        registry._parts["pooling"].pop("mine", None)
+        registry._imported.clear()
+        sys.modules.pop("my_parts", None)
+        registry.import_parts(given)
+        recorded += registry.not_built_in([("pooling", "mine")])
+        mine = job("pooling-dist", 1, "pooling=mine", "training.max_epochs=1")
+        assert train_heads([mine], cache, tmp_path / "runs", skip_finished=True)
+    assert [part["import"] for part in recorded][::3] == ["parts/my_parts.py", "my_parts"]
+    assert len(trained) == 1, "finished after the first"
+    old, new = ({"parts": [recorded[0] | {"version": version}], "data": {}} for version in ("1", "2"))
+    assert job_differences(old, new, how=False) == []
+    assert len(job_differences(old, new)) == 1, "a training that is continued takes the same version"
+    other = {"parts": [recorded[0] | {"class": "Other"}], "data": {}}
+    assert len(job_differences(old, other, how=False)) == 1
+
+
+@pytest.mark.usefixtures("fresh_registry")
+def test_training_a_part_of_a_script_warns(cache: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    registry.register("pooling", "mine")(type("Mine", (MeanPooling,), {"__module__": "__main__"}))
+    jobs = [job("pooling-dist", seed, "pooling=mine", "training.max_epochs=1") for seed in (1, 2)]
+    train_heads(jobs, cache, tmp_path)
+    said = "pooling mine: Mine is defined in __main__; move it to a file to use the run elsewhere"
+    assert caplog.messages.count(said) == 1, "for all jobs"
 
 
 def test_a_damaged_run_is_refused_or_trained_again(cache: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ class HuberObjective:
 
     output: ClassVar[str] = "scalar"
     wants_ratings = False
+    capturable = True  # as a CUDA graph: computes with torch alone
 
     class Config(PartConfig):
         """Keys of the loss."""

@@ -24,6 +24,7 @@ class DualResolutionPooling(nn.Module):
         segment: int = Field(25, ge=1, description="frames in a segment")
         attention_dim: int = Field(128, ge=1)
 
+    capturable = True  # as a CUDA graph: computes with torch alone
     EPSILON = 1e-5  # inside the root: a clip of one segment has a finite gradient
 
     def __init__(self, input_size: int, segment: int, attention_dim: int) -> None:
