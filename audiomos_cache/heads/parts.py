@@ -28,7 +28,7 @@ def scaled(width: int, audio_dim: int, multiple_of: int = 1) -> int:
 class PartConfig(Group):
     """The keys of one part; its class `Config` derives from this, and adds a field for each of its keys.
 
-    Attributes:
+    Args:
         kind: the name that the part is registered by.
 
     >>> class Config(PartConfig):
