@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from audiomos_cache.registry import register as register
     from audiomos_cache.runs import Run as Run
     from audiomos_cache.scoring.results import Score as Score
+    from audiomos_cache.scoring.score_files import score_files as score_files
     from audiomos_cache.scoring.scorer import Scorer as Scorer
     from audiomos_cache.training.predict import predict as predict
     from audiomos_cache.training.train_head import train_head as train_head
@@ -62,6 +63,7 @@ _HOMES = {
     "merge": "cache.maintenance",
     "predict": "training.predict",
     "register": "registry",
+    "score_files": "scoring.score_files",
     "split": "dataset.splitting",
     "submit": "evaluation.submission",
     "train_head": "training.train_head",

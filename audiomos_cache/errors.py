@@ -3,6 +3,8 @@
 A message names the item, what was found, what was expected, and what to do.
 """
 
+from collections.abc import Sequence
+
 
 class AudiomosError(Exception):
     """Base of every error whose message is meant for the user."""
@@ -46,6 +48,21 @@ class BusyError(OutputExistsError):
 
 class OutputError(AudiomosError):
     """A result cannot be written: a full disk, a missing permission, a name that is too long."""
+
+
+def one_of(name: str, value: object, choices: Sequence[str]) -> None:
+    """Refuse an argument of a public function that is not one of the strings it may be.
+
+    Args:
+        name: of the argument.
+        value: what was given.
+        choices: what may be given, such as `typing.get_args` of a Literal.
+    Raises:
+        ArgumentError: lists the choices.
+    """
+    if not (isinstance(value, str) and value in choices):
+        expected = f"one of {', '.join(choices)}" if len(choices) > 1 else choices[0]
+        raise ArgumentError(f"{name} is {value!r}, expected {expected}")
 
 
 def first_five(items: list[str]) -> str:

@@ -284,8 +284,8 @@ def require_parts(records: object, where: str) -> None:
     Raises:
         ConfigError: a part is missing, or another one has its name; names the `--import` to give.
     """
-    for record in records if isinstance(records, list) else ():
-        if not isinstance(record, Mapping) or record.get("kind") not in BUILT_IN:
+    for record in records if isinstance(records, list) else [records] if records else ():
+        if not isinstance(record, Mapping) or str(record.get("kind")) not in BUILT_IN:
             raise ConfigError(f"{where}: parts: expected a kind, name, import, module and class of each")
         kind, name = str(record["kind"]), str(record.get("name"))
         recorded = ".".join(str(record.get(key)) for key in ("module", "class"))

@@ -53,6 +53,9 @@ def checkpoint_path(run: Path, best: str) -> Path:
     return run / f"best-{best}.safetensors"
 
 
+_CHECKPOINTS = [checkpoint_path(Path(), best).name for best in BESTS]
+
+
 def bests_in(run: Path) -> list[str]:
     """Return which of the three bests a run has; an imported one may lack some."""
     return [best for best in BESTS if checkpoint_path(run, best).exists()]
@@ -82,6 +85,25 @@ def read_run_config(run: Path) -> dict[str, Any]:
         raise DataError(f"{path}: fingerprint is {fingerprint!r}, expected a string; train the run again")
     found: dict[str, Any] = content
     return found
+
+
+def fingerprint_in(config: Mapping[str, Any]) -> Fingerprint | None:
+    """Return the fingerprint of the features that a run was trained on; None of an imported run without a record.
+
+    Args:
+        config: the content of its config.yaml.
+    Raises:
+        TypeError, ValueError: the fields are not those of a fingerprint.
+    """
+    fields = config.get("fingerprint_fields")
+    if fields is None:
+        return None
+    if not isinstance(fields, dict):
+        raise TypeError(f"fingerprint_fields is {fields!r}, expected keys such as audio_encoder")
+    try:
+        return Fingerprint.of(fields)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"fingerprint_fields are not those of a fingerprint: {error}") from error
 
 
 def read_run_clips(run: Path) -> RunClips | None:
@@ -146,8 +168,7 @@ class Run:
         try:
             self.config: HeadConfig = HeadConfig.model_validate(content["head"])
             self.seed = int(content["seed"] or 0)
-            fields = content["fingerprint_fields"]
-            self.fingerprint: Fingerprint | None = Fingerprint.of(fields) if fields else None
+            self.fingerprint = fingerprint_in(content)
             self.audio_dim, self.text_dim = int(content["audio_dim"]), int(content["text_dim"])
             self.audio_layers = tuple(map(int, content["audio_layers"]))
             self.layers_read = tuple(map(int, content["layers_read"]))
@@ -264,15 +285,32 @@ def weights_bytes(weights: "Mapping[str, Tensor]") -> bytes:
     return save({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()})
 
 
-def refuse_existing(folders: list[Path], *, overwrite: bool) -> None:
+def refuse_existing(folders: list[Path], *, overwrite: bool, kept: bool = False) -> None:
     """Refuse run folders that exist, before any training. `overwrite` lets runs be replaced, and nothing else.
 
+    Args:
+        folders: of the runs to be made.
+        overwrite: whether the user gave `--overwrite`.
+        kept: whether files in them that are not a run's are kept, so that there may be some.
     Raises:
-        OutputExistsError: naming them, or the folder that is not a run.
+        OutputExistsError: naming them, or the folder that is not a run, or files that are not a run's.
     """
     refuse_occupied(
-        folders, what="run", marker=CONFIG, overwrite=overwrite, advice="leave these runs out, give another --out"
+        folders,
+        what="run",
+        own=None if kept else _is_own,
+        marker=CONFIG,
+        overwrite=overwrite,
+        advice="leave these runs out, give another --out",
     )
+
+
+def _is_own(name: str) -> bool:
+    """Return whether a run may have a file, or an empty folder, of this path."""
+    folder, _, file = name.partition("/")
+    if folder == "predictions":
+        return not file or ("/" not in file and file.endswith(".jsonl"))
+    return folder == TENSORBOARD or name in (CONFIG, CLIPS, HISTORY, METRICS, *_CHECKPOINTS)
 
 
 def versions() -> dict[str, str]:

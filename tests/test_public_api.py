@@ -23,7 +23,18 @@ from audiomos_cache.testing.music import make_dataset
 from audiomos_cache.upstream.checkpoints import upstream_names
 
 VERBS = ("extract", "train_head", "predict", "fuse", "evaluate", "make_bundle", "Scorer")
-OTHERS = ("verify", "merge", "split", "submit", "info", "import_upstream", "load_bundle", "load_fusion", "register")
+OTHERS = (
+    "verify",
+    "merge",
+    "split",
+    "submit",
+    "info",
+    "import_upstream",
+    "load_bundle",
+    "load_fusion",
+    "register",
+    "score_files",
+)
 THINGS = ("Cache", "Run", "Fusion", "Bundle", "PartConfig", "Score")
 PUBLIC = (*VERBS, *OTHERS, *THINGS)
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE

@@ -218,7 +218,7 @@ def test_a_record_is_checked_before_use(module, caplog):
     assert caplog.messages == ["x: pooling last is of version None here, and was of 3"]
 
 
-@pytest.mark.parametrize("records", [["last"], [{}], [{"kind": "x"}], [None]])
+@pytest.mark.parametrize("records", [["last"], [{}], [{"kind": "x"}], [None], "my_parts", [{"kind": ["pooling"]}]])
 def test_what_is_no_record_is_refused(records):
     assert refusal(require_parts, records, "x") == "x: parts: expected a kind, name, import, module and class of each"
 

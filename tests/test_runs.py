@@ -1,13 +1,15 @@
-"""Run folders that are damaged, or none."""
+"""Run folders that are damaged, or none: what is damaged is named with the file."""
 
 from pathlib import Path
 
 import pytest
+import yaml
 
 from audiomos_cache.errors import ConfigError, DataError
 from audiomos_cache.heads.model import build_head
-from audiomos_cache.runs import Run, read_run_clips
+from audiomos_cache.runs import Run, fingerprint_in, read_run_clips
 from audiomos_cache.training.train_heads import train_heads
+from tests.support.fusion import make_run
 from tests.support.training import cache, job
 
 __all__ = ["cache"]
@@ -48,3 +50,30 @@ def test_a_damaged_record_of_clips_is_refused(tmp_path: Path, content: bytes) ->
     (tmp_path / "clips.json").write_bytes(content)
     with pytest.raises(DataError, match=r"clips\.json: not a record of clips .*; train the run again"):
         read_run_clips(tmp_path)
+
+
+WHOLE = {"head": {}, "audio_dim": 8, "text_dim": 8, "audio_layers": [0], "layers_read": [0]}
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ({"parts": "my_parts"}, "parts: expected a kind, name, import, module and class of each"),
+        ({"parts": [{"kind": ["x"]}]}, "parts: expected a kind, name, import, module and class of each"),
+        ({"fingerprint_fields": "x"}, "not the config of a run: fingerprint_fields is 'x', expected keys such as "),
+        ({"fingerprint_fields": {"x": float("nan")}}, "not the config of a run: fingerprint_fields are not those of "),
+    ],
+)
+def test_a_damaged_config_is_refused_by_its_file(tmp_path, damage, message):
+    path = make_run(tmp_path / "run") / "config.yaml"
+    content = yaml.safe_load(path.read_text()) | WHOLE
+    path.write_text(yaml.safe_dump(content))
+    assert Run(tmp_path / "run").seed == 1
+    path.write_text(yaml.safe_dump(content | damage))
+    with pytest.raises(ConfigError) as caught:
+        Run(tmp_path / "run")
+    assert str(caught.value).startswith(f"{path}: {message}")
+
+
+def test_an_imported_run_has_no_fingerprint():
+    assert fingerprint_in({"fingerprint_fields": None}) is fingerprint_in({}) is None

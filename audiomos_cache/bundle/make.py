@@ -27,12 +27,12 @@ from audiomos_cache.bundle.manifest import (
 from audiomos_cache.bundle.sources import Source, Sources, find_sources
 from audiomos_cache.encoders.lookup import loader_of
 from audiomos_cache.encoders.muq import HUB_ID
-from audiomos_cache.errors import BundleError, first_five
+from audiomos_cache.errors import BundleError, first_five, one_of
 from audiomos_cache.folders import atomic_folder
 from audiomos_cache.heads.config import parts_of
 from audiomos_cache.progress import counted, gigabytes
 from audiomos_cache.registry import not_built_in, warn_of_scripts
-from audiomos_cache.runs import CONFIG, versions, weights_bytes
+from audiomos_cache.runs import BESTS, CONFIG, versions, weights_bytes
 
 log = logging.getLogger(__name__)
 
@@ -232,12 +232,14 @@ def make_bundle(
         n_boot: resamples of the intervals in the card's table, of a fusion that is not fitted; 0: none.
     Raises:
         BundleError, DataError: see `find_sources` and `find_evidence`. CacheError: runs of several fingerprints.
-        OutputExistsError: `out` holds something, and `overwrite` is False or it is not a bundle.
+        ArgumentError: an unknown `best`. OutputExistsError: `out` holds something, and `overwrite` is False or it is
+        not a bundle.
 
     >>> made = make_bundle("runs/pooling-dist-seed1", "model-example")
     >>> made.manifest.fusion.method, len(made.digest)
     ('mean', 32)
     """
+    one_of("best", best, BESTS)
     out = Path(out)
     folders = [Path(runs)] if isinstance(runs, str | PathLike) else list(map(Path, runs))
     refuse_occupied(out, what="bundle", own=_is_own, marker=MANIFEST, overwrite=overwrite)

@@ -15,7 +15,7 @@ from audiomos_cache.artifacts import atomic_write, refuse_occupied
 from audiomos_cache.dataset.labels import Labels, parse_mos, read_labels, refuse_split_of_list
 from audiomos_cache.dataset.loading import read_prompts_of
 from audiomos_cache.dataset.tables import collect, is_manifest, read_lines, read_manifest, read_text
-from audiomos_cache.errors import ArgumentError, DataError
+from audiomos_cache.errors import DataError, one_of
 
 Chosen = NDArray[np.bool_]
 
@@ -194,9 +194,8 @@ def split(
     >>> {name: len(side.clips) for name, side in result.sides.items()}
     {'train': 8, 'dev': 2}
     """
+    one_of("hold_out", hold_out, get_args(HeldOut))
     path, out = Path(path), None if out is None else Path(out)
-    if hold_out not in get_args(HeldOut):
-        raise ArgumentError(f"--hold-out {hold_out}: expected one of {', '.join(get_args(HeldOut))}")
     if not 0 < fraction < 1:
         raise DataError(f"fraction is {fraction}, expected a share between 0 and 1")
     refuse_split_of_list(path, split)

@@ -7,9 +7,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from audiomos_cache.artifacts import atomic_write, refuse_suffix
+from audiomos_cache.artifacts import atomic_write, refuse_occupied, refuse_suffix
 from audiomos_cache.dataset.labels import Labels, read_labels, read_system_truth, refuse_split_of_list, split_of
-from audiomos_cache.errors import ArgumentError, OutputExistsError, first_five
+from audiomos_cache.errors import ArgumentError, first_five, one_of
 from audiomos_cache.evaluation import summaries
 from audiomos_cache.evaluation.bootstrap import Uncertainty, bootstrap_intervals
 from audiomos_cache.evaluation.comparison import Comparison, compare, verdict
@@ -224,23 +224,23 @@ def evaluate(
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:
-    """Refuse a file whose suffix is not a known format, or that exists.
+    """Refuse a file whose suffix is not a known format, or that exists; and a folder.
 
     Raises:
         ArgumentError, OutputExistsError: see `Evaluation.save`.
     """
     refuse_suffix(path, FORMATS)
-    if path.exists() and not overwrite:
-        raise OutputExistsError(f"{path}: exists already; give another --out, or --overwrite")
+    refuse_occupied(path, what="file of numbers", overwrite=overwrite)
 
 
 def _check_arguments(paths: Sequence[Path], by: str | None, n_boot: int) -> None:
+    if by is not None:
+        one_of("by", by, ("system",))
     resolved = [path.resolve() for path in paths]
     twice = [str(path) for index, path in enumerate(paths) if resolved.index(path.resolve()) < index]
     for wrong, problem in (
         (not paths, "no file of predictions, expected one or more"),
         (len(paths) > 26, f"{len(paths)} files, expected at most 26"),
-        (by not in (None, "system"), f"--by {by}: expected system"),
         (not 0 <= n_boot <= MOST_RESAMPLES, f"--n-boot {n_boot}: expected 0 to {MOST_RESAMPLES}"),
         (twice, f"given more than once: {first_five(twice)}; give each file once"),
         (by and len(paths) > 1, f"--by system lists the systems of one file, found {len(paths)} files; give one"),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from audiomos_cache.cache.paths import Shard, all_names, split_files
 from audiomos_cache.cache.publish import done_clips, split_and_parts
@@ -14,7 +14,7 @@ from audiomos_cache.dataset.loading import load_dataset
 from audiomos_cache.devices import Compile, resolve_device
 from audiomos_cache.encoders import lookup
 from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder
-from audiomos_cache.errors import ArgumentError
+from audiomos_cache.errors import ArgumentError, one_of
 from audiomos_cache.extraction import gpus as gpu_processes
 from audiomos_cache.extraction.extract_split import extract_split, plan_only
 from audiomos_cache.extraction.options import (
@@ -28,11 +28,13 @@ from audiomos_cache.extraction.options import (
 )
 from audiomos_cache.extraction.plan import Plan, estimate_seconds, refuse_together
 from audiomos_cache.extraction.summary import ExtractResult, SplitSummary, largest, plan_line, problem_lines
+from audiomos_cache.input_spec import StoredDtype
 from audiomos_cache.profiling import OFF, Profile
 from audiomos_cache.progress import Notify, Progress, log_line, no_progress
 
 Dataset = Mapping[str, Sequence[Clip]]
 Source = str | PathLike[str]
+OnError = Literal["stop", "skip"]
 
 
 def extract(
@@ -43,13 +45,13 @@ def extract(
     audio_encoder: Source | AudioEncoder = "muq",
     text_encoder: Source | TextEncoder = "roberta",
     pad_to: float | None = 30.0,
-    dtype: Literal["float16", "float32"] = "float16",
+    dtype: StoredDtype = "float16",
     layers: int | Sequence[int] = -1,
     device: str = "auto",
     gpus: int | None = None,
     precision: Precision | None = None,
     batch_size: int | None = None,
-    on_error: Literal["stop", "skip"] = "stop",
+    on_error: OnError = "stop",
     overwrite: bool = False,
     repair: bool = False,
     shard: str | tuple[int, int] | None = None,
@@ -93,7 +95,8 @@ def extract(
         DataError: the dataset is not valid, or a clip is bad and `on_error` is `stop`.
         CacheError: the folder has features of other encoders or options, or of clips that changed, or the disk is full.
         BusyError: another process is writing the split. EncoderError: an encoder cannot be loaded.
-        ArgumentError: arguments that contradict each other. ConfigError: an unknown encoder or layer.
+        ArgumentError: arguments that contradict each other, or that are none of their choices.
+        ConfigError: an unknown encoder or layer.
     Source: keeping features of frozen encoders in files, as hear-eval-kit does.
 
     >>> encoders = {"audio_encoder": "muq-tiny", "text_encoder": "roberta-tiny"}  # made by code: nothing to download
@@ -101,6 +104,14 @@ def extract(
     >>> result.splits["dev"].clips, result.skipped
     (8, {})
     """
+    for name, value, choices in (
+        ("dtype", dtype, StoredDtype),
+        ("precision", precision, Precision),
+        ("on_error", on_error, OnError),
+        ("compile", compile, Compile),
+    ):
+        if value is not None or name != "precision":
+            one_of(name, value, get_args(choices))
     part = parse_shard(shard)
     _check(part, overwrite=overwrite, repair=repair, dry_run=dry_run, pad_to=pad_to, gpus=gpus, batch_size=batch_size)
     cache, pad_to = Path(cache), None if pad_to is None else float(pad_to)  # 30 and 30.0 are one fingerprint

@@ -10,7 +10,7 @@ import numpy as np
 from audiomos_cache.dataset.clip import check_split
 from audiomos_cache.dataset.labels import Labels, read_labels
 from audiomos_cache.dataset.loading import read_prompts_of
-from audiomos_cache.errors import ArgumentError, ConfigError, DataError
+from audiomos_cache.errors import ConfigError, DataError, one_of
 from audiomos_cache.evaluation.bootstrap import Uncertainty, bootstrap_intervals
 from audiomos_cache.evaluation.metrics import Scores, points_of, scores_of
 from audiomos_cache.evaluation.predictions import Predictions
@@ -46,9 +46,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         fusion_class(self.method)
-        for name, found, known in (("best", self.best, BESTS), ("cv-group", self.cv_group, GROUPS)):
-            if found not in known:
-                raise ArgumentError(f"--{name} {found}: expected one of {', '.join(known)}")
+        one_of("best", self.best, BESTS)
+        one_of("cv_group", self.cv_group, GROUPS)
         for split in (self.fit_split, self.apply_split):
             if split is not None:
                 check_split(split)  # it becomes part of a file's name

@@ -136,10 +136,11 @@ def fuse(
             members' runs in any order and folder, or a predictions file for each, in the members' order.
         overwrite: replace the fusion that `out` holds.
     Raises:
-        ArgumentError: `from_fusion`, and an argument that decides how a fusion is made. ConfigError: an unknown method,
-        or folds that it cannot have. DataError: inputs that do not belong together, are not predictions of the same
-        clips, or of clips that a member was trained on; bad labels; no fusion. CacheError: runs of several
-        fingerprints. OutputExistsError: `out` holds something, and `overwrite` is False or it is not a fusion's.
+        ArgumentError: `from_fusion`, and an argument that decides how a fusion is made; or an unknown `best` or
+        `cv_group`. ConfigError: an unknown method, or folds that it cannot have. DataError: inputs that do not belong
+        together, are not predictions of the same clips, or of clips that a member was trained on; bad labels; no
+        fusion. CacheError: runs of several fingerprints. OutputExistsError: `out` holds something, and `overwrite` is
+        False or it is not a fusion's.
     Source: Ritter-Gutierrez et al. 2025 (stacking by ridge); see each method's class for the others.
 
     >>> runs = ["runs/pooling-dist-seed1", "runs/pooling-dist-seed2"]

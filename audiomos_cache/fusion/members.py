@@ -18,6 +18,7 @@ from audiomos_cache.runs import (
     HISTORY,
     checkpoint_path,
     deciding_config,
+    fingerprint_in,
     predictions_path,
     read_run_config,
 )
@@ -175,8 +176,12 @@ def _member_of_file(path: Path) -> Member:
 
 def _fingerprint_of(member: Member) -> Fingerprint | None:
     """Return the fingerprint of the features that a run was trained on; None for an imported run, which has none."""
-    content = read_run_config(member.run).get("fingerprint_fields") if member.run else None
-    return Fingerprint.of(content) if content else None
+    if member.run is None:
+        return None
+    try:
+        return fingerprint_in(read_run_config(member.run))
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{member.run / CONFIG}: {error}; train the run again") from error
 
 
 def _predictions_of(run: Path, split: str, best: str) -> Path:

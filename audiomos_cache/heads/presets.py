@@ -1,14 +1,15 @@
 """Where a head's config comes from: the presets of `configs/`, a user's own YAML files, and `--set` overrides."""
 
 import copy
+import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from audiomos_cache.errors import ConfigError, first_five
+from audiomos_cache.errors import ArgumentError, ConfigError, first_five
 from audiomos_cache.heads.config import Compat, HeadConfig, settable_keys
 from audiomos_cache.heads.part_configs import LOSSES, PARTS
 from audiomos_cache.heads.parts import Part, config_class
@@ -18,6 +19,8 @@ from audiomos_cache.yaml_files import apply_override, read_mapping, readable
 _RUN_NAME = re.compile(r"(\w[\w .+-]*?)(-seed\d+)?")
 _OF_A_RUN = ("seed", "fingerprint", "versions")  # keys that every run's config.yaml has next to `head`
 _PART_KEYS = (*PARTS, "output.loss")
+
+Overrides = str | Sequence[str] | Mapping[str, Any]
 
 
 def presets_folder() -> Path:
@@ -142,6 +145,34 @@ def with_compat(config: HeadConfig, compat: Compat) -> HeadConfig:
         raise ConfigError(problems_in(error)) from error
 
 
+def overrides_of(given: Overrides) -> tuple[str, ...]:
+    """Return the `a.b=c` overrides that a call was given.
+
+    Args:
+        given: one of them, several, or a mapping of keys to plain values: strings, numbers, truth values, None, and
+            lists and mappings of them.
+    Raises:
+        ArgumentError: something else.
+    """
+    if isinstance(given, str):
+        return (given,)
+    if isinstance(given, Mapping):
+        return tuple(_override(key, value) for key, value in given.items())
+    if not isinstance(given, Sequence) or not all(isinstance(each, str) for each in given):
+        raise ArgumentError(f"set is {given!r}, expected 'key=value', several of these, or a mapping of keys to values")
+    return tuple(given)
+
+
+def _override(key: object, value: object) -> str:
+    """Return the override that gives a key this value: JSON is YAML too."""
+    if not isinstance(key, str) or not key or "=" in key:
+        raise ArgumentError(f"set: {key!r}: expected a key such as temporal.layers")
+    try:
+        return f"{key}={json.dumps(value, ensure_ascii=False, allow_nan=False)}"
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ArgumentError(f"set: {key} is {value!r}, expected a plain value: {error}") from error
+
+
 def apply_overrides(content: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:
     """Return the content of a YAML file with `a.b=c` overrides applied to it.
 
@@ -172,7 +203,8 @@ def _apply(content: dict[str, Any], override: str) -> str:
     if key not in _PART_KEYS:
         return apply_override(content, override)
     group, _, name = key.rpartition(".")
-    before = (content.get(group) or {} if group else content).get(name)
+    parent = content.get(group) if group else content
+    before = parent.get(name) if isinstance(parent, dict) else None
     apply_override(content, override)
     parent = content[group] if group else content
     if isinstance(before, dict) and isinstance(parent[name], str):

@@ -2,12 +2,12 @@
 
 import csv
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from audiomos_cache.artifacts import atomic_write, refuse_suffix
+from audiomos_cache.artifacts import atomic_write, refuse_occupied, refuse_suffix
 from audiomos_cache.errors import ArgumentError, OutputError, OutputExistsError
 from audiomos_cache.progress import Progress
 from audiomos_cache.scoring.inputs import Item, items_of_manifest, items_of_paths
@@ -49,17 +49,23 @@ def score_files(
         manifest: a .csv or .jsonl file with `path,prompt` and optionally `id`.
         overwrite: whether all clips are scored again and `out` is replaced, if it holds scores.
         progress: called as `progress("score", done, total, note)`.
-        options: of the `Scorer`: audio_encoder, text_encoder, device, precision, batch_size.
+        options: of the `Scorer`: audio_encoder, text_encoder, device, precision, batch_size; none with a `Scorer` that
+            is loaded already.
     Returns:
         How many were scored and failed, and the mean scores.
     Raises:
         ArgumentError: nothing to score, arguments that contradict each other, or an unknown suffix. DataError: bad
         input; or `out` holds the scores of other files or another bundle. OutputExistsError: `out` would be replaced.
         OutputError: it cannot be written. Of the scorer: see `Scorer`.
+
+    >>> outcome = score_files(["song.wav"], bundle="model", out="scores.csv", prompt="A slow piano ballad.")
+    >>> outcome.to_dict()["scored"], outcome.failed
+    (1, {})
     """
     paths, listed = [Path(path) for path in audio], None if manifest is None else Path(manifest)
     target = out if callable(out) else Path(out)
     _check_arguments(paths, prompt, listed, target, overwrite)
+    _refuse_options(bundle, options)
     items = items_of_manifest(listed, paths) if listed else items_of_paths(paths, prompt)
     run = _Run(items, bundle, options, progress)
     if not isinstance(target, Path):
@@ -94,6 +100,16 @@ def _check_arguments(
         raise ArgumentError("--out is the manifest; give another one")
     else:
         refuse_suffix(out, FORMATS)
+        refuse_occupied(out, what="file of scores", overwrite=True)  # a folder; of files, it depends on what they hold
+
+
+def _refuse_options(bundle: "str | PathLike[str] | Scorer", options: Mapping[str, Any]) -> None:
+    """Refuse options of a scorer that is loaded already."""
+    given = [name for name, value in options.items() if value is not None]
+    if given and not isinstance(bundle, str | PathLike):
+        raise ArgumentError(
+            f"{', '.join(given)}: the scorer is loaded already; leave these out, or give them to Scorer"
+        )
 
 
 class _Run:

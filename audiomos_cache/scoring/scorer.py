@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from audiomos_cache.errors import AudiomosError, BundleError, ConfigError, EncoderError
+from audiomos_cache.errors import ArgumentError, AudiomosError, BundleError, ConfigError, EncoderError, one_of
 from audiomos_cache.hub import is_folder
 from audiomos_cache.progress import counted
 from audiomos_cache.scoring.inputs import AudioLike, Item, batched, item_of, items_of_arguments, until_error
@@ -80,12 +80,15 @@ class Scorer:
         import torch
 
         from audiomos_cache.bundle.load import load_bundle
-        from audiomos_cache.devices import resolve_device
+        from audiomos_cache.encoders import base
         from audiomos_cache.extraction.batching import decode_threads
         from audiomos_cache.extraction.options import batch_size_for, free_gpu_bytes
         from audiomos_cache.scoring.encoders import load_encoders, options_of, require_same_features
         from audiomos_cache.scoring.inference import BundleOnDevice, Prompts
 
+        where = _resolved(device)
+        if precision is not None:
+            one_of("precision", precision, get_args(base.Precision))
         self._arguments = {
             "bundle": _absolute(bundle),
             "audio_encoder": _absolute(audio_encoder),
@@ -96,7 +99,6 @@ class Scorer:
         }
         if isinstance(bundle, str | PathLike):
             bundle = load_bundle(bundle)
-        where = device if device.startswith("cuda:") else resolve_device(device)
         audio, text = load_encoders(bundle, audio_encoder, text_encoder, where, precision)
         features = bundle.input
         size = batch_size or batch_size_for(audio, features.pad_to_s, free_gpu_bytes)
@@ -149,7 +151,7 @@ class Scorer:
             DataError: not as many prompts or ids as clips; with "raise", a clip that cannot be read. EncoderError: with
             "raise", one without a valid score.
         """
-        _check_on_error(on_error)
+        one_of("on_error", on_error, get_args(OnError))
         return list(self._run(items_of_arguments(audio, prompts, ids, sample_rate), on_error))
 
     def score_iter(
@@ -164,7 +166,7 @@ class Scorer:
         A few batches are taken from the stream ahead of the one that is scored, and decoded while it is. Arrays are
         copied when they are taken. After an error of the stream itself, the clips it gave before are scored first.
         """
-        _check_on_error(on_error)
+        one_of("on_error", on_error, get_args(OnError))
         items = (item_of(index, audio, prompt, None, sample_rate) for index, (audio, prompt) in enumerate(clips))
         return self._run(items, on_error)
 
@@ -285,9 +287,19 @@ def _is_finite(features: "TextFeatures") -> bool:
     return bool(features.tokens.isfinite().all())
 
 
-def _check_on_error(on_error: str) -> None:
-    if on_error not in get_args(OnError):
-        raise ConfigError(f"on_error is {on_error!r}, expected one of {', '.join(get_args(OnError))}")
+def _resolved(device: str) -> str:
+    """Return `cuda`, `cpu`, or one GPU of several, `cuda:1`, which must be there."""
+    import torch
+
+    from audiomos_cache.devices import resolve_device
+
+    kind, colon, number = device.partition(":") if isinstance(device, str) else (device, "", "")
+    if kind != "cuda" or not colon:
+        return resolve_device(device)
+    resolve_device(kind)
+    if not number.isdecimal() or int(number) >= torch.cuda.device_count():
+        raise ArgumentError(f"device is {device!r}, expected cuda:0 to cuda:{torch.cuda.device_count() - 1}")
+    return device
 
 
 def _result(future: "Future[list[Audio]]") -> Read:

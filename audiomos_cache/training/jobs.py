@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -19,12 +18,19 @@ from audiomos_cache.heads.config import HeadConfig, parts_of, scaled_lr
 from audiomos_cache.heads.layers import layers_to_read
 from audiomos_cache.heads.losses import objective_of
 from audiomos_cache.heads.model import build_head
-from audiomos_cache.heads.presets import head_config, load_head_config, plan_names, preset_names, presets_folder
+from audiomos_cache.heads.presets import (
+    apply_overrides,
+    head_config,
+    load_head_config,
+    plan_names,
+    preset_names,
+    presets_folder,
+)
 from audiomos_cache.registry import not_built_in, warn_of_scripts
 from audiomos_cache.runs import MADE_WITH, versions
 from audiomos_cache.training.data import ClipSet, Lists, TrainingClips
 from audiomos_cache.training.optimizer import LearningRate, steps_per_epoch
-from audiomos_cache.yaml_files import Group, apply_override, read_mapping, readable
+from audiomos_cache.yaml_files import Group, read_mapping, readable
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +130,8 @@ def named_heads(
 def _overridden(head: Mapping[str, Any] | HeadConfig, overrides: tuple[str, ...]) -> HeadConfig:
     if not overrides:
         return head_config(head)
-    content = deepcopy(dict(head)) if isinstance(head, Mapping) else head.model_dump(exclude_defaults=True)
-    for override in overrides:
-        apply_override(content, override)
-    return head_config(content)
+    content = head if isinstance(head, Mapping) else head.model_dump(exclude_defaults=True)
+    return head_config(apply_overrides(content, overrides))
 
 
 HIGHEST_SEED = 2**63 - 1

@@ -11,7 +11,7 @@ import torch
 from audiomos_cache.artifacts import refuse_occupied, refuse_suffix
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.devices import resolve_device
-from audiomos_cache.errors import ArgumentError, CacheError
+from audiomos_cache.errors import CacheError, one_of
 from audiomos_cache.evaluation.predictions import Predictions, write_predictions
 from audiomos_cache.heads.layers import layers_to_read
 from audiomos_cache.progress import counted
@@ -89,8 +89,7 @@ def predict(
     >>> len(result.predictions.ids), result.path.name
     (8, 'eval.jsonl')
     """
-    if best not in BESTS:
-        raise ArgumentError(f"--best {best}: expected one of {', '.join(BESTS)}")
+    one_of("best", best, BESTS)
     if out is not None:
         refuse_suffix(Path(out), (".jsonl",))
     on, cache = torch.device(resolve_device(device)), Path(cache)

@@ -4,19 +4,21 @@
 """
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from audiomos_cache.devices import Compile, resolve_device
-from audiomos_cache.errors import ArgumentError
+from audiomos_cache.errors import ArgumentError, one_of
 from audiomos_cache.evaluation.metrics import Scores, compute_metrics
 from audiomos_cache.evaluation.predictions import Predictions, read_predictions
 from audiomos_cache.heads.config import HeadConfig
+from audiomos_cache.heads.presets import Overrides, overrides_of
 from audiomos_cache.profiling import OFF, Profile
 from audiomos_cache.progress import Progress, counted, no_progress
 from audiomos_cache.runs import predictions_path
@@ -96,7 +98,7 @@ def train_head(
     *,
     plan: Source | None = None,
     out: Source = "runs",
-    set: Mapping[str, Any] | Sequence[str] = (),  # noqa: A002
+    set: Overrides = (),  # noqa: A002
     train_list: Source | None = None,
     dev_list: Source | None = None,
     rater_lists: Source | Sequence[Source] = (),
@@ -123,7 +125,7 @@ def train_head(
         seed: of initial weights, dropout and data order; or several. None: 1984.
         plan: a plan's name or YAML file, which lists heads and seeds; its finished runs are skipped.
         out: the folder of the run folders, which are called `HEAD-seedSEED`.
-        set: keys to override in every head: {"training.lr": 1e-4}, or ["training.lr=1e-4"].
+        set: keys to override in every head: {"training.lr": 1e-4}, ["training.lr=1e-4"], or "training.lr=1e-4".
         train_list, dev_list: lists of clips and labels to train on, and to choose checkpoints on, instead of the
             splits `train` and `dev`.
         rater_lists: lists of each listener's ratings, for heads with output.loss=raters.
@@ -141,10 +143,10 @@ def train_head(
     Returns:
         The runs with their numbers: MSE, LCC, SRCC and KTAU of MI and TA on the dev clips.
     Raises:
-        ArgumentError: a plan together with heads or seeds. ConfigError: an unknown preset or key, or a head that cannot
-        be built for this cache. OutputExistsError: a run exists already. CacheError: the cache or a split does not
-        exist. DataError: a list that is not valid, or clips in both. DivergedRunsError: a loss is not finite; the other
-        runs are finished, and in its `results`.
+        ArgumentError: a plan together with heads or seeds, or arguments that are none of their choices. ConfigError:
+        an unknown preset or key, or a head that cannot be built for this cache. OutputExistsError: a run exists
+        already. CacheError: the cache or a split does not exist. DataError: a list that is not valid, or clips in
+        both. DivergedRunsError: a loss is not finite; the other runs are finished, and in its `results`.
     Source: heads, losses and checkpoints of Ritter-Gutierrez et al. 2025 (arXiv 2507.09904).
 
     >>> result = train_head("cache/tiny", "pooling-dist", seed=[1, 2], out="runs-example",
@@ -157,10 +159,11 @@ def train_head(
     given = dict(locals())
     if plan is not None and (head is not None or seed is not None):
         raise ArgumentError("--plan lists heads and seeds itself; leave out --head and --seed")
-    seeds = [seed] if isinstance(seed, int) else list(seed or [DEFAULT_SEED])
-    if bad := [each for each in seeds if not 0 <= each <= HIGHEST_SEED]:
-        raise ArgumentError(f"seed {bad[0]}: expected 0 to {HIGHEST_SEED}")
-    overrides = tuple(f"{key}={value}" for key, value in set.items()) if isinstance(set, Mapping) else tuple(set)
+    if precision is not None:
+        one_of("precision", precision, get_args(Precision))
+    one_of("preload", preload, get_args(Preload))
+    one_of("compile", compile, get_args(Compile))
+    seeds, overrides = _seeds(seed), overrides_of(set)
     cache, out = Path(cache), Path(out)
     train, dev = (Path(each) if each is not None else None for each in (train_list, dev_list))
     lists = Lists(train, dev, _paths(rater_lists))
@@ -189,6 +192,17 @@ def train_head(
     )  # fmt: skip
     mean = _mean_of_runs(results, cache) if dev_list is None and len(results) > 1 else None
     return TrainResult(out, tuple(results), mean)
+
+
+def _seeds(given: int | Sequence[int] | None) -> list[int]:
+    """Return the seeds; refuse what is none."""
+    several = [] if given is None else list(given) if isinstance(given, Iterable) else [given]
+    for each in several:
+        if isinstance(each, bool) or not isinstance(each, Integral):
+            raise ArgumentError(f"seed is {given!r}, expected a whole number, or several")
+        if not 0 <= each <= HIGHEST_SEED:
+            raise ArgumentError(f"seed {each}: expected 0 to {HIGHEST_SEED}")
+    return list(map(int, several)) or [DEFAULT_SEED]
 
 
 def _paths(given: Source | Sequence[Source]) -> tuple[Path, ...]:

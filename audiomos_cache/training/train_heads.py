@@ -125,7 +125,7 @@ def train_heads(
         exist, or features are damaged. OutputError: `out` is not writable.
     """
     check_names(jobs)
-    refuse_existing([out / job.name for job in jobs], overwrite=overwrite or skip_finished)
+    refuse_existing([out / job.name for job in jobs], overwrite=overwrite or skip_finished, kept=skip_finished)
     check_ratings(jobs, lists)
     if tensorboard:
         summary_writer()
@@ -161,7 +161,9 @@ def _finished(jobs: Sequence[HeadJob], clips: TrainingClips, options: _Options) 
             log.info("%s: finished already", job.name)
             remove_leftovers(run, config)
             finished[job.name] = result
-        elif not options.overwrite:
+            continue
+        refuse_existing([run], overwrite=options.overwrite)
+        if not options.overwrite:
             refuse_other_job(run, config)
     return finished
 

@@ -1,7 +1,7 @@
 """Make a run from a checkpoint of the published code."""
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from audiomos_cache.cache.reader import CacheReader, open_cache
-from audiomos_cache.errors import ArgumentError, ConfigError
+from audiomos_cache.errors import ConfigError, one_of
 from audiomos_cache.folders import atomic_folder
 from audiomos_cache.heads.config import HeadConfig
 from audiomos_cache.heads.layers import layers_to_read
 from audiomos_cache.heads.model import build_head
-from audiomos_cache.heads.presets import load_head_config, with_compat
+from audiomos_cache.heads.presets import Overrides, load_head_config, overrides_of, with_compat
 from audiomos_cache.locks import locked
 from audiomos_cache.runs import (
     BESTS,
@@ -59,7 +59,7 @@ def import_upstream(
     *,
     cache: str | PathLike[str] | None = None,
     best: str | None = None,
-    set: Sequence[str] = (),  # noqa: A002
+    set: Overrides = (),  # noqa: A002
     overwrite: bool = False,
 ) -> ImportResult:
     """Write a run with the weights of the published code's `.pth` file, to be predicted with as that code does.
@@ -73,7 +73,7 @@ def import_upstream(
         out: the run folder to make, or an imported run of the same head to add to.
         cache: the cache with its features, if that is to be remembered and checked.
         best: which of a run's checkpoints it becomes: `loss`, `srcc` or `combined`; None: by the file's name, or loss.
-        set: keys of the head to override, such as layers=12 for a cache of several layers.
+        set: keys of the head to override, such as "layers=12" or {"layers": 12} for a cache of several layers.
         overwrite: replace that checkpoint and its predictions in a run of the same head, or else the whole run.
     Raises:
         DataError: not a checkpoint of this head. OutputExistsError: `out` has this checkpoint already, or is something
@@ -85,10 +85,9 @@ def import_upstream(
     'srcc'
     """
     checkpoint, out = Path(checkpoint), Path(out)
-    name, config = load_head_config(str(head), tuple(set))
-    chosen = best or _BESTS.get(checkpoint.stem, "loss")
-    if chosen not in BESTS:
-        raise ArgumentError(f"best {chosen!r}: is not one of {', '.join(BESTS)}")
+    name, config = load_head_config(str(head), overrides_of(set))
+    chosen = _BESTS.get(checkpoint.stem, "loss") if best is None else best
+    one_of("best", chosen, BESTS)
     features = Path(cache) if cache is not None else None
     _import(checkpoint, name, config, out, chosen, cache=features, overwrite=overwrite)
     return ImportResult(out, chosen, checkpoint)
@@ -108,7 +107,7 @@ def _import(
     with _writing_alone(out):
         earlier = _same_head(out, content)
         if earlier is None or best in bests_in(out):
-            refuse_existing([out], overwrite=overwrite)
+            refuse_existing([out], overwrite=overwrite, kept=earlier is not None)
         model = build_head(config, AUDIO_DIM, TEXT_DIM)
         load_upstream_state(model, read_upstream_checkpoint(checkpoint), str(checkpoint))
         with atomic_folder(out, replace=earlier is not None or overwrite) as folder:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from audiomos_cache.errors import ArgumentError
+from audiomos_cache.errors import ArgumentError, OutputExistsError
 from audiomos_cache.evaluation.evaluate import evaluate
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "fusion"
@@ -55,7 +55,7 @@ def test_every_result_has_every_format(tmp_path, name, options):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"by": "clip"}, "--by clip: expected system"),
+        ({"by": "clip"}, "by is 'clip', expected system"),
         ({"n_boot": -1}, "--n-boot -1: expected 0 to 100000"),
         ({"files": [A, Path(A).parent / "." / Path(A).name]}, r"given more than once: .*; give each file once"),
         ({"split": "dev"}, r"--split goes with a manifest; .* is a list of one split; leave out --split dev"),
@@ -66,3 +66,9 @@ def test_every_result_has_every_format(tmp_path, name, options):
 def test_arguments_that_cannot_be_are_refused(options, message):
     with pytest.raises(ArgumentError, match=message):
         evaluate(**{"files": A, "labels": LABELS} | options)
+
+
+def test_a_folder_is_refused_before_the_work(tmp_path):
+    (tmp_path / "dir.csv").mkdir()
+    with pytest.raises(OutputExistsError, match=r"dir\.csv: is a folder, expected a file to write; "):
+        evaluate("nowhere.pt", "nowhere.txt", out=tmp_path / "dir.csv", overwrite=True)

@@ -231,8 +231,8 @@ def test_unknown_method(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"best": "mse"}, "--best mse: expected one of loss, srcc, combined"),
-        ({"cv_group": "rater"}, "--cv-group rater: expected one of prompt, system, none"),
+        ({"best": "mse"}, "best is 'mse', expected one of loss, srcc, combined"),
+        ({"cv_group": "rater"}, "cv_group is 'rater', expected one of prompt, system, none"),
     ],
 )
 def test_unknown_values_are_refused_before_files_are_read(tmp_path, options, message):

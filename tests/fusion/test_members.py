@@ -1,9 +1,11 @@
 """What is given to a fusion: folders of runs, files of all kinds, missing clips, scores off the scale."""
 
 import json
+from datetime import date
 
 import numpy as np
 import pytest
+import yaml
 
 from audiomos_cache.errors import CacheError, DataError
 from audiomos_cache.evaluation.predictions import Predictions, read_predictions, write_answer, write_predictions
@@ -37,6 +39,15 @@ def test_files_of_runs_of_different_fingerprints_are_refused(tmp_path):
     files = [make_run(tmp_path / name, name) / "predictions" / "eval.loss.jsonl" for name in ("one", "two")]
     with pytest.raises(CacheError, match=r"two/predictions/eval\.loss\.jsonl: fingerprint .*; fuse runs of one cache"):
         fuse(files, tmp_path / "out", method="mean")
+
+
+@pytest.mark.parametrize("fields", ["a string", {"resampler": float("nan")}, {"when": date(2025, 1, 1)}, [1]])
+def test_a_fingerprint_that_is_none_is_refused_by_its_file(tmp_path, fields):
+    run = make_run(tmp_path / "run")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "config.yaml").write_text(yaml.safe_dump(config | {"fingerprint_fields": fields}))
+    with pytest.raises(DataError, match=rf"^{run}/config\.yaml: fingerprint_fields .*; train the run again$"):
+        fuse([run], tmp_path / "out", method="mean")
 
 
 def test_a_pair_that_is_not_one_members_is_refused(tmp_path):

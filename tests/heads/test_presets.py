@@ -1,8 +1,11 @@
+from pathlib import Path
+
 import pytest
 import yaml
 
+from audiomos_cache.errors import ArgumentError, ConfigError
 from audiomos_cache.heads.config import HeadConfig
-from audiomos_cache.heads.presets import load_head_config, preset_names, presets_folder
+from audiomos_cache.heads.presets import load_head_config, overrides_of, preset_names, presets_folder
 from tests.support.heads import message_of
 
 PRESETS = [
@@ -220,6 +223,51 @@ def test_a_runs_name_that_names_no_folder_is_not_taken(name, tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump({"name": name, "head": {}, "seed": 1, "fingerprint": "0", "versions": {}}))
     assert load_head_config(str(path))[0] == "config"
+
+
+@pytest.mark.parametrize("override", ["output.loss=l1", "output.loss.sigma=1"])
+@pytest.mark.parametrize("output", ["3", "[1]"])
+def test_a_group_that_is_a_value_cannot_be_overridden_inside(yaml_file, output, override):
+    with pytest.raises(ConfigError, match=rf"^--set {override}: output is a value, not a group of keys$"):
+        load_head_config(yaml_file(f"output: {output}\n"), (override,))
+
+
+@pytest.mark.parametrize(
+    ("given", "overrides"),
+    [
+        ("a=b", ("a=b",)),
+        (["a=b", "c=1"], ("a=b", "c=1")),
+        ({"ranking": None, "training.lr": 1e-4}, ("ranking=null", "training.lr=0.0001")),
+        ({"pooling": {"kind": "mean"}, "layers": 9}, ('pooling={"kind": "mean"}', "layers=9")),
+        ({"a": True, "b": [1, "é"]}, ("a=true", 'b=[1, "é"]')),
+    ],
+)
+def test_overrides_of_a_call(given, overrides):
+    assert overrides_of(given) == overrides
+
+
+def test_a_mapping_of_overrides_gives_its_values_as_they_are():
+    given = {"temporal": "none", "text_audio": {"kind": "concat"}, "training.lr": 1e-05}
+    config = load_head_config("transformer-dist", overrides_of(given))[1]
+    assert (config.temporal.kind, config.text_audio.kind, config.training.lr) == ("none", "concat", 1e-05)
+    with pytest.raises(ConfigError, match=r"ranking: None is not one of none, "):
+        load_head_config("transformer-dist", overrides_of({"ranking": None}))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (3, "set is 3, expected 'key=value', several of these, or a mapping of keys to values"),
+        ([("a", 1)], r"set is \[\('a', 1\)\], expected 'key=value'"),
+        ({"a=b": 1}, "set: 'a=b': expected a key such as temporal.layers"),
+        ({3: 1}, "set: 3: expected a key such as temporal.layers"),
+        ({"a": Path("x")}, "set: a is PosixPath.'x'., expected a plain value: Object of type PosixPath is not JSON"),
+        ({"a": float("nan")}, "set: a is nan, expected a plain value: "),
+    ],
+)
+def test_overrides_that_are_none_are_refused(given, message):
+    with pytest.raises(ArgumentError, match=f"^{message}"):
+        overrides_of(given)
 
 
 def test_a_file_of_no_run_has_no_head(yaml_file):

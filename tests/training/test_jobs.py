@@ -5,6 +5,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable
+from copy import deepcopy
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,13 @@ from audiomos_cache.evaluation.metrics import compute_metrics
 from audiomos_cache.evaluation.predictions import read_predictions
 from audiomos_cache.fusion.align import fuse_predictions
 from audiomos_cache.fusion.averages import MeanFusion
+from audiomos_cache.heads.config import HeadConfig
 from audiomos_cache.heads.pooling import MeanPooling
 from audiomos_cache.heads.presets import load_head_config, plan_names, preset_names, presets_folder
 from audiomos_cache.locks import locked
 from audiomos_cache.training import resume
 from audiomos_cache.training.data import ClipSet, Lists
-from audiomos_cache.training.jobs import HeadJob, job_differences, load_plan
+from audiomos_cache.training.jobs import HeadJob, job_differences, load_plan, named_heads
 from audiomos_cache.training.resume import state_folder
 from audiomos_cache.training.train_heads import train_heads
 from audiomos_cache.training.trainer import Trainer
@@ -383,6 +385,26 @@ def rows_of(output: str) -> list[list[str]]:
     bounds = [0, epochs.start(), epochs.end(), *(each.end() for each in others)]
     rows = [line for line in lines[head + 2 :] if line.strip()]
     return [[line[start:end].strip() for start, end in pairwise(bounds)] for line in rows]
+
+
+@pytest.mark.parametrize(
+    ("head", "overrides", "expected"),
+    [
+        ({"temporal": "bilstm"}, ("temporal.layers=2",), {"kind": "bilstm", "layers": 2}),
+        ({"temporal": {"kind": "bilstm", "layers": 2}}, ("temporal=none",), {"kind": "none"}),
+        (
+            HeadConfig.model_validate({"temporal": {"kind": "bilstm", "layers": 2}}),
+            ("temporal=none",),
+            {"kind": "none"},
+        ),
+    ],
+)
+def test_overrides_of_a_mapping_are_those_of_a_file(head: Any, overrides: tuple[str, ...], expected: Any) -> None:
+    before = deepcopy(head)
+    [(name, config)] = named_heads([head], overrides)
+    assert name == "head"
+    assert expected.items() <= config.temporal.model_dump().items()
+    assert head == before
 
 
 def test_a_plan_on_the_command_line(

@@ -224,7 +224,6 @@ def test_existing_runs_are_refused_before_anything_is_trained(
 ) -> None:
     [result] = train_heads([job()], cache, tmp_path)
     before = checkpoint_path(result.folder, "loss").read_bytes()
-    (result.folder / "mine.txt").write_text("a note")
 
     def refuse(*_arguments: object) -> None:
         raise AssertionError("nothing may be trained")
@@ -234,10 +233,18 @@ def test_existing_runs_are_refused_before_anything_is_trained(
         with pytest.raises(OutputExistsError, match=r"pooling-dist-seed1: exists already; leave these runs out, "):
             train_heads([job(seed=2), job()], cache, tmp_path)
     assert not (tmp_path / "pooling-dist-seed2").exists()
+    (result.folder / "mine.txt").write_text("a note")
+    (result.folder / "tensorboard" / "deep").mkdir(parents=True)
+    (result.folder / "tensorboard" / "deep" / "events").write_text("")
+    for skip in (False, True):  # skipped is a run that equals the job, and this one does not
+        with pytest.raises(OutputExistsError, match=r"pooling-dist-seed1: holds mine\.txt, which is not part of a "):
+            train_heads([job("pooling-dist", 1, "dropout=0.1")], cache, tmp_path, overwrite=True, skip_finished=skip)
+    assert [each.seconds for each in train_heads([job()], cache, tmp_path, skip_finished=True)] == [None], "it is kept"
     assert (result.folder / "mine.txt").read_text() == "a note"
+    (result.folder / "mine.txt").unlink()
     train_heads([job()], cache, tmp_path, overwrite=True)
     assert checkpoint_path(result.folder, "loss").read_bytes() == before
-    assert not (result.folder / "mine.txt").exists()
+    assert not (result.folder / "tensorboard").exists()
 
 
 def test_the_same_job_twice_is_refused(cache: Path, tmp_path: Path) -> None:

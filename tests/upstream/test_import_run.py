@@ -207,7 +207,11 @@ def test_the_checkpoints_of_a_training_become_one_run(imported, tmp_path):
     assert "exists already" in bound.stderr, "of one cache, and the run of any"
     assert files_of(out) == whole
 
+    (out / "mine.txt").write_text("a note")
+    assert "holds mine.txt, which is not part of a run" in run(*other, "--overwrite").stderr, "it would be lost"
     assert run(*add, "--best", "loss", "--overwrite").exit_code == 0
+    assert (out / "mine.txt").read_text() == "a note", "what is added to keeps it"
+    (out / "mine.txt").unlink()
     assert whole.keys() - files_of(out).keys() == {"predictions/train.loss.jsonl"}, "what the old weights predicted"
     assert run(*other, "--overwrite").exit_code == 0
     assert sorted(files_of(out)) == ["best-combined.safetensors", "config.yaml"], "another head replaces the run"
