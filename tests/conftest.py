@@ -1,10 +1,13 @@
 """What holds for all tests: one thread, temporary files in memory, and only tests marked `process` start processes."""
 
+import _posixsubprocess
+import functools
 import gc
 import os
 import platform
-import sys
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -18,16 +21,26 @@ if os.access("/dev/shm", os.W_OK):  # in memory, a call of fsync takes microseco
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/dev/shm")
 
 platform.processor()  # starts `uname`, once; otherwise the first test that imports h5py would start it
-STARTS_A_PROCESS = ("subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system")
+STARTS_A_PROCESS = (
+    *((os, name) for name in ("fork", "forkpty", "posix_spawn", "posix_spawnp", "system")),
+    (subprocess, "_fork_exec"),
+    (_posixsubprocess, "fork_exec"),  # of multiprocessing
+)
 _unmarked: list[str] = []  # the test that runs now, where it has no marker `process`
 
 
-def _watch(event: str, _arguments: tuple[object, ...]) -> None:
-    if event in STARTS_A_PROCESS and _unmarked:
-        raise RuntimeError(f"{_unmarked[0]} starts a process ({event}); mark it with @pytest.mark.process")
+def _watched(function: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(function)
+    def watched(*arguments: Any, **keywords: Any) -> Any:
+        if _unmarked:
+            raise RuntimeError(f"{_unmarked[0]} starts a process ({function.__name__}); use @pytest.mark.process")
+        return function(*arguments, **keywords)
+
+    return watched
 
 
-sys.addaudithook(_watch)
+for _module, _name in STARTS_A_PROCESS:  # not an audit hook, which would be called a million times
+    setattr(_module, _name, _watched(getattr(_module, _name)))
 
 
 def pytest_collection_finish() -> None:

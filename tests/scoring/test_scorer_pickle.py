@@ -54,6 +54,7 @@ def _mi(scorer: Scorer, clip: Path) -> float | None:
     return scorer.score([clip], "rain")[0].mi
 
 
+@pytest.mark.process
 def test_a_process_that_is_spawned_takes_a_scorer(audio: AudioEncoder, text: TextEncoder, clips: list[Path]) -> None:
     loaded = make_bundle(audio, text, pad_to_s=5.0)
     scorer = Scorer(loaded, device="cpu")
