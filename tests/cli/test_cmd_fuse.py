@@ -169,7 +169,7 @@ def test_unknown_names_are_wrong_usage_and_list_the_known_ones(tmp_path):
     assert result.stderr.endswith("'ridg' is not one of ridge, mean, weighted, lightgbm, greedy\n")
     result = CliRunner().invoke(main, [*command, "--cv-group", "rater"])
     assert result.exit_code == 2
-    assert result.stderr.endswith("--cv-group rater: expected one of prompt, system, none\n")
+    assert result.stderr.endswith("cv_group is 'rater', expected one of prompt, system, none\n")
 
 
 def test_the_help_names_what_is_known():
