@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The other major of transformers, in an environment of its own: the encoders must give the same features on both.
 OLDER := $(VENV)/transformers-4
+# Compiled files are kept, or each process would compile the package and the tests again.
+export PYTHONDONTWRITEBYTECODE :=
 # A process for each core, with one thread.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8
 

@@ -10,13 +10,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import torch
 
 from tests.support.registry import fresh_registry
 
 __all__ = ["fresh_registry"]
 
-torch.set_num_threads(1)  # the tensors of the tests are small, and other processes share the cores
 if os.access("/dev/shm", os.W_OK):  # in memory, a call of fsync takes microseconds; on a disk ten milliseconds
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/dev/shm")
 
@@ -44,6 +42,9 @@ for _module, _name in STARTS_A_PROCESS:  # not an audit hook, which would be cal
 
 
 def pytest_collection_finish() -> None:
+    import torch  # here: the process that hands out the tests needs none
+
+    torch.set_num_threads(1)  # the tensors of the tests are small, and other processes share the cores
     gc.freeze()  # what the imports made stays: it need not be looked through again and again
 
 

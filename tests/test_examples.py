@@ -53,6 +53,7 @@ def make_data():
     exec(code.replace("prompts=6", "prompts=3"), {})
 
 
+@pytest.mark.slow
 def test_the_readme_works_as_written(example, monkeypatch):
     make_data()
     extract, train, fuse, bundle, score, again = commands()

@@ -2,7 +2,7 @@
 
 import ast
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -52,7 +52,7 @@ def test_each_test_module_is_called_after_a_module_of_the_same_room(path: Path) 
     )
 
 
-@lru_cache
+@cache
 def imported_names(path: Path) -> tuple[str, ...]:
     """Every module that a file imports, anywhere in it, but for its types alone; also those named in a `from`."""
     return tuple(_imported_names(path))

@@ -102,7 +102,9 @@ def read_attribute(file: h5py.File, name: str, kind: type[bytes] | type[int]) ->
     is_expected = stored.get_class() == expected and not (kind is bytes and stored.is_variable_str())
     if not is_expected or attribute.shape != () or stored.get_size() > _ATTRIBUTE_BYTES:
         raise InvalidFileError(f"attribute {name} is not one {what}")
-    return kind(file.attrs[name])
+    value = np.empty((), attribute.dtype)  # read here: `file.attrs` would open it once more
+    attribute.read(value)
+    return kind(value[()])
 
 
 Shapes = Mapping[str, tuple[int, ...]]

@@ -2,6 +2,7 @@
 
 import io
 import struct
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,20 @@ import soundfile
 from audiomos_cache.audio.decode import decode
 from audiomos_cache.errors import DataError
 from tests.support.audio import RATE, noise, write
+
+
+@cache
+def mp3(seconds: float, channels: int) -> bytes:
+    """Noise."""
+    stream = io.BytesIO()
+    soundfile.write(stream, noise(int(44100 * seconds), channels), 44100, format="MP3")
+    return stream.getvalue()
+
+
+@cache
+def loud_first(seconds: int) -> bytes:
+    """An mp3 without its length: two seconds of noise, and so many of soft noise."""
+    return mp3_without_its_length(np.concatenate([noise(44100 * 2), 0.01 * noise(44100 * seconds)]))
 
 
 def mp3_without_its_length(samples: np.ndarray) -> bytes:
@@ -24,8 +39,7 @@ def mp3_without_its_length(samples: np.ndarray) -> bytes:
 
 
 def test_an_mp3_longer_than_guessed_is_refused(tmp_path: Path) -> None:
-    loud_first = np.concatenate([noise(44100 * 2), 0.01 * noise(44100 * 8)])
-    (tmp_path / "a.mp3").write_bytes(mp3_without_its_length(loud_first))
+    (tmp_path / "a.mp3").write_bytes(loud_first(8))
     with pytest.raises(DataError, match=r"a\.mp3: an mp3 of varying bit rate without its length"):
         decode(tmp_path / "a.mp3", RATE, 30.0)
 
@@ -63,9 +77,10 @@ TAGS = {
 @pytest.mark.parametrize("tags", TAGS.values(), ids=TAGS)
 @pytest.mark.parametrize("channels", [1, 2])
 def test_tags_at_the_end_of_an_mp3_are_no_audio(tmp_path: Path, tags: bytes, channels: int) -> None:
-    path = write(tmp_path / "a.mp3", noise(44100 * 5, channels), 44100)
+    path = tmp_path / "a.mp3"
+    path.write_bytes(mp3(5, channels))
     bare = decode(path, RATE, 30.0)
-    path.write_bytes(path.read_bytes() + tags)
+    path.write_bytes(mp3(5, channels) + tags)
     tagged = decode(path, RATE, 30.0)
     assert (tagged.length, tagged.duration_s, tagged.warnings) == (5 * RATE, 5.0, ())
     np.testing.assert_array_equal(tagged.samples, bare.samples)
@@ -73,8 +88,7 @@ def test_tags_at_the_end_of_an_mp3_are_no_audio(tmp_path: Path, tags: bytes, cha
 
 @pytest.mark.parametrize("tags", ["ape", "ape without its header", "lyrics, id3", "lyrics, ape, id3"])
 def test_an_mp3_longer_than_guessed_is_refused_with_tags_too(tmp_path: Path, tags: str) -> None:
-    loud_first = np.concatenate([noise(44100 * 2), 0.01 * noise(44100 * 20)])
-    (tmp_path / "a.mp3").write_bytes(mp3_without_its_length(loud_first) + TAGS[tags])
+    (tmp_path / "a.mp3").write_bytes(loud_first(20) + TAGS[tags])
     with pytest.raises(DataError, match=r"a\.mp3: an mp3 of varying bit rate without its length"):
         decode(tmp_path / "a.mp3", RATE, 30.0)
 

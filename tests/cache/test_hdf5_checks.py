@@ -404,7 +404,8 @@ def flip_first_byte(path, name):
 @pytest.mark.parametrize("name", sorted(COLUMNS))
 def test_column_changed_in_place(path, name):
     """It is named, when it is read; what does not need it goes on."""
-    before = {other: CacheFile(path).column(other) for other in COLUMNS}
+    intact = CacheFile(path)
+    before = {other: intact.column(other) for other in COLUMNS}
     flip_first_byte(path, name)
     message = f"the index does not match its hash (/{name}); {REMEDY}"
     if name in READ_AT_ONCE:

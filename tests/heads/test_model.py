@@ -122,20 +122,20 @@ def test_mi_and_ta_share_only_the_temporal_layer(preset, make_clips, randomise):
     assert moved == ({"text_audio", "ta", "temporal"} if shared else {"text_audio", "ta"})
 
 
-@pytest.mark.parametrize("outlier", [0.0, 20.0])
-def test_features_in_half_precision_move_a_score_by_less_than_two_thousandths(preset, make_clips, randomise, outlier):
+def test_features_in_half_precision_move_a_score_by_less_than_two_thousandths(preset, make_clips, randomise):
     """Also where a few channels are far from the others, as RoBERTa's are, and so are stored more coarsely."""
     head = build_head(preset).eval()
     randomise(head, scale=0.02)
-    clips = make_clips([60, 60, 60], [12, 12, 12], audio_dim=1024, text_dim=768)
-    clips.frames[..., :3] += outlier
-    clips.tokens[..., :2] -= outlier
-    with torch.no_grad():
-        full = head(*clips)
-        clips.frames, clips.tokens = clips.frames.half().float(), clips.tokens.half().float()
-        rounded = head(*clips)
-    for exact, near in ((full.mi, rounded.mi), (full.ta, rounded.ta)):
-        assert 0 < (exact - near).abs().max() < 0.002
+    for outlier in (0.0, 20.0):
+        clips = make_clips([60, 60, 60], [12, 12, 12], audio_dim=1024, text_dim=768)
+        clips.frames[..., :3] += outlier
+        clips.tokens[..., :2] -= outlier
+        with torch.no_grad():
+            full = head(*clips)
+            clips.frames, clips.tokens = clips.frames.half().float(), clips.tokens.half().float()
+            rounded = head(*clips)
+        for exact, near in ((full.mi, rounded.mi), (full.ta, rounded.ta)):
+            assert 0 < (exact - near).abs().max() < 0.002, f"outliers of {outlier}"
 
 
 def test_dropout_is_on_in_training_alone(preset, make_clips, randomise):

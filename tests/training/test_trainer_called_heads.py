@@ -77,6 +77,7 @@ def test_a_module_that_wraps_a_head_is_trained_and_run(cache: Path) -> None:
         assert torch.equal(doubled.mi, 2 * own.mi) and torch.equal(doubled.ta, 2 * own.ta)
 
 
+@pytest.mark.slow
 def test_a_head_that_was_compiled_is_run_by_compiled_code(cache: Path) -> None:
     graphs: list[Any] = []
     runs: list[int] = []

@@ -10,6 +10,7 @@ import zlib
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -54,7 +55,8 @@ def original_tensor(name, shape):
 
 def original_head(case, *overrides, dtype=torch.float32):
     """Build our head with the original's weights."""
-    head = build_head(load_head_config(preset_of(case), overrides)[1]).to(dtype)
+    with patch.object(torch.Tensor, "uniform_", lambda tensor, *_: tensor):  # every weight is loaded below
+        head = build_head(load_head_config(preset_of(case), overrides)[1]).to(dtype)
     state = {name: original_tensor(name, tuple(shape)) for name, shape in GOLDEN["parameters"][case["arch"]]}
     load_upstream_state(head, state)
     return head.eval()
@@ -87,13 +89,9 @@ def error(output, figures):
     return max(differences)
 
 
-def golden_cases(condition=bool, quick=bool):
-    """Run a test on the golden cases that meet a condition; those that are not quick are marked as slow."""
-    cases = [
-        pytest.param(case, id=f"{preset_of(case)}-{case['B']}", marks=() if quick(case) else pytest.mark.slow)
-        for case in GOLDEN["cases"]
-        if condition(case)
-    ]
+def golden_cases(condition=bool):
+    """Run a test on the golden cases that meet a condition."""
+    cases = [pytest.param(case, id=f"{preset_of(case)}-{case['B']}") for case in GOLDEN["cases"] if condition(case)]
     return pytest.mark.parametrize("case", cases)
 
 
@@ -134,7 +132,8 @@ class GoldenBatches:
         return (self.features.permuted(indices) for indices in batches)
 
 
-@golden_cases(lambda case: "train" in case, quick=lambda case: preset_of(case) == "transformer-dist")
+@pytest.mark.slow
+@golden_cases(lambda case: "train" in case)
 def test_training_as_the_original(case):
     """The loss before each of five steps without dropout, and the scores after the last, through the training loop.
 
