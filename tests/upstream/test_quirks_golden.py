@@ -55,7 +55,7 @@ def original_tensor(name, shape):
 
 def original_head(case, *overrides, dtype=torch.float32):
     """Build our head with the original's weights."""
-    with patch.object(torch.Tensor, "uniform_", lambda tensor, *_: tensor):  # every weight is loaded below
+    with patch.object(torch.Tensor, "uniform_", lambda tensor, *_, **__: tensor):  # every weight is loaded below
         head = build_head(load_head_config(preset_of(case), overrides)[1]).to(dtype)
     state = {name: original_tensor(name, tuple(shape)) for name, shape in GOLDEN["parameters"][case["arch"]]}
     load_upstream_state(head, state)
