@@ -87,7 +87,7 @@ def test_any_shards_parts_and_kills_give_the_same_bytes(clip_of, monkeypatch):
             covered.update(died)
         return work()
 
-    @settings(max_examples=30, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=80, deadline=None, derandomize=True, database=None)
     @given(
         lengths=st.lists(st.integers(1, 20) | st.integers(1, 750), min_size=1, max_size=12),
         prompts=st.lists(st.integers(0, 3), min_size=12, max_size=12),
