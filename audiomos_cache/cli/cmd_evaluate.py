@@ -82,7 +82,7 @@ def evaluate(context: click.Context, /, files: tuple[Path, ...], labels: Path, a
 def _show(result: "Evaluation") -> None:
     from rich.console import Console
 
-    from audiomos_cache.cli.tables import comparison_table, scores_table, systems_table
+    from audiomos_cache.cli.rendering import comparison_table, scores_table, systems_table
 
     console, first = Console(), result.files[0]
     for each in result.comparisons:

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from audiomos_cache.cli.options import FILE, Command, advanced_option, device_option, notify
-from audiomos_cache.cli.progress import progress
+from audiomos_cache.cli.progress_bar import progress
 from audiomos_cache.profiling import Profile
 
 

@@ -104,7 +104,7 @@ def fuse(context: click.Context, /, sources: tuple[Path, ...], from_fusion: Path
     if tested := result.out_of_fold:
         from rich.console import Console
 
-        from audiomos_cache.cli.tables import scores_table
+        from audiomos_cache.cli.rendering import scores_table
 
         click.echo(tested.headline)
         Console().print(scores_table(tested.scores, "out-of-fold", tested.uncertainty))

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from audiomos_cache.cli.options import FILE, Command
-from audiomos_cache.cli.progress import progress
+from audiomos_cache.cli.progress_bar import progress
 
 
 @click.command(cls=Command)

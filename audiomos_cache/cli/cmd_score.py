@@ -9,7 +9,7 @@ from typing import Any, TextIO
 import click
 
 from audiomos_cache.cli.options import FILE, Command, advanced_option, device_option
-from audiomos_cache.cli.progress import progress
+from audiomos_cache.cli.progress_bar import progress
 from audiomos_cache.errors import DataError, OutputError
 
 

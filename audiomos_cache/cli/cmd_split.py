@@ -55,7 +55,7 @@ def split(
     """
     from rich.console import Console
 
-    from audiomos_cache.cli.tables import split_table
+    from audiomos_cache.cli.rendering import split_table
     from audiomos_cache.dataset import splitting
 
     result = splitting.split(

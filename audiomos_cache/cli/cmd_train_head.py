@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from audiomos_cache.cli.options import FILE, SEED, Command, advanced_option, command_line, device_option
-from audiomos_cache.cli.progress import progress
+from audiomos_cache.cli.progress_bar import progress
 
 if TYPE_CHECKING:
     from audiomos_cache.evaluation.metrics import Scores
@@ -127,7 +127,7 @@ def train_head(ctx: click.Context, /, **options: Any) -> None:
 def _print_table(runs: "Sequence[HeadResult]", mean: "Scores | None") -> None:
     from rich.console import Console
 
-    from audiomos_cache.cli.tables import runs_table
+    from audiomos_cache.cli.rendering import runs_table
 
     if runs:
         Console().print(runs_table(runs, mean))

@@ -13,8 +13,8 @@ from rich.console import Console
 from audiomos_cache.cache import maintenance
 from audiomos_cache.cli import main
 from audiomos_cache.cli.options import SHOWN_FIRST
-from audiomos_cache.cli.progress import progress
-from audiomos_cache.cli.tables import runs_table, scores_table
+from audiomos_cache.cli.progress_bar import progress
+from audiomos_cache.cli.rendering import runs_table, scores_table
 from audiomos_cache.evaluation.metrics import Agreement, Scores
 from audiomos_cache.heads.config import settable_keys
 from audiomos_cache.heads.presets import plan_names, preset_names
