@@ -32,19 +32,22 @@ class Labels:
     ta: NDArray[np.float64]
 
 
-def read_labels(path: Path, split: str | None = None) -> Labels:
+def read_labels(path: Path, split: str | None = None, *, of: Collection[str] = ()) -> Labels:
     """Read a mos list (`name.wav,MI,TA`), or a manifest with mi and ta in every requested row.
 
     Args:
         path: the list, or a .csv or .jsonl manifest.
         split: of a manifest that names splits, the one whose rows to read; None: all rows. A list has no splits.
+        of: clips; without `split`, the one split that they are of is read, if they are of one.
     Returns:
         The labels in the file's order; systems are those of the manifest, or those in a list's names.
     Raises:
         DataError: a row is not valid, an id comes twice, or the manifest does not have the split.
     """
     if is_manifest(path):
-        clips = _clips_of(path, split)
+        clips = list(read_manifest(path).values())
+        split = split or _split_of(clips, of)
+        clips = _clips_in(path, clips, split)
         if bare := [clip.id for clip in clips if clip.mi is None]:
             expected = "every row" if split is None else f"every row of split {split}"
             raise DataError(f"{path}: no label for {first_five(bare)}, expected mi and ta in {expected}")
@@ -66,22 +69,14 @@ def refuse_split_of_list(path: Path, split: str | None) -> None:
         raise ArgumentError(f"--split goes with a manifest; {path} is a list of one split; leave out --split {split}")
 
 
-def split_of(path: Path, ids: Collection[str]) -> str | None:
-    """Return the split of a manifest that clips are of; None of a list, or if they are not of one split.
-
-    Args:
-        path: a list, or a .csv or .jsonl manifest.
-        ids: clips; those that the manifest does not name are ignored.
-    """
-    if not is_manifest(path):
-        return None
-    splits = {clip.split for clip in read_manifest(path).values() if clip.id in ids}
+def _split_of(clips: Sequence[Clip], ids: Collection[str]) -> str | None:
+    """Return the split that the clips with these ids are of; None if they are not of one split."""
+    splits = {clip.split for clip in clips if clip.id in ids}
     return splits.pop() if len(splits) == 1 else None
 
 
-def _clips_of(path: Path, split: str | None) -> list[Clip]:
-    """Read a manifest's clips of one split; all of them if `split` is None, or no row names a split."""
-    clips = list(read_manifest(path).values())
+def _clips_in(path: Path, clips: list[Clip], split: str | None) -> list[Clip]:
+    """Return a manifest's clips of one split; all of them if `split` is None, or no row names a split."""
     splits = {clip.split for clip in clips}
     if split is None or splits == {NO_SPLIT}:
         return clips

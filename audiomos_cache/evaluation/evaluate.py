@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from audiomos_cache.artifacts import atomic_write, refuse_occupied, refuse_suffix
-from audiomos_cache.dataset.labels import Labels, read_labels, read_system_truth, refuse_split_of_list, split_of
+from audiomos_cache.dataset.labels import Labels, read_labels, read_system_truth, refuse_split_of_list
 from audiomos_cache.errors import ArgumentError, first_five, one_of
 from audiomos_cache.evaluation import summaries
 from audiomos_cache.evaluation.bootstrap import Uncertainty, bootstrap_intervals
@@ -211,7 +211,7 @@ def evaluate(
         check_output(Path(out), overwrite=overwrite)
     refuse_split_of_list(Path(labels), split)
     predictions = [read_predictions(path) for path in paths]
-    listed = read_labels(Path(labels), split or split_of(Path(labels), set(predictions[0].ids)))
+    listed = read_labels(Path(labels), split, of=set(predictions[0].ids))
     truth = None if system_truth is None else read_system_truth(Path(system_truth))
     found = [
         _score_file(path, name, predicted, listed, truth, as_original)
