@@ -3,8 +3,6 @@ import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import time
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -24,6 +22,7 @@ from audiomos_cache.extraction import extract_split as split
 from audiomos_cache.extraction import plan
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
 from audiomos_cache.testing.music import make_dataset
+from tests.support import launchers
 
 PLAN = "{}: 8 of 8 clips to encode, 0.0 MB when finished; up to 0.0 MB more on the disk until then, 5.0 GB free"
 
@@ -47,17 +46,6 @@ def slow(self, waveforms, encode=MuQEncoder.encode):
 
 MuQEncoder.encode = slow
 extract_split.PartWriter = partial(extract_split.PartWriter, clips_per_part=1)
-print("ready", flush=True)
-for line in sys.stdin:
-    log, seconds, arguments = json.loads(line)
-    pid = os.fork()
-    if not pid:
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
-        for stream in (1, 2):
-            os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
-        main(arguments)
-    print(pid, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
 
 
@@ -135,18 +123,8 @@ class Launcher:
 
 @contextmanager
 def launcher(folder):
-    with subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", LAUNCHER],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    ) as process:
-        try:
-            assert process.stdout.readline() == "ready\n"
-            yield Launcher(process, folder)
-        finally:
-            process.kill()
+    with launchers.launched(LAUNCHER + launchers.RUN_EACH_LINE) as process:
+        yield Launcher(process, folder)
 
 
 def wait_for_parts(cache, count):

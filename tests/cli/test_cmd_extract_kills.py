@@ -4,8 +4,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from contextlib import contextmanager
@@ -14,6 +12,7 @@ import pytest
 
 from audiomos_cache.cache.verify import verify_file
 from audiomos_cache.testing.music import make_dataset
+from tests.support import launchers
 from tests.support.faults import content
 
 # One after the other: how far the processes come is a matter of time.
@@ -112,18 +111,8 @@ class Launcher:
 
 @contextmanager
 def launched(folder):
-    with subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", LAUNCHER],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    ) as process:
-        try:
-            assert process.stdout.readline() == "ready\n"
-            yield Launcher(process, folder)
-        finally:
-            process.kill()
+    with launchers.launched(LAUNCHER) as process:
+        yield Launcher(process, folder)
 
 
 @pytest.fixture(scope="module")

@@ -5,29 +5,7 @@ import pytest
 
 from audiomos_cache.scoring.inputs import Item
 from audiomos_cache.scoring.results import Score, to_line
-from audiomos_cache.scoring.resumable import score_file
-
-BUNDLE, OTHER = "ab" * 16, "cd" * 16
-ITEMS = [Item(name, Path(f"m/{name}.wav"), f"prompt of {name}, é") for name in "abcdef"]
-
-
-def score(item, **values):
-    return Score(item.id, str(item.path), item.prompt, **({"mi": 3.25, "ta": 2.5, "windows": 1} | values))
-
-
-def line(item, digest=BUNDLE, **values):
-    return to_line(score(item, **values), digest)
-
-
-def read(path):
-    """What any reader of JSON Lines finds."""
-    return [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()]
-
-
-def resume(path, items=ITEMS, digest=BUNDLE):
-    with score_file(path, overwrite=False) as file:
-        return file.resume(items, digest)
-
+from tests.support.score_lines import BUNDLE, ITEMS, line
 
 # A line
 

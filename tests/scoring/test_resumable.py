@@ -11,30 +11,9 @@ import pytest
 
 from audiomos_cache.errors import BusyError, DataError, OutputError, OutputExistsError
 from audiomos_cache.scoring.inputs import Item
-from audiomos_cache.scoring.results import Score, to_line
 from audiomos_cache.scoring.resumable import score_file
 from tests.support.faults import full_disk
-
-BUNDLE, OTHER = "ab" * 16, "cd" * 16
-ITEMS = [Item(name, Path(f"m/{name}.wav"), f"prompt of {name}, é") for name in "abcdef"]
-
-
-def score(item, **values):
-    return Score(item.id, str(item.path), item.prompt, **({"mi": 3.25, "ta": 2.5, "windows": 1} | values))
-
-
-def line(item, digest=BUNDLE, **values):
-    return to_line(score(item, **values), digest)
-
-
-def read(path):
-    """What any reader of JSON Lines finds."""
-    return [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()]
-
-
-def resume(path, items=ITEMS, digest=BUNDLE):
-    with score_file(path, overwrite=False) as file:
-        return file.resume(items, digest)
+from tests.support.score_lines import BUNDLE, ITEMS, OTHER, line, read, resume
 
 
 def test_a_file_name_that_is_not_utf8_is_written_and_found_again(tmp_path):

@@ -5,7 +5,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from audiomos_cache.runs import BESTS, deciding_config
+from tests.support import launchers
 from tests.support.training import files_in, names_in
 
 # Imports once, then runs our command line in a new process for each line of arguments that it reads. Epochs are slow,
@@ -33,17 +33,6 @@ def slow(self, epoch, train_epoch=Trainer.train_epoch):
 
 Trainer.train_epoch = slow
 resume.SHARE_OF_TIME = float("inf")
-print("ready", flush=True)
-for line in sys.stdin:
-    log, seconds, arguments = json.loads(line)
-    pid = os.fork()
-    if not pid:
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
-        for stream in (1, 2):
-            os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
-        main(arguments)
-    print(pid, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
 
 
@@ -67,18 +56,8 @@ class Launcher:
 
 @contextmanager
 def launcher(folder: Path) -> Iterator[Launcher]:
-    with subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", LAUNCHER],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    ) as process:
-        try:
-            assert process.stdout and process.stdout.readline() == "ready\n"
-            yield Launcher(process, folder / "log")
-        finally:
-            process.kill()
+    with launchers.launched(LAUNCHER + launchers.RUN_EACH_LINE) as process:
+        yield Launcher(process, folder / "log")
 
 
 def saved_epochs(state: Path) -> int:

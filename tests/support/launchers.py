@@ -1,0 +1,40 @@
+"""Processes that have imported everything, and run commands in children that they fork: a start takes milliseconds."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+# What a launcher does that runs one command at a time, after it has imported `main` and slowed down what it calls: it
+# prints the child's number, and when the child has ended its exit code.
+RUN_EACH_LINE = """
+print("ready", flush=True)
+for line in sys.stdin:
+    log, seconds, arguments = json.loads(line)
+    pid = os.fork()
+    if not pid:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
+        for stream in (1, 2):
+            os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+        main(arguments)
+    print(pid, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+"""
+
+
+@contextmanager
+def launched(code: str) -> Iterator["subprocess.Popen[str]"]:
+    """Start a launcher, and give it once it is ready; it is killed at the end."""
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    ) as process:
+        try:
+            assert process.stdout and process.stdout.readline() == "ready\n"
+            yield process
+        finally:
+            process.kill()
