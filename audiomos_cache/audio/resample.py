@@ -7,11 +7,31 @@ from typing import Any
 
 import numpy as np
 
+from audiomos_cache.errors import DataError
+
+LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 1_000, 1_000_000  # music has no other; a damaged header, or kHz for Hz, may
+
 LOWPASS_FILTER_WIDTH = 6  # zero crossings of the filter on each side
 ROLLOFF = 0.99  # its cutoff, as a fraction of the lower Nyquist frequency
 METHOD = "sinc_interp_hann"
 
 _KERNEL_ENTRIES = 1 << 22  # 16 MiB; torchaudio's kernel grows with rate x rate / gcd^2
+
+
+def check_rate(name: str, rate_hz: float) -> None:
+    """Refuse a sample rate that no music has, before a resampler makes thousands of samples of each one.
+
+    Args:
+        name: of the clip, for the message.
+        rate_hz: its sample rate.
+    Raises:
+        DataError: it is below 1 kHz or above 1 MHz.
+    """
+    if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
+        in_khz = LOWEST_RATE_HZ <= 1000 * rate_hz <= HIGHEST_RATE_HZ
+        meant = f"; {rate_hz:.10g} kHz is {1000 * rate_hz:.10g}" if in_khz else ""
+        expected = f"expected {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ}"
+        raise DataError(f"{name}: a sample rate of {rate_hz:.10g} Hz, {expected}{meant}")
 
 
 def resample(samples: np.ndarray, rate_hz: int, new_rate_hz: int) -> np.ndarray:

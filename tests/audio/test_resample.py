@@ -4,7 +4,8 @@ import torch
 import torchaudio
 
 from audiomos_cache.audio import resample as resample_module
-from audiomos_cache.audio.resample import resample, resampler_identity
+from audiomos_cache.audio.resample import check_rate, resample, resampler_identity
+from audiomos_cache.errors import DataError
 
 RATE = 24000
 
@@ -38,3 +39,24 @@ def test_identity_names_what_resample_uses() -> None:
         "rolloff": 0.99,
         "method": "sinc_interp_hann",
     }
+
+
+@pytest.mark.parametrize("rate", [1000, 8000, 44100.0, 1_000_000])
+def test_rates_of_music(rate: float) -> None:
+    check_rate("a.wav", rate)
+
+
+@pytest.mark.parametrize(
+    ("rate", "message"),
+    [
+        (44, "a.wav: a sample rate of 44 Hz, expected 1000 to 1000000; 44 kHz is 44000"),
+        (44.1, "a.wav: a sample rate of 44.1 Hz, expected 1000 to 1000000; 44.1 kHz is 44100"),
+        (0, "a.wav: a sample rate of 0 Hz, expected 1000 to 1000000"),
+        (1_000_001, "a.wav: a sample rate of 1000001 Hz, expected 1000 to 1000000"),
+        (float("nan"), "a.wav: a sample rate of nan Hz, expected 1000 to 1000000"),
+    ],
+)
+def test_rates_that_no_music_has(rate: float, message: str) -> None:
+    with pytest.raises(DataError) as caught:
+        check_rate("a.wav", rate)
+    assert str(caught.value) == message
