@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from audiomos_cache.dataset.clip import Clip, check_id, check_score, check_split, inside, system_of
 from audiomos_cache.errors import DataError, first_five
+from audiomos_cache.files import read_file
 
 Row = TypeVar("Row")
 Value = TypeVar("Value")
@@ -20,12 +21,9 @@ def read_text(path: Path) -> str:
     Raises:
         DataError: the file cannot be read, or is not UTF-8.
     """
+    content = read_file(path, "a list or a manifest")
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(f"{path}: file not found, expected a list or a manifest") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}), expected a list or a manifest") from error
+        return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: byte {error.start} is not UTF-8; save it as UTF-8 text") from None
 

@@ -501,7 +501,7 @@ def test_read_id_list_refuses(tmp_path: Path) -> None:
         read_id_list(write(tmp_path / "e.txt", "a,3\n"))
     with pytest.raises(DataError, match=r"gone\.txt: file not found"):
         read_id_list(tmp_path / "gone.txt")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="is a folder, expected a list or a manifest"):
         read_id_list(tmp_path)
 
 
