@@ -1,6 +1,8 @@
 """What is to be scored: files, folders, arrays, or the rows of a manifest."""
 
+import logging
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,11 +18,14 @@ from audiomos_cache.audio.decode import Audio
 from audiomos_cache.dataset.clip import clip_id_of, inside, printable
 from audiomos_cache.dataset.tables import read_rows, string_of
 from audiomos_cache.errors import DataError, first_five
+from audiomos_cache.progress import counted
 from audiomos_cache.scoring.results import Score
 from audiomos_cache.scoring.windows import audio_of, cut_windows, read_windows
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+log = logging.getLogger(__name__)
 
 AudioLike: TypeAlias = "str | PathLike[str] | NDArray[Any] | Tensor"
 
@@ -31,7 +36,7 @@ class Item:
 
     Attributes:
         id: its score has the same.
-        audio: a wav, flac, ogg or mp3 file, or samples; or what is wrong with what was given, which is raised when the
+        audio: an audio file, or samples; or what is wrong with what was given, which is raised when the
             clip is to be scored.
         prompt: the text that the music was made from, as it was given; None: MI alone is asked for.
     """
@@ -60,7 +65,7 @@ class Item:
             raise self.audio
         if isinstance(self.audio, Path):
             return read_windows(self.audio, sample_rate_hz, window_s)
-        return cut_windows(self.audio, sample_rate_hz, window_s)
+        return cut_windows(f"clip {self.id}", self.audio, sample_rate_hz, window_s)
 
     def failed(self, error: Exception) -> Score:
         """Return a score without numbers, with the error."""
@@ -136,7 +141,25 @@ def _prompt(index: int, prompt: object) -> str | None:
     raise DataError(f"clip {index}: its prompt is {prompt!r:.80}, expected a string or None")
 
 
-SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")  # of what is taken from a folder, in any letter case
+SUFFIXES = (
+    ".wav",
+    ".flac",
+    ".mp3",
+    ".ogg",
+    ".oga",
+    ".opus",
+    ".m4a",
+    ".aac",
+    ".mp4",
+    ".webm",
+    ".aif",
+    ".aiff",
+    ".aifc",
+    ".caf",
+    ".rf64",
+    ".w64",
+    ".au",
+)  # of what is taken from a folder, in any letter case
 
 
 def items_of_paths(paths: Iterable[Path], prompt: str | None) -> list[Item]:
@@ -242,13 +265,21 @@ def _audio_in(folder: Path) -> list[str]:
         raise error
 
     found = []
+    left_out: Counter[str] = Counter()
     for root, folders, names in os.walk(folder, onerror=stop):
         folders[:] = [name for name in folders if not name.startswith(".")]
         here = Path(root).relative_to(folder)
-        audio = (name for name in names if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."))
-        found += [(here / name).as_posix() for name in audio]
+        for name in names:
+            suffix = Path(name).suffix.lower()
+            if name.startswith(".") or suffix not in SUFFIXES:
+                left_out["hidden" if name.startswith(".") else suffix or "no suffix"] += 1
+            else:
+                found.append((here / name).as_posix())
     if not found:
         raise DataError(f"{folder}: no audio in it, expected files named {', '.join(SUFFIXES)}, not hidden ones")
+    if left_out:
+        kinds = first_five([f"{printable(kind)} {count}" for kind, count in sorted(left_out.items())])
+        log.info("%s: %s left out: %s", printable(str(folder)), counted(left_out.total(), "file"), kinds)
     return sorted(found)
 
 

@@ -36,7 +36,7 @@ def score_files(
     r"""Score audio files, and write a line or a row for each. A file that cannot be scored gives one with an error.
 
     Args:
-        audio: wav, flac, ogg and mp3 files, and folders of them, which share one prompt. With a manifest: files and
+        audio: files of sound, and folders of them, which share one prompt. With a manifest: files and
             folders that its rows may name by absolute paths.
         bundle: a folder or a hub repository, `NAME@REVISION` to pin one; or a `Scorer` that is loaded already.
         out: a file, whose suffix is the format. `.jsonl`: a line is written as soon as its clip is scored; if the file

@@ -4,14 +4,15 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from numbers import Real
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from audiomos_cache.audio.decode import SILENT_PEAK, Audio, mixed_down, peak_of, read_channels
+from audiomos_cache.audio.decode import Audio, mixed_down, read_channels, silence_of
 from audiomos_cache.audio.resample import resample, resampled_length
+from audiomos_cache.audio.samples import check_samples, peak_of
+from audiomos_cache.audio.source import AudioSource
 from audiomos_cache.errors import DataError
 from audiomos_cache.scoring.results import Interval
 from audiomos_cache.targets import Floats
@@ -23,7 +24,6 @@ SHORTEST_S = 3.0  # below, a clip is hardly music
 SHORTEST_REST_S = 1.0  # of a long clip, what is left after its last whole window
 LONGER_S = 0.1  # than a window gives a warning: mp3 files of 30 s have some more
 FULL_SCALE = 0.999
-LOUDEST = 100.0  # no music is so far beyond full scale; numbers on another scale are
 CLIPPED_SHARE = 1e-4  # of the samples; a peak that touches full scale is no clipping
 
 
@@ -53,29 +53,34 @@ def clip_score(
     return score, interval, math.sqrt(variance) if len(lengths) > 1 else None
 
 
-def read_windows(path: Path, sample_rate_hz: int, window_s: float) -> list[Audio]:
-    """Read a wav, flac, ogg or mp3 file, whole, and cut it; see `cut_windows`.
+def read_windows(source: AudioSource, sample_rate_hz: int, window_s: float) -> list[Audio]:
+    """Read an audio file, whole, and cut it; see `cut_windows`.
 
     Raises:
-        DataError: see `audiomos_cache.audio.decode.decode`.
+        DataError: see `audiomos_cache.audio.decode.decode`; or it is silent.
     """
-    return cut_windows(read_channels(path, None, sample_rate_hz), sample_rate_hz, window_s)
+    return cut_windows(str(source), read_channels(source, None, sample_rate_hz), sample_rate_hz, window_s)
 
 
-def cut_windows(decoded: Audio, sample_rate_hz: int, window_s: float) -> list[Audio]:
+def cut_windows(name: str, decoded: Audio, sample_rate_hz: int, window_s: float) -> list[Audio]:
     """Cut a clip into windows, and look at it.
 
     A rest that is too short for a window is left out, as an extraction leaves out all after the first window.
 
     Args:
+        name: of the clip, for messages.
         decoded: (n, channels) samples of the whole clip.
         sample_rate_hz: what the encoder expects.
         window_s: the longest that is encoded at once.
     Returns:
         One window at the clip's own rate; or several of a clip that is longer than a window, in order, at the encoder's
         rate. Each has the whole clip's duration, and its warnings: what is odd about it.
+    Raises:
+        DataError: it is silent: a score of nothing means nothing.
     """
     mono, rate = mixed_down(decoded.samples), decoded.sample_rate_hz
+    if silence := silence_of(decoded.samples, mono):
+        raise DataError(f"{name}: {silence}, expected music; check the clip")
     size, whole = round(window_s * sample_rate_hz), resampled_length(len(mono), rate, sample_rate_hz)
     if whole <= size:  # resampled where that is done for an extraction, on a GPU if there is one
         windows = [replace(decoded, samples=mono, length=whole)]
@@ -85,7 +90,7 @@ def cut_windows(decoded: Audio, sample_rate_hz: int, window_s: float) -> list[Au
         end = whole - (rest if rest < SHORTEST_REST_S * sample_rate_hz else 0)
         pieces = (resampled[start : min(start + size, end)] for start in range(0, end, size))
         windows = [replace(decoded, samples=p, sample_rate_hz=sample_rate_hz, length=len(p)) for p in pieces]
-    warnings = tuple(_oddities(decoded, mono, len(windows), window_s))
+    warnings = (*decoded.warnings, *_oddities(decoded, len(windows), window_s))
     return [replace(window, warnings=warnings) for window in windows]
 
 
@@ -106,12 +111,7 @@ def audio_of(name: str, samples: Any, rate_hz: float | None) -> Audio:
     held = _array(name, samples)
     if held.ndim not in (1, 2) or (held.ndim == 2 and held.shape[0] > held.shape[1]):
         raise DataError(f"{name}: an array of shape {held.shape}, expected (samples,) or (channels, samples)")
-    if not held.size:
-        raise DataError(f"{name}: no samples, expected one or more")
-    if bad := int(np.count_nonzero(~np.isfinite(held))):
-        raise DataError(f"{name}: {bad} NaN or infinite samples, expected finite ones")
-    if (peak := peak_of(held)) > LOUDEST:
-        raise DataError(f"{name}: samples of up to {peak:.5g}, expected full scale to be -1 to 1; divide them")
+    check_samples(name, held)
     count = held.shape[-1]
     return Audio(np.atleast_2d(held).T, int(rate_hz), count, count / int(rate_hz))
 
@@ -135,12 +135,12 @@ def _array(name: str, samples: Any) -> NDArray[np.float32]:
         raise DataError(f"{name}: {reason}, expected floats from -1 to 1; divide int16 by 32768") from error
 
 
-def _oddities(decoded: Audio, mono: NDArray[np.float32], windows: int, window_s: float) -> Iterator[str]:
+def _oddities(decoded: Audio, windows: int, window_s: float) -> Iterator[str]:
     duration_s = decoded.duration_s
-    if (share := clipped_share(decoded.samples)) > CLIPPED_SHARE:
+    if (peak := peak_of(decoded.samples)) > 1:
+        yield f"louder than full scale: a peak of {peak:.4g}, expected 1 at most"
+    elif (share := clipped_share(decoded.samples)) > CLIPPED_SHARE:
         yield f"clipped: {share:.1%} of the samples are cut off at full scale"
-    if (peak := peak_of(mono)) < SILENT_PEAK:
-        yield f"silent: peak {peak:.1g}"
     if duration_s < SHORTEST_S:
         yield f"shorter than {SHORTEST_S:g} s: {duration_s:.2f} s"
     if duration_s > window_s + LONGER_S:

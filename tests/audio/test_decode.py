@@ -12,6 +12,7 @@ from audiomos_cache.audio import decode as decode_module
 from audiomos_cache.audio import resample as resample_module
 from audiomos_cache.audio.decode import decode, fit_length
 from audiomos_cache.audio.resample import resample
+from audiomos_cache.audio.wholeness import NO_LENGTH
 from audiomos_cache.errors import DataError
 from tests.support.audio import RATE, noise, write
 
@@ -63,7 +64,10 @@ def test_opposite_channels_are_silent(tmp_path: Path) -> None:
     left = noise(4000)
     decoded = decode(float_wav(tmp_path / "a.wav", np.hstack([left, -left]), RATE), RATE, 30.0)
     assert not decoded.samples.any()
-    assert decoded.warnings == (f"{tmp_path}/a.wav: silent, peak 0, expected music; check the file",)
+    assert decoded.warnings == (
+        f"{tmp_path}/a.wav: silent as mono, peak 0: its channels, peak 0.4, cancel each other, expected music; check "
+        "the file",
+    )
 
 
 @pytest.mark.parametrize(
@@ -131,12 +135,12 @@ def test_the_hash_is_of_the_bytes(wav: Path) -> None:
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"gone\.wav: file not found; add it, or remove it from the list"):
+    with pytest.raises(DataError, match=r"gone\.wav: file not found, expected an audio file; add it"):
         decode(tmp_path / "gone.wav", RATE, 30.0)
 
 
 def test_folder(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="not a file, expected wav, flac, ogg or mp3"):
+    with pytest.raises(DataError, match="is a folder, expected an audio file"):
         decode(tmp_path, RATE, 30.0)
 
 
@@ -153,36 +157,30 @@ def test_not_audio(tmp_path: Path, content: bytes) -> None:
         decode(tmp_path / "a.wav", RATE, 30.0)
 
 
-def test_another_audio_format(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.wav", noise(100), RATE, format="AIFF")
-    with pytest.raises(DataError, match=r"a\.wav: AIFF audio, expected wav, flac, ogg or mp3; convert it"):
-        decode(path, RATE, 30.0)
-
-
-@pytest.mark.parametrize("left_out", [1, 2, 8000, 16000])
+@pytest.mark.parametrize("left_out", [1, 2, 8000, 15998])
 def test_truncated_wav(wav: Path, left_out: int) -> None:
     wav.write_bytes(wav.read_bytes()[:-left_out])
     found = 16000 - left_out
-    with pytest.raises(DataError, match=rf"clip\.wav: truncated WAV, {found} bytes of audio, expected 16000"):
+    with pytest.raises(DataError, match=rf"clip\.wav: truncated, {found} bytes of audio, expected 16000; get it again"):
         decode(wav, RATE, 30.0)
 
 
 def test_truncated_wav_behind_other_chunks(wav: Path) -> None:
     content = wav.read_bytes()
-    wav.write_bytes(content[:36] + b"LIST\x03\0\0\0abc\0" + content[36:-100])
-    with pytest.raises(DataError, match="truncated WAV, 15900 bytes of audio, expected 16000"):
+    wav.write_bytes(content[:36] + b"JUNK\x03\0\0\0abc\0" + content[36:-100])
+    with pytest.raises(DataError, match="truncated, 15900 bytes of audio, expected 16000"):
         decode(wav, RATE, 30.0)
 
 
 def test_truncated_flac(tmp_path: Path) -> None:
     path = write(tmp_path / "a.flac", noise(RATE), RATE)
     path.write_bytes(path.read_bytes()[:-9000])
-    with pytest.raises(DataError, match=r"a\.flac: not audio, or damaged"):
+    with pytest.raises(DataError, match=r"a\.flac: truncated, \d+ samples, expected 24000; get it again"):
         decode(path, RATE, 30.0)
 
 
 @pytest.mark.parametrize("riff", [0, 8, 36, 0xFFFFFFFF])
-@pytest.mark.parametrize("data", [0, 0x7FFFF000, 0xFFFFFFFF])
+@pytest.mark.parametrize("data", [0x7FFFF000, 0xFFFFFFFF])
 def test_a_streamed_wav_is_read_to_its_end(wav: Path, riff: int, data: int) -> None:
     expected = decode(wav, RATE, 30.0)
     wav.write_bytes(with_sizes(wav.read_bytes(), riff, data))
@@ -190,16 +188,27 @@ def test_a_streamed_wav_is_read_to_its_end(wav: Path, riff: int, data: int) -> N
     np.testing.assert_array_equal(decoded.samples, expected.samples)
     assert decoded.duration_s == 0.5
     assert decoded.file_hash != expected.file_hash
+    assert decoded.warnings == (f"{wav}: {NO_LENGTH}",)
 
 
-def test_a_streamed_flac_without_its_length(tmp_path: Path) -> None:
+@pytest.mark.parametrize("riff", [0, 36, 16036, 0xFFFFFFFF])
+@pytest.mark.parametrize("tail", [b"", b"id3 \x04\0\0\0abcd", bytes(9000)])
+def test_an_empty_wav_has_no_samples_whatever_follows(wav: Path, riff: int, tail: bytes) -> None:
+    wav.write_bytes(with_sizes(wav.read_bytes()[:44], riff, 0) + tail)
+    with pytest.raises(DataError, match=r"clip\.wav: no samples.*, expected one or more; get it again"):
+        decode(wav, RATE, 30.0)
+
+
+def test_a_streamed_flac_is_read_to_its_end(tmp_path: Path) -> None:
     path = write(tmp_path / "a.flac", noise(RATE), RATE)
+    expected = decode(path, RATE, 30.0)
     content = bytearray(path.read_bytes())
     content[21] &= 0xF0  # the 36 bits of STREAMINFO's total samples
     content[22:26] = bytes(4)
     path.write_bytes(content)
-    with pytest.raises(DataError, match=r"a\.flac: a streamed FLAC, no length in its header, expected one"):
-        decode(path, RATE, 30.0)
+    decoded = decode(path, RATE, 30.0)
+    np.testing.assert_array_equal(decoded.samples, expected.samples)
+    assert decoded.warnings == (f"{path}: {NO_LENGTH}",)
 
 
 @pytest.mark.parametrize("kind", ["WAV", "OGG"])
@@ -218,13 +227,33 @@ def test_non_finite_samples(tmp_path: Path, value: float) -> None:
 
 
 def test_silence_warns(tmp_path: Path) -> None:
-    path = float_wav(tmp_path / "a.wav", np.full(RATE, 9e-5), RATE)
+    path = float_wav(tmp_path / "a.wav", sine(RATE, 1.0, peak=9e-5), RATE)
     assert decode(path, RATE, 30.0).warnings == (f"{path}: silent, peak 9e-05, expected music; check the file",)
-    assert decode(float_wav(path, np.full(RATE, 2e-4), RATE), RATE, 30.0).warnings == ()
+    assert decode(float_wav(path, sine(RATE, 1.0, peak=2e-4), RATE), RATE, 30.0).warnings == ()
+
+
+def test_a_constant_is_silence(tmp_path: Path) -> None:
+    path = float_wav(tmp_path / "a.wav", np.full(RATE, 0.3), RATE)
+    assert decode(path, RATE, 30.0).warnings == (f"{path}: silent, peak 0, expected music; check the file",)
+    audible = float_wav(path, sine(RATE, 1.0, peak=2e-4) + 0.3, RATE)
+    assert decode(audible, RATE, 30.0).warnings == ()
+
+
+def test_samples_on_the_scale_of_int16_are_refused(tmp_path: Path) -> None:
+    path = float_wav(tmp_path / "a.wav", sine(RATE, 1.0, peak=30000), RATE)
+    with pytest.raises(DataError, match=r"a\.wav: samples of up to 30000, expected full scale to be -1 to 1; divide"):
+        decode(path, RATE, 30.0)
+
+
+@pytest.mark.parametrize("rate", [1, 44, 999])
+def test_rates_that_no_music_has(tmp_path: Path, rate: int) -> None:
+    path = write(tmp_path / "a.wav", noise(20000), rate, subtype="PCM_16")
+    with pytest.raises(DataError, match=rf"a\.wav: a sample rate of {rate} Hz, expected 1000 to 1000000"):
+        decode(path, RATE, 30.0)
 
 
 def test_one_sample_is_short_and_usable(tmp_path: Path) -> None:
-    path = float_wav(tmp_path / "a.wav", np.full(1, 0.5), 48000)
+    path = float_wav(tmp_path / "a.wav", np.array([0.5, -0.5]), 48000)
     decoded = decode(path, RATE, 30.0)
     assert decoded.samples.shape == (1,)
     assert decoded.warnings == (f"{path}: 0.000 s long, expected 0.1 s or more; check the file",)

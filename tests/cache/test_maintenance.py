@@ -30,6 +30,7 @@ from audiomos_cache.extraction import extract_split as split
 from audiomos_cache.extraction.extract_split import extract_split
 from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
+from tests.support.audio import MISSING
 from tests.support.faults import Killed, content, killed_at
 
 PROMPTS = ("slow organ", "ein Stück für Flöte 🎵", "organ", "ゆっくり した オルガン")
@@ -324,7 +325,7 @@ def test_skipped_clips_survive(clips, tmp_path, shards_of):
     extract(clips, tmp_path / "whole", **OPTIONS, on_error="skip")
     merge(sources, tmp_path / "out")
     assert content(tmp_path / "out") == content(tmp_path / "whole")
-    reason = f"{bad.path}: file not found; add it, or remove it from the list"
+    reason = f"{bad.path}: {MISSING}"
     assert CacheReader(tmp_path / "out", "train").skipped == ((bad.id, reason),)
 
 

@@ -23,6 +23,7 @@ from audiomos_cache.extraction import plan
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
 from audiomos_cache.testing.music import make_dataset
 from tests.support import launchers
+from tests.support.audio import MISSING
 
 PLAN = "{}: 8 of 8 clips to encode, 0.0 MB when finished; up to 0.0 MB more on the disk until then, 5.0 GB free"
 
@@ -212,7 +213,7 @@ def test_all_splits_with_a_line_each_on_stdout(data, tmp_path, fakes):
 def manifest(folder, rows):
     folder.mkdir()
     for name, seconds in (("a", 1.0), ("b", 0.05), ("c", 2.0)):
-        soundfile.write(folder / f"{name}.wav", np.full(round(1000 * seconds), 0.5), 1000)
+        soundfile.write(folder / f"{name}.wav", np.resize([0.5, -0.5], round(1000 * seconds)), 1000)
     (folder / "clips.csv").write_text("path,prompt,mi,ta\n" + rows)
     return folder / "clips.csv"
 
@@ -227,7 +228,7 @@ def test_skipped_clips_and_warnings(tmp_path):
     )
     result = run("extract", *options, "--on-error", "skip")
     assert result.stdout == f"all: 3 clips (3 encoded, 1 skipped) in {tmp_path}/cache/all.h5\n"
-    reason = f"{tmp_path}/data/d.wav: file not found; add it, or remove it from the list"
+    reason = f"{tmp_path}/data/d.wav: {MISSING}"
     assert result.stderr.splitlines()[-2:] == [
         f"Warnings: {tmp_path}/data/b.wav: 0.050 s long, expected 0.1 s or more; check the file, "
         f"{tmp_path}/data/c.wav: 2.00 s long, expected 1.5 s or less; the rest is cut",
@@ -303,7 +304,7 @@ def test_info_of_an_unfinished_split(tmp_path, monkeypatch):
     options = ("--data", path, "--cache", tmp_path / "cache", "--pad-to", "1", "--on-error", "skip", "--batch-size", 2)
     monkeypatch.setattr(split, "publish_split", lambda *_: (_ for _ in ()).throw(CacheError("killed")))
     assert fail_with_lines("extract", *options)[-1] == "Error: killed"
-    reason = f"{tmp_path}/data/d.wav: file not found; add it, or remove it from the list"
+    reason = f"{tmp_path}/data/d.wav: {MISSING}"
     described = json.loads(run("info", tmp_path / "cache", "--json").stdout)["splits"]["all"]
     (part,) = (tmp_path / "cache" / "all.parts").iterdir()
     assert {key: described[key] for key in ("complete", "clips", "of", "labelled", "skipped", "files")} == {

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 import audiomos_cache
 from audiomos_cache.cli import main
+from audiomos_cache.scoring.inputs import SUFFIXES
 from audiomos_cache.scoring.results import Score
 from tests.support.commands import fail, run
 from tests.support.fake_scorer import DIGEST, FakeScorer, install_fake_scorer
@@ -128,7 +129,7 @@ def test_a_bundle_is_wanted():
         (["m", "m/a.wav"], "'m/a.wav': given twice; give each file once, or ids of their own in a --manifest"),
         (["--manifest", "bad.csv"], "bad.csv: found the columns ['path'], expected path and prompt, and none twice"),
         (["--manifest", "twice.csv"], "twice.csv:3: found 'a' again, expected it only in line 2; correct twice.csv"),
-        (["empty"], "empty: no audio in it, expected files named .wav, .flac, .ogg, .mp3, not hidden ones"),
+        (["empty"], f"empty: no audio in it, expected files named {', '.join(SUFFIXES)}, not hidden ones"),
     ],
 )
 def test_bad_input_is_told_before_anything_is_loaded(music, arguments, message):

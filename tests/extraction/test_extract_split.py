@@ -26,6 +26,7 @@ from audiomos_cache.extraction.batching import encode_prompts
 from audiomos_cache.extraction.extract_split import extract_split, plan_only
 from audiomos_cache.extraction.plan import estimate_seconds
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
+from tests.support.audio import MISSING
 from tests.support.extraction import (
     BOTH,
     OWN_LENGTH,
@@ -248,7 +249,7 @@ def test_provenance_says_untrained(clips, cache):
 )
 def test_valid_frames_of_a_padded_clip(clips, cache, samples, valid):
     """Frames that hold audio alone, but one at least; a long clip is cut, and said to be."""
-    wave = np.full(samples, 0.25, np.float32)
+    wave = np.resize(np.array([0.25, -0.5], np.float32), samples)
     write_wav(clips[0].path, wave)
     summary = extract(clips[:1], cache)
     reader = CacheReader(cache, "train")
@@ -482,7 +483,7 @@ def test_skipped_clips_are_listed_and_added_once_fixed(clips, cache, tmp_path, o
     summary = extract(clips, cache, skip)
     reasons = dict(summary.skipped)
     assert set(reasons) == {clips[1].id, clips[7].id}
-    assert reasons[clips[1].id] == f"{clips[1].path}: file not found; add it, or remove it from the list"
+    assert reasons[clips[1].id] == f"{clips[1].path}: {MISSING}"
     assert reasons[clips[7].id].startswith(f"{clips[7].path}: empty file (0 bytes)")
     assert (summary.clips, summary.encoded) == (8, 8)
     reader = CacheReader(cache, "train")
@@ -504,8 +505,9 @@ def test_skipped_clips_are_listed_and_added_once_fixed(clips, cache, tmp_path, o
     assert (cache / "train.h5").read_bytes() == expected
 
 
-def test_nan_features_are_named(clips, cache):
+def test_nan_features_are_named(clips, cache, monkeypatch):
     """By a value beyond float16: 0.25 million squared."""
+    monkeypatch.setattr("audiomos_cache.audio.samples.LOUDEST", 1000)
     write_wav(clips[4].path, np.full(300, 500, np.float32))
     message = f"{clips[4].id}: fake-audio gives NaN or Inf as float16; check {clips[4].path}; or leave such clips out"
     with pytest.raises(EncoderError, match=re.escape(message)):

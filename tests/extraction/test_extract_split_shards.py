@@ -25,6 +25,7 @@ from audiomos_cache.extraction.extract_split import extract_split, plan_only
 from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
 from audiomos_cache.testing.music import make_dataset
+from tests.support.audio import MISSING
 from tests.support.extraction import BOTH, OWN_LENGTH, PAD, LoggingEncoder, make_clips
 from tests.support.faults import content
 
@@ -207,7 +208,7 @@ def test_who_writes_the_file_lists_what_the_others_skipped(clips, cache, whole, 
     reasons = {}
     for place in (1, 4, 8):  # of batches 0, 1, 2: of shards 1, 2, 1
         clips[place].path.unlink()
-        reasons[clips[place].id] = f"{clips[place].path}: file not found; add it, or remove it from the list"
+        reasons[clips[place].id] = f"{clips[place].path}: {MISSING}"
     skip = replace(PAD, on_error="skip")
     expected, _ = whole(skip)
     summaries = {index: extract(clips, cache, index, 2, skip) for index in order}

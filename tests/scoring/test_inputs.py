@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from audiomos_cache.errors import DataError
-from audiomos_cache.scoring.inputs import Item, items_of_manifest, items_of_paths
+from audiomos_cache.scoring.inputs import SUFFIXES, Item, items_of_manifest, items_of_paths
 
 
 @pytest.fixture(autouse=True)
@@ -48,6 +48,15 @@ def test_of_a_folder_all_audio_is_taken_in_the_order_of_names():
     ]
 
 
+def test_a_folder_gives_every_kind_of_audio_and_tells_what_it_leaves_out(caplog):
+    touch(*(f"m/{number}{suffix}" for number, suffix in enumerate(SUFFIXES)), "m/cover.JPG", "m/b/list.csv", "m/c.csv")
+    touch("m/README", "m/.DS_Store")
+    caplog.set_level("INFO")
+    assert len(items_of_paths([Path("m")], None)) == len(SUFFIXES) >= 15
+    assert set(SUFFIXES) >= {".opus", ".m4a", ".aac", ".aiff", ".webm", ".mp4", ".oga"}
+    assert caplog.messages == ["m: 5 files left out: .csv 2, .jpg 1, hidden 1, no suffix 1"]
+
+
 def test_a_hidden_folder_that_is_given_is_read():
     touch(".cache/a.wav")
     assert [item.id for item in items_of_paths([Path(".cache")], None)] == ["a"]
@@ -64,7 +73,7 @@ def test_a_link_to_a_file_is_taken_and_a_link_to_a_folder_not_followed():
 def test_a_folder_without_audio_is_refused(names):
     Path("m").mkdir()
     touch(*names)
-    with pytest.raises(DataError, match=r"^m: no audio in it, expected files named \.wav, \.flac, \.ogg, \.mp3, not "):
+    with pytest.raises(DataError, match=r"^m: no audio in it, expected files named \.wav, \.flac, \.mp3, \.ogg, "):
         items_of_paths([Path("m")], None)
 
 

@@ -1,6 +1,7 @@
 """A clip's score: the same as through a cache, whatever it is scored with, and honest about what is odd."""
 
 import random
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -177,7 +178,7 @@ def test_intervals_are_as_wide_as_the_calibration_says(clips: list[Path], make_s
 @pytest.mark.parametrize(
     ("samples", "warning"),
     [
-        (np.zeros(64000), "silent: peak 0"),
+        (music(4.0)[:, 0] * 20, "louder than full scale: a peak of "),
         (music(2.0)[:, 0], "shorter than 3 s: 2.00 s"),
         (np.clip(music(4.0)[:, 0] * 20, -1, 1), "clipped: "),
     ],
@@ -187,6 +188,20 @@ def test_odd_sounds_are_warned_of(samples: NDArray[Any], warning: str, make_scor
     assert score.mi is not None
     assert [found for found in score.warnings if found.startswith(warning)] == list(score.warnings)
     assert len(score.warnings) == 1
+
+
+@pytest.mark.parametrize(
+    ("samples", "found"),
+    [
+        (np.zeros(64000), "silent, peak 0"),
+        (np.full(64000, 0.5), "silent, peak 0"),
+        (np.stack([music(4.0)[:, 0], -music(4.0)[:, 0]]), r"silent as mono, peak 0: its channels, peak 0\.\d, cancel"),
+    ],
+)
+def test_silence_has_no_score(samples: NDArray[Any], found: str, make_scorer: MakeScorer) -> None:
+    score = make_scorer(pad_to_s=5.0).score([samples], sample_rate=16000, on_error="return")[0]
+    assert (score.mi, score.ta) == (None, None)
+    assert re.match(f"clip 0: {found}.*, expected music; check the clip", score.error or "")
 
 
 def test_a_cut_prompt_is_warned_of(clips: list[Path], make_scorer: MakeScorer) -> None:

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import soundfile
 
-from audiomos_cache.audio import decode as decode_module
 from audiomos_cache.audio.decode import decode
 from audiomos_cache.errors import DataError
 from audiomos_cache.scoring.windows import clipped_share, read_windows
@@ -77,6 +76,6 @@ def test_kinds_of_files(tmp_path: Path, suffix: str) -> None:
 
 
 def test_a_header_that_promises_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode_module, "MOST_SAMPLES", 50000)
+    monkeypatch.setattr("audiomos_cache.audio.samples.MOST_SAMPLES", 50000)
     with pytest.raises(DataError, match="64000 samples to read, expected at most 50000; cut it into pieces"):
         read_windows(wav(tmp_path / "a.wav", 4.0), RATE, 5.0)

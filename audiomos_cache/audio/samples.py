@@ -1,0 +1,138 @@
+"""The samples of an encoded file: decoded by libsndfile, or by FFmpeg where that cannot; never a part in silence."""
+
+from io import BytesIO
+from typing import NoReturn
+
+import numpy as np
+import soundfile
+
+from audiomos_cache.audio.ffmpeg import Survey, decode_samples, survey
+from audiomos_cache.audio.resample import check_rate, resampled_length, samples_needed
+from audiomos_cache.audio.wholeness import check_flac, check_whole
+from audiomos_cache.errors import DataError
+
+LOUDEST = 100.0  # no music is so far beyond full scale; numbers on another scale are
+MOST_SAMPLES = 1 << 30  # 4 GiB of memory, three hours of stereo; a damaged header may give any number
+
+_UNKNOWN_FRAMES = 1 << 62  # libsndfile's count for a header without a length is above this
+
+
+def read_samples(
+    name: str, content: bytes, most: int | None, new_rate_hz: int
+) -> tuple[np.ndarray, int, int, tuple[str, ...]]:
+    """Decode a file, or of a long one only what the first `most` samples at the new rate need.
+
+    Args:
+        name: of the file, for messages.
+        content: its bytes.
+        most: None: all, `MOST_SAMPLES` at the most.
+        new_rate_hz: the rate that it will be resampled to.
+
+    Returns:
+        (n, channels) float32 samples; the file's sample rate in Hz; how many samples each channel of the whole file
+        has; warnings.
+
+    Raises:
+        DataError: see `audiomos_cache.audio.decode.decode`.
+    """
+    found = survey(name, content)
+    rate = found.sample_rate_hz
+    check_rate(name, rate)
+    warnings = check_whole(name, content, found)
+    needed = None if most is None else samples_needed(most, rate, new_rate_hz)
+    # Of an mp3 that does not tell its length libsndfile guesses one, from the first frame.
+    guesses = found.codec.startswith("mp3") and (bool(warnings) or found.container != "mp3")
+    read = _with_libsndfile(name, content, found, needed, guesses=guesses)
+    samples, frames = _with_ffmpeg(name, content, found, needed) if read is None else read
+    check_samples(name, samples)
+    if found.codec == "flac" and len(samples) == frames:
+        check_flac(name, samples, found.setup)
+    if most is None:
+        _check_size(name, resampled_length(frames, rate, new_rate_hz))
+    return samples, rate, frames, warnings
+
+
+def check_samples(name: str, samples: np.ndarray) -> None:
+    """Check that samples can be music.
+
+    Args:
+        name: of the clip, for messages.
+        samples: floats, of any shape.
+
+    Raises:
+        DataError: there are none, some are not finite, or they are on another scale than -1 to 1.
+    """
+    if not samples.size:
+        raise DataError(f"{name}: no samples, expected one or more; get it again, or remove it from the list")
+    if bad := int(np.count_nonzero(~np.isfinite(samples))):
+        raise DataError(f"{name}: {bad} NaN or infinite samples, expected finite ones; write it again")
+    if (peak := peak_of(samples)) > LOUDEST:
+        raise DataError(f"{name}: samples of up to {peak:.5g}, expected full scale to be -1 to 1; divide them")
+
+
+def peak_of(samples: np.ndarray) -> float:
+    """Return the largest distance of samples from 0."""
+    return float(max(samples.max(), -samples.min()))
+
+
+def _with_libsndfile(
+    name: str, content: bytes, found: Survey, needed: int | None, *, guesses: bool
+) -> tuple[np.ndarray, int] | None:
+    """Decode the first samples of each channel, all if `needed` is None, and count those of the file.
+
+    Returns:
+        (n, channels) float32 and the count; None: libsndfile cannot.
+    """
+    # After an mp3 there may be anything, of which its decoder would tell the terminal.
+    stream = BytesIO(content[: found.end] if found.container == "mp3" else content)
+    try:
+        source = soundfile.SoundFile(stream)
+    except soundfile.LibsndfileError:
+        return None
+    with source:
+        frames = found.samples if guesses else source.frames
+        count = frames if needed is None else min(needed, frames)
+        if source.frames >= _UNKNOWN_FRAMES or count > source.frames:
+            return None
+        if found.container == "ogg" and frames > found.samples:
+            _refuse_damaged(name, found.samples, frames)
+        _check_size(name, count * source.channels)
+        if found.codec == "pcm_s16le" and content[:4] == b"RIFF":
+            return _pcm16_samples(content, found.start, count, source.channels), frames
+        try:
+            samples = source.read(count, dtype="float32", always_2d=True)
+        except soundfile.LibsndfileError as error:
+            raise DataError(f"{name}: damaged, expected a whole {source.format} file; get it again") from error
+    if len(samples) < count and not guesses:
+        _refuse_damaged(name, len(samples), count)
+    return (samples, frames) if len(samples) == count else None
+
+
+def _with_ffmpeg(name: str, content: bytes, found: Survey, needed: int | None) -> tuple[np.ndarray, int]:
+    """Do as `_with_libsndfile`, with FFmpeg."""
+    samples = decode_samples(name, content, needed, MOST_SAMPLES)
+    rate = found.sample_rate_hz
+    held = round((found.declared_s or found.held_s) * rate)
+    samples = samples[:held]  # the last frame of lossy audio is filled up
+    if len(samples) < (held if needed is None else min(needed, held)) - round(found.tolerance_s * rate):
+        _refuse_damaged(name, len(samples), held)
+    return samples[:needed], len(samples) if needed is None or len(samples) < needed else held
+
+
+def _pcm16_samples(content: bytes, start: int, frames: int, channels: int) -> np.ndarray:
+    """Return the first frames of a WAV of 16-bit samples, (frames, channels) float32.
+
+    They equal libsndfile's, which reads 8 KB at a time through Python, one thread at a time.
+    """
+    samples = np.frombuffer(content, "<i2", frames * channels, start)
+    scaled: np.ndarray = np.multiply(samples, np.float32(2**-15), dtype=np.float32)
+    return scaled.reshape(frames, channels)
+
+
+def _check_size(name: str, samples: int) -> None:
+    if samples > MOST_SAMPLES:
+        raise DataError(f"{name}: {samples} samples to read, expected at most {MOST_SAMPLES}; cut it into pieces")
+
+
+def _refuse_damaged(name: str, found: int, expected: int) -> NoReturn:
+    raise DataError(f"{name}: damaged, {found} samples could be decoded, expected {expected}; get it again")
