@@ -8,7 +8,7 @@ import soundfile
 import xxhash
 
 from audiomos_cache.audio.resample import resample, resampled_length
-from audiomos_cache.audio.samples import peak_of, read_samples
+from audiomos_cache.audio.samples import read_samples
 from audiomos_cache.audio.source import AudioSource, read_source
 
 SILENT_PEAK = 1e-4
@@ -95,15 +95,13 @@ def silence_of(samples: np.ndarray, mono: np.ndarray) -> str | None:
         samples: (n, channels), as decoded.
         mono: (n,), their mixdown, which is what the encoder hears.
     """
-    if (peak := _peak_without_offset(mono)) >= SILENT_PEAK:
+    peak = np.ptp(mono) / 2
+    if peak >= SILENT_PEAK:
         return None
-    if (loudest := max(map(_peak_without_offset, samples.T))) >= SILENT_PEAK:
+    loudest = np.ptp(samples, axis=0).max() / 2
+    if loudest >= SILENT_PEAK:
         return f"silent as mono, peak {peak:.1g}: its channels, peak {loudest:.1g}, cancel each other"
     return f"silent, peak {peak:.1g}"
-
-
-def _peak_without_offset(samples: np.ndarray) -> float:
-    return peak_of(samples - np.float32(samples.mean(dtype=np.float64)))
 
 
 def mixed_down(samples: np.ndarray) -> np.ndarray:

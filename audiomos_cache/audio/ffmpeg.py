@@ -1,5 +1,6 @@
 """FFmpeg, through PyAV: what it reports of an audio file, and the samples of one that libsndfile cannot read."""
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ CONTAINERS = ("aac", "aiff", "au", "caf", "flac", "matroska", "mov", "mp3", "ogg
 _OPTIONS = {
     "format_whitelist": ",".join(CONTAINERS),
     "protocol_whitelist": "",
+    "max_size": "8192",  # of a packet of a WAV, in bytes: fewer packets take less time
     "max_probe_packets": "1",  # else a WAV of 16 bits is searched for other codecs, for 14 ms
 }
 # The bits of a frame's first four bytes that are the same in all frames of a file: sync word, version, layer, rate.
@@ -78,24 +80,24 @@ def _survey(file: Any, stream: Any) -> Survey:
     container = next(each for each in CONTAINERS if each in file.format.name.split(","))
     codec, rate, base = stream.codec_context.name, stream.rate, stream.time_base
     frames = _Frames(_SAME_IN_ALL.get(container))
-    end_s = longest_s = 0.0
-    count = units = start = end = 0
+    ends: Counter[int] = Counter()  # of all streams: FFmpeg tells the length of the longest
+    count = units = longest = start = end = 0
     gap = due = None
     cut = False
     for packet in file.demux():
-        if not packet.size:
+        size, pts, length, index = packet.size, packet.pts, packet.duration or 0, packet.stream_index
+        if not size:
             continue  # the last of a stream, to flush its decoder
-        length = packet.duration or 0
-        if packet.pts is not None:
-            end_s = max(end_s, float((packet.pts + length) * packet.time_base))
-        if packet.stream.index != stream.index or not frames.take(packet):
+        if pts is not None:
+            ends[index] = max(ends[index], pts + length)
+        if index != stream.index or not frames.take(packet):
             continue
-        if due is not None and gap is None and packet.pts != due:
+        if due is not None and gap is None and pts != due:
             gap = round(due * base * rate)
-        due = packet.pts + length if packet.pts is not None else None
-        start = start or packet.pos or 0
-        end = (packet.pos or 0) + packet.size
-        count, units, longest_s = count + 1, units + length, max(longest_s, float(length * base))
+        due = None if pts is None else pts + length
+        position = packet.pos or 0
+        start, end = start or position, position + size
+        count, units, longest = count + 1, units + length, max(longest, length)
         cut = cut or packet.is_corrupt
     exact = stream.codec_context.codec.lossless and base * rate == 1
     declares = container not in ("aac", "mp3", "ogg", "w64", "wav")  # of which FFmpeg estimates it
@@ -104,8 +106,10 @@ def _survey(file: Any, stream: Any) -> Survey:
         codec=codec,
         sample_rate_hz=rate,
         declared_s=file.duration / av.time_base if declares and file.duration is not None else None,
-        held_s=float(units * base) if frames.same else end_s,
-        tolerance_s=0.5 / rate if exact else longest_s + _ROUNDING_S,
+        held_s=float(
+            units * base if frames.same else max(ends[each.index] * (each.time_base or 0) for each in file.streams)
+        ),
+        tolerance_s=0.5 / rate if exact else float(longest * base) + _ROUNDING_S,
         samples=round(units * base * rate),
         packets=count,
         start=start,

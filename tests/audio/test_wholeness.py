@@ -265,12 +265,10 @@ AFTER = {
 }
 
 
-@pytest.mark.parametrize("after", AFTER.values(), ids=AFTER)
-@pytest.mark.parametrize("kind", ["mp3, Info", "mp3, Xing", "flac", "vorbis", "wav"])
-def test_what_follows_a_whole_file_changes_nothing(kind: str, after: bytes, capfd: pytest.CaptureFixture[str]) -> None:
-    if kind == "vorbis" and len(after) > 500_000:
-        pytest.skip("FFmpeg looks for the last page near the end")
-    content = made("telling", kind)
+@pytest.mark.parametrize("name", AFTER)
+@pytest.mark.parametrize("kind", ["mp3, Info", "mp3, Xing", "flac", "wav"])
+def test_what_follows_a_whole_file_changes_nothing(kind: str, name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    after, content = AFTER[name], made("telling", kind)
     bare = read_channels(EncodedAudio("a", content), None, RATE)
     tagged = read_channels(EncodedAudio("a", content + after), None, RATE)
     np.testing.assert_array_equal(tagged.samples, bare.samples)
@@ -288,7 +286,14 @@ def test_what_follows_an_mp3_without_its_length(kind: str, after: bytes) -> None
 def test_an_mp3_of_varying_rate_without_its_length_is_read_whole() -> None:
     """Of which libsndfile guesses a length that is too short."""
     loud_first = np.concatenate([noise(44100 * 2), 0.01 * noise(44100 * 8)])
-    content = encode(loud_first, 44100, "mp3", "libmp3lame", {"q": "2", "write_xing": "0"})
+    content = encode(
+        loud_first,
+        44100,
+        "mp3",
+        "libmp3lame",
+        {"write_xing": "0"},
+        quality={"flags": "+qscale", "global_quality": "236"},
+    )
     duration_s, warnings = read(content)
     assert duration_s == pytest.approx(10, abs=0.06)
     assert warnings == (NO_LENGTH,)

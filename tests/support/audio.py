@@ -51,13 +51,17 @@ def encode(
     codec: str,
     options: Mapping[str, str] | None = None,
     *,
+    quality: Mapping[str, str] | None = None,
     piped: bool = False,
 ) -> bytes:
-    """Encode (n, channels) with FFmpeg; `piped`: as it writes to a pipe, where it cannot fill in the length."""
+    """Encode (n, channels) with FFmpeg; `piped`: as it writes to a pipe, where it cannot fill in the length.
+
+    `options` are the container's, `quality` the codec's.
+    """
     layout = {1: "mono", 2: "stereo"}[samples.shape[1]]
     sink: io.BytesIO | _Pipe = _Pipe() if piped else io.BytesIO()
     with av.open(sink, "w", format=container, options=dict(options or {})) as file:
-        stream: Any = file.add_stream(codec, rate=rate, layout=layout)
+        stream: Any = file.add_stream(codec, rate=rate, layout=layout, options=dict(quality or {}))
         for start in range(0, len(samples), 4096):
             piece = np.ascontiguousarray(samples[start : start + 4096].T)
             frame = av.AudioFrame.from_ndarray(piece, format="fltp", layout=layout)
