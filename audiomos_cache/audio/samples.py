@@ -1,5 +1,6 @@
 """The samples of an encoded file: decoded by libsndfile, or by FFmpeg where that cannot; never a part in silence."""
 
+from collections.abc import Callable
 from io import BytesIO
 from typing import NoReturn
 
@@ -36,16 +37,19 @@ def read_samples(
         DataError: see `audiomos_cache.audio.decode.decode`.
     """
     found = survey(name, content)
-    rate = found.sample_rate_hz
-    check_rate(name, rate)
+    check_rate(name, found.sample_rate_hz)
     warnings = check_whole(name, content, found)
-    needed = None if most is None else samples_needed(most, rate, new_rate_hz)
+
+    def needed_at(rate_hz: int) -> int | None:
+        return None if most is None else samples_needed(most, rate_hz, new_rate_hz)
+
     # Of an mp3 that does not tell its length libsndfile guesses one, from the first frame.
     guesses = found.codec.startswith("mp3") and (bool(warnings) or found.container != "mp3")
-    read = _with_libsndfile(name, content, found, needed, guesses=guesses)
-    samples, frames = _with_ffmpeg(name, content, found, needed) if read is None else read
+    read = _with_libsndfile(name, content, found, needed_at, guesses=guesses)
+    samples, rate, frames = _with_ffmpeg(name, content, found, needed_at) if read is None else read
     check_samples(name, samples)
-    if found.codec == "flac" and len(samples) == frames:
+    # FFmpeg writes a wrong MD5 where it cannot go back: into other containers, and of one packet into a pipe.
+    if found.container == "flac" and found.packets > 1 and not warnings and len(samples) == frames:
         check_flac(name, samples, found.setup)
     if most is None:
         _check_size(name, resampled_length(frames, rate, new_rate_hz))
@@ -76,12 +80,13 @@ def peak_of(samples: np.ndarray) -> float:
 
 
 def _with_libsndfile(
-    name: str, content: bytes, found: Survey, needed: int | None, *, guesses: bool
-) -> tuple[np.ndarray, int] | None:
-    """Decode the first samples of each channel, all if `needed` is None, and count those of the file.
+    name: str, content: bytes, found: Survey, needed_at: Callable[[int], int | None], *, guesses: bool
+) -> tuple[np.ndarray, int, int] | None:
+    """Decode the first samples of each channel, as many as are needed at their rate (None: all).
 
     Returns:
-        (n, channels) float32 and the count; None: libsndfile cannot.
+        (n, channels) float32, their rate in Hz (of Opus that of the music before it was encoded, not always 48 kHz),
+        and how many there are in the file; or None: libsndfile cannot.
     """
     # After an mp3 there may be anything, of which its decoder would tell the terminal.
     stream = BytesIO(content[: found.end] if found.container == "mp3" else content)
@@ -90,33 +95,44 @@ def _with_libsndfile(
     except soundfile.LibsndfileError:
         return None
     with source:
-        frames = found.samples if guesses else source.frames
+        rate, frames = source.samplerate, found.samples if guesses else source.frames
+        check_rate(name, rate)
+        needed = needed_at(rate)
         count = frames if needed is None else min(needed, frames)
         if source.frames >= _UNKNOWN_FRAMES or count > source.frames:
             return None
-        if found.container == "ogg" and frames > found.samples:
+        if found.container == "ogg" and frames * found.sample_rate_hz > (found.samples + _slack(found)) * rate:
             _refuse_damaged(name, found.samples, frames)
         _check_size(name, count * source.channels)
         if found.codec == "pcm_s16le" and content[:4] == b"RIFF":
-            return _pcm16_samples(content, found.start, count, source.channels), frames
+            return _pcm16_samples(content, found.start, count, source.channels), rate, frames
         try:
             samples = source.read(count, dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as error:
             raise DataError(f"{name}: damaged, expected a whole {source.format} file; get it again") from error
     if len(samples) < count and not guesses:
         _refuse_damaged(name, len(samples), count)
-    return (samples, frames) if len(samples) == count else None
+    return (samples, rate, frames) if len(samples) == count else None
 
 
-def _with_ffmpeg(name: str, content: bytes, found: Survey, needed: int | None) -> tuple[np.ndarray, int]:
+def _with_ffmpeg(
+    name: str, content: bytes, found: Survey, needed_at: Callable[[int], int | None]
+) -> tuple[np.ndarray, int, int]:
     """Do as `_with_libsndfile`, with FFmpeg."""
-    samples = decode_samples(name, content, needed, MOST_SAMPLES)
     rate = found.sample_rate_hz
+    needed = needed_at(rate)
+    samples = decode_samples(name, content, needed, MOST_SAMPLES)
     held = round((found.declared_s or found.held_s) * rate)
-    samples = samples[:held]  # the last frame of lossy audio is filled up
-    if len(samples) < (held if needed is None else min(needed, held)) - round(found.tolerance_s * rate):
+    if len(samples) < (held if needed is None else min(needed, held)) - _slack(found):
         _refuse_damaged(name, len(samples), held)
-    return samples[:needed], len(samples) if needed is None or len(samples) < needed else held
+    if found.container == "mov":
+        samples = samples[:held]  # it tells how much of the last frame is sound
+    return samples[:needed], rate, len(samples) if needed is None or len(samples) < needed else held
+
+
+def _slack(found: Survey) -> int:
+    """Return how many samples there may be less than the packets tell: what a decoder leaves out at both ends."""
+    return round(2 * found.tolerance_s * found.sample_rate_hz)
 
 
 def _pcm16_samples(content: bytes, start: int, frames: int, channels: int) -> np.ndarray:

@@ -89,6 +89,46 @@ def test_what_is_decoded_is_what_was_encoded(
         np.testing.assert_allclose(samples[:both], music[:both], atol=error)
 
 
+@pytest.mark.parametrize("rate", [8000, 16000, 24000])
+def test_opus_has_the_rate_that_libsndfile_gives_it(rate: int) -> None:
+    """That of the music before it was encoded; FFmpeg decodes it at 48 kHz."""
+    content = soundfile_bytes(chord(3.0, rate), rate, format="OGG", subtype="OPUS")
+    expected, _ = soundfile.read(BytesIO(content), dtype="float32")
+    samples, found_rate, frames, _ = read_samples("a", content, None, RATE)
+    assert (found_rate, frames) == (rate, 3 * rate)
+    np.testing.assert_array_equal(samples, expected)
+    start = read_samples("a", content, RATE, RATE)[0]
+    assert rate <= len(start) < 1.01 * rate
+    np.testing.assert_array_equal(start, expected[: len(start)])
+
+
+@pytest.mark.parametrize("container", ["flac", "ogg", "matroska"])
+@pytest.mark.parametrize("count", [500, 5000, 50_000])
+def test_a_flac_that_ffmpeg_wrote_to_a_pipe(container: str, count: int) -> None:
+    """Its MD5 is that of its samples only by chance."""
+    music = noise(count)
+    samples = read_samples("a", encode(music, 24000, container, "flac", piped=True), None, RATE)[0]
+    np.testing.assert_allclose(samples, music, atol=2e-5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whole_files_of_any_length_are_read(seed: int) -> None:
+    """By all that encode here, of 0.1 to 3 s, at several rates."""
+    draw = np.random.default_rng(seed)
+    for kinds in ({"format": "MP3"}, {"format": "OGG"}, {"format": "OGG", "subtype": "OPUS"}, {"format": "FLAC"}):
+        rate = int(draw.choice([16000, 24000, 48000]))
+        music = noise(round(rate * draw.uniform(0.1, 3)), int(draw.integers(1, 3)))
+        music[: len(music) // 2] = 0
+        _, found_rate, frames, warnings = read_samples("a", soundfile_bytes(music, rate, **kinds), None, RATE)
+        assert (found_rate, frames, warnings) == (rate, len(music), ())
+    for container, codec in (("mp3", "libmp3lame"), ("ogg", "libopus"), ("webm", "libopus"), ("ipod", "aac")):
+        music = noise(round(48000 * draw.uniform(0.1, 3)), 2)
+        content = encode(music, 48000, container, codec)
+        _, rate, frames, warnings = read_samples("a", content, None, RATE)
+        assert frames / rate == pytest.approx(len(music) / 48000, abs=0.03)
+        assert warnings == ()
+
+
 def test_bw64_is_read() -> None:
     """BW64 (ITU-R BS.2088) is RF64 by another name."""
     content = soundfile_bytes(noise(9000), 44100, format="RF64")
