@@ -43,7 +43,13 @@ def split_revision(source: str) -> tuple[str, str | None]:
 
 
 def resolve_folder(
-    source: str, revision: str | None, patterns: Sequence[str], option: str, error: type[AudiomosError]
+    source: str,
+    revision: str | None,
+    patterns: Sequence[str],
+    option: str,
+    error: type[AudiomosError],
+    *,
+    repo_type: str | None = None,
 ) -> tuple[Path, str]:
     """Find a folder of files: a local one, or a snapshot of a hub repository.
 
@@ -53,6 +59,7 @@ def resolve_folder(
         patterns: file names to fetch.
         option: the command-line option to name in messages.
         error: what to raise.
+        repo_type: "dataset"; None: a model.
     Returns:
         The folder, and the resolved commit (`local` for a folder).
     Raises:
@@ -69,10 +76,11 @@ def resolve_folder(
     from huggingface_hub import snapshot_download
 
     try:
-        folder = snapshot_download(source, revision=revision, allow_patterns=list(patterns))
+        folder = snapshot_download(source, revision=revision, repo_type=repo_type, allow_patterns=list(patterns))
     except Exception as failure:  # the hub's network errors differ between its versions and share no base
         reason = shown(textwrap.shorten(str(failure), _REASON, placeholder="..."))
-        remote = shown(source if revision is None else f"{source} --revision {revision}")
+        kind = "" if repo_type is None else f"--repo-type {repo_type} "
+        remote = kind + shown(source if revision is None else f"{source} --revision {revision}")
         raise error(
             f"{given}: folder not found, and cannot be fetched from the Hugging Face hub "
             f"({type(failure).__name__}: {reason}). "

@@ -13,9 +13,11 @@ from click.testing import CliRunner, Result
 
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cli import main
+from audiomos_cache.dataset.loading import load_dataset
 from audiomos_cache.encoders.lookup import load_audio_encoder
 from audiomos_cache.heads.presets import preset_names
 from audiomos_cache.testing.music import make_dataset
+from tests.support.parquet import write_hub_split
 
 ROOT = Path(__file__).parents[1]
 TINY = ["--audio-encoder", "muq-tiny", "--text-encoder", "roberta-tiny", "--pad-to", "2"]
@@ -117,7 +119,9 @@ def test_a_bundle_scores_as_the_line_does(line: Path, tmp_path: Path) -> None:
     rows = [{"path": f"{wav / clip}.wav", "prompt": reader.prompt(i)} for i, clip in enumerate(reader.ids)]
     manifest = tmp_path / "items.jsonl"
     manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    scored = run("score", wav, "--manifest", manifest, "--bundle", tmp_path / "model", "--batch-size", "3")
+    scored = run(
+        "score", "--manifest", manifest, "--audio-root", wav, "--bundle", tmp_path / "model", "--batch-size", "3"
+    )
     lines = [json.loads(row) for row in scored.stdout.splitlines()]
     fused = [json.loads(row) for row in (line / "fused" / "fused.eval.jsonl").read_text().splitlines()]
     assert [row["id"] for row in lines] == list(reader.ids)
@@ -128,6 +132,38 @@ def test_a_bundle_scores_as_the_line_does(line: Path, tmp_path: Path) -> None:
             assert by_id[row["id"]][target] == pytest.approx(row[target], abs=1e-4)
             low, high = by_id[row["id"]][f"{target}_interval"]
             assert 1 <= low <= row[target] <= high <= 5
+
+
+def test_parquet_goes_the_whole_line(line: Path, tmp_path: Path) -> None:
+    """The clips of dev as the hub has them: scored like their files, and labels like those of the list."""
+    runs = sorted((line / "runs").iterdir())
+    run("bundle", *runs, "--fusion", line / "fused", "--out", tmp_path / "model")
+    clips = load_dataset(line / "data")["dev"]
+    prompts = [clip.prompt for clip in clips]
+    path = write_hub_split(tmp_path / "validation-00000-of-00001.parquet", clips, prompt=prompts)
+    manifest = tmp_path / "items.jsonl"
+    rows = [{"path": str(clip.path), "prompt": clip.prompt, "id": clip.id} for clip in clips]
+    manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    lines = {}
+    for given in (path, manifest):
+        root = () if given == path else ("--audio-root", line / "data")
+        out = tmp_path / f"{given.stem}.jsonl.out.jsonl"
+        for _ in range(2):  # the second time nothing is left to do
+            run("score", "--manifest", given, *root, "--bundle", tmp_path / "model", "--out", out)
+        lines[given] = [json.loads(row) for row in out.read_text().splitlines()]
+    assert len(lines[path]) == len(clips)
+    for one, other in zip(lines[path], lines[manifest], strict=True):
+        assert (
+            one["path"]
+            == f"{path}, row {clips.index(next(c for c in clips if c.id == one['id'])) + 1} ({one['id']}.wav)"
+        )
+        assert {**one, "path": ""} == {**other, "path": ""}
+    predictions = line / "fused" / "out-of-fold.dev.jsonl"
+    ours, theirs = (
+        json.loads(run("evaluate", predictions, "--labels", labels, "--json").stdout)
+        for labels in (path, line / "data/sets/dev_mos_list.txt")
+    )
+    assert ours == theirs and ours["n_clips"] == len(clips)
 
 
 def test_info_says_what_was_extracted(line: Path) -> None:

@@ -1,6 +1,7 @@
 """Decode one audio file: mono, float32, resampled and cut to what an encoder takes."""
 
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import xxhash
 from audiomos_cache.audio.resample import resample, resampled_length
 from audiomos_cache.audio.samples import read_samples
 from audiomos_cache.audio.source import AudioSource, read_source
+from audiomos_cache.errors import DataError
 
 SILENT_PEAK = 1e-4
 SHORT_S = 0.1
@@ -116,11 +118,11 @@ def resampled(audio: Audio, sample_rate_hz: int) -> Audio:
     return replace(audio, samples=samples, sample_rate_hz=sample_rate_hz)
 
 
-def decoded_length(path: Path, sample_rate_hz: int, max_seconds: float) -> int:
+def decoded_length(source: AudioSource, sample_rate_hz: int, max_seconds: float) -> int:
     """Return how many samples `decode` will give, from the file's header alone; 0 where the header cannot be read."""
     try:
-        info = soundfile.info(path)
-    except (OSError, soundfile.LibsndfileError):
+        info = soundfile.info(source if isinstance(source, Path) else BytesIO(source.read_bytes()))
+    except (OSError, DataError, soundfile.LibsndfileError):
         return 0
     whole = resampled_length(info.frames, info.samplerate, sample_rate_hz)
     return min(whole, round(max_seconds * sample_rate_hz))

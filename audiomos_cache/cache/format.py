@@ -96,7 +96,7 @@ class Header:
         fingerprint: what decided its features.
         audio_dim, text_dim: widths of frames and tokens.
         layers: the stored hidden layers of the audio encoder, ascending.
-        provenance: where the encoders came from; decides nothing.
+        provenance: where the encoders came from, and a dataset on the hub; decides nothing.
         skipped: clips that were left out, with the reason.
         list_hash, list_length: of the ids in the dataset's list of the split, which parts and shards have in common.
         batch_size: how many clips were encoded at once, which the shards of a split have in common; 0 in a finished

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     metavar="LIST",
     required=True,
     type=FILE,
-    help="Compare with these scores of the clips: lines `name.wav,MI,TA`, or a .csv or .jsonl manifest with mi and ta.",
+    help="Compare with these scores of the clips: lines `name.wav,MI,TA`, or a manifest (.csv, .tsv, .jsonl, "
+    ".parquet) with mi and ta.",
 )
 @click.option("--split", metavar="NAME", help="Read only this split of a manifest.  [default: all]")
 @click.option("--by", type=click.Choice(["system"]), help="List every system of one file: its means, bias and ranks.")

@@ -29,9 +29,23 @@ def _layers(_context: click.Context, _option: click.Parameter, value: str) -> tu
         raise click.BadParameter(f"{value!r} is not a layer such as -1, nor several such as 6,9,12") from None
 
 
+def _columns(_context: click.Context, _option: click.Parameter, value: str | None) -> dict[str, str]:
+    pairs = [pair.partition("=") for pair in value.split(",")] if value else []
+    if wrong := [name for name, equals, column in pairs if not (equals and name.strip() and column.strip())]:
+        raise click.BadParameter(f"{wrong[0]!r} is not a column as mi=quality; expected several as mi=quality,ta=fit")
+    columns = {name.strip(): column.strip() for name, _, column in pairs}
+    if len(columns) < len(pairs):
+        raise click.BadParameter(f"{value!r} names one of our columns twice; expected each once")
+    return columns
+
+
 @click.command(cls=Command)
 @click.option(
-    "--data", required=True, type=FILE, help="Read this dataset: a MusicEval folder, or a .csv or .jsonl manifest."
+    "--data",
+    required=True,
+    metavar="DIR|FILE|HUB_ID[@REV]",
+    help="Read this dataset: a MusicEval folder; a manifest (.csv, .tsv, .jsonl, .parquet); a folder of Parquet files; "
+    "or such a dataset on the Hugging Face hub.",
 )
 @click.option(
     "--split", multiple=True, metavar="NAME", help="Extract this split; repeat it for several.  [default: all]"
@@ -92,6 +106,18 @@ def _layers(_context: click.Context, _option: click.Parameter, value: str) -> tu
     metavar="N",
     help="Encode so many clips at once.  [default: 4, on CUDA as memory allows]",
 )
+@advanced_option(
+    "--audio-root",
+    metavar="DIR",
+    type=FILE,
+    help="Look for a manifest's files here; absolute paths must lie inside.  [default: the manifest's folder]",
+)
+@advanced_option(
+    "--columns",
+    metavar="OURS=NAME[,...]",
+    callback=_columns,
+    help="Read these columns of a manifest as ours: audio, path, prompt, id, system, split, mi or ta.",
+)
 @advanced_option("--shard", metavar="I/N", help="Encode only share I of N; run the others elsewhere.")
 @device_option
 @click.pass_obj
@@ -114,6 +140,7 @@ def extract(profile: Profile, /, **options: Any) -> None:
     Examples:
       audiomos-cache extract --data MusicEval-phase1 --cache cache/musiceval
       audiomos-cache extract --data clips.csv --split train --pad-to none
+      audiomos-cache extract --data clips.parquet --columns mi=quality,ta=fit
       audiomos-cache extract --data clips.csv --layers 6,9,12 --dry-run
       audiomos-cache extract --data clips.csv --shard 2/4 --batch-size 32
       audiomos-cache extract --data demo/data --audio-encoder muq-tiny \\

@@ -34,7 +34,7 @@ def _known_method(context: click.Context, option: click.Parameter, value: str) -
     "--labels",
     metavar="LIST",
     type=FILE,
-    help="Fit to these scores of the fit split: lines `name.wav,MI,TA`, or a .csv or .jsonl manifest.",
+    help="Fit to these scores of the fit split: lines `name.wav,MI,TA`, or a manifest (.csv, .tsv, .jsonl, .parquet).",
 )
 @click.option("--fit-split", metavar="NAME", help="Fit the blend on this split.  [default: dev with runs]")
 @click.option(

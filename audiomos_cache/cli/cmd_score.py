@@ -30,7 +30,13 @@ from audiomos_cache.errors import DataError, OutputError
     "--manifest",
     metavar="FILE",
     type=FILE,
-    help="Score the clips of a .csv or .jsonl file with the columns path, prompt and perhaps id.",
+    help="Score the clips of a .csv, .tsv, .jsonl or .parquet file with the columns path, prompt and perhaps id.",
+)
+@click.option(
+    "--audio-root",
+    metavar="DIR",
+    type=FILE,
+    help="Look for the manifest's files here; absolute paths must lie inside.  [default: the manifest's folder]",
 )
 @click.option(
     "--out",
@@ -66,8 +72,8 @@ def score(audio: tuple[Path, ...], out: Path | None, **options: Any) -> None:
     """Score music: how good it is (MI) and how well it fits its prompt (TA), from 1 to 5, as listeners would.
 
     AUDIO are files (wav, flac, mp3, ogg, opus, m4a, aac, mp4, webm, aiff and more) and folders of them, which share one
-    --prompt. Clips with prompts of their own come in a --manifest, whose paths are relative to it. It may name files
-    elsewhere by absolute paths, if you give them, or their folder, as AUDIO.
+    --prompt. Clips with prompts of their own come in a --manifest, whose paths are relative to its folder, or to
+    --audio-root; absolute ones must lie in it.
 
     Each clip gives a line with its id, path, mi and ta, and intervals that hold the listeners' mean for 80 % of clips.
     A clip that cannot be scored gives a line with an error; the others are scored, and the exit code is 1.

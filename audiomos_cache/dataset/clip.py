@@ -1,14 +1,32 @@
 """The record of a clip, and the checks of every name, split and score that a list contains."""
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
+from typing import Protocol
 
+from audiomos_cache.audio.source import AudioSource
 from audiomos_cache.errors import DataError, first_five
 
 PREFIX = "audiomos2025-track1-"
 SPLIT_ORDER = ("train", "dev", "test", "eval")
+NO_SPLIT = "all"  # of a clip whose manifest names none
+
+
+class ClipAudio(AudioSource, Protocol):
+    """Where the audio of a clip is: a `Path`, or a row of a Parquet file."""
+
+    @property
+    def name(self) -> str:
+        """The name of the audio file, without folders."""
+
+    def exists(self) -> bool:
+        """Return whether it is there."""
+
+    def stat(self) -> os.stat_result:
+        """Return when the file that it is in was changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +35,7 @@ class Clip:
 
     Attributes:
         id: file name without `.wav`, or the manifest's.
+        path: where its audio is: a file, or a row of a Parquet file.
         prompt_id: `P044`; the clip's id where its prompt is its own (demo systems, manifests).
         prompt: None where the dataset has none for this clip.
         mi: mean opinion score, 1 to 5; None, as `ta`, where there is no label.
@@ -24,7 +43,7 @@ class Clip:
     """
 
     id: str
-    path: Path
+    path: ClipAudio
     system: str
     prompt_id: str
     prompt: str | None
@@ -122,6 +141,6 @@ def inside(folder: Path, *names: str) -> Path:
         leaves = leaves or not any(path.resolve().is_relative_to(home) for home in homes)
     except (OSError, RuntimeError, ValueError):  # a loop of symlinks, a NUL
         leaves = True
-    if leaves or "\\" in "".join(names):
+    if leaves:
         raise DataError(f"{names[-1]!r} leaves the folder, expected a file inside {folder.absolute()}")
     return path

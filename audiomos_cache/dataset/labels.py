@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from audiomos_cache.dataset.clip import PREFIX, Clip, check_id, check_score, choose_splits, system_of
-from audiomos_cache.dataset.tables import NO_SPLIT, collect, is_manifest, read_lines, read_manifest
+from audiomos_cache.dataset.clip import NO_SPLIT, PREFIX, Clip, check_id, check_score, choose_splits, system_of
+from audiomos_cache.dataset.manifests import is_manifest, read_manifest
+from audiomos_cache.dataset.tables import collect, read_lines
 from audiomos_cache.errors import ArgumentError, DataError, first_five
 
 Scores = tuple[float, float]  # MI, TA
@@ -36,7 +37,7 @@ def read_labels(path: Path, split: str | None = None, *, of: Collection[str] = (
     """Read a mos list (`name.wav,MI,TA`), or a manifest with mi and ta in every requested row.
 
     Args:
-        path: the list, or a .csv or .jsonl manifest.
+        path: the list, or a manifest (.csv, .tsv, .jsonl, .parquet).
         split: of a manifest that names splits, the one whose rows to read; None: all rows. A list has no splits.
         of: clips; without `split`, the one split that they are of is read, if they are of one.
     Returns:
@@ -45,7 +46,7 @@ def read_labels(path: Path, split: str | None = None, *, of: Collection[str] = (
         DataError: a row is not valid, an id comes twice, or the manifest does not have the split.
     """
     if is_manifest(path):
-        clips = list(read_manifest(path).values())
+        clips = list(read_manifest(path, needs=()).values())
         split = split or _split_of(clips, of)
         clips = _clips_in(path, clips, split)
         if bare := [clip.id for clip in clips if clip.mi is None]:

@@ -1,9 +1,7 @@
 """Divide a labelled list in two: clips to train on, and clips to choose checkpoints by."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from io import StringIO
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -14,7 +12,8 @@ from numpy.typing import NDArray
 from audiomos_cache.artifacts import atomic_write, refuse_occupied
 from audiomos_cache.dataset.labels import Labels, parse_mos, read_labels, refuse_split_of_list
 from audiomos_cache.dataset.loading import read_prompts_of
-from audiomos_cache.dataset.tables import collect, is_manifest, read_lines, read_manifest, read_text
+from audiomos_cache.dataset.manifests import csv_lines, is_manifest, read_manifest
+from audiomos_cache.dataset.tables import collect, read_lines
 from audiomos_cache.errors import DataError, one_of
 
 Chosen = NDArray[np.bool_]
@@ -176,7 +175,7 @@ def split(
     """Divide a labelled list in two, `NAME-train` and `NAME-dev`, with its own lines.
 
     Args:
-        path: a mos list, or a .csv or .jsonl manifest with labels.
+        path: a mos list, or a .csv, .tsv or .jsonl manifest with labels.
         out: the folder of the two; None: that of `path`, which a manifest's must be.
         hold_out: what is set aside: "clips" of each system, whole "systems", or whole "prompts".
         fraction: the share of clips to set aside, between 0 and 1.
@@ -199,6 +198,8 @@ def split(
     if not 0 < fraction < 1:
         raise DataError(f"fraction is {fraction}, expected a share between 0 and 1")
     refuse_split_of_list(path, split)
+    if path.suffix.lower() == ".parquet":
+        raise DataError(f"{path}: a Parquet file, expected a list, or a manifest of text (.csv, .tsv, .jsonl)")
     folder = path.parent if out is None else out
     paths = {side: folder / f"{path.stem}-{side}{path.suffix}" for side in SIDES}
     if is_manifest(path) and folder.resolve() != path.parent.resolve():
@@ -238,16 +239,11 @@ def _rows_of(path: Path) -> tuple[str, dict[str, str]]:
     """Return the header, and each clip's row; a row of CSV may take several lines."""
     if not is_manifest(path):
         return "", collect(path, read_lines(path), lambda line: (parse_mos(line)[0], f"{line}\n"))
+    clips = read_manifest(path, needs=())
     if path.suffix.lower() == ".jsonl":
-        return "", dict(zip(read_manifest(path), (f"{line}\n" for _, line in read_lines(path)), strict=True))
-    lines = read_text(path).removesuffix("\n").split("\n")
-    reader = csv.reader(StringIO(read_text(path)), strict=True)
-    records, done = [], 0
-    for fields in reader:
-        if any(map(str.strip, fields)):
-            records.append("\n".join(lines[done : reader.line_num]) + "\n")
-        done = reader.line_num
-    return records[0], dict(zip(read_manifest(path), records[1:], strict=True))
+        return "", dict(zip(clips, (f"{line}\n" for _, line in read_lines(path)), strict=True))
+    header, rows = csv_lines(path)
+    return header, dict(zip(clips, rows, strict=True))
 
 
 def _choose(whole: LabelledList, hold_out: HeldOut, fraction: float, seed: int) -> Chosen:

@@ -1,18 +1,20 @@
-"""Lists and manifests (CSV, JSON Lines), row by row; all problems of one are reported at once, by file and line."""
+"""Lists and tables of text, row by row; all problems of one are reported at once, by file and line."""
 
 import csv
-import json
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import TypeVar
 
-from audiomos_cache.dataset.clip import Clip, check_id, check_score, check_split, inside, system_of
 from audiomos_cache.errors import DataError, first_five
 from audiomos_cache.files import read_file
 
 Row = TypeVar("Row")
 Value = TypeVar("Value")
+
+SEPARATORS = (",", ";", "\t")  # of the fields of a CSV file, the usual one first
 
 
 def read_text(path: Path) -> str:
@@ -23,9 +25,10 @@ def read_text(path: Path) -> str:
     """
     content = read_file(path, "a list or a manifest")
     try:
-        return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: byte {error.start} is not UTF-8; save it as UTF-8 text") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:
@@ -40,13 +43,22 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
     return lines
 
 
-def collect(path: Path, rows: Iterable[tuple[int, Row]], parse: Callable[[Row], tuple[str, Value]]) -> dict[str, Value]:
+def collect(
+    path: Path,
+    rows: Iterable[tuple[int, Row]],
+    parse: Callable[[Row], tuple[str, Value]],
+    *,
+    unit: str = "line",
+    advice: Callable[[Value, Value], str] = lambda _first, _second: "",
+) -> dict[str, Value]:
     """Parse every row into a key and a value, in the file's order.
 
     Args:
         path: for messages.
         rows: line number and content, at least one.
         parse: raises a DataError for a row that is not valid.
+        unit: what the numbers count, for messages.
+        advice: what to do about two values with one key, for the message.
     Raises:
         DataError: the first five problems and their count; a key that comes twice is one.
     """
@@ -57,7 +69,8 @@ def collect(path: Path, rows: Iterable[tuple[int, Row]], parse: Callable[[Row], 
         try:
             key, value = parse(row)
             if key in values:
-                raise DataError(f"found {key!r} again, expected it only in line {lines[key]}")
+                where = f"expected it only in {unit} {lines[key]}"
+                raise DataError(f"found {key!r} again, {where}{advice(values[key], value)}")
             values[key], lines[key] = value, line
         except DataError as problem:
             problems.append(f"{path.name}:{line}: {problem}")
@@ -68,60 +81,105 @@ def collect(path: Path, rows: Iterable[tuple[int, Row]], parse: Callable[[Row], 
     return values
 
 
-NO_SPLIT = "all"  # the split of a row that names none
+@dataclass(frozen=True, slots=True)
+class Record:
+    r"""A row of a CSV file, which may take several lines.
 
-
-def is_manifest(path: Path) -> bool:
-    """Return whether a list of labels is a manifest, by its name (.jsonl) or its header."""
-    return path.suffix.lower() == ".jsonl" or "path" in _columns(read_lines(path)[0][1].split(","))
-
-
-def read_manifest(path: Path) -> dict[str, Clip]:
-    """Read the clips of a manifest by id, in its order; other columns are ignored.
-
-    Raises:
-        DataError: a row is not valid, or an id comes twice (in two splits, too).
+    Attributes:
+        line: the number of its last one.
+        fields: its values.
+        raw: its lines as they are in the file, with their `\n`.
     """
-    return read_rows(path, lambda row: _parse_clip(path.parent, row))
+
+    line: int
+    fields: list[str]
+    raw: str
 
 
-def read_rows(path: Path, parse: Callable[[Mapping[str, object]], tuple[str, Value]]) -> dict[str, Value]:
-    """Parse every row of a manifest into a key and a value, in its order.
+@dataclass(frozen=True, slots=True)
+class CsvTable:
+    r"""A CSV file.
+
+    Attributes:
+        columns: their names in lower case, without those at the end that are empty.
+        header: the lines before the rows as they are in the file, with their `\n`.
+        rows: those that are not blank. Going through them raises a DataError where the file is not CSV.
+    """
+
+    columns: list[str]
+    header: str
+    rows: Iterator[Record]
+
+
+def read_csv(path: Path, known: Collection[str]) -> CsvTable:
+    """Read a CSV file. What separates its fields is decided by its header alone, never by what is in the rows.
 
     Args:
-        path: JSONL by its name, else CSV with a header that holds `path` and `prompt`. Columns without a name are
-            ignored, and those at the end have to be empty: what is there belongs to a prompt with a comma.
-        parse: gets the values by column, strings from CSV; raises a DataError for a row that is not valid.
+        path: the file, with a header, and perhaps Excel's `sep=;` before it.
+        known: columns that a header may name; of comma, semicolon and tab, the one that finds most of them.
     Raises:
-        DataError: the first five problems and their count; a key that comes twice is one.
+        DataError: it cannot be read, is not UTF-8, or its header is not CSV.
     """
-    if path.suffix.lower() == ".jsonl":
-        return collect(path, read_lines(path), lambda line: parse(_parse_json(line)))
-    reader = csv.reader(StringIO(read_text(path)), strict=True)
-    rows = ((reader.line_num, fields) for fields in reader if any(map(str.strip, fields)))
-    try:
-        columns = _columns(_without_padding(next(rows, (0, []))[1]))
-        named = [column for column in columns if column]
-        if not {"path", "prompt"} <= set(named) or len(named) != len(set(named)):
-            raise DataError(f"{path}: found the columns {columns}, expected path and prompt, and none twice")
-
-        def parse_fields(fields: list[str]) -> tuple[str, Value]:
-            fields = [*fields[: len(columns)], *_without_padding(fields[len(columns) :])]
-            if len(fields) != len(columns):
-                raise DataError(f"found {len(fields)} fields, expected {len(columns)} as in the header")
-            return parse(dict(zip(columns, fields, strict=True)))
-
-        return collect(path, rows, parse_fields)
-    except csv.Error as error:
-        raise DataError(
-            f"{path}:{reader.line_num}: not CSV ({error}); check its quotes, or write it as JSON Lines (.jsonl)"
-        ) from None
+    text = read_text(path)
+    declared, separator = _separator(text, known)
+    records = _records(path, text.removeprefix(declared), separator, declared.count("\n"))
+    header = next(records, Record(0, [], ""))
+    return CsvTable(_names(header.fields), declared + header.raw, records)
 
 
-def _without_padding(fields: list[str]) -> list[str]:
+def header_columns(path: Path, known: Collection[str]) -> list[str]:
+    """Return the columns that the first line of a file names, as far as it is a header at all; see `read_csv`."""
+    text = read_text(path)
+    declared, separator = _separator(text, known)
+    return _names(_fields(text.removeprefix(declared), separator))
+
+
+def without_padding(fields: Sequence[str]) -> list[str]:
     """Leave out the empty fields at the end, as a spreadsheet writes them."""
     used = [number for number, field in enumerate(fields, 1) if field.strip()]
-    return fields[: max(used, default=0)]
+    return list(fields[: max(used, default=0)])
+
+
+def _names(header: Sequence[str]) -> list[str]:
+    return without_padding([name.strip(' "').lower() for name in header])
+
+
+def _separator(text: str, known: Collection[str]) -> tuple[str, str]:
+    """Return the line that declares what separates the fields, or nothing, and what does."""
+    if declared := re.match(r'"?sep=([,;\t|])"?[ ,;\t]*\n', text, re.IGNORECASE):
+        return declared[0], declared[1]
+
+    def found(separator: str) -> tuple[int, int]:
+        names = _names(_fields(text, separator))
+        return len(set(known) & set(names)), len(names)
+
+    return "", max(SEPARATORS, key=found)  # of equal ones the first
+
+
+def _fields(text: str, separator: str) -> list[str]:
+    """Split the first line that is not blank."""
+    first = text[: 1 << 16].lstrip("\n ").partition("\n")[0]
+    try:
+        return next(csv.reader([first], delimiter=separator), [])
+    except csv.Error:
+        return []
+
+
+def _records(path: Path, text: str, separator: str, lines_before: int) -> Iterator[Record]:
+    lines = text.removesuffix("\n").split("\n")
+    reader = csv.reader(StringIO(text), strict=True, delimiter=separator)
+    done = 0
+    try:
+        for fields in reader:
+            if any(map(str.strip, fields)):
+                raw = "\n".join(lines[done : reader.line_num]) + "\n"
+                yield Record(lines_before + reader.line_num, fields, raw)
+            done = reader.line_num
+    except csv.Error as error:
+        raise DataError(
+            f"{path}:{lines_before + reader.line_num}: not CSV ({error}); check its quotes, or write it as JSON Lines "
+            "(.jsonl)"
+        ) from None
 
 
 def string_of(row: Mapping[str, object], column: str) -> str | None:
@@ -140,31 +198,3 @@ def string_of(row: Mapping[str, object], column: str) -> str | None:
     except UnicodeEncodeError:
         pass
     raise DataError(f"{column} is {value!r:.50}, expected a string")
-
-
-def _columns(header: Iterable[str]) -> list[str]:
-    return [column.strip(' "').lower() for column in header]
-
-
-def _parse_json(line: str) -> dict[str, object]:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        row = None
-    if not isinstance(row, dict):
-        raise DataError(f"found {line[:40]!r}, expected a JSON object a line")
-    return row
-
-
-def _parse_clip(folder: Path, row: Mapping[str, object]) -> tuple[str, Clip]:
-    name = string_of(row, "path")
-    if not name:
-        raise DataError("found no path, expected one relative to the manifest's folder")
-    path = inside(folder, name)
-    clip_id = check_id(string_of(row, "id") or path.stem)
-    system = string_of(row, "system") or system_of(clip_id)
-    split = check_split(string_of(row, "split") or NO_SPLIT)
-    mi, ta = (check_score(kind, row[kind]) if row.get(kind) not in (None, "") else None for kind in ("mi", "ta"))
-    if (mi is None) != (ta is None):
-        raise DataError(f"found {'ta' if mi is None else 'mi'} alone, expected both mi and ta, or neither")
-    return clip_id, Clip(clip_id, path, system, clip_id, string_of(row, "prompt") or None, split, mi, ta)

@@ -184,7 +184,8 @@ def evaluate(
 
     Args:
         files: a file of predictions (.jsonl, an answer.txt, the original system's .pt), or several.
-        labels: the clips' scores, 1 to 5: lines `name.wav,MI,TA`, or a .csv or .jsonl manifest with mi and ta.
+        labels: the clips' scores, 1 to 5: lines `name.wav,MI,TA`, or a manifest (.csv, .tsv, .jsonl, .parquet) with
+            mi and ta.
         split: of a manifest, the split whose rows are read; None: the one that the first file's clips are of.
         system_truth: the systems' scores, lines `system,MI,TA`; None: the means of the labels.
         by: "system" lists every system of one file: its means, bias and ranks.

@@ -10,7 +10,8 @@ from typing import Any, Literal, get_args
 from audiomos_cache.cache.paths import Shard, all_names, split_files
 from audiomos_cache.cache.publish import done_clips, split_and_parts
 from audiomos_cache.dataset.clip import Clip
-from audiomos_cache.dataset.loading import load_dataset
+from audiomos_cache.dataset.loading import fetch_dataset, load_dataset
+from audiomos_cache.dataset.manifests import COLUMNS
 from audiomos_cache.devices import Compile, resolve_device
 from audiomos_cache.encoders import lookup
 from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder
@@ -54,6 +55,8 @@ def extract(
     on_error: OnError = "stop",
     overwrite: bool = False,
     repair: bool = False,
+    audio_root: Source | None = None,
+    columns: Mapping[str, str] | None = None,
     shard: str | tuple[int, int] | None = None,
     dry_run: bool = False,
     compile: Compile = "auto",  # noqa: A002
@@ -66,7 +69,9 @@ def extract(
     Interrupt it at any time: the same call continues where it stopped, and writes the same files.
 
     Args:
-        data: a MusicEval folder, or a .csv or .jsonl manifest.
+        data: a MusicEval folder; a manifest (.csv, .tsv, .jsonl, .parquet); a folder of Parquet files, or with a
+            `metadata.csv`; or the Hugging Face hub's id of a dataset of Parquet files, `owner/name` or
+            `owner/name@REVISION`.
         cache: the cache folder; made if missing.
         split: the split to extract, or several; none means all.
         audio_encoder, text_encoder: a known name, a folder or hub id (`NAME@REVISION` pins a revision), or an encoder.
@@ -83,6 +88,10 @@ def extract(
         on_error: what to do about a clip that cannot be read or encoded: `stop` with its error, or `skip` it.
         overwrite: delete the cached features of the splits and extract them again.
         repair: read what is in the cache, and encode again what is damaged.
+        audio_root: the folder that a manifest's paths are relative to, and in which absolute ones must lie; None: that
+            of the manifest.
+        columns: names that a manifest has for our columns: audio, path, prompt, id, system, split, mi, ta. None: ours,
+            and in Parquet those of MusicEval on the hub (`overall quality`, `textual alignment`).
         shard: encode only this share of the clips: `1/4` or (1, 4); needs a batch size, the same for all shards.
         dry_run: write nothing; return what is to be done, and an estimate of the time.
         compile: compile the audio encoder first: `on`, `off`, or `auto`: on CUDA, where that saves time.
@@ -115,7 +124,7 @@ def extract(
     part = parse_shard(shard)
     _check(part, overwrite=overwrite, repair=repair, dry_run=dry_run, pad_to=pad_to, gpus=gpus, batch_size=batch_size)
     cache, pad_to = Path(cache), None if pad_to is None else float(pad_to)  # 30 and 30.0 are one fingerprint
-    dataset = load_dataset(Path(data), [split] if isinstance(split, str) else list(split))
+    dataset, origin = _read_dataset(data, [split] if isinstance(split, str) else list(split), audio_root, columns or {})
     on = resolve_device(device)
     chosen = precision_for(on, dtype, precision)
     if compile == "on" and chosen == "fp32":
@@ -126,7 +135,9 @@ def extract(
         named = [fspath(each) for each in (audio_encoder, text_encoder) if isinstance(each, str | PathLike)]
         if len(visible) > 1 and len(named) == 2 and gpu_processes.know_encoders(*named):
             arguments = {
-                "data": data, "cache": cache, "split": list(dataset), "audio-encoder": audio_encoder,
+                "data": "@".join(origin.values()) if origin else data, "audio-root": audio_root,
+                "columns": ",".join(map("=".join, (columns or {}).items())) or None,
+                "cache": cache, "split": list(dataset), "audio-encoder": audio_encoder,
                 "text-encoder": text_encoder, "pad-to": "none" if pad_to is None else f"{pad_to:g}", "dtype": dtype,
                 "layers": ",".join(map(str, kept)), "device": device, "precision": precision, "on-error": on_error,
                 "batch-size": batch_size or gpu_processes.SHARD_BATCH_SIZE,
@@ -146,7 +157,7 @@ def extract(
     untrained = tuple(encoder.name for encoder in (audio, text) if encoder.untrained)
     for name in untrained:
         notify(f"{name} is {lookup.UNTRAINED_NOTICE}")
-    work = _Work(dataset, cache, audio, text, options)
+    work = _Work(dataset, cache, audio, text, options, origin)
     if dry_run:
         plans = work.plans()
         seconds = work.estimate(plans, warm_up=audio.device.type == "cuda")
@@ -155,6 +166,19 @@ def extract(
     if profile.on:
         profile.stop()
     return ExtractResult(cache, summaries, {}, None, untrained)
+
+
+def _read_dataset(
+    data: Source, splits: Sequence[str], audio_root: Source | None, columns: Mapping[str, str]
+) -> tuple[Dataset, dict[str, str] | None]:
+    """Read the clips of each split, and say where they are from, if that is the hub."""
+    for ours, name in columns.items():
+        one_of("columns", ours, ("audio", *COLUMNS))
+        if not isinstance(name, str):
+            raise ArgumentError(f"columns has {name!r:.50} for {ours}, expected the name of a column")
+    path, origin = fetch_dataset(fspath(data))
+    root = None if audio_root is None else Path(audio_root)
+    return load_dataset(path, splits, audio_root=root, columns=columns), origin
 
 
 def _check(
@@ -199,6 +223,7 @@ class _Work:
     audio: AudioEncoder
     text: TextEncoder
     options: ExtractionOptions
+    origin: Mapping[str, str] | None
 
     def plans(self) -> dict[str, Plan]:
         """Return what is to be done of each split; refuse what cannot be done, one by one or all together."""
@@ -242,6 +267,7 @@ class _Work:
                 on_plan=on_plan,
                 together_with=self.dataset,
                 profile=profile,
+                origin=self.origin,
             )
             for line in problem_lines(summaries[split]):
                 notify(line)

@@ -5,7 +5,7 @@ continued, or one that is divided into shards, encodes the same batches as one t
 """
 
 import contextlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,7 @@ def extract_split(
     on_plan: Callable[[Plan], None] = lambda _plan: None,
     together_with: Collection[str] = (),
     profile: Profile = OFF,
+    origin: Mapping[str, str] | None = None,
 ) -> SplitSummary:
     """Extract the features of one split into `cache`; continue where an earlier extraction stopped.
 
@@ -65,13 +66,14 @@ def extract_split(
         on_plan: called with what is to be done, before it is begun.
         together_with: other splits that are overwritten too, and so may still have another fingerprint.
         profile: collects the time that each stage takes.
+        origin: where the clips came from, if that is a dataset on the hub.
     Raises:
         DataError: a bad clip, with `on_error` "stop"; what is done is kept. CacheError: the folder holds features of
         another fingerprint or of clips, labels or prompts that the dataset no longer has, or the disk is full.
         BusyError: another process is writing the split, or the same shard.
     """
     split = clips[0].split
-    header = _header(clips, audio, text, options)
+    header = _header(clips, audio, text, options, origin)
     summary = SplitSummary(split)
     with locked_split(cache, split, options.shard) as sure:
         if sure:
@@ -128,14 +130,21 @@ def _done(cache: Path, clips: Sequence[Clip], options: ExtractionOptions) -> Don
     return done
 
 
-def _header(clips: Sequence[Clip], audio: AudioEncoder, text: TextEncoder, options: ExtractionOptions) -> Header:
+def _header(
+    clips: Sequence[Clip],
+    audio: AudioEncoder,
+    text: TextEncoder,
+    options: ExtractionOptions,
+    origin: Mapping[str, str] | None,
+) -> Header:
+    encoders = {"audio_encoder": _audio_provenance(audio), "text_encoder": _provenance(text)}
     return Header(
         split=clips[0].split,
         fingerprint=options.input_spec(audio, text).fingerprint,
         audio_dim=audio.dim,
         text_dim=text.dim,
         layers=audio.layers,
-        provenance={"audio_encoder": _audio_provenance(audio), "text_encoder": _provenance(text)},
+        provenance=encoders | ({"dataset": dict(origin)} if origin else {}),
         list_hash=hash_list(clip.id for clip in clips),
         list_length=len(clips),
         batch_size=options.batch_size,

@@ -15,7 +15,7 @@ from audiomos_cache.cache.file_reader import CacheFile
 from audiomos_cache.cache.format import CachedClip
 from audiomos_cache.cache.paths import all_names, every_file, part_files, split_files
 from audiomos_cache.cache.publish import Done
-from audiomos_cache.dataset.clip import Clip
+from audiomos_cache.dataset.clip import Clip, ClipAudio
 from audiomos_cache.encoders.base import AudioEncoder
 from audiomos_cache.errors import CacheError, DataError, first_five
 from audiomos_cache.extraction.batching import cut_batches, lengths_of
@@ -71,7 +71,7 @@ def refuse_changes(cache: Path, clips: Sequence[Clip], done: Mapping[str, tuple[
         )
 
 
-def _audio_changed(path: Path, file: CacheFile, was: CachedClip) -> bool:
+def _audio_changed(path: ClipAudio, file: CacheFile, was: CachedClip) -> bool:
     """Return whether an audio file that was touched since its features were written has other content."""
     try:
         status = path.stat()

@@ -1,12 +1,14 @@
 """The members of a fusion as `fusion.json` describes them, and finding them again among runs or files."""
 
+import hashlib
 import logging
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from audiomos_cache.artifacts import hash_bytes
+import xxhash
+
 from audiomos_cache.errors import DataError, first_five
 from audiomos_cache.fusion.members import Member, members_of_files, members_of_runs, refuse_unreadable, run_hash
 
@@ -15,7 +17,8 @@ log = logging.getLogger(__name__)
 
 def identity(path: Path) -> dict[str, str]:
     """Return what identifies a file: its path, and 32 hex digits of xxh3_128 of its bytes."""
-    return {"path": str(path), "xxh3_128": hash_bytes(path.read_bytes())}
+    with path.open("rb") as file:  # labels in Parquet have their audio next to them
+        return {"path": str(path), "xxh3_128": hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()}
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audiomos_cache.audio.decode import Audio
-from audiomos_cache.dataset.clip import clip_id_of, inside, printable
-from audiomos_cache.dataset.tables import read_rows, string_of
+from audiomos_cache.audio.source import AudioSource, EncodedAudio
+from audiomos_cache.dataset.audio_paths import audio_folder, file_name_of, find_audio
+from audiomos_cache.dataset.clip import clip_id_of, printable
+from audiomos_cache.dataset.manifests import MANIFESTS, advise_on_ids, read_rows
+from audiomos_cache.dataset.tables import string_of
 from audiomos_cache.errors import DataError, first_five
 from audiomos_cache.progress import counted
 from audiomos_cache.scoring.results import Score
@@ -42,13 +45,13 @@ class Item:
     """
 
     id: str
-    audio: Path | Audio | DataError
+    audio: AudioSource | Audio | DataError
     prompt: str | None = None
 
     @property
-    def path(self) -> Path | None:
-        """The file, where it is one."""
-        return self.audio if isinstance(self.audio, Path) else None
+    def path(self) -> AudioSource | None:
+        """The file, where it is one, or the row of a Parquet file."""
+        return None if isinstance(self.audio, Audio | EncodedAudio | DataError) else self.audio
 
     @property
     def text(self) -> str | None:
@@ -63,9 +66,9 @@ class Item:
         """
         if isinstance(self.audio, DataError):
             raise self.audio
-        if isinstance(self.audio, Path):
-            return read_windows(self.audio, sample_rate_hz, window_s)
-        return cut_windows(f"clip {self.id}", self.audio, sample_rate_hz, window_s)
+        if isinstance(self.audio, Audio):
+            return cut_windows(f"clip {self.id}", self.audio, sample_rate_hz, window_s)
+        return read_windows(self.audio, sample_rate_hz, window_s)
 
     def failed(self, error: Exception) -> Score:
         """Return a score without numbers, with the error."""
@@ -197,56 +200,37 @@ def items_of_paths(paths: Iterable[Path], prompt: str | None) -> list[Item]:
     return list(items.values())
 
 
-def items_of_manifest(path: Path, roots: Sequence[Path] = ()) -> list[Item]:
-    """Read what to score from a manifest, in its order: CSV or JSONL with `path,prompt` and optionally `id`.
+def items_of_manifest(path: Path, audio_root: Path | None = None) -> list[Item]:
+    """Read what to score from a manifest, in its order, with the columns `path`, `prompt` and perhaps `id`.
 
     A blank prompt is "", JSON's null None. Without an id it is the file's name, as if the file had been given (a
     dataset's manifest takes it without any suffix); a trailing `.wav` is left out of both. Other columns are ignored.
 
     Args:
-        path: the manifest, `.csv` or `.jsonl`.
-        roots: files, and folders of files, that rows may name by absolute paths, besides those in its own folder.
+        path: the manifest (.csv, .tsv, .jsonl, .parquet); of Parquet, `audio` may hold the files.
+        audio_root: the folder in which the audio lies; None: that of the manifest.
     Raises:
         DataError: it is no manifest, or a row is not what it should be: no path, no prompt, an id twice, a file that is
-            neither in the manifest's folder nor in a root. The first five problems are named.
+            not in the folder. The first five problems are named.
     """
-    if path.suffix.lower() not in (".csv", ".jsonl"):
-        raise DataError(f"{path}: a file of another kind, expected a .csv or .jsonl manifest")
-    return list(read_rows(path, partial(_parse_item, path.parent, roots)).values())
+    if path.suffix.lower() not in MANIFESTS:
+        raise DataError(f"{path}: a file of another kind, expected a manifest ({', '.join(MANIFESTS)})")
+    parse = partial(_parse_item, audio_folder(path, audio_root))
+    return list(read_rows(path, parse, advice=_advise_on_items, keeps_others=True).values())
 
 
-def _parse_item(folder: Path, roots: Sequence[Path], row: Mapping[str, object]) -> tuple[str, Item]:
-    name = string_of(row, "path")
-    if not name:
-        raise DataError("found no path, expected one relative to the manifest's folder")
+def _advise_on_items(first: Item, again: Item) -> str:
+    return advise_on_ids(first.path, again.path)
+
+
+def _parse_item(root: Path, row: Mapping[str, object]) -> tuple[str, Item]:
+    name = file_name_of(row)
     if "prompt" not in row:
         raise DataError("found no prompt, expected a string, or null for MI alone")
-    path = _allowed(folder, roots, name)
+    audio = find_audio(root, row)
     given = string_of(row, "id")
-    clip_id = _check_id(given) if given else _id_of_file(path.name)
-    return clip_id, Item(clip_id, path, string_of(row, "prompt"))
-
-
-def _allowed(folder: Path, roots: Sequence[Path], name: str) -> Path:
-    """Return the file that a manifest in `folder` names; a list must not have files read that nobody gave."""
-    path = Path(name)
-    if path.is_absolute():
-        if any(_is_in(path, root) for root in (folder, *roots)):
-            return path
-        raise DataError(
-            f"{name!r} leaves {folder.absolute()}; to allow it, give {str(path.parent)!r} along with --manifest"
-        )
-    try:
-        return inside(folder, name)
-    except DataError as error:
-        raise DataError(f"{error}, or an absolute path in a folder given along with --manifest") from None
-
-
-def _is_in(path: Path, root: Path) -> bool:
-    try:
-        return path.resolve().is_relative_to(root.resolve())
-    except (OSError, RuntimeError, ValueError):  # a loop of symlinks, a NUL
-        return False
+    clip_id = _check_id(given) if given else _id_of_file(name)
+    return clip_id, Item(clip_id, audio, string_of(row, "prompt"))
 
 
 def _files(given: Path) -> Iterator[tuple[str, Path, Path]]:

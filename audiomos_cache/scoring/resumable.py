@@ -194,13 +194,13 @@ def _is_mean_opinion(value: object) -> bool:
 
 def _check_fits(row: Row, item: "Item") -> None:
     path = item.path
-    fits = {"path": path is not None and _is_same_file(row["path"], path), "prompt": row["prompt"] == item.prompt}
+    fits = {"path": path is not None and _is_same_file(row["path"], str(path)), "prompt": row["prompt"] == item.prompt}
     for key, value in {"path": str(path), "prompt": item.prompt}.items():
         if not fits[key]:
             raise DataError(f"{item.id!r} was scored with the {key} {row[key]!r:.200}, expected {value!r:.200}")
 
 
-def _is_same_file(found: object, path: Path) -> bool:
+def _is_same_file(found: object, path: str) -> bool:
     """Return whether a line's path and an item's are one file, however both are written."""
     try:
         return isinstance(found, str) and os.path.realpath(found) == os.path.realpath(path)

@@ -29,6 +29,7 @@ def score_files(
     out: str | PathLike[str] | Callable[[bytes], object],
     prompt: str | None = None,
     manifest: str | PathLike[str] | None = None,
+    audio_root: str | PathLike[str] | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
     **options: Any,
@@ -36,8 +37,7 @@ def score_files(
     r"""Score audio files, and write a line or a row for each. A file that cannot be scored gives one with an error.
 
     Args:
-        audio: files of sound, and folders of them, which share one prompt. With a manifest: files and
-            folders that its rows may name by absolute paths.
+        audio: files of sound, and folders of them, which share one prompt.
         bundle: a folder or a hub repository, `NAME@REVISION` to pin one; or a `Scorer` that is loaded already.
         out: a file, whose suffix is the format. `.jsonl`: a line is written as soon as its clip is scored; if the file
             holds scores already, only what is missing is scored and appended. `.csv`: written at the end, a row for
@@ -46,7 +46,9 @@ def score_files(
             of the table resumes there, and replaces the table without `overwrite`.
             Or a function that is given each line of JSON, bytes with their `\n`.
         prompt: the prompt that all of `audio` was made from; None: MI alone.
-        manifest: a .csv or .jsonl file with `path,prompt` and optionally `id`.
+        manifest: in place of `audio`, a .csv, .tsv, .jsonl or .parquet file with `path,prompt` and optionally `id`.
+        audio_root: the folder that the manifest's paths are relative to, and in which absolute ones must lie; None:
+            that of the manifest.
         overwrite: whether all clips are scored again and `out` is replaced, if it holds scores.
         progress: called as `progress("score", done, total, note)`.
         options: of the `Scorer`: audio_encoder, text_encoder, device, precision, batch_size; none with a `Scorer` that
@@ -63,10 +65,11 @@ def score_files(
     (1, {})
     """
     paths, listed = [Path(path) for path in audio], None if manifest is None else Path(manifest)
+    root = None if audio_root is None else Path(audio_root)
     target = out if callable(out) else Path(out)
-    _check_arguments(paths, prompt, listed, target, overwrite)
+    _check_arguments(paths, prompt, listed, root, target, overwrite)
     _refuse_options(bundle, options)
-    items = items_of_manifest(listed, paths) if listed else items_of_paths(paths, prompt)
+    items = items_of_manifest(listed, root) if listed else items_of_paths(paths, prompt)
     run = _Run(items, bundle, options, progress)
     if not isinstance(target, Path):
         run.score(items, target)
@@ -82,6 +85,7 @@ def _check_arguments(
     audio: Sequence[Path],
     prompt: str | None,
     manifest: Path | None,
+    audio_root: Path | None,
     out: Path | Callable[[bytes], object],
     overwrite: bool,
 ) -> None:
@@ -89,10 +93,13 @@ def _check_arguments(
         raise ArgumentError("nothing to score; give AUDIO files or folders, or --manifest")
     if manifest and prompt is not None:
         raise ArgumentError("--prompt goes without --manifest, whose rows have their own")
-    if manifest and (relative := [str(path) for path in audio if not path.is_absolute()]):
+    if manifest and audio:
         raise ArgumentError(
-            f"{relative[0]!r}: with --manifest, AUDIO lists absolute paths that its rows may name; give it absolute"
+            f"{str(audio[0])!r}: AUDIO goes without --manifest, which lists its own; the folder that it is in is "
+            "--audio-root"
         )
+    if audio_root and not manifest:
+        raise ArgumentError("--audio-root goes with --manifest, whose paths are relative to it")
     if not isinstance(out, Path):
         if overwrite:
             raise ArgumentError("--overwrite goes with --out")

@@ -61,7 +61,8 @@ def test_without_a_network_the_message_says_what_to_do(offline):
 def test_only_a_bundles_files_are_fetched(ridge_bundle, monkeypatch, tmp_path):
     asked = []
 
-    def snapshot_download(repo_id, *, revision=None, allow_patterns=None):
+    def snapshot_download(repo_id, *, revision=None, repo_type=None, allow_patterns=None):
+        assert repo_type is None
         asked.append((repo_id, revision))
         there = [str(path.relative_to(ridge_bundle)) for path in ridge_bundle.rglob("*") if path.is_file()]
         others = ["model.pt", "heads/x.pkl", "data.csv", "code.py", ".gitattributes"]

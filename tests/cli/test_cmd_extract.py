@@ -25,6 +25,7 @@ from audiomos_cache.testing.music import make_dataset
 from tests.support import launchers
 from tests.support.audio import MISSING
 
+TINY = ("--audio-encoder", "muq-tiny", "--text-encoder", "roberta-tiny")
 PLAN = "{}: 8 of 8 clips to encode, 0.0 MB when finished; up to 0.0 MB more on the disk until then, 5.0 GB free"
 
 # Imports once, then runs our command line in a new process for each line of arguments that it reads. Encoding is
@@ -390,12 +391,42 @@ def test_help_has_an_example(command):
         assert "[default: muq]" in text
 
 
+@pytest.mark.parametrize("value", ["mi", "mi=", "=q", "mi=q,", "mi=q,ta"])
+def test_columns_that_are_none(data, tmp_path, value):
+    line = misuse("extract", "--data", data, "--columns", value, "--cache", tmp_path / "cache")
+    assert "is not a column as mi=quality; expected several as mi=quality,ta=fit" in line
+
+
+def test_a_column_twice(data, tmp_path):
+    line = misuse("extract", "--data", data, "--columns", "mi=a,mi=b", "--cache", tmp_path / "cache")
+    assert "'mi=a,mi=b' names one of our columns twice; expected each once" in line
+
+
+def test_a_manifest_with_names_and_audio_of_its_own(data, tmp_path):
+    rows = [f"{path};a prompt, or two;{1 + n / 10};3" for n, path in enumerate(sorted((data / "wav").iterdir())[:4])]
+    (tmp_path / "m.csv").write_text("\n".join(["wav;words;quality;ta", *rows]))
+    arguments = ["extract", "--data", tmp_path / "m.csv", "--cache", tmp_path / "cache", "--pad-to", "1", *TINY]
+    line = fail(*arguments, "--columns", "path=wav,prompt=words,mi=quality")
+    assert f"to allow it, give --audio-root '{data}/wav', or a folder above" in line
+    assert fail(*arguments).endswith(
+        "m.csv: found the columns ['wav', 'words', 'quality', 'ta'], expected path (or file_name) and prompt, and none "
+        "twice; name them with --columns"
+    )
+    run(*arguments, "--columns", "path=wav,prompt=words,mi=quality", "--audio-root", data)
+    reader = CacheReader(tmp_path / "cache", "all")
+    assert [reader.clip(n).mi for n in range(4)] == [1, 1.1, 1.2, 1.3]
+    assert {reader.clip(n).prompt for n in range(4)} == {"a prompt, or two"}
+
+
 def test_bad_data_is_one_line(data, tmp_path):
     cache = ("--cache", tmp_path / "cache")
     missing = tmp_path / "none"
-    expected = f"Error: {missing}: not found, expected a MusicEval folder, or a .csv or .jsonl manifest"
+    expected = f"Error: {missing}: not found, expected a MusicEval folder, or a manifest (.csv, .tsv, .jsonl, .parquet)"
     assert fail("extract", "--data", missing, *cache) == expected
-    expected = f"Error: {tmp_path}: no list found, expected sets/*_mos_list.txt or sets/eval_list.txt in it"
+    expected = (
+        f"Error: {tmp_path}: no list found, expected sets/*_mos_list.txt or sets/eval_list.txt in it, or a manifest "
+        "named metadata.csv or metadata.jsonl, or Parquet files"
+    )
     assert fail("extract", "--data", tmp_path, *cache) == expected
     expected = f"Error: {data}: split 'holdout' not found, expected one of train, dev, test, eval"
     assert fail("extract", "--data", data, "--split", "holdout", *cache) == expected

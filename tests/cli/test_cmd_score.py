@@ -86,12 +86,16 @@ def test_without_a_prompt_mi_alone(options, prompt, warnings):
     assert result.stderr.endswith("; mean MI 1.100, TA n/a\n")
 
 
-def test_audio_beside_a_manifest_allows_its_absolute_paths(music, tmp_path_factory):
+def test_the_audio_root_of_a_manifest_elsewhere(music, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("lists") / "m.jsonl"
-    elsewhere.write_text(json.dumps({"path": str(music / "m/a.wav"), "prompt": "x"}))
-    assert [row["id"] for row in rows(score(music / "m", "--manifest", elsewhere).stdout)] == ["a"], "and no other clip"
+    lines = [{"path": str(music / "m/a.wav"), "prompt": "x"}, {"path": "bb.mp3", "prompt": "x"}]
+    elsewhere.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = rows(score("--manifest", elsewhere, "--audio-root", music / "m").stdout)
+    assert [row["path"] for row in found] == [f"{music}/m/a.wav", f"{music}/m/bb.mp3"]
     line = fail("score", "--bundle", "model", "--manifest", elsewhere)
-    assert f"to allow it, give '{music}/m' along with --manifest" in line
+    assert f"to allow it, give --audio-root '{music}/m', or a folder above" in line
+    line = fail("score", "--bundle", "model", "--manifest", elsewhere, "--audio-root", "gone")
+    assert line == "Error: --audio-root gone: folder not found, expected the one that the audio is in"
 
 
 @pytest.mark.parametrize(
@@ -100,7 +104,8 @@ def test_audio_beside_a_manifest_allows_its_absolute_paths(music, tmp_path_facto
         ([], "nothing to score; give AUDIO files or folders, or --manifest"),
         (["--prompt", "x"], "nothing to score; give AUDIO files or folders, or --manifest"),
         (["--manifest", "m.csv", "--prompt", ""], "--prompt goes without --manifest, whose rows have their own"),
-        (["m", "--manifest", "m.csv"], "'m': with --manifest, AUDIO lists absolute paths"),
+        (["m", "--manifest", "m.csv"], "'m': AUDIO goes without --manifest, which lists its own; the folder that it"),
+        (["m", "--audio-root", "m"], "--audio-root goes with --manifest, whose paths are relative to it"),
         (["--manifest", "m.csv", "--out", "m/../m.csv", "--overwrite"], "--out is the manifest; give another one"),
         (["m", "--overwrite"], "--overwrite goes with --out"),
         (["m", "--out", "m"], "File 'm' is a directory."),
@@ -127,8 +132,15 @@ def test_a_bundle_is_wanted():
     ("arguments", "message"),
     [
         (["m", "m/a.wav"], "'m/a.wav': given twice; give each file once, or ids of their own in a --manifest"),
-        (["--manifest", "bad.csv"], "bad.csv: found the columns ['path'], expected path and prompt, and none twice"),
-        (["--manifest", "twice.csv"], "twice.csv:3: found 'a' again, expected it only in line 2; correct twice.csv"),
+        (
+            ["--manifest", "bad.csv"],
+            "bad.csv: found the columns ['path'], expected path (or file_name) and prompt, and none twice",
+        ),
+        (
+            ["--manifest", "twice.csv"],
+            "twice.csv:3: found 'a' again, expected it only in line 2, of 'm/a.wav' and 'm/bb.mp3'; add a column id, "
+            "with an id of its own for each row; correct twice.csv",
+        ),
         (["empty"], f"empty: no audio in it, expected files named {', '.join(SUFFIXES)}, not hidden ones"),
     ],
 )

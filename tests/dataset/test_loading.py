@@ -197,7 +197,7 @@ def test_a_labelled_eval_list_goes_first(with_phase: Path) -> None:
         ("/etc/a.wav,3,3", "'/etc/a.wav' leaves the folder, expected a file inside"),
         ("../a.wav,3,3", "'../a.wav' leaves the folder"),
         ("..\\a.wav,3,3", "leaves the folder"),
-        ("sub\\a.wav,3,3", "leaves the folder"),
+        ("sub\\a.wav,3,3", r"'sub\\\\a' contains a folder, expected the name of a file in wav"),
         ("C:a.wav,3,3", "leaves the folder"),
         ("sub/a.wav,3,3", "'sub/a' contains a folder, expected the name of a file in wav"),
         ("a\0b.wav,3,3", "expected a name without commas and control characters"),
@@ -278,7 +278,7 @@ def test_a_split_that_cannot_name_a_file(musiceval: Path) -> None:
 
 
 def test_no_dataset(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"gone: not found, expected a MusicEval folder, or a \.csv"):
+    with pytest.raises(DataError, match=r"gone: not found, expected a MusicEval folder, or a manifest \(\.csv"):
         load_dataset(tmp_path / "gone")
     with pytest.raises(DataError, match=r"no list found, expected sets/\*_mos_list\.txt or sets/eval_list\.txt"):
         load_dataset(tmp_path)
@@ -338,7 +338,7 @@ def test_manifest_without_the_split(tmp_path: Path) -> None:
         ({"path": "b.wav", "mi": True, "ta": 3}, "mi is True, expected a number from 1 to 5"),
         ({"path": "b.wav", "mi": 3, "ta": [3]}, r"ta is \[3\], expected a number from 1 to 5"),
         ({"path": "b.wav", "mi": 10**400, "ta": 3}, "mi is 10+, expected a number from 1 to 5"),
-        ({"path": "b.wav", "mi": float("nan"), "ta": 3}, "mi is nan, expected a number from 1 to 5"),
+        ({"path": "b.wav", "mi": float("nan"), "ta": 3}, "expected a JSON object a line; found NaN, expected a number"),
         ({"path": 7}, "path is 7, expected a string"),
         ({"path": "b.wav", "prompt": "\ud800"}, "prompt is .*, expected a string"),
         ({"path": "a.wav"}, "found 'a' again, expected it only in line 1"),
@@ -363,7 +363,9 @@ def test_bad_manifest_rows(tmp_path: Path, row: object, message: str) -> None:
 
 @pytest.mark.parametrize("line", ["{", "[" * 100_000])
 def test_bad_json(tmp_path: Path, line: str) -> None:
-    with pytest.raises(DataError, match=r"^m\.jsonl:1: found '[\[{]+', expected a JSON object a line; correct"):
+    with pytest.raises(
+        DataError, match=r"^m\.jsonl:1: found '[\[{]+', expected a JSON object a line(; nested too deeply)?; correct"
+    ):
         load_dataset(write(tmp_path / "m.jsonl", line))
 
 
@@ -372,14 +374,17 @@ def test_bad_csv_rows_are_reported_together(tmp_path: Path) -> None:
     with pytest.raises(
         DataError,
         match=r"^m\.csv:2: found 1 fields, expected 2 as in the header, m\.csv:4: found 3 fields, .*"
-        r"m\.csv:5: found 'a' again, expected it only in line 3; correct ",
+        r"m\.csv:5: found 'a' again, expected it only in line 3; add a column id, with an id of its own for each row; ",
     ):
         load_dataset(path)
 
 
 @pytest.mark.parametrize("header", ["", "path,text", "path,prompt,path", "a.wav,slow piano"])
 def test_bad_csv_header(tmp_path: Path, header: str) -> None:
-    with pytest.raises(DataError, match=r"m\.csv: found the columns \[.*\], expected path and prompt, and none"):
+    with pytest.raises(
+        DataError,
+        match=r"m\.csv: found the columns \[.*\], expected path \(or file_name\) and prompt, and none twice; ",
+    ):
         load_dataset(write(tmp_path / "m.csv", f"{header}\na,b\n" if header else ""))
 
 

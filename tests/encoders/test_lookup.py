@@ -28,7 +28,8 @@ class Hub:
         self.error = None
         self.asked = []
 
-    def snapshot_download(self, repo_id, *, revision=None, allow_patterns=None):
+    def snapshot_download(self, repo_id, *, revision=None, repo_type=None, allow_patterns=None):
+        assert repo_type is None
         self.asked.append((repo_id, revision, allow_patterns))
         if self.error:
             raise self.error

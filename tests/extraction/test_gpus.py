@@ -81,6 +81,26 @@ def test_when_there_are_several_processes(data, tmp_path, monkeypatch, arguments
         extract(data, tmp_path, audio_encoder="muq-tiny", text_encoder="roberta-tiny", pad_to=1, **arguments)
 
 
+@pytest.mark.usefixtures("two_gpus")
+def test_each_process_reads_the_same_dataset_in_the_same_way(data, tmp_path, monkeypatch):
+    """A dataset on the hub at the commit that this one has found."""
+
+    def each(words, _names, _notify):
+        given = dict(zip(words[1::2], words[2::2], strict=True))
+        raise AudiomosError(" ".join(given[f"--{name}"] for name in ("data", "audio-root", "columns")))
+
+    monkeypatch.setattr(gpus, "run_on_gpus", each)
+    origin = {"source": "owner/name", "revision": "0a1b"}
+    monkeypatch.setattr("audiomos_cache.extraction.extract.fetch_dataset", lambda _data: (tmp_path / "m.csv", origin))
+    (tmp_path / "m.csv").write_text("wav,words\nwav/a.wav,x\n")
+    with pytest.raises(AudiomosError) as caught:
+        extract(
+            "owner/name@v1", tmp_path / "cache", audio_encoder="muq-tiny", text_encoder="roberta-tiny", pad_to=1,
+            audio_root=data, columns={"path": "wav", "prompt": "words"},
+        )  # fmt: skip
+    assert str(caught.value) == f"owner/name@0a1b {data} path=wav,prompt=words"
+
+
 @pytest.mark.usefixtures("two_gpus", "fresh_registry")
 @pytest.mark.parametrize("text_encoder", ["roberta-tiny", "mine", "mine@main", "mine:folder/model"])
 @pytest.mark.parametrize("passed_on", [True, False])

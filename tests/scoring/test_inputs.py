@@ -226,12 +226,14 @@ def test_a_file_may_be_scored_with_several_prompts(tmp_path):
 def test_a_manifest_without_a_column_is_refused(tmp_path, header):
     path = tmp_path / "m.csv"
     path.write_text(f"{header}\n")
-    with pytest.raises(DataError, match=r"m\.csv: found the columns \[.*\], expected path and prompt, and none twice"):
+    with pytest.raises(DataError, match=r"m\.csv: found the columns \[.*\], expected path \(or file_name\) and prompt"):
         items_of_manifest(path)
 
 
 def test_another_kind_of_file_is_no_manifest(tmp_path):
-    with pytest.raises(DataError, match=r"a\.wav: a file of another kind, expected a \.csv or \.jsonl manifest"):
+    with pytest.raises(
+        DataError, match=r"a\.wav: a file of another kind, expected a manifest \(\.csv, \.tsv, \.jsonl, \.parquet\)"
+    ):
         items_of_manifest(tmp_path / "a.wav")
     with pytest.raises(DataError, match=r"gone\.csv: file not found"):
         items_of_manifest(tmp_path / "gone.csv")
@@ -249,10 +251,7 @@ def test_another_kind_of_file_is_no_manifest(tmp_path):
         ({"path": "b.wav", "prompt": "x", "id": "a"}, "found 'a' again, expected it only in line 1"),
         ({"path": "sub/a.wav", "prompt": "x"}, "found 'a' again, expected it only in line 1"),
         ({"path": "b.wav", "prompt": "x", "id": "b\0c"}, r"found the id 'b\\x00c', expected a name without control"),
-        (
-            {"path": "../b.wav", "prompt": "x"},
-            r"'\.\./b\.wav' leaves .*, or an absolute path in a folder given",
-        ),
+        ({"path": "../b.wav", "prompt": "x"}, r"'\.\./b\.wav' leaves the folder, expected a file inside"),
         ({"path": "b\0.wav", "prompt": "x"}, "leaves the folder"),
         ({"path": "/b\0.wav", "prompt": "x"}, r"'/b\\x00\.wav' leaves "),
         ("b.wav", "expected a JSON object a line"),
@@ -265,13 +264,13 @@ def test_bad_rows(tmp_path, row, message):
 
 
 def test_a_row_that_leaves_a_folder_without_a_name(tmp_path):
-    outside = "an absolute path in a folder given along with --manifest"
     jsonl(Path("m.jsonl"), {"path": "../b.wav", "prompt": "x"}, {"path": "/else/b.wav", "prompt": "x"})
     with pytest.raises(DataError) as caught:
         items_of_manifest(Path("m.jsonl"))
+    leaves = f"leaves the folder, expected a file inside {tmp_path}"
     assert str(caught.value) == (
-        f"m.jsonl:1: '../b.wav' leaves the folder, expected a file inside {tmp_path}, or {outside}, "
-        f"m.jsonl:2: '/else/b.wav' leaves {tmp_path}; to allow it, give '/else' along with --manifest; correct m.jsonl"
+        f"m.jsonl:1: '../b.wav' {leaves}, m.jsonl:2: '/else/b.wav' {leaves}; to allow it, give --audio-root '/else', "
+        "or a folder above; correct m.jsonl"
     )
 
 
@@ -286,41 +285,48 @@ def test_absolute_paths_inside_the_folder_of_the_manifest(tmp_path):
     assert items_of_manifest(path) == [Item("a", tmp_path / "sub/a.wav", "x")]
 
 
-def test_absolute_paths_elsewhere_are_allowed_where_they_are_given(tmp_path):
+def test_paths_under_an_audio_root(tmp_path):
     music = tmp_path / "music"
-    touch(music / "sub/a.wav", music / "b.wav")
-    rows = [{"path": str(music / "sub/a.wav"), "prompt": "x"}, {"path": str(music / "b.wav"), "prompt": "y"}]
+    rows = [{"path": str(music / "sub/a.wav"), "prompt": "x"}, {"path": "b.wav", "prompt": "y"}]
     path = jsonl(tmp_path / "lists/m.jsonl", *rows)
-    expected = [Item("a", music / "sub/a.wav", "x"), Item("b", music / "b.wav", "y")]
-    assert items_of_manifest(path, [music]) == expected
-    assert items_of_manifest(path, [music / "sub/a.wav", music / "b.wav"]) == expected
+    assert items_of_manifest(path, music_of(music)) == [
+        Item("a", music / "sub/a.wav", "x"),
+        Item("b", music / "b.wav", "y"),
+    ]
     with pytest.raises(DataError) as caught:
-        items_of_manifest(path, [music / "sub"])
-    assert str(caught.value) == (
-        f"m.jsonl:2: '{music}/b.wav' leaves {tmp_path}/lists; to allow it, give '{music}' along with --manifest; "
-        f"correct {path}"
-    )
-    with pytest.raises(DataError, match=r"m\.jsonl:1: .*m\.jsonl:2: "):
         items_of_manifest(path)
+    assert str(caught.value) == (
+        f"m.jsonl:1: '{music}/sub/a.wav' leaves the folder, expected a file inside {tmp_path}/lists; to allow it, give "
+        f"--audio-root '{music}/sub', or a folder above; correct {path}"
+    )
+    with pytest.raises(
+        DataError, match=r"^--audio-root .*gone: folder not found, expected the one that the audio is in"
+    ):
+        items_of_manifest(path, tmp_path / "gone")
+
+
+def music_of(folder):
+    touch(folder / "sub/a.wav", folder / "b.wav")
+    return folder
 
 
 @pytest.mark.parametrize(
     "name", ["music/../secret.wav", "music/link.wav", "music/out/secret.wav", "musical/secret.wav"]
 )
-def test_nothing_leaves_a_folder_that_was_given(tmp_path, name):
+def test_nothing_leaves_an_audio_root(tmp_path, name):
     touch(tmp_path / "secret.wav", tmp_path / "music/a.wav", tmp_path / "musical/secret.wav")
     (tmp_path / "music/link.wav").symlink_to("../secret.wav")
     (tmp_path / "music/out").symlink_to("..")
     path = jsonl(tmp_path / "lists/m.jsonl", {"path": f"{tmp_path}/{name}", "prompt": "x"})
     with pytest.raises(DataError, match=r"^m\.jsonl:1: '.*(secret|link)\.wav' leaves .*; to allow it, give "):
-        items_of_manifest(path, [tmp_path / "music"])
+        items_of_manifest(path, tmp_path / "music")
 
 
-def test_a_folder_that_was_given_may_be_a_link(tmp_path):
+def test_an_audio_root_may_be_a_link(tmp_path):
     touch(tmp_path / "disk/a.wav")
     (tmp_path / "music").symlink_to("disk")
     path = jsonl(tmp_path / "lists/m.jsonl", {"path": f"{tmp_path}/music/a.wav", "prompt": "x"})
-    assert items_of_manifest(path, [tmp_path / "music"]) == [Item("a", tmp_path / "music/a.wav", "x")]
+    assert items_of_manifest(path, tmp_path / "music") == [Item("a", tmp_path / "music/a.wav", "x")]
 
 
 def test_a_link_out_of_the_manifests_folder_is_refused(tmp_path):

@@ -27,7 +27,7 @@ class FakeScorer:
 
     def score_items(self, items: Sequence[Item]) -> Iterator[Score]:
         for item in items:
-            assert item.path is not None
+            assert isinstance(item.path, Path)
             FakeScorer.scored = (*FakeScorer.scored, item.id)
             if not item.path.exists():
                 yield Score(item.id, str(item.path), item.prompt, error=f"{item.path}: no such file,\nexpected audio")

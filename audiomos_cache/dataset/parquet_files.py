@@ -1,0 +1,59 @@
+"""The names of Parquet files, as Hugging Face's `datasets` writes them: `data/train-00000-of-00002.parquet`."""
+
+import re
+from pathlib import Path, PurePath
+
+from audiomos_cache.dataset.clip import NO_SPLIT
+from audiomos_cache.errors import DataError
+
+# Their splits by our names. MusicEval's labelled `test` stays `test`, though the challenge gave it out as `eval`.
+_SPLITS = {
+    "train": "train", "training": "train",
+    "dev": "dev", "validation": "dev", "valid": "dev", "val": "dev",
+    "test": "test", "testing": "test",
+    "eval": "eval", "evaluation": "eval",
+}  # fmt: skip
+_SHARD = re.compile(r"(?P<split>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(-[0-9a-f]{16})?")
+
+
+def split_of(file: PurePath) -> str:
+    """Return the split of a Parquet file, by our names: `dev` of `data/validation-00000-of-00001.parquet`.
+
+    Args:
+        file: its path in the dataset's folder.
+    Returns:
+        What the file is called, or a folder, the nearest first; else what is before the numbers of a shard; else a word
+        in the file's name, as in `clean_test.parquet`; else `all`.
+    """
+    shard = _SHARD.fullmatch(file.stem)
+    own = shard["split"] if shard else file.stem
+    for name in (own, *reversed(file.parent.parts)):
+        if name.lower() in _SPLITS:
+            return _SPLITS[name.lower()]
+    if shard:
+        return own
+    return next((_SPLITS[word] for word in re.findall(r"[a-z]+", own.lower()) if word in _SPLITS), NO_SPLIT)
+
+
+def find_parquet(folder: Path) -> list[Path]:
+    """Find the Parquet files of a dataset at any depth, but hidden ones, sorted.
+
+    Raises:
+        DataError: of `NAME-00000-of-00003.parquet` and so on, one is missing.
+    """
+    files = sorted(
+        path
+        for path in folder.rglob("*.parquet")
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+    shards: dict[tuple[Path, str, int], set[int]] = {}
+    for path in files:
+        if shard := _SHARD.fullmatch(path.stem):
+            shards.setdefault((path.parent, shard["split"], int(shard["count"])), set()).add(int(shard["number"]))
+    for (parent, name, count), numbers in shards.items():
+        if absent := sorted(set(range(count)) - numbers):
+            raise DataError(
+                f"{parent}: found {len(numbers)} of the {count} files {name}-*-of-{count:05d}.parquet, expected all; "
+                f"get number {absent[0]:05d}"
+            )
+    return files

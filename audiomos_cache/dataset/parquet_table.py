@@ -1,0 +1,187 @@
+"""Tables of Parquet as the Hugging Face hub has them: labels and prompts in columns, audio as bytes.
+
+The feature `Audio` of `datasets` is a struct of `bytes` and `path`, of which either may be null.
+"""
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import compute, types
+
+from audiomos_cache.dataset.parquet_audio import ParquetAudio, audio_blocks, damage_named, file_version, open_parquet
+from audiomos_cache.dataset.parquet_files import split_of
+from audiomos_cache.errors import DataError, shown
+
+# What the hub's datasets call our columns; blanks, `_` and `-` are one.
+_NAMES = {
+    "audio": ("audio",),
+    "path": ("path", "file name"),
+    "prompt": ("prompt", "text", "caption"),
+    "id": ("id",),
+    "system": ("system",),
+    "split": ("split",),
+    "mi": ("mi", "overall quality"),
+    "ta": ("ta", "textual alignment"),
+}
+
+
+class ParquetTable:
+    """The rows of a Parquet file, by our names of its columns; its audio is left where it is.
+
+    Args:
+        path: the file.
+        columns: the names that it has for some of our columns; None: the caller takes none.
+        needs: "prompt", if a column of prompts has to be there.
+
+    Raises:
+        DataError: it is not Parquet, or lacks a column.
+    """
+
+    def __init__(self, path: Path, columns: Mapping[str, str] | None, needs: Collection[str]) -> None:
+        self.path = path
+        self._file = open_parquet(path)
+        self._version = file_version(path)
+        self._schema = self._file.schema_arrow
+        if len(set(self._schema.names)) < len(self._schema.names):
+            raise self._lacking("no name twice", "; write it again with one each")
+        self._columns = self._find(columns or {})
+        if _is_string(self._type("audio")):  # of paths alone
+            self._columns["path"] = self._columns.pop("audio")
+        self._require(needs, "" if columns is None else "; name them with --columns")
+
+    @property
+    def unread(self) -> list[str]:
+        """The columns that are not read."""
+        return [name for name in self._schema.names if name not in self._columns.values()]
+
+    def _find(self, columns: Mapping[str, str]) -> dict[str, str]:
+        """Return the file's names of our columns: those given, else the usual ones."""
+        names = self._schema.names
+        if absent := [name for name in columns.values() if name not in names]:
+            raise self._lacking(", ".join(absent), "; name them with --columns")
+        found = dict(columns)
+        for ours, known in _NAMES.items():
+            usual = [name for name in names if re.sub(r"[\s_-]+", " ", name.strip().lower()) in known]
+            usual = [ours] if ours in usual else usual
+            if ours not in columns and len(usual) > 1:
+                choice = f"choose with --columns {ours}={usual[0]}, or call one {ours}"
+                raise DataError(
+                    f"{self.path}: any of the columns {', '.join(usual)} may be {ours}, expected one; {choice}"
+                )
+            if usual:
+                found.setdefault(ours, usual[0])
+        return found
+
+    def _lacking(self, expected: str, hint: str) -> DataError:
+        names = ", ".join(map(shown, self._schema.names))
+        return DataError(f"{self.path}: found the columns {names}, expected {expected}{hint}")
+
+    def _type(self, column: str) -> pa.DataType | None:
+        return self._schema.field(self._columns[column]).type if column in self._columns else None
+
+    def _require(self, needs: Collection[str], hint: str) -> None:
+        lacking = [] if {"audio", "path"} & self._columns.keys() else ["audio (or path)"]
+        if "prompt" in needs and "prompt" not in self._columns:
+            lacking.append("prompt (or text, caption)")
+            hint = hint and f"{hint}, or put MusicEval's prompt_info.txt next to the file"
+        if lacking:
+            raise self._lacking(" and ".join(lacking), hint)
+        if "audio" in self._columns and self._audio_columns()[0] is None:
+            raise DataError(
+                f"{self.path}: the column {self._columns['audio']} is {self._type('audio')!s:.100}, expected a "
+                "struct of bytes and path, or bytes; cast it with datasets' Audio(decode=False)"
+            )
+
+    def _audio_columns(self) -> tuple[str | None, list[str]]:
+        """Return the columns of the audio's bytes, and of the audio files' paths, as pyarrow selects them."""
+        kind = self._type("audio")
+        if kind is None:
+            return None, []
+        name = self._columns["audio"]
+        if not types.is_struct(kind):
+            return name if _is_binary(kind) else None, []
+        fields = {field.name: field.type for field in kind}
+        paths = [f"{name}.path"] if "path" in fields and _is_string(fields["path"]) else []
+        return f"{name}.bytes" if _is_binary(fields.get("bytes", pa.null())) else None, paths
+
+    def rows(self, *, opens_audio: bool) -> Iterator[tuple[int, dict[str, object]]]:
+        """Give each row's number, from 1, and its values by our names.
+
+        `audio` is a `ParquetAudio`, or None where the row has no bytes; then `path` may say where its audio is. Without
+        a column of splits, `split` is that of the file's name. Numbers of clips and systems are strings.
+
+        Args:
+            opens_audio: False: whether a row has audio does not matter.
+        Raises:
+            DataError: the file is damaged.
+        """
+        embedded, _ = self._audio_columns()
+        split = split_of(PurePath(self.path.name))
+        row = 0
+        for group in range(self._file.num_row_groups):
+            columns, has_bytes = self._read_group(group, embedded if opens_audio else None)
+            for index in range(len(has_bytes)):
+                row += 1
+                content = {ours: column[index] for ours, column in columns.items()}
+                content["split"] = content.get("split") or split
+                if embedded:
+                    name = PurePath(str(content.get("path") or "").replace("\\", "/")).name
+                    audio = ParquetAudio(self.path, self._version, embedded, group, index, row, name)
+                    content["audio"] = audio if has_bytes[index] else None
+                yield row, content
+
+    def _read_group(self, group: int, embedded: str | None) -> tuple[dict[str, list[object]], np.ndarray]:
+        """Read our columns of a row group but the audio, and (rows,) whether each row has some."""
+        own = {ours: name for ours, name in self._columns.items() if ours != "audio"}
+        _, paths = self._audio_columns()
+        with damage_named(self.path):
+            count = self._file.metadata.row_group(group).num_rows
+            table = self._file.read_row_group(group, columns=[*own.values(), *paths], use_threads=False)
+            columns = {ours: _values(ours, table.column(name)) for ours, name in own.items()}
+            if paths:
+                inner = compute.struct_field(table.column(self._columns["audio"]), "path").to_pylist()
+                columns["path"] = [a or b for a, b in zip(inner, columns.get("path", [None] * count), strict=True)]
+            has_bytes = ~self._without_bytes(group, embedded) if embedded else np.ones(count, bool)
+            if any(len(column) != count for column in (*columns.values(), has_bytes)):
+                raise pa.ArrowInvalid("columns of different lengths")
+        return columns, has_bytes
+
+    def _without_bytes(self, group: int, column: str) -> np.ndarray:
+        """Return (rows,) whether each row of a group has no audio; hardly ever is that read from the audio itself."""
+        metadata = self._file.metadata.row_group(group)
+        leaves = (metadata.column(number) for number in range(metadata.num_columns))
+        leaf = next((leaf for leaf in leaves if leaf.path_in_schema == column), None)
+        if (
+            leaf is not None
+            and leaf.statistics is not None
+            and leaf.statistics.has_null_count
+            and not leaf.statistics.null_count
+        ):
+            return np.zeros(metadata.num_rows, bool)
+        blocks = (np.asarray(block.is_null()) for block in audio_blocks(self._file, column, group))
+        return np.concatenate([np.zeros(0, bool), *blocks])
+
+
+def _is_binary(kind: Any) -> bool:
+    return any(check(kind) for check in (types.is_binary, types.is_large_binary, types.is_fixed_size_binary))
+
+
+def _is_string(kind: Any) -> bool:
+    return kind is not None and any(check(kind) for check in (types.is_string, types.is_large_string))
+
+
+def _values(ours: str, column: Any) -> list[object]:
+    """Return the values of a column. Numbers that name something are strings; those of 32 bits get no digits more."""
+    kind, values = column.type, column.to_pylist()
+    if ours in ("id", "system", "split"):
+        return [str(value) if isinstance(value, int) else value for value in values]
+    if types.is_decimal(kind):
+        return [None if value is None else float(value) for value in values]
+    if types.is_float16(kind) or types.is_float32(kind):
+        written = kind.to_pandas_dtype()
+        return [None if value is None else float(str(written(value))) for value in values]
+    return list(values)

@@ -1,0 +1,170 @@
+"""The columns of manifests: their names, which rows need ids, and what nothing reads."""
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from audiomos_cache.dataset.labels import read_labels
+from audiomos_cache.dataset.loading import load_dataset
+from audiomos_cache.dataset.manifests import is_manifest
+from audiomos_cache.errors import ArgumentError, DataError
+from audiomos_cache.scoring.inputs import items_of_manifest
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode())
+    return path
+
+
+def jsonl(path: Path, *rows: object) -> Path:
+    return write(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+# file_name, as Hugging Face's audiofolder has it
+
+
+def test_file_name_is_path(tmp_path: Path) -> None:
+    text = "file_name,prompt,mi,ta\nwav/a.wav,x,2,3\n"
+    rows = ({"file_name": "wav/a.wav", "prompt": "x", "mi": 2, "ta": 3},)
+    for path in (write(tmp_path / "m.csv", text), jsonl(tmp_path / "m.jsonl", *rows)):
+        assert is_manifest(path)
+        assert load_dataset(path)["all"][0].path == tmp_path / "wav/a.wav"
+        assert items_of_manifest(path)[0].path == tmp_path / "wav/a.wav"
+        assert read_labels(path).ids == ("a",)
+
+
+def test_both_names_of_the_path_have_to_agree(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.csv", "path,file_name,prompt\na.wav,a.wav,x\nb.wav,,x\n,c.wav,x\n")
+    assert [clip.id for clip in load_dataset(path)["all"]] == ["a", "b", "c"]
+    write(path, "path,file_name,prompt\na.wav,b.wav,x\n")
+    for read in (load_dataset, items_of_manifest):
+        with pytest.raises(
+            DataError,
+            match=r"^m\.csv:2: path is 'a\.wav', file_name is 'b\.wav', expected one, or twice the same; correct",
+        ):
+            read(path)
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])
+def test_a_folder_with_metadata_is_that_manifest(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "metadata.csv", "file_name,prompt\na.wav,x\n")
+    jsonl(tmp_path / "metadata.jsonl", {"file_name": "a.wav", "prompt": "x"})
+    with pytest.raises(
+        DataError, match=r"found metadata\.csv and metadata\.jsonl, expected one; give the one to read$"
+    ):
+        load_dataset(tmp_path)
+    (tmp_path / ("metadata.jsonl" if name == "metadata.csv" else "metadata.csv")).unlink()
+    assert load_dataset(tmp_path)["all"][0].path == tmp_path / "a.wav"
+
+
+def test_a_musiceval_folder_with_metadata_stays_one(tmp_path: Path) -> None:
+    write(tmp_path / "metadata.csv", "file_name,prompt\na.wav,x\n")
+    write(tmp_path / "sets/train_mos_list.txt", "S002_P044.wav,3,3\n")
+    assert list(load_dataset(tmp_path)) == ["train"]
+    with pytest.raises(
+        ArgumentError, match=r"^--audio-root goes with a manifest or Parquet; .* is in MusicEval's layout"
+    ):
+        load_dataset(tmp_path, audio_root=tmp_path)
+    with pytest.raises(ArgumentError, match=r"^--columns goes with a manifest or Parquet"):
+        load_dataset(tmp_path, columns={"mi": "q"})
+
+
+# Ids
+
+
+def test_one_name_in_two_folders_needs_ids(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.csv", "path,prompt\na/1.wav,x\nb\\1.wav,y\n")
+    for read, advice in (
+        (load_dataset, f", of '{tmp_path}/a/1.wav' and '{tmp_path}/b/1.wav'"),
+        (items_of_manifest, f", of '{tmp_path}/a/1.wav' and '{tmp_path}/b/1.wav'"),
+        (read_labels, ", of 'a/1.wav' and 'b\\\\1.wav'"),
+    ):
+        with pytest.raises(DataError) as caught:
+            read(path)
+        assert str(caught.value) == (
+            f"m.csv:3: found '1' again, expected it only in line 2{advice}; add a column id, with an id of its own for "
+            f"each row; correct {path}"
+        )
+    write(path, "path,prompt,id\na/1.wav,x,a1\nb/1.wav,y,b1\n")
+    assert [clip.id for clip in load_dataset(path)["all"]] == ["a1", "b1"]
+
+
+# Labels
+
+
+def test_labels_need_neither_prompts_nor_audio_in_the_folder(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.csv", "path,mi,ta\n/else/where/a.wav,2,3\nC:\\music\\b.wav,4,5\n")
+    labels = read_labels(path)
+    assert (labels.ids, labels.mi.tolist(), labels.ta.tolist()) == (("a", "b"), [2, 4], [3, 5])
+
+
+# Names given to columns
+
+
+def test_columns_by_the_names_that_the_file_has(tmp_path: Path) -> None:
+    columns = {"mi": "Quality", "ta": "fit", "prompt": "Caption", "audio": "Wav"}
+    expected = [("a", "x", 2.0, 3.0)]
+    csv = write(tmp_path / "m.csv", "WAV;caption;QUALITY;fit;mi\na.wav;x;2;3;9\n")
+    lines = jsonl(tmp_path / "m.jsonl", {"Wav": "a.wav", "Caption": "x", "Quality": 2, "fit": 3, "mi": 9})
+    for path in (csv, lines):
+        clips = load_dataset(path, columns=columns)["all"]
+        assert [(clip.id, clip.prompt, clip.mi, clip.ta) for clip in clips] == expected
+
+
+def test_a_name_that_no_column_has(tmp_path: Path) -> None:
+    csv = write(tmp_path / "m.csv", "path,prompt\na.wav,x\n")
+    lines = jsonl(tmp_path / "m.jsonl", {"path": "a.wav", "prompt": "x"})
+    for path in (csv, lines):
+        with pytest.raises(DataError) as caught:
+            load_dataset(path, columns={"mi": "quality"})
+        assert str(caught.value) == (
+            f"{path}: found the columns path, prompt, expected quality; name them with --columns"
+        )
+
+
+def test_the_advice_to_name_columns_is_given_only_where_one_can(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.csv", "path,text\na.wav,x\n")
+    found = "found the columns ['path', 'text'], expected path (or file_name) and prompt, and none twice"
+    with pytest.raises(DataError) as caught:
+        load_dataset(path)
+    assert str(caught.value) == f"{path}: {found}; name them with --columns"
+    with pytest.raises(DataError) as caught:
+        items_of_manifest(path)
+    assert str(caught.value) == f"{path}: {found}"
+    assert load_dataset(path, columns={"prompt": "text"})["all"][0].prompt == "x"
+
+
+# What nothing reads
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["weight", "MI_score", "rater", "overall", "musical_impression", "mos", "Overall quality", "textualAlignment"],
+)
+def test_a_column_that_looks_like_scores_is_named(tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    row = {"path": "a.wav", "prompt": "x", "mi": 2, "ta": 3, name: 1, "genre": "jazz"}
+    load_dataset(jsonl(tmp_path / "m.jsonl", row))
+    assert caplog.messages == [
+        f"{tmp_path}/m.jsonl: nothing reads the column {name!r}; scores are read from mi and ta alone, one row a clip, "
+        "unweighted"
+    ]
+
+
+def test_several_are_one_line_and_once_for_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write(tmp_path / "m.csv", "path,prompt,rater,mi,ta,score\na.wav,x,me,2,3,7\n")
+    load_dataset(path)
+    read_labels(path)
+    [line] = caplog.messages
+    assert line.startswith(f"{path}: nothing reads the columns 'rater', 'score'; scores are read from mi and ta alone")
+
+
+def test_other_columns_are_silent(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    columns = "path,prompt,id,system,split,mi,ta,genre,bpm,artist,title,note,scored_by_nobody,data,quantity,media"
+    load_dataset(write(tmp_path / "m.csv", f"{columns}\na.wav,x,a,s,dev,2,3,1,2,3,4,5,6,7,8,9\n"))
+    scores = write(tmp_path / "to_score.csv", "path,prompt,weight,mos\na.wav,x,1,2\n")
+    items_of_manifest(scores)  # writes them next to its own
+    assert caplog.messages == []
