@@ -8,6 +8,7 @@ import numpy as np
 import soundfile
 import xxhash
 
+from audiomos_cache.audio.ffmpeg import declared_length_s
 from audiomos_cache.audio.resample import resample, resampled_length
 from audiomos_cache.audio.samples import read_samples
 from audiomos_cache.audio.source import AudioSource, read_source
@@ -120,11 +121,16 @@ def resampled(audio: Audio, sample_rate_hz: int) -> Audio:
 
 def decoded_length(source: AudioSource, sample_rate_hz: int, max_seconds: float) -> int:
     """Return how many samples `decode` will give, from the file's header alone; 0 where the header cannot be read."""
-    try:
-        info = soundfile.info(source if isinstance(source, Path) else BytesIO(source.read_bytes()))
-    except (OSError, DataError, soundfile.LibsndfileError):
+    if isinstance(source, Path) and not source.is_file():  # a pipe would block
         return 0
-    whole = resampled_length(info.frames, info.samplerate, sample_rate_hz)
+    try:
+        file = source if isinstance(source, Path) else BytesIO(source.read_bytes())
+        info = soundfile.info(file)
+        whole = resampled_length(info.frames, info.samplerate, sample_rate_hz)
+    except soundfile.LibsndfileError:
+        whole = round(declared_length_s(file) * sample_rate_hz)
+    except (OSError, DataError):
+        return 0
     return min(whole, round(max_seconds * sample_rate_hz))
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import av
@@ -74,6 +75,15 @@ def survey(name: str, content: bytes) -> Survey:
     """
     with _opened(name, content) as (file, stream):
         return _survey(file, stream)
+
+
+def declared_length_s(file: Path | BytesIO) -> float:
+    """Return the length that a file's header contains; 0 where there is none, or the file is no audio."""
+    try:
+        with av.open(file, options=_OPTIONS, metadata_errors="ignore") as container:
+            return (container.duration or 0) / av.time_base
+    except (FFmpegError, OSError, ValueError):
+        return 0.0
 
 
 def _survey(file: Any, stream: Any) -> Survey:

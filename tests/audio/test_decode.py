@@ -1,3 +1,4 @@
+import os
 import struct
 import subprocess
 import sys
@@ -10,11 +11,12 @@ import xxhash
 
 from audiomos_cache.audio import decode as decode_module
 from audiomos_cache.audio import resample as resample_module
-from audiomos_cache.audio.decode import decode, fit_length
+from audiomos_cache.audio.decode import decode, decoded_length, fit_length
 from audiomos_cache.audio.resample import resample
+from audiomos_cache.audio.source import EncodedAudio
 from audiomos_cache.audio.wholeness import NO_LENGTH
 from audiomos_cache.errors import DataError
-from tests.support.audio import RATE, noise, write
+from tests.support.audio import RATE, chord, encode, noise, write
 
 
 def sine(rate: int, seconds: float, hz: float = 440.0, peak: float = 0.5) -> np.ndarray:
@@ -270,6 +272,29 @@ def test_fit_length_pads_and_cuts() -> None:
     assert fit_length(samples, 2).tolist() == [1, 2]
     assert fit_length(samples, 3).tolist() == [1, 2, 3]
     assert fit_length(samples, 5).dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("container", "codec", "error"),
+    [
+        ("wav", "pcm_s16le", 0),
+        ("flac", "flac", 0),
+        ("mp3", "libmp3lame", 0),
+        ("ipod", "aac", 0),
+        ("webm", "libopus", 200),
+    ],
+)
+def test_a_length_by_the_header_alone(tmp_path: Path, container: str, codec: str, error: int) -> None:
+    (tmp_path / "a").write_bytes(content := encode(chord(2.5, 48000), 48000, container, codec))
+    for source in (tmp_path / "a", EncodedAudio("a", content)):
+        assert decoded_length(source, RATE, 30.0) == pytest.approx(2.5 * RATE, abs=error)
+        assert decoded_length(source, RATE, 2.0) == 2 * RATE
+
+
+def test_the_length_of_what_is_no_audio(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "text").write_bytes(b"a prompt")
+    assert [decoded_length(tmp_path / name, RATE, 30.0) for name in ("pipe", "text", "gone", ".")] == [0, 0, 0, 0]
 
 
 @pytest.mark.process
