@@ -124,11 +124,13 @@ def decoded_length(source: AudioSource, sample_rate_hz: int, max_seconds: float)
     if isinstance(source, Path) and not source.is_file():  # a pipe would block
         return 0
     try:
-        file = source if isinstance(source, Path) else BytesIO(source.read_bytes())
-        info = soundfile.info(file)
-        whole = resampled_length(info.frames, info.samplerate, sample_rate_hz)
-    except soundfile.LibsndfileError:
-        whole = round(declared_length_s(file) * sample_rate_hz)
+        with source.open("rb") if isinstance(source, Path) else BytesIO(source.read_bytes()) as file:
+            try:
+                info = soundfile.info(file)
+                whole = resampled_length(info.frames, info.samplerate, sample_rate_hz)
+            except soundfile.LibsndfileError:
+                file.seek(0)
+                whole = round(declared_length_s(file) * sample_rate_hz)
     except (OSError, DataError):
         return 0
     return min(whole, round(max_seconds * sample_rate_hz))

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import av
@@ -77,10 +76,10 @@ def survey(name: str, content: bytes) -> Survey:
         return _survey(file, stream)
 
 
-def declared_length_s(file: Path | BytesIO) -> float:
-    """Return the length that a file's header contains; 0 where there is none, or the file is no audio."""
+def declared_length_s(file: Any) -> float:
+    """Return the length that the header of an open file contains; 0 where there is none."""
     try:
-        with av.open(file, options=_OPTIONS, metadata_errors="ignore") as container:
+        with av.open(file, "r", options=_OPTIONS, metadata_errors="ignore") as container:
             return (container.duration or 0) / av.time_base
     except (FFmpegError, OSError, ValueError):
         return 0.0
