@@ -29,7 +29,7 @@ class AudioEncoder(Protocol):
         sample_rate_hz: what `encode` expects.
         min_samples: the shortest waveform that it can encode.
         layers: which hidden states `encode` gives: indices from 0 in ascending order, each once, at least one.
-        untrained: whether its weights are random.
+        untrained: whether its weights are random; an encoder without this attribute is trained.
         precision: that `encode` computes in.
     """
 
@@ -104,6 +104,11 @@ class TextEncoder(Protocol):
 
     def encode(self, prompts: Sequence[str]) -> list[TextFeatures]:
         """Encode prompts of one and the same number of tokens as one batch."""
+
+
+def is_untrained(encoder: AudioEncoder | TextEncoder) -> bool:
+    """Return whether an encoder's weights are random, as it says itself."""
+    return bool(getattr(encoder, "untrained", False))
 
 
 def resolve_layers(layers: Sequence[int], depth: int, name: str) -> tuple[int, ...]:

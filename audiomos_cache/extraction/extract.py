@@ -14,7 +14,7 @@ from audiomos_cache.dataset.loading import fetch_dataset, load_dataset
 from audiomos_cache.dataset.manifests import COLUMNS
 from audiomos_cache.devices import Compile, resolve_device
 from audiomos_cache.encoders import lookup
-from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder
+from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder, is_untrained
 from audiomos_cache.errors import ArgumentError, one_of
 from audiomos_cache.extraction import gpus as gpu_processes
 from audiomos_cache.extraction.extract_split import extract_split, plan_only
@@ -154,7 +154,7 @@ def extract(
         repair=repair,
         shard=part,
     )
-    untrained = tuple(encoder.name for encoder in (audio, text) if encoder.untrained)
+    untrained = tuple(encoder.name for encoder in (audio, text) if is_untrained(encoder))
     for name in untrained:
         notify(f"{name} is {lookup.UNTRAINED_NOTICE}")
     work = _Work(dataset, cache, audio, text, options, origin)

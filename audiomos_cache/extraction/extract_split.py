@@ -23,7 +23,7 @@ from audiomos_cache.cache.paths import (
 )
 from audiomos_cache.cache.publish import BYTES_PER_FILE, Done, done_clips, publish_split, split_and_parts
 from audiomos_cache.dataset.clip import Clip
-from audiomos_cache.encoders.base import AudioEncoder, TextEncoder
+from audiomos_cache.encoders.base import AudioEncoder, TextEncoder, is_untrained
 from audiomos_cache.encoders.lookup import UNTRAINED_NOTICE
 from audiomos_cache.errors import BusyError, DataError
 from audiomos_cache.extraction.batching import encode_prompts
@@ -153,7 +153,7 @@ def _header(
 
 def _provenance(encoder: AudioEncoder | TextEncoder) -> dict[str, Any]:
     """Return the origin of an encoder, with a notice if it is untrained."""
-    notice = {"notice": UNTRAINED_NOTICE} if encoder.untrained else {}
+    notice = {"notice": UNTRAINED_NOTICE} if is_untrained(encoder) else {}
     return {"name": encoder.name, **encoder.provenance(), **notice}
 
 

@@ -4,9 +4,10 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
+from math import isfinite
 from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -42,11 +43,13 @@ class Item:
         audio: an audio file, or samples; or what is wrong with what was given, which is raised when the
             clip is to be scored.
         prompt: the text that the music was made from, as it was given; None: MI alone is asked for.
+        columns: what else a manifest says of it; its score has the same.
     """
 
     id: str
     audio: AudioSource | Audio | DataError
     prompt: str | None = None
+    columns: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def path(self) -> AudioSource | None:
@@ -72,7 +75,9 @@ class Item:
 
     def failed(self, error: Exception) -> Score:
         """Return a score without numbers, with the error."""
-        return Score(self.id, str(self.path) if self.path else None, self.prompt, error=str(error))
+        return Score(
+            self.id, str(self.path) if self.path else None, self.prompt, error=str(error), columns=self.columns
+        )
 
 
 def until_error(items: Iterable[Item], errors: list[Exception]) -> Iterator[Item]:
@@ -204,7 +209,7 @@ def items_of_manifest(path: Path, audio_root: Path | None = None) -> list[Item]:
     """Read what to score from a manifest, in its order, with the columns `path`, `prompt` and perhaps `id`.
 
     A blank prompt is "", JSON's null None. Without an id it is the file's name, as if the file had been given (a
-    dataset's manifest takes it without any suffix); a trailing `.wav` is left out of both. Other columns are ignored.
+    dataset's manifest takes it without any suffix); a trailing `.wav` is left out of both. Other columns are kept.
 
     Args:
         path: the manifest (.csv, .tsv, .jsonl, .parquet); of Parquet, `audio` may hold the files.
@@ -223,6 +228,9 @@ def _advise_on_items(first: Item, again: Item) -> str:
     return advise_on_ids(first.path, again.path)
 
 
+_READ = ("path", "audio", "prompt", "id")  # columns
+
+
 def _parse_item(root: Path, row: Mapping[str, object]) -> tuple[str, Item]:
     name = file_name_of(row)
     if "prompt" not in row:
@@ -230,7 +238,16 @@ def _parse_item(root: Path, row: Mapping[str, object]) -> tuple[str, Item]:
     audio = find_audio(root, row)
     given = string_of(row, "id")
     clip_id = _check_id(given) if given else _id_of_file(name)
-    return clip_id, Item(clip_id, audio, string_of(row, "prompt"))
+    return clip_id, Item(clip_id, audio, string_of(row, "prompt"), _others(row))
+
+
+def _others(row: Mapping[str, object]) -> dict[str, object]:
+    """Return the columns that are not read here, as JSON can hold them: a NaN of Parquet is nothing."""
+    return {
+        name: None if isinstance(value, float) and not isfinite(value) else value
+        for name, value in row.items()
+        if name and name not in _READ
+    }
 
 
 def _files(given: Path) -> Iterator[tuple[str, Path, Path]]:

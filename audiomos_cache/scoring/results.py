@@ -1,19 +1,19 @@
-"""The result of scoring: the score of a clip, as a line of JSON or a row of a table, and the outcome of many."""
+"""The result of scoring: the score of a clip, what a line of JSON has of it, and the outcome of many."""
 
-import csv
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from io import StringIO
-from typing import Any
+from typing import Any, NamedTuple, TypeGuard
 
 from audiomos_cache.dataset.clip import printable
 from audiomos_cache.errors import first_five
-from audiomos_cache.targets import TARGETS
+from audiomos_cache.targets import HIGHEST, LOWEST, TARGETS
 
 Interval = tuple[float, float]
 DECIMALS = 6
+NAMED = ("mi_spread", "ta_spread")
+"""The values that every score has in `Score.scores`."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -28,18 +28,20 @@ class Score:
         ta: text alignment, 1 to 5; None too where there is no prompt.
         mi_interval, ta_interval: hold the mean opinion of listeners for 80 % of clips like those that the bundle was
             calibrated on; None where there is no score, or the bundle was not calibrated.
+        scores: further values by their names. `mi_spread` and `ta_spread` are the standard deviation of the windows'
+            scores, weighted by length; None of a single window.
         duration_s: of the whole clip; None where it cannot be read.
         windows: how many pieces it was scored in: more than one, if it is longer than the encoders take at once.
-        mi_spread, ta_spread: standard deviation of the windows' scores, weighted by length; None of a single window.
         warnings: such as a silent or a clipped clip, a sentence each.
         error: why it could not be scored; None if it was.
+        columns: of the manifest that listed it, those that are not read here; as they are there.
 
     >>> from audiomos_cache import Scorer
     >>> [score] = Scorer("model", device="cpu").score(["song.wav"], ["A slow piano ballad."])
     >>> score
     Score('song': MI ... (... to ...), TA ... (... to ...); shorter than 3 s: ...)
     >>> score.windows, sorted(score.to_dict())[:3]
-    (1, ['duration_s', 'error', 'id'])
+    (1, ['columns', 'duration_s', 'error'])
     """
 
     id: str
@@ -49,12 +51,12 @@ class Score:
     ta: float | None = None
     mi_interval: Interval | None = None
     ta_interval: Interval | None = None
+    scores: Mapping[str, float | None] = field(default_factory=lambda: dict.fromkeys(NAMED))
     duration_s: float | None = None
     windows: int = 0
-    mi_spread: float | None = None
-    ta_spread: float | None = None
     warnings: tuple[str, ...] = ()
     error: str | None = None
+    columns: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         """Return the numbers first: `Score('song': MI 3.41 (2.90 to 3.92), TA none; clipped: 2.0% of ...)`."""
@@ -65,7 +67,8 @@ class Score:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, the same keys for every clip, numbers with `DECIMALS`."""
-        return {name: _rounded(getattr(self, name)) for name in self.__dataclass_fields__}
+        plain = {name: _rounded(getattr(self, name)) for name in self.__dataclass_fields__ if name != "columns"}
+        return plain | {"columns": dict(self.columns)}
 
 
 def _shown(name: str, score: float | None, interval: Interval | None) -> str:
@@ -77,17 +80,74 @@ def _shown(name: str, score: float | None, interval: Interval | None) -> str:
 def _rounded(value: object) -> object:
     if isinstance(value, float):
         return round(value, DECIMALS)
+    if isinstance(value, Mapping):
+        return {name: _rounded(each) for name, each in value.items()}
     return [_rounded(each) for each in value] if isinstance(value, tuple) else value
 
 
 Row = dict[str, Any]
-"""A score in plain values: what `Score.to_dict` returns, and the digest of its bundle as `bundle`."""
+"""A line of scores as it is read from JSON: what `Score.to_dict` returns, and the digest of its bundle."""
+
+
+class Key(NamedTuple):
+    """What a key of a line holds.
+
+    Attributes:
+        expected: for messages.
+        is_valid: whether a value, as it is read from JSON, is that.
+    """
+
+    expected: str
+    is_valid: Callable[[object], bool]
+
+
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and -math.inf < value < math.inf
+
+
+def _is_opinion(value: object) -> bool:
+    return _is_number(value) and LOWEST <= value <= HIGHEST
+
+
+def _is_interval(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_opinion, value)) and value[0] <= value[1]
+
+
+_STRING = Key("a string", lambda value: isinstance(value, str))
+_STRING_OR_NULL = Key("a string or null", lambda value: isinstance(value, str | None))
+_OPINION = Key(f"a number from {LOWEST:g} to {HIGHEST:g}, or null", lambda value: value is None or _is_opinion(value))
+_INTERVAL = Key(
+    f"two numbers from {LOWEST:g} to {HIGHEST:g}, the lower one first, or null",
+    lambda value: value is None or _is_interval(value),
+)
+
+LINE: Mapping[str, Key] = {
+    "id": _STRING,
+    "path": _STRING_OR_NULL,
+    "prompt": _STRING_OR_NULL,
+    "mi": _OPINION,
+    "ta": _OPINION,
+    "mi_interval": _INTERVAL,
+    "ta_interval": _INTERVAL,
+    "scores": Key(
+        "an object of numbers and nulls",
+        lambda value: isinstance(value, dict) and all(each is None or _is_number(each) for each in value.values()),
+    ),
+    "duration_s": Key(
+        "a number of seconds, or null",
+        lambda value: value is None or (_is_number(value) and value >= 0),
+    ),
+    "windows": Key("a whole number", lambda value: _is_number(value) and isinstance(value, int) and value >= 0),
+    "warnings": Key(
+        "a list of strings", lambda value: isinstance(value, list) and all(isinstance(each, str) for each in value)
+    ),
+    "error": _STRING_OR_NULL,
+    "bundle": _STRING,
+    "columns": Key("an object", lambda value: isinstance(value, dict)),
+}
+"""The keys of a line, in their order. All are there in every line."""
 
 _BREAKS = str.maketrans({char: f"\\u{ord(char):04x}" for char in "\x85\u2028\u2029"})  # line breaks for some readers
-CSV_COLUMNS = (
-    "id", "path", "prompt", "mi", "mi_low", "mi_high", "ta", "ta_low", "ta_high", "duration_s", "windows", "mi_spread",
-    "ta_spread", "warnings", "error", "bundle",
-)  # fmt: skip
 
 
 def to_line(score: Score, digest: str) -> bytes:
@@ -96,25 +156,9 @@ def to_line(score: Score, digest: str) -> bytes:
     Bytes of a file name that are not UTF-8 are written as the JSON escapes of Python's substitutes for them (`\udce9`
     for 0xe9), so that `os.fsencode` gives the name back.
     """
-    text = json.dumps({**score.to_dict(), "bundle": digest}, ensure_ascii=False, allow_nan=False)
+    row = score.to_dict() | {"bundle": digest}
+    text = json.dumps({key: row[key] for key in LINE}, ensure_ascii=False, allow_nan=False)
     return f"{text.translate(_BREAKS)}\n".encode(errors="backslashreplace")
-
-
-def to_csv(rows: Iterable[Row]) -> bytes:
-    """Return scores as a table in UTF-8, with a header: `CSV_COLUMNS`, what is missing left empty.
-
-    The bounds of an interval are columns of their own; warnings are joined by "; ".
-    """
-    text = StringIO()
-    writer = csv.DictWriter(text, CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        bounds: dict[str, float | None] = {}
-        for target in TARGETS:
-            low, high = row[f"{target}_interval"] or (None, None)
-            bounds |= {f"{target}_low": low, f"{target}_high": high}
-        writer.writerow(row | bounds | {"warnings": "; ".join(row["warnings"])})
-    return text.getvalue().encode(errors="backslashreplace")
 
 
 @dataclass(slots=True)

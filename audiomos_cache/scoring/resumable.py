@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING, TypeGuard
 from audiomos_cache.artifacts import atomic_write, sync_folder, writing
 from audiomos_cache.errors import DataError, OutputError, OutputExistsError
 from audiomos_cache.locks import locked
-from audiomos_cache.scoring.results import Row
-from audiomos_cache.targets import HIGHEST, LOWEST
+from audiomos_cache.scoring.results import LINE, Row
 
 if TYPE_CHECKING:
     from audiomos_cache.scoring.inputs import Item
 
 _START = b'{"id": '  # of every line of ours
-_NEEDED = {"id", "path", "prompt", "mi", "ta", "warnings", "error", "bundle"}
 _NOTHING = b" \t\r\n\0"  # a power cut may leave zeros after what was written
 _LONGEST = 1 << 26  # bytes of a line
 
@@ -167,29 +165,22 @@ def _refuse(constant: str) -> object:
 
 
 def _is_score(row: object) -> TypeGuard[Row]:
-    return isinstance(row, dict) and set(row) >= _NEEDED and isinstance(row["id"], str)
+    return isinstance(row, dict) and row.keys() >= LINE.keys() and isinstance(row["id"], str)
 
 
 def _read(line: bytes, digest: str) -> Row:
     row = _parse(line, _refuse)
     if not _is_score(row):
         raise DataError(f"found {line[:40].decode(errors='replace')!r}, expected a score")
-    for target in ("mi", "ta"):
-        if row[target] is not None and not _is_mean_opinion(row[target]):
-            found = f"{row['id']!r} has the {target} {row[target]!r:.50}"
-            raise DataError(f"{found}, expected a number from {LOWEST:g} to {HIGHEST:g}, or null")
-    if not isinstance(row["error"], str | None):
-        raise DataError(f"{row['id']!r} has the error {row['error']!r:.50}, expected a string or null")
+    for name, key in LINE.items():
+        if not key.is_valid(row[name]):
+            raise DataError(f"{row['id']!r} has the {name} {row[name]!r:.50}, expected {key.expected}")
     if (row["mi"] is None) is (row["error"] is None):
         found = "neither mi nor error" if row["mi"] is None else "both mi and error"
         raise DataError(f"{row['id']!r} has {found}, expected one of them")
     if row["bundle"] != digest:
         raise DataError(f"{row['id']!r} was scored by the bundle {row['bundle']!r:.50}, expected {digest}")
     return row
-
-
-def _is_mean_opinion(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and LOWEST <= value <= HIGHEST
 
 
 def _check_fits(row: Row, item: "Item") -> None:

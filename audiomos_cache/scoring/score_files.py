@@ -1,6 +1,5 @@
 """`score_files`: files to scores in one call, as `audiomos-cache score` does it."""
 
-import csv
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike, fspath
@@ -8,18 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audiomos_cache.artifacts import atomic_write, refuse_occupied, refuse_suffix
-from audiomos_cache.errors import ArgumentError, OutputError, OutputExistsError
+from audiomos_cache.errors import ArgumentError, DataError, OutputError, OutputExistsError
 from audiomos_cache.progress import Progress
 from audiomos_cache.scoring.inputs import Item, items_of_manifest, items_of_paths
-from audiomos_cache.scoring.results import CSV_COLUMNS, Outcome, to_csv, to_line
+from audiomos_cache.scoring.results import Outcome, to_line
 from audiomos_cache.scoring.resumable import ScoreFile, read_lines, score_file
+from audiomos_cache.scoring.score_tables import TABLES, TableFormat
 
 if TYPE_CHECKING:
     from audiomos_cache.scoring.scorer import Scorer
 
 log = logging.getLogger(__name__)
 
-FORMATS = (".csv", ".jsonl")
+FORMATS = (".jsonl", *TABLES)
 
 
 def score_files(
@@ -40,10 +40,10 @@ def score_files(
         audio: files of sound, and folders of them, which share one prompt.
         bundle: a folder or a hub repository, `NAME@REVISION` to pin one; or a `Scorer` that is loaded already.
         out: a file, whose suffix is the format. `.jsonl`: a line is written as soon as its clip is scored; if the file
-            holds scores already, only what is missing is scored and appended. `.csv`: written at the end, a row for
-            each clip of this call, in its order. What an interrupted run finished is kept in a hidden file in the same
-            folder, and so are the scores of a table in which a clip has an error: the next call with at least the clips
-            of the table resumes there, and replaces the table without `overwrite`.
+            holds scores already, only what is missing is scored and appended. `.csv`, `.parquet`: a table, written at
+            the end, a row for each clip of this call, in its order. What an interrupted run finished is kept in a
+            hidden file in the same folder, and so are the scores of a table in which a clip has an error: the next call
+            with at least the clips of the table resumes there, and replaces the table without `overwrite`.
             Or a function that is given each line of JSON, bytes with their `\n`.
         prompt: the prompt that all of `audio` was made from; None: MI alone.
         manifest: in place of `audio`, a .csv, .tsv, .jsonl or .parquet file with `path,prompt` and optionally `id`.
@@ -73,8 +73,8 @@ def score_files(
     run = _Run(items, bundle, options, progress)
     if not isinstance(target, Path):
         run.score(items, target)
-    elif target.suffix.lower() == ".csv":
-        _write_csv(target, run, items, overwrite=overwrite)
+    elif table := TABLES.get(target.suffix.lower()):
+        _write_table(target, table, run, items, overwrite=overwrite)
     else:
         with score_file(target, overwrite=overwrite) as file:
             run.complete(file)
@@ -175,41 +175,31 @@ class _Run:
         return scorer
 
 
-def _write_csv(out: Path, run: _Run, items: Sequence[Item], *, overwrite: bool) -> None:
+def _write_table(out: Path, table: TableFormat, run: _Run, items: Sequence[Item], *, overwrite: bool) -> None:
     """Score into a hidden file of lines, and make a table of it at the end; failed clips need the lines again."""
     out = out.resolve()
     lines = out.with_name(f".{out.name}.jsonl")
     with score_file(lines, overwrite=overwrite) as file:  # no other process makes the table until it is done
-        _refuse_existing(out, overwrite=overwrite or (file.holds_lines() and _has_no_others(out, items)))
+        _refuse_existing(out, table, items, resumes=file.holds_lines(), overwrite=overwrite)
         run.complete(file)
         rows = {row["id"]: row for row in read_lines(lines)}
-        atomic_write(out, to_csv(rows[item.id] for item in items))
+        atomic_write(out, table.encode([rows[item.id] | {"columns": dict(item.columns)} for item in items]))
         if not run.outcome.failed:
             lines.unlink()
 
 
-def _has_no_others(out: Path, items: Sequence[Item]) -> bool:
-    """Return whether every row of a table is of one of these items, so that nothing is lost where it is made again."""
-    ids = {item.id.encode(errors="backslashreplace").decode() for item in items}  # as `to_csv` writes them
-    try:
-        with out.open(newline="", encoding="utf-8", errors="replace") as file:
-            return all(row.get("id") in ids for row in csv.DictReader(file))
-    except (OSError, csv.Error):
-        return False
-
-
-def _refuse_existing(out: Path, *, overwrite: bool) -> None:
+def _refuse_existing(out: Path, table: TableFormat, items: Sequence[Item], *, resumes: bool, overwrite: bool) -> None:
+    """Refuse to replace what is no table of scores; and one where nothing is resumed, or that has other clips."""
     if not out.exists():
         return
     if not out.is_file():
         raise OutputError(f"{out}: not a file, expected one for the scores; give another --out")
-    header = ",".join(CSV_COLUMNS).encode()
-    with out.open("rb") as file:
-        found = file.read(len(header))
-    if found != header:
-        shown = found[:40].decode(errors="replace")
-        raise OutputExistsError(f"{out}: begins with {shown!r}, expected a table of scores; give another --out")
-    if not overwrite:
+    try:
+        found = table.read_ids(out)
+    except DataError as problem:
+        raise OutputExistsError(f"{out}: {problem}; give another --out") from None
+    ids = {item.id.encode(errors="backslashreplace").decode() for item in items}  # as a table has them
+    if not overwrite and not (resumes and set(found) <= ids):
         raise OutputExistsError(
             f"{out}: exists already; give another --out, --overwrite to replace it, or a .jsonl file, which a later "
             "run resumes"

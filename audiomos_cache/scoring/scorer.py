@@ -18,7 +18,7 @@ from audiomos_cache.errors import ArgumentError, AudiomosError, BundleError, Con
 from audiomos_cache.hub import is_folder
 from audiomos_cache.progress import counted
 from audiomos_cache.scoring.inputs import AudioLike, Item, batched, item_of, items_of_arguments, until_error
-from audiomos_cache.scoring.results import Score
+from audiomos_cache.scoring.results import NAMED, Score
 from audiomos_cache.scoring.windows import clip_score
 from audiomos_cache.targets import TARGETS
 
@@ -105,7 +105,8 @@ class Scorer:
         options = options_of(features, size)
         require_same_features(bundle, audio, text, options)
         self.digest = bundle.digest
-        self.untrained = tuple(encoder.name for encoder in (audio, text) if encoder.untrained)
+        self._untrained = tuple(encoder for encoder in (audio, text) if base.is_untrained(encoder))
+        self.untrained = tuple(encoder.name for encoder in self._untrained)
         self._bundle, self._audio, self._text, self._batch_size = bundle, audio, text, options.batch_size
         self._window_s, self._threads = options.max_seconds, decode_threads(audio.device)
         self._together = options.batch_size * (1 if options.pad_to_s is not None else UNPADDED_BATCHES)
@@ -246,20 +247,26 @@ class Scorer:
             return EncoderError(f"{name}: {self._text.name} gives NaN or Inf for {item.text!r}")
         lengths = [window.length for window in windows]
         values: dict[str, Any] = {}
+        named: dict[str, float | None] = dict.fromkeys(NAMED)
         for target in TARGETS if prompt else TARGETS[:1]:
             score, interval, spread = clip_score(*found[target], lengths, self._bundle.calibrations.get(target))
-            values |= {target: score, f"{target}_interval": interval, f"{target}_spread": spread}
+            values |= {target: score, f"{target}_interval": interval}
+            named[f"{target}_spread"] = spread
         return Score(
             item.id,
             str(item.path) if item.path else None,
             item.prompt,
+            scores=named,
             duration_s=windows[0].duration_s,
             windows=len(windows),
-            warnings=(*windows[0].warnings, *self._prompt_warnings(item, prompt)),
+            warnings=(*windows[0].warnings, *self._warnings(item, prompt)),
+            columns=item.columns,
             **values,
         )
 
-    def _prompt_warnings(self, item: Item, prompt: "TextFeatures | None") -> Iterator[str]:
+    def _warnings(self, item: Item, prompt: "TextFeatures | None") -> Iterator[str]:
+        if random := [encoder.name for encoder in self._untrained if prompt or encoder is self._audio]:
+            yield f"untrained: the weights of {' and '.join(random)} are random, so the score means nothing"
         if item.prompt is not None and prompt is None:
             yield "prompt empty: MI alone"
         if prompt and prompt.cut:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 SHORTEST_S = 3.0  # below, a clip is hardly music
 SHORTEST_REST_S = 1.0  # of a long clip, what is left after its last whole window
-LONGER_S = 0.1  # than a window gives a warning: mp3 files of 30 s have some more
 FULL_SCALE = 0.999
 CLIPPED_SHARE = 1e-4  # of the samples; a peak that touches full scale is no clipping
 
@@ -90,7 +89,7 @@ def cut_windows(name: str, decoded: Audio, sample_rate_hz: int, window_s: float)
         end = whole - (rest if rest < SHORTEST_REST_S * sample_rate_hz else 0)
         pieces = (resampled[start : min(start + size, end)] for start in range(0, end, size))
         windows = [replace(decoded, samples=p, sample_rate_hz=sample_rate_hz, length=len(p)) for p in pieces]
-    warnings = (*decoded.warnings, *_oddities(decoded, len(windows), window_s))
+    warnings = (*decoded.warnings, *_oddities(decoded))
     return [replace(window, warnings=warnings) for window in windows]
 
 
@@ -135,17 +134,13 @@ def _array(name: str, samples: Any) -> NDArray[np.float32]:
         raise DataError(f"{name}: {reason}, expected floats from -1 to 1; divide int16 by 32768") from error
 
 
-def _oddities(decoded: Audio, windows: int, window_s: float) -> Iterator[str]:
-    duration_s = decoded.duration_s
+def _oddities(decoded: Audio) -> Iterator[str]:
     if (peak := peak_of(decoded.samples)) > 1:
         yield f"louder than full scale: a peak of {peak:.4g}, expected 1 at most"
     elif (share := clipped_share(decoded.samples)) > CLIPPED_SHARE:
         yield f"clipped: {share:.1%} of the samples are cut off at full scale"
-    if duration_s < SHORTEST_S:
-        yield f"shorter than {SHORTEST_S:g} s: {duration_s:.2f} s"
-    if duration_s > window_s + LONGER_S:
-        how = f"scored in {windows} windows" if windows > 1 else f"its first {window_s:g} s are scored"
-        yield f"longer than {window_s:g} s: {duration_s:.2f} s, {how}"
+    if decoded.duration_s < SHORTEST_S:
+        yield f"shorter than {SHORTEST_S:g} s: {decoded.duration_s:.2f} s"
 
 
 def clipped_share(samples: NDArray[np.float32]) -> float:

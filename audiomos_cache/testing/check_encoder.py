@@ -49,7 +49,8 @@ def _is_audio(encoder: AudioEncoder | TextEncoder) -> TypeGuard[AudioEncoder]:
 def _check_identity(encoder: AudioEncoder | TextEncoder) -> None:
     assert isinstance(encoder.name, str) and encoder.name, "name is a string that is not empty"
     assert isinstance(encoder.dim, int) and encoder.dim > 0, f"dim is a positive int: found {encoder.dim!r}"
-    assert isinstance(encoder.untrained, bool), f"untrained is True or False: found {encoder.untrained!r}"
+    untrained = getattr(encoder, "untrained", False)
+    assert isinstance(untrained, bool), f"untrained is True or False: found {untrained!r}"
     identity, provenance = dict(encoder.identity()), dict(encoder.provenance())
     for what, values in (("identity", identity), ("provenance", provenance)):
         _check_values(what, values)

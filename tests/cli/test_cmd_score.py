@@ -294,7 +294,7 @@ def test_another_bundle_prompt_or_path_is_refused_and_the_file_kept(music, monke
     assert [row["id"] for row in rows((music / "s.jsonl").read_text())] == ["bb.mp3"]
 
 
-FORMATS = "the suffix is {!r}, expected one of .csv, .jsonl"
+FORMATS = "the suffix is {!r}, expected one of .jsonl, .csv, .parquet"
 KINDS = [
     ("m/a.wav", 2, FORMATS.format(".wav")),
     ("notes.txt", 2, FORMATS.format(".txt")),

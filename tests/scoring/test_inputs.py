@@ -197,9 +197,9 @@ def test_a_csv_manifest(tmp_path):
         writer.writeheader()
         writer.writerows({("Prompt" if key == "prompt" else key): value for key, value in row.items()} for row in rows)
     assert items_of_manifest(path) == [
-        Item("second", tmp_path / "b.wav", 'slow, "sad" piano'),
-        Item("a.b.mp3", tmp_path / "sub/a.b.mp3", ""),
-        Item("x, y", tmp_path / "sub/c.wav", "夜曲\nin two lines"),
+        Item("second", tmp_path / "b.wav", 'slow, "sad" piano', {"mi": "999", "ta": "none", "split": "../x"}),
+        Item("a.b.mp3", tmp_path / "sub/a.b.mp3", "", {"mi": "", "ta": "", "split": ""}),
+        Item("x, y", tmp_path / "sub/c.wav", "夜曲\nin two lines", {"mi": "3", "ta": "", "split": ""}),
     ]
 
 
@@ -211,9 +211,9 @@ def test_a_jsonl_manifest_tells_a_blank_prompt_from_none(tmp_path):
         {"path": "b.wav", "prompt": None, "ta": 7},
     )
     assert items_of_manifest(path) == [
-        Item("c", tmp_path / "c.wav", "slow piano"),
+        Item("c", tmp_path / "c.wav", "slow piano", {"mi": "?"}),
         Item("A", tmp_path / "a.wav", ""),
-        Item("b", tmp_path / "b.wav", None),
+        Item("b", tmp_path / "b.wav", None, {"ta": 7}),
     ]
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from audiomos_cache.scoring.inputs import Item
-from audiomos_cache.scoring.results import Score, to_line
+from audiomos_cache.scoring.results import LINE, Score, to_line
 from tests.support.score_lines import BUNDLE, ITEMS, line
 
 # A line
@@ -12,14 +12,28 @@ from tests.support.score_lines import BUNDLE, ITEMS, line
 
 def test_a_line_holds_the_score_and_the_bundle():
     item = Item("a, b", Path("m/a.mp3"), 'sad "blues"')
-    made = Score(item.id, str(item.path), item.prompt, 3.25, 2.5, (3.0, 3.5), (2.0, 3.0), 40.5, 2, 0.1, 0.2, ("odd",))
+    made = Score(
+        item.id,
+        str(item.path),
+        item.prompt,
+        3.25,
+        2.5,
+        (3.0, 3.5),
+        (2.0, 3.0),
+        {"mi_spread": 0.12345678, "ta_spread": None},
+        40.5,
+        2,
+        ("odd",),
+        columns={"system": "S1"},
+    )
     content = to_line(made, BUNDLE)
     assert content.endswith(b"}\n")
     assert content.count(b"\n") == 1
+    assert list(json.loads(content)) == list(LINE), "in the order of the table"
     assert json.loads(content) == {
         "id": "a, b", "path": "m/a.mp3", "prompt": 'sad "blues"', "mi": 3.25, "ta": 2.5, "mi_interval": [3.0, 3.5],
-        "ta_interval": [2.0, 3.0], "duration_s": 40.5, "windows": 2, "mi_spread": 0.1, "ta_spread": 0.2,
-        "warnings": ["odd"], "error": None, "bundle": BUNDLE,
+        "ta_interval": [2.0, 3.0], "scores": {"mi_spread": 0.123457, "ta_spread": None}, "duration_s": 40.5,
+        "windows": 2, "warnings": ["odd"], "error": None, "bundle": BUNDLE, "columns": {"system": "S1"},
     }  # fmt: skip
 
 

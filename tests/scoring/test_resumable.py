@@ -90,7 +90,7 @@ def test_a_file_is_the_same_however_its_path_is_written(tmp_path, monkeypatch, t
     assert (tmp_path / "s.jsonl").read_bytes() == content
 
 
-@pytest.mark.parametrize("then", ["n/a.wav", "a.wav", "m/b.wav", "m/a.wav\0", "\ud800", None, 7, ""])
+@pytest.mark.parametrize("then", ["n/a.wav", "a.wav", "m/b.wav", "m/a.wav\0", "\ud800", None, ""])
 def test_another_file_is_not_the_same(tmp_path, monkeypatch, then):
     monkeypatch.chdir(tmp_path)
     row = {**json.loads(line(ITEMS[0])), "path": then}
@@ -213,6 +213,13 @@ def test_a_file_of_another_kind_is_left_as_it_is(tmp_path, content, overwrite):
         (line(ITEMS[1], mi="3"), "'b' has the mi '3', expected a number from 1 to 5, or null"),
         (line(ITEMS[1], ta="high"), "'b' has the ta 'high', expected a number from 1 to 5, or null"),
         (line(ITEMS[1], ta=5.000001), "'b' has the ta 5.000001, expected a number from 1 to 5, or null"),
+        (line(ITEMS[1], mi_interval=(3.0, 2.5)),
+         "'b' has the mi_interval [3.0, 2.5], expected two numbers from 1 to 5, the lower one first, or null"),
+        (line(ITEMS[1], windows=1.5), "'b' has the windows 1.5, expected a whole number"),
+        (line(ITEMS[1], warnings=(1,)), "'b' has the warnings [1], expected a list of strings"),
+        (line(ITEMS[1], duration_s=-1.0), "'b' has the duration_s -1.0, expected a number of seconds, or null"),
+        (line(ITEMS[1], scores={"x": "y"}), "'b' has the scores {'x': 'y'}, expected an object of numbers and nulls"),
+        (line(ITEMS[1]).replace(b'"m/b.wav"', b"7"), "'b' has the path 7, expected a string or null"),
         (line(ITEMS[1], ta=False), "'b' has the ta False, expected a number from 1 to 5, or null"),
         (line(ITEMS[1]).replace(b'"mi": 3.25', b'"mi": NaN'), "found NaN, expected a number that JSON has"),
         (line(ITEMS[1]).replace(b"3.25", b"1e999"), "'b' has the mi inf, expected a number from 1 to 5, or null"),

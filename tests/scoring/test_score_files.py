@@ -6,12 +6,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from audiomos_cache.errors import ArgumentError, BusyError, OutputExistsError
 from audiomos_cache.scoring import score_files as module
 from audiomos_cache.scoring.inputs import Item
-from audiomos_cache.scoring.results import CSV_COLUMNS, Outcome, Score
+from audiomos_cache.scoring.results import Outcome, Score
 from audiomos_cache.scoring.score_files import score_files
 from tests.support.fake_scorer import FakeScorer, install_fake_scorer
 
@@ -78,13 +80,56 @@ def test_a_notebook_makes_the_same_call(music: Path) -> None:
 
 
 def test_a_table_holds_what_the_lines_hold() -> None:
-    for out in ("s.jsonl", "s.csv"):
+    for out in ("s.jsonl", "s.csv", "s.parquet"):
         score("m", "gone.wav", prompt="a, b", out=out)
     lines = [json.loads(line) for line in Path("s.jsonl").read_text().splitlines()]
-    for line, row in zip(lines, table(), strict=True):
-        line |= {f"{target}_{end}": None for target in ("mi", "ta") for end in ("low", "high")}
-        line["warnings"] = "; ".join(line["warnings"])
-        assert row == {name: "" if line[name] is None else str(line[name]) for name in CSV_COLUMNS}
+    typed = parquet.read_table("s.parquet").to_pylist()
+    for line, row, typed_row in zip(lines, table(), typed, strict=True):
+        assert list(row) == list(typed_row)
+        flat = line | line.pop("scores") | line.pop("columns")
+        flat |= {f"{target}_{end}": None for target in ("mi", "ta") for end in ("low", "high")}
+        assert typed_row == {name: flat[name] for name in row}
+        flat["warnings"] = "; ".join(flat["warnings"])
+        assert row == {name: "" if flat[name] is None else str(flat[name]) for name in row}
+
+
+@pytest.mark.parametrize("out", ["s.jsonl", "s.csv", "s.parquet"])
+def test_the_columns_of_a_manifest_come_through(out: str) -> None:
+    Path("m.csv").write_text("path,prompt,system,mi\nm/a.wav,x,007,\nm/gone.wav,y,S2,4.5\n")
+    score(out=out, manifest="m.csv")
+    if out == "s.jsonl":
+        rows = [json.loads(line)["columns"] for line in Path(out).read_text().splitlines()]
+        assert rows == [{"system": "007", "mi": ""}, {"system": "S2", "mi": "4.5"}]
+    else:
+        rows = table() if out == "s.csv" else parquet.read_table(out).to_pylist()
+        assert [(row["id"], row["system"], row["columns.mi"]) for row in rows] == [
+            ("a", "007", ""),
+            ("gone", "S2", "4.5"),
+        ]
+
+
+def test_a_table_has_the_columns_that_the_manifest_has_now() -> None:
+    Path("m.jsonl").write_text('{"path": "m/a.wav", "prompt": "x", "n": 1}\n{"path": "late.wav", "prompt": "x"}\n')
+    score(out="s.parquet", manifest="m.jsonl")
+    Path("late.wav").touch()
+    Path("m.jsonl").write_text('{"path": "m/a.wav", "prompt": "x", "n": 2}\n{"path": "late.wav", "prompt": "x"}\n')
+    score(out="s.parquet", manifest="m.jsonl")
+    assert (FakeScorer.scored, parquet.read_table("s.parquet").column("n").to_pylist()) == (("late",), [2, None])
+
+
+@pytest.mark.parametrize("content", [b"PAR1", b"path,prompt\n", "other"])
+def test_a_parquet_file_of_another_kind_is_never_replaced(content: bytes | str) -> None:
+    if isinstance(content, str):
+        parquet.write_table(pa.table({"id": ["a"], "mi": [1.0]}), "s.parquet")
+    else:
+        Path("s.parquet").write_bytes(content)
+    before, FakeScorer.asked = Path("s.parquet").read_bytes(), None
+    for options in ({}, {"overwrite": True}):
+        with pytest.raises(
+            OutputExistsError, match=r"begins with '[Pp][Aa].*', expected a table of scores; give another"
+        ):
+            score("m", out="s.parquet", **options)
+    assert (Path("s.parquet").read_bytes(), FakeScorer.asked) == (before, None)
 
 
 def test_a_table_is_replaced_only_if_asked_for(music: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from audiomos_cache.errors import DataError
 from audiomos_cache.scoring.inputs import Item
 from audiomos_cache.scoring.results import Score
 
@@ -30,11 +31,13 @@ class FakeScorer:
             assert isinstance(item.path, Path)
             FakeScorer.scored = (*FakeScorer.scored, item.id)
             if not item.path.exists():
-                yield Score(item.id, str(item.path), item.prompt, error=f"{item.path}: no such file,\nexpected audio")
+                error = DataError(f"{item.path}: no such file,\nexpected audio")
+                yield item.failed(error)
                 continue
             warnings = ("prompt empty",) if item.prompt == "" else ()
             ta = 2.0 if item.prompt else None
-            yield Score(item.id, str(item.path), item.prompt, 1 + len(item.id) / 10, ta, windows=1, warnings=warnings)
+            mi, path = 1 + len(item.id) / 10, str(item.path)
+            yield Score(item.id, path, item.prompt, mi, ta, windows=1, warnings=warnings, columns=item.columns)
 
 
 def install_fake_scorer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,151 @@
+"""Scores as a table, a row for each clip: CSV, and Parquet, which keeps types. Read back only to see whose they are."""
+
+import csv
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from io import BytesIO, StringIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from audiomos_cache.errors import DataError
+from audiomos_cache.scoring.results import Row
+from audiomos_cache.targets import TARGETS
+
+_FIRST = ("id", "path", "prompt", *(name for each in TARGETS for name in (each, f"{each}_low", f"{each}_high")))
+_LAST = ("duration_s", "windows", "warnings", "error", "bundle")
+
+
+class TableFormat(NamedTuple):
+    """A kind of table.
+
+    Attributes:
+        encode: turns lines of scores into the bytes of a file; the same lines give the same bytes.
+        read_ids: the ids of the clips in a file; it raises a DataError for a file that is no table of scores.
+    """
+
+    encode: Callable[[Sequence[Row]], bytes]
+    read_ids: Callable[[Path], list[str]]
+
+
+def flatten(rows: Sequence[Row]) -> dict[str, list[Any]]:
+    """Turn lines of scores into columns, all of one length.
+
+    An interval becomes two columns, `mi_low` and `mi_high`; each of the named `scores` is a column after them, and each
+    of the manifest's columns is one at the end. One of these that is called as a column of ours, such as `mi`, becomes
+    `columns.mi`. What a line lacks is None.
+    """
+    named, others = (_names(row[key] for row in rows) for key in ("scores", "columns"))
+    table: dict[str, list[Any]] = {name: [row.get(name) for row in rows] for name in _FIRST}
+    for target in TARGETS:
+        bounds = [row[f"{target}_interval"] or (None, None) for row in rows]
+        table[f"{target}_low"], table[f"{target}_high"] = ([each[end] for each in bounds] for end in (0, 1))
+    table |= {name: [row["scores"].get(name) for row in rows] for name in named}
+    table |= {name: [row[name] for row in rows] for name in _LAST}
+    for name in others:
+        column = _printable(name)
+        while column in table:
+            column = f"columns.{column}"
+        table[column] = [row["columns"].get(name) for row in rows]
+    return table
+
+
+def _names(mappings: Iterable[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(name for each in mappings for name in each))
+
+
+def _printable(text: str) -> str:
+    """Escape what UTF-8 cannot hold: bytes of a file's name, half a surrogate pair."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _text(value: object) -> str | None:
+    """Write a value of any type as text: a string as it is, others as JSON."""
+    if value is None:
+        return None
+    return _printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+
+
+# CSV
+
+
+def _to_csv(rows: Sequence[Row]) -> bytes:
+    """Write UTF-8 with a header; what is missing is empty, warnings are joined by "; ", other values are JSON."""
+    table = flatten(rows)
+    table["warnings"] = ["; ".join(each) for each in table["warnings"]]
+    text = StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(table)
+    writer.writerows(zip(*([_text(each) for each in column] for column in table.values()), strict=True))
+    return text.getvalue().encode()
+
+
+def _csv_ids(path: Path) -> list[str]:
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        try:
+            reader = csv.DictReader(file)
+            if tuple((reader.fieldnames or ())[: len(_FIRST)]) == _FIRST:
+                return [row["id"] for row in reader]
+        except csv.Error:
+            pass
+    with path.open("rb") as content:
+        raise DataError(f"begins with {content.read(40).decode(errors='replace')!r}, expected a table of scores")
+
+
+# Parquet
+
+
+def _to_parquet(rows: Sequence[Row]) -> bytes:
+    """Write Parquet: strings, doubles, `windows` int64, `warnings` list<string>; the manifest's columns as they are.
+
+    One of these that holds values of several types, or lists and objects, is text: strings as they are, others as JSON.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    table = flatten(rows)
+    own = {"windows": pa.int64(), "warnings": pa.list_(pa.string())}
+    own |= dict.fromkeys(("id", "path", "prompt", "error", "bundle"), pa.string())
+    ours = list(table)[: list(table).index(_LAST[-1]) + 1]
+    arrays = {}
+    for name, values in table.items():
+        kind = own.get(name, pa.float64()) if name in ours else _arrow_type(values)
+        if kind == pa.string():
+            values = [_text(each) for each in values]
+        elif name == "warnings":
+            values = [[_printable(each) for each in warnings] for warnings in values]
+        arrays[name] = pa.array(values, kind)
+    file = BytesIO()
+    parquet.write_table(pa.table(arrays), file)
+    return file.getvalue()
+
+
+def _arrow_type(values: Sequence[object]) -> Any:
+    """Return the type that holds all values of a column of the manifest without changing one."""
+    import pyarrow as pa
+
+    kinds = {type(value) for value in values if value is not None}
+    if kinds == {bool}:
+        return pa.bool_()
+    whole = [value for value in values if type(value) is int]
+    if kinds == {int} and all(-(2**63) <= value < 2**63 for value in whole):
+        return pa.int64()
+    is_exact = all(abs(value) <= 2**53 for value in whole)
+    return pa.float64() if kinds and kinds <= {int, float} and is_exact else pa.string()
+
+
+def _parquet_ids(path: Path) -> list[str]:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            if tuple(file.schema_arrow.names[: len(_FIRST)]) == _FIRST:
+                return [str(each) for each in file.read(["id"]).column("id").to_pylist()]
+    except (pa.ArrowException, OSError):
+        pass
+    with path.open("rb") as content:
+        raise DataError(f"begins with {content.read(4).decode(errors='replace')!r}, expected a table of scores")
+
+
+TABLES = {".csv": TableFormat(_to_csv, _csv_ids), ".parquet": TableFormat(_to_parquet, _parquet_ids)}
+"""By the suffix of the file."""

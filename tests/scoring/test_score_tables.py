@@ -1,0 +1,143 @@
+"""Scores as CSV and Parquet: the same numbers as the lines, types, names that collide, the same bytes."""
+
+import csv
+import json
+from io import BytesIO, StringIO
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from audiomos_cache.errors import DataError
+from audiomos_cache.scoring.inputs import Item
+from audiomos_cache.scoring.results import Row, Score, to_line
+from audiomos_cache.scoring.score_tables import TABLES
+from tests.support.score_lines import BUNDLE, ITEMS, score
+
+COLUMNS = [
+    "id", "path", "prompt", "mi", "mi_low", "mi_high", "ta", "ta_low", "ta_high", "mi_spread", "ta_spread",
+    "duration_s", "windows", "warnings", "error", "bundle",
+]  # fmt: skip
+
+
+def row(made: Score) -> Row:
+    """As it is read back from a line."""
+    content: Row = json.loads(to_line(made, BUNDLE))
+    return content
+
+
+def columns_of(item: Item, **values: Any) -> Row:
+    return row(score(item, columns=values))
+
+
+def as_csv(rows: list[Row]) -> list[dict[str, str]]:
+    return list(csv.DictReader(StringIO(TABLES[".csv"].encode(rows).decode(), newline="")))
+
+
+def as_parquet(rows: list[Row]) -> pa.Table:
+    return parquet.read_table(BytesIO(TABLES[".parquet"].encode(rows)))
+
+
+FULL = Score(
+    "a", "m/a.wav", 'sad "blues",\nslow', 3.123456789, 2.0, (1.5, 4.25), (1.0, 5.0),
+    {"mi_spread": 0.1, "ta_spread": None}, 40.5, 2, ("clipped: 2.0 %", "odd"),
+)  # fmt: skip
+FAILED = Score("b", None, None, error="b: no audio")
+
+
+def test_a_row_has_every_value_of_its_line() -> None:
+    rows = [row(FULL), row(FAILED)]
+    expected = {
+        "id": "a", "path": "m/a.wav", "prompt": 'sad "blues",\nslow', "mi": 3.123457, "mi_low": 1.5, "mi_high": 4.25,
+        "ta": 2.0, "ta_low": 1.0, "ta_high": 5.0, "mi_spread": 0.1, "ta_spread": None, "duration_s": 40.5, "windows": 2,
+        "warnings": ["clipped: 2.0 %", "odd"], "error": None, "bundle": BUNDLE,
+    }  # fmt: skip
+    failed = dict.fromkeys(COLUMNS) | {
+        "id": "b",
+        "windows": 0,
+        "warnings": [],
+        "error": "b: no audio",
+        "bundle": BUNDLE,
+    }
+    table = as_parquet(rows)
+    assert table.column_names == list(as_csv(rows)[0]) == COLUMNS
+    assert table.to_pylist() == [expected, failed]
+    text = {name: "" if value is None else str(value) for name, value in expected.items()}
+    assert as_csv(rows)[0] == text | {"warnings": "clipped: 2.0 %; odd"}
+    assert as_csv(rows)[1] == dict.fromkeys(COLUMNS, "") | {
+        "id": "b", "windows": "0", "error": "b: no audio", "bundle": BUNDLE
+    }  # fmt: skip
+
+
+def test_parquet_has_types_also_where_every_value_is_missing() -> None:
+    for rows in ([row(FULL)], [row(FAILED)]):
+        kinds = {name: str(kind) for name, kind in zip(COLUMNS, as_parquet(rows).schema.types, strict=True)}
+        strings = {"id", "path", "prompt", "error", "bundle"}
+        assert {name for name, kind in kinds.items() if kind == "string"} == strings
+        assert (kinds["windows"], kinds["warnings"]) == ("int64", "list<element: string>")
+        assert {kind for name, kind in kinds.items() if name not in {*strings, "windows", "warnings"}} == {"double"}
+
+
+@pytest.mark.parametrize(
+    ("values", "kind", "typed", "text"),
+    [
+        (["007", "é"], "string", ["007", "é"], ["007", "é"]),
+        ([1, None], "int64", [1, None], ["1", ""]),
+        ([1, 0.1], "double", [1.0, 0.1], ["1", "0.1"]),
+        ([True, False], "bool", [True, False], ["true", "false"]),
+        ([True, 1], "string", ["true", "1"], ["true", "1"]),
+        ([None, None], "string", [None, None], ["", ""]),
+        (["x", 2], "string", ["x", "2"], ["x", "2"]),
+        ([2**70, 1], "string", [str(2**70), "1"], [str(2**70), "1"]),
+        ([2**60, 0.5], "string", [str(2**60), "0.5"], [str(2**60), "0.5"]),
+        ([["a", 1], {"b": None}], "string", ['["a", 1]', '{"b": null}'], ['["a", 1]', '{"b": null}']),
+    ],
+)
+def test_the_columns_of_a_manifest_keep_their_values(
+    values: list[object], kind: str, typed: list[object], text: list[str]
+) -> None:
+    rows = [columns_of(item, own=value) for item, value in zip(ITEMS, values, strict=False)]
+    found = as_parquet(rows).column("own")
+    assert (str(found.type), found.to_pylist()) == (kind, typed)
+    assert [each["own"] for each in as_csv(rows)] == text
+
+
+def test_columns_that_are_called_as_ours_are_told_apart() -> None:
+    rows = [row(score(ITEMS[0], columns={"mi": 1, "columns.mi": 2, "ta_low": "x"})), columns_of(ITEMS[1], error="e")]
+    added = ["columns.mi", "columns.columns.mi", "columns.ta_low", "columns.error"]
+    table = as_parquet(rows)
+    assert table.column_names == list(as_csv(rows)[0]) == [*COLUMNS, *added]
+    assert [table.column(name).to_pylist() for name in added] == [[1, None], [2, None], ["x", None], [None, "e"]]
+    assert table.column("mi").to_pylist() == [3.25, 3.25]
+
+
+def test_further_scores_come_after_the_intervals() -> None:
+    more = score(ITEMS[0], scores={"mi_spread": None, "ta_spread": None, "ta_without_prompt": 2.125})
+    table = as_parquet([row(more), row(FAILED)])
+    assert table.column_names == [*COLUMNS[:11], "ta_without_prompt", *COLUMNS[11:]]
+    assert table.column("ta_without_prompt").to_pylist() == [2.125, None]
+
+
+def test_the_same_scores_give_the_same_bytes() -> None:
+    rows = [columns_of(item, system="S1", n=1.5) for item in ITEMS]
+    for table in TABLES.values():
+        assert table.encode(rows) == table.encode([dict(each) for each in rows])
+
+
+def test_names_that_are_not_utf8_are_escaped(tmp_path: Path) -> None:
+    rows = [row(Score("caf\udce9", "caf\udce9.wav", None, 3.0, columns={"\ud800": "\ud800"}))]
+    assert as_csv(rows)[0]["path"] == as_parquet(rows).to_pylist()[0]["path"] == r"caf\udce9.wav"
+    assert as_parquet(rows).column_names[-1] == list(as_csv(rows)[0])[-1] == r"\ud800"
+    for suffix, table in TABLES.items():
+        (tmp_path / f"s{suffix}").write_bytes(table.encode(rows))
+        assert table.read_ids(tmp_path / f"s{suffix}") == [r"caf\udce9"]
+
+
+@pytest.mark.parametrize("suffix", TABLES)
+@pytest.mark.parametrize("content", [b"", b"\0", b"id,mi,ta\n", b"PAR1", b"PAR1" + bytes(100) + b"PAR1", b'id,"\n\0'])
+def test_what_is_no_table_of_scores_is_told(suffix: str, content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "s").write_bytes(content)
+    with pytest.raises(DataError, match=r"^begins with .*, expected a table of scores$"):
+        TABLES[suffix].read_ids(tmp_path / "s")
