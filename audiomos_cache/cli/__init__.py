@@ -6,7 +6,6 @@ Results go to stdout, progress and logs to stderr.
 
 import logging
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from audiomos_cache.cli.cmd_split import split
 from audiomos_cache.cli.cmd_submit import submit
 from audiomos_cache.cli.cmd_train_head import train_head
 from audiomos_cache.cli.cmd_verify import verify
+from audiomos_cache.cli.progress_bar import say
 from audiomos_cache.errors import AudiomosError
 from audiomos_cache.profiling import Profile
 from audiomos_cache.registry import import_parts
@@ -36,10 +36,10 @@ INTERRUPTED, TERMINATED = 130, 143
 
 
 class _Stderr(logging.Handler):
-    """Writes to what sys.stderr is at that time: a progress bar replaces it, to print lines above itself."""
+    """Writes to stderr, above a progress bar."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr, flush=True)
+        say(self.format(record))
 
 
 class _Terminated(KeyboardInterrupt):

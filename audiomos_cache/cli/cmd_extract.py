@@ -5,8 +5,8 @@ from typing import Any
 
 import click
 
-from audiomos_cache.cli.options import FILE, Command, advanced_option, device_option, notify
-from audiomos_cache.cli.progress_bar import progress
+from audiomos_cache.cli.options import FILE, Command, advanced_option, device_option
+from audiomos_cache.cli.progress_bar import progress, say
 from audiomos_cache.profiling import Profile
 
 
@@ -149,6 +149,6 @@ def extract(profile: Profile, /, **options: Any) -> None:
     from audiomos_cache import extract as run
 
     with progress("clips") as update:
-        result = run(**options, progress=update, notify=notify, profile=profile)
+        result = run(**options, progress=update, notify=say, profile=profile)
     for line in result.lines():
         click.echo(line)

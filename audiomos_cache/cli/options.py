@@ -1,7 +1,6 @@
 """What the commands share: their class, with its two-part help, and the options that several of them have."""
 
 import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -82,8 +81,3 @@ def advanced_option(*declarations: str, **attributes: Any) -> Callable[[_Decorat
 
 
 device_option = advanced_option("--device", type=DEVICE, default="auto", help="Compute on this device.")
-
-
-def notify(line: str) -> None:
-    """Print a line on stderr while a command works."""
-    print(line, file=sys.stderr, flush=True)  # not click.echo, which would write across a progress bar

@@ -1,16 +1,33 @@
-"""Progress on stderr: a bar for each piece of work on a terminal, lines in a log."""
+"""Lines and progress on stderr: on a terminal a bar for each piece of work that is running, below the lines."""
 
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
-
-import click
+from threading import RLock
+from typing import TYPE_CHECKING, Any
 
 from audiomos_cache.progress import Progress
 
+if TYPE_CHECKING:
+    from rich.progress import Progress as Live
+
 SECONDS_BETWEEN_LINES = 10.0
+
+_live: "list[Live]" = []  # what draws bars at this time, if anything does
+_turn = RLock()  # of those who print lines, and start and stop what draws bars
+
+
+def say(line: str) -> None:
+    """Print a line on stderr, whole, above the bars; any thread may."""
+    with _turn:
+        if _live:
+            from rich.text import Text
+
+            _live[-1].console.print(Text(line), soft_wrap=True)  # no markup; a long line is left to the terminal
+        else:
+            sys.stderr.write(f"{line}\n")  # in one piece, as other processes may write too
+            sys.stderr.flush()
 
 
 @contextmanager
@@ -19,22 +36,67 @@ def progress(unit: str) -> Iterator[Progress]:
     if not sys.stderr.isatty():
         yield _Lines(unit)
         return
+    bars = _Bars(unit)
+    try:
+        yield bars
+    finally:
+        bars.stop()
+
+
+class _Bars:
+    """A bar for each piece of work, from its first report to its last; then nothing of it is left on the screen."""
+
+    def __init__(self, unit: str) -> None:
+        self.unit = unit
+        self.tasks: dict[str, Any] = {}
+
+    def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
+        with _turn:
+            if done < total:
+                if not self.tasks:
+                    _live.append(_start_live(self.unit))
+                if what not in self.tasks:
+                    self.tasks[what] = _live[-1].add_task(what, note=note)
+                _live[-1].update(self.tasks[what], completed=done, total=total, note=note)
+            elif what in self.tasks:
+                _live[-1].remove_task(self.tasks.pop(what))
+                if not self.tasks:
+                    _live.pop().stop()
+
+    def stop(self) -> None:
+        """Take the bars away that an error or an interrupt has left."""
+        with _turn:
+            if self.tasks:
+                self.tasks.clear()
+                _live.pop().stop()
+
+
+def _start_live(unit: str) -> "Live":
+    """Start to draw bars, none as yet."""
     import rich.progress as bar
     from rich.console import Console
+    from rich.constrain import Constrain
 
-    # Names come from the user, whose [brackets] are no markup.
-    what = bar.TextColumn("{task.description}", markup=False)
+    from audiomos_cache.cli.rendering import Name
+
+    console = Console(stderr=True)
+
+    class What(bar.ProgressColumn):
+        def render(self, task: bar.Task) -> Name:
+            return Name(task.description)
+
+    class OneLineEach(bar.Progress):
+        def get_renderables(self) -> Iterator[Constrain]:
+            # The last column stays free: terminals differ in where the cursor is after it.
+            yield Constrain(self.make_tasks_table(self.tasks), console.width - 1)
+
+    # What comes from the user, whose [brackets] are no markup.
     note = bar.TextColumn(f"{unit} {{task.fields[note]}}", markup=False)
-    columns = (what, bar.BarColumn(), bar.MofNCompleteColumn(), note, bar.TimeRemainingColumn())
-    with bar.Progress(*columns, console=Console(stderr=True)) as bars:
-        tasks: dict[str, Any] = {}
-
-        def update(what: str, done: int, total: int, note: str = "") -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, note=note)
-            bars.update(tasks[what], completed=done, total=total, note=note)
-
-        yield update
+    columns = (What(), bar.BarColumn(), bar.MofNCompleteColumn(), note, bar.TimeRemainingColumn())
+    # What parts of the user's print must not go through a bar; what they print into a file stays there.
+    live = OneLineEach(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty())
+    live.start()
+    return live
 
 
 class _Lines:
@@ -51,4 +113,4 @@ class _Lines:
         if done >= total or now - self.last >= SECONDS_BETWEEN_LINES:
             self.last = now
             noted = f", {note}" if note else ""
-            click.echo(f"{what}: {done} of {total} {self.unit}, {now - start:.0f} s{noted}", err=True)
+            say(f"{what}: {done} of {total} {self.unit}, {now - start:.0f} s{noted}")

@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 import rich.console
 from click.testing import CliRunner
+from rich.cells import cell_len
 from rich.console import Console
 
 from audiomos_cache.cache import maintenance
 from audiomos_cache.cli import main
 from audiomos_cache.cli.options import SHOWN_FIRST
 from audiomos_cache.cli.progress_bar import progress
-from audiomos_cache.cli.rendering import runs_table, scores_table
+from audiomos_cache.cli.rendering import cut_in_the_middle, runs_table, scores_table, systems_table
 from audiomos_cache.evaluation.metrics import Agreement, Scores
+from audiomos_cache.evaluation.summaries import SystemLine, SystemRank
 from audiomos_cache.heads.config import settable_keys
 from audiomos_cache.heads.presets import plan_names, preset_names
 from audiomos_cache.training.finished_run import HeadResult
@@ -55,10 +57,36 @@ def test_runs_have_four_decimals_of_the_loss_checkpoint():
     assert runs(printed(runs_table([result]))) == [["my-head-seed1", "7", "0.3334", "-0.5000", "n/a", "1.0000", "12.3"]]
 
 
-def test_no_name_of_a_run_is_cut_on_a_narrow_terminal():
+def test_a_long_name_is_cut_in_the_middle_and_never_broken():
     name = "decoupled-lstm-dist-of-another-study-seed1984"
     found = printed(runs_table([HeadResult(Path(name), 1, {"loss": SCORES}, seconds=1.0)]), width=80)
-    assert "".join(row[0] for row in runs(found)) == name
+    assert [row[0] for row in runs(found)] == ["decoupled-lstm…-study-seed1984"]
+    found = printed(scores_table(SCORES, title=f"{name * 2}.jsonl"), width=80)
+    assert found.splitlines()[0] == "decoupled-lstm-dist-of-another-study-se…stm-dist-of-another-study-seed1984.jsonl"
+    line = SystemLine(name, 1, *[SystemRank(3.0, 3.1, 0.1, 1.0, 1.0, 0.0)] * 2)
+    assert cells(printed(systems_table([line], "t"), width=80))[0][:4] == ["decou…d1984", "1", "MI", "3.100"]
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "expected"),
+    [
+        ("abcdefghij", 10, "abcdefghij"),
+        ("abcdefghij", 9, "abcd…ghij"),
+        ("abcdefghij", 6, "ab…hij"),
+        ("abcdefghij", 1, "…"),
+        ("abcdefghij", 0, ""),
+        ("夜曲abc夜曲", 11, "夜曲abc夜曲"),
+        ("夜曲abc夜曲", 10, "夜曲…c夜曲"),
+        ("夜曲abc夜曲", 8, "夜…夜曲"),
+        ("夜曲夜曲", 2, "…"),
+        ("abcde\u0301fgh", 8, "abcde\u0301fgh"),
+        ("abcde\u0301fgh", 7, "abc…fgh"),
+        ("e\u0301abcdef", 5, "e\u0301a…ef"),
+    ],
+)
+def test_a_name_is_cut_by_the_cells_of_its_letters(name, width, expected):
+    assert cut_in_the_middle(name, width) == expected
+    assert cell_len(expected) <= width
 
 
 @pytest.mark.parametrize("preset", preset_names())

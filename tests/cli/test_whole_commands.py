@@ -1,7 +1,5 @@
 """How commands end: done, our error, wrong usage, interrupted, terminated."""
 
-import io
-import logging
 import os
 import signal
 import subprocess
@@ -10,8 +8,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from audiomos_cache.cli import _Stderr, main
-from audiomos_cache.cli.options import notify
+from audiomos_cache.cli import main
 
 # A command that waits for its signal inside a library call, and must clean up.
 SCRIPT = """
@@ -46,14 +43,6 @@ def test_a_signal_ends_a_command_in_order(which, code, word, tmp_path):
         process.kill()
     assert (process.returncode, stderr) == (code, f"{word}. What was finished is kept.\n")
     assert (tmp_path / "cleaned").exists()
-
-
-def test_lines_and_logs_are_printed_above_a_progress_bar(monkeypatch):
-    shown = io.StringIO()
-    monkeypatch.setattr(sys, "stderr", shown)  # as a progress bar does
-    notify("a line")
-    _Stderr().handle(logging.makeLogRecord({"msg": "a record"}))
-    assert shown.getvalue() == "a line\na record\n"
 
 
 def test_an_imported_module_that_exits_is_one_line(tmp_path):
