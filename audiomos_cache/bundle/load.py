@@ -23,7 +23,7 @@ from audiomos_cache.bundle.manifest import (
     read_manifest,
 )
 from audiomos_cache.bundle.member_head import head_of, refuse_other_features
-from audiomos_cache.errors import AudiomosError, BundleError, ConfigError, DataError, first_five
+from audiomos_cache.errors import AudiomosError, BundleError, ConfigError, DataError, first_five, shown
 from audiomos_cache.fusion.base import Fusion, Members
 from audiomos_cache.fusion.record import fusion_of
 from audiomos_cache.heads.layers import layers_to_read
@@ -31,7 +31,7 @@ from audiomos_cache.heads.model import Head
 from audiomos_cache.hub import resolve_folder, split_revision
 from audiomos_cache.input_spec import InputSpec
 from audiomos_cache.progress import counted
-from audiomos_cache.targets import TARGETS
+from audiomos_cache.targets import HIGHEST, LOWEST, TARGETS
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +108,22 @@ class Bundle:
             f"digest: {self.digest}",
         ]
         return "\n  ".join(lines)
+
+    def about(self) -> list[str]:
+        """Return what its scores mean, and what makes them, a sentence each."""
+        known = ", ".join(
+            f"{100 * each.coverage:.0f} % of {each.clips} clips for {target.upper()}"
+            for target, each in self.calibrations.items()
+        )
+        brackets = f"In brackets: where that is for 80 % of clips like those of the calibration (measured: {known})."
+        encoders = f"{self.audio_encoder.name} and {self.text_encoder.name}"
+        windows = f"in windows of {self.input.max_seconds:g} s, whose mean by length is the score"
+        return [
+            f"MI: music impression, TA: text alignment, {LOWEST:g} to {HIGHEST:g}: the mean opinion of listeners.",
+            brackets if known else "There are no intervals, as the bundle was not calibrated.",
+            f"Scored by {shown(self.name)}: {self.fusion.method} of {counted(len(self.members), 'head')} on features "
+            f"of {shown(encoders)}; heard {windows}.",
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, without the weights."""

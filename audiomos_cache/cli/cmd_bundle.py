@@ -5,7 +5,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from audiomos_cache.cli.options import FILE, Command
+from audiomos_cache.cli.options import FILE, Command, announce
 from audiomos_cache.runs import BESTS
 
 
@@ -48,6 +48,7 @@ def bundle(context: click.Context, /, **options: Any) -> None:
     """
     if options["fusion"] and context.get_parameter_source("best") == ParameterSource.COMMANDLINE:
         raise click.UsageError("--best: the fusion says which checkpoints it is of; leave it out")
+    announce("reading", options["runs"])
     from audiomos_cache import make_bundle
 
     for line in make_bundle(**options).lines():

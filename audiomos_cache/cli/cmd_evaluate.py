@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from audiomos_cache.cli.options import FILE, SEED, Command, advanced_option
+from audiomos_cache.cli.options import FILE, SEED, Command, advanced_option, announce
 
 if TYPE_CHECKING:
     from audiomos_cache.evaluation.evaluate import Evaluation
@@ -69,6 +69,7 @@ def evaluate(context: click.Context, /, files: tuple[Path, ...], labels: Path, a
     """
     if options["by"]:
         _refuse_unread(context)
+    announce("reading", files)
     from audiomos_cache.evaluation.evaluate import evaluate as evaluate_files
 
     result = evaluate_files(files, labels, **options)

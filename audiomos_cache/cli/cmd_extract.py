@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from audiomos_cache.cli.options import FILE, Command, advanced_option, device_option
+from audiomos_cache.cli.options import FILE, Command, advanced_option, announce, device_option
 from audiomos_cache.cli.progress_bar import progress, say
 from audiomos_cache.profiling import Profile
 
@@ -146,6 +146,7 @@ def extract(profile: Profile, /, **options: Any) -> None:
       audiomos-cache extract --data demo/data --audio-encoder muq-tiny \\
         --text-encoder roberta-tiny
     """
+    announce("reading", [options["data"]])
     from audiomos_cache import extract as run
 
     with progress("clips") as update:

@@ -7,7 +7,7 @@ import click
 from click.core import ParameterSource
 
 from audiomos_cache import registry
-from audiomos_cache.cli.options import FILE, SEED, Command, advanced_option
+from audiomos_cache.cli.options import FILE, SEED, Command, advanced_option, announce
 from audiomos_cache.runs import BESTS
 
 _OF_MAKING = ("method", "labels", "fit_split", "apply", "best", "folds", "cv_group", "seed")
@@ -97,6 +97,7 @@ def fuse(context: click.Context, /, sources: tuple[Path, ...], from_fusion: Path
     """
     if from_fusion:
         _refuse_given(context)
+    announce("reading", sources)
     from audiomos_cache.fusion.fuse import fuse as fuse_members
 
     result = fuse_members(sources, from_fusion=from_fusion, **options)

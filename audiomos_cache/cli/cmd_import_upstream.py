@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from audiomos_cache.cli.options import FILE, Command
+from audiomos_cache.cli.options import FILE, Command, announce
 from audiomos_cache.runs import BESTS
 
 
@@ -38,6 +38,7 @@ def import_upstream(**options: Any) -> None:
         --head transformer-dist --out runs/published
       audiomos-cache predict runs/published --cache cache/musiceval --split eval
     """
+    announce("reading", [options["checkpoint"]])
     from audiomos_cache import import_upstream as run
 
     click.echo(repr(run(**options)))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from audiomos_cache.cli.options import FILE, Command
+from audiomos_cache.cli.options import FILE, Command, announce
 from audiomos_cache.cli.progress_bar import progress
 
 
@@ -21,6 +21,7 @@ def merge(caches: tuple[Path, ...], out: Path) -> None:
     Example:
       audiomos-cache merge cache/shard-1 cache/shard-2 --out cache/musiceval
     """
+    announce("reading", caches)
     from audiomos_cache import merge as run
 
     with progress("clips") as update:

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from audiomos_cache.cli.options import FILE, Command, device_option
+from audiomos_cache.cli.options import FILE, Command, announce, device_option
 from audiomos_cache.runs import BESTS
 
 
@@ -25,6 +25,7 @@ def predict(**options: Any) -> None:
       audiomos-cache predict runs/transformer-dist-seed1984 --split test \\
         --cache cache/musiceval
     """
+    announce("reading", [options["run"], options["cache"]])
     from audiomos_cache import predict as run
 
     click.echo(str(run(**options).path))

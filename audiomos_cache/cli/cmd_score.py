@@ -2,15 +2,17 @@
 
 import sys
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from audiomos_cache.cli.options import FILE, Command, advanced_option, device_option
 from audiomos_cache.cli.progress_bar import progress
 from audiomos_cache.errors import DataError, OutputError
+
+if TYPE_CHECKING:
+    from audiomos_cache.scoring.results import Outcome
 
 
 @click.command(cls=Command)
@@ -42,9 +44,10 @@ from audiomos_cache.errors import DataError, OutputError
     "--out",
     metavar="FILE",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="Write to this file, whose suffix is the format: .jsonl, a line for each clip as it is scored; .csv, a table, "
-    "written at the end.  [default: stdout, as JSON lines]",
+    help="Write to this file, whose suffix is the format: .jsonl, a line for each clip as it is scored; .csv or "
+    ".parquet, a table, written at the end.  [default: stdout: JSON lines, or on a terminal a table]",
 )
+@click.option("--json", "as_json", is_flag=True, help="Print JSON lines on a terminal too, instead of a table.")
 @click.option("--overwrite", is_flag=True, help="Score all clips again, and replace an --out file that holds scores.")
 @advanced_option(
     "--audio-encoder",
@@ -68,34 +71,38 @@ from audiomos_cache.errors import DataError, OutputError
     metavar="N",
     help="Encode so many clips at once.  [default: 4, on CUDA as memory allows]",
 )
-def score(audio: tuple[Path, ...], out: Path | None, **options: Any) -> None:
+def score(audio: tuple[Path, ...], out: Path | None, as_json: bool, **options: Any) -> None:
     """Score music: how good it is (MI) and how well it fits its prompt (TA), from 1 to 5, as listeners would.
 
     AUDIO are files (wav, flac, mp3, ogg, opus, m4a, aac, mp4, webm, aiff and more) and folders of them, which share one
     --prompt. Clips with prompts of their own come in a --manifest, whose paths are relative to its folder, or to
     --audio-root; absolute ones must lie in it.
 
-    Each clip gives a line with its id, path, mi and ta, and intervals that hold the listeners' mean for 80 % of clips.
-    A clip that cannot be scored gives a line with an error; the others are scored, and the exit code is 1.
+    Each clip gives a line with its id, path, mi and ta, intervals that hold the listeners' mean for 80 % of clips, and
+    warnings. A clip that cannot be scored gives a line with an error; the others are scored, and the exit code is 1.
 
     A clip's id is that of its manifest row, else the name of its file, with the path inside a given folder: song for
     song.wav, song.mp3 for song.mp3. (extract gives both of them the id song.)
 
     Interrupt it whenever you like: with --out, run it again, and it scores what is missing and tries what failed. A
-    .jsonl file can also be extended by other clips later. A .csv file holds the clips of its command alone, in their
-    order; once every clip has its score, --overwrite is needed to replace it.
+    .jsonl file can also be extended by other clips later. A table holds the clips of its command alone, in their order;
+    once every clip has its score, --overwrite is needed to replace it.
 
     \b
     Examples:
       audiomos-cache score song.wav --prompt "slow, sad piano" --bundle model
       audiomos-cache score --manifest new.csv --bundle model --out scores.jsonl
     """
+    if as_json and out:
+        raise click.UsageError("--json goes without --out, whose suffix is the format")
     from audiomos_cache.scoring.score_files import score_files
 
-    print_line = partial(_print_line, sys.stdout)  # before a progress bar replaces it
-    printed_lines = out is None and sys.stdout.isatty()  # they show the progress already
-    with nullcontext() if printed_lines else progress("clips") as update:
-        outcome = score_files(audio, out=out or print_line, progress=update, **options)
+    on_terminal = out is None and sys.stdout.isatty()  # where what is printed shows the progress already
+    with nullcontext() if on_terminal else progress("clips") as update:
+        if on_terminal and not as_json:
+            outcome = _print_table(audio, options)
+        else:
+            outcome = score_files(audio, out=out or _print, progress=update, **options)
     click.echo(str(outcome), err=True)
     if outcome.failed:
         command = "run it again without --overwrite" if options["overwrite"] else "run it again"
@@ -103,9 +110,24 @@ def score(audio: tuple[Path, ...], out: Path | None, **options: Any) -> None:
         raise DataError(f"{outcome.failures()}; correct them and {again}")
 
 
-def _print_line(stdout: TextIO, line: bytes) -> None:
+def _print_table(audio: tuple[Path, ...], options: dict[str, Any]) -> "Outcome":
+    """Print a row for each clip as it is scored, then what the numbers mean."""
+    from audiomos_cache.cli.score_rows import ScoreRows
+    from audiomos_cache.scoring.score_files import score_files
+
+    rows = ScoreRows(lambda line: _print(f"{line}\n"))
+    outcome = score_files(audio, out=rows.write, on_items=rows.begin, **options)
+    _print("\n")
+    for sentence in outcome.about:
+        rows.write_wrapped(sentence)
+    if not rows.has_prompts:
+        rows.write_wrapped("TA needs the prompt: give the text that the music was made from as --prompt.")
+    return outcome
+
+
+def _print(text: bytes | str) -> None:
     try:
-        click.echo(line, file=stdout, nl=False)
+        click.echo(text, nl=False)
     except BrokenPipeError:
         raise  # click ends quietly when the reader of a pipe has gone
     except OSError as error:

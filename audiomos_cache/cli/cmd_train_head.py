@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from audiomos_cache.cli.options import FILE, SEED, Command, advanced_option, command_line, device_option
+from audiomos_cache.cli.options import FILE, SEED, Command, advanced_option, announce, command_line, device_option
 from audiomos_cache.cli.progress_bar import progress
 
 if TYPE_CHECKING:
@@ -111,6 +111,7 @@ def train_head(ctx: click.Context, /, **options: Any) -> None:
       audiomos-cache train-head --head my-head.yaml --set training.lr=1e-4
       audiomos-cache train-head --cache cache/musiceval --plan ensemble8
     """
+    announce("reading the cache", [options["cache"]])
     from audiomos_cache import train_head as run
     from audiomos_cache.training.train_heads import DivergedRunsError
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from audiomos_cache.cli.options import FILE, Command
+from audiomos_cache.cli.options import FILE, Command, announce
 from audiomos_cache.cli.progress_bar import progress
 
 
@@ -21,6 +21,7 @@ def verify(cache: Path, split: tuple[str, ...]) -> None:
     Example:
       audiomos-cache verify cache/musiceval
     """
+    announce("reading", [cache])
     from audiomos_cache import verify as run
 
     with progress("clips") as update:

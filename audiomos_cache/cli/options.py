@@ -1,14 +1,17 @@
 """What the commands share: their class, with its two-part help, and the options that several of them have."""
 
+import logging
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from audiomos_cache.devices import DEVICES
-from audiomos_cache.errors import ArgumentError
+from audiomos_cache.errors import ArgumentError, first_five, shown
+
+log = logging.getLogger(__name__)
 
 FILE = click.Path(path_type=Path)
 DEVICE = click.Choice(DEVICES)
@@ -68,6 +71,11 @@ class Command(click.Command):
             return super().invoke(ctx)
         except ArgumentError as error:
             raise click.UsageError(str(error), ctx) from error
+
+
+def announce(what: str, paths: Sequence[Path]) -> None:
+    """Log what a command begins with, before it imports what takes seconds to import."""
+    log.info("%s %s ...", what, first_five([shown(str(path)) for path in paths]))
 
 
 def command_line(ctx: click.Context) -> str:

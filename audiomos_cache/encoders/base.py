@@ -1,10 +1,12 @@
 """What an encoder is: audio or a prompt in, features out, and an identity of all that decides their values.
 
-Below the protocols is what encoders share: their layers, the hash of their weights, and seeded random weights.
+Below the protocols is what encoders share: their layers, the hash of their weights, loading them without a word, and
+seeded random weights.
 """
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -142,6 +144,26 @@ def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
             digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers from reporting on stderr what it loads: with a bar, and tables of weights that a class lacks.
+
+    What is wrong with the weights is for the encoder to raise.
+    """
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    if bars:
+        logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def seed_weights(model: nn.Module, seed: int) -> None:

@@ -9,13 +9,16 @@
 A user's encoder is registered as ours are: a class or function with the signature of `AudioLoader` or `TextLoader`.
 """
 
+import logging
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from audiomos_cache.encoders.base import AudioEncoder, Identity, Precision, TextEncoder, TextFeatures
-from audiomos_cache.errors import ConfigError
+from audiomos_cache.errors import ConfigError, shown
 from audiomos_cache.hub import is_folder, split_revision
 from audiomos_cache.registry import known, lookup, not_one_of, summary
+
+log = logging.getLogger(__name__)
 
 __all__ = [
     "DEFAULTS",
@@ -98,6 +101,7 @@ def load_audio_encoder(
     """
     requested = _parse("audio_encoder", name)
     load: AudioLoader = lookup("audio_encoder", requested.loader)
+    log.info("loading %s ...", shown(name))
     return load(
         requested.source,
         name=_without_revision(name, requested),
@@ -116,6 +120,7 @@ def load_text_encoder(name: str, device: str = "cpu") -> TextEncoder:
     """
     requested = _parse("text_encoder", name)
     load: TextLoader = lookup("text_encoder", requested.loader)
+    log.info("loading %s ...", shown(name))
     return load(requested.source, name=_without_revision(name, requested), revision=requested.revision, device=device)
 
 

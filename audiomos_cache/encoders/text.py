@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from audiomos_cache.artifacts import hash_bytes
-from audiomos_cache.encoders.base import Identity, TextFeatures, hash_tensors
+from audiomos_cache.encoders.base import Identity, TextFeatures, hash_tensors, quiet_transformers
 from audiomos_cache.errors import EncoderError
 from audiomos_cache.hub import resolve_folder
 from audiomos_cache.registry import register
@@ -77,10 +77,11 @@ class HuggingFaceTextEncoder:
         folder, resolved = resolve_folder(source, revision, _FILES, "--text-encoder", EncoderError)
         try:
             # Left unset, transformers asks on the terminal whether to run code that comes with the weights.
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-            model, info = AutoModel.from_pretrained(
-                folder, trust_remote_code=False, use_safetensors=True, output_loading_info=True, dtype=torch.float32
-            )
+            with quiet_transformers():
+                tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+                model, info = AutoModel.from_pretrained(
+                    folder, trust_remote_code=False, use_safetensors=True, output_loading_info=True, dtype=torch.float32
+                )
             missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
             if missing:
                 raise EncoderError(f"--text-encoder {source}: its weights lack {missing[0]} ({len(missing)} tensors)")

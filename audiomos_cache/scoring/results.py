@@ -170,12 +170,14 @@ class Outcome:
         scores: by target, of the clips that have one.
         warned: how many have warnings.
         failed: by id, why a clip could not be scored.
+        about: what the scores mean and what made them, a sentence each; none where no clip was left to score.
     """
 
     total: int
     scores: dict[str, list[float]] = field(default_factory=lambda: {target: [] for target in TARGETS})
     warned: int = 0
     failed: dict[str, str] = field(default_factory=dict)
+    about: tuple[str, ...] = ()
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Count a clip, whose score is given in plain values."""

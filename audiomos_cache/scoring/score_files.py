@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audiomos_cache.artifacts import atomic_write, refuse_occupied, refuse_suffix
-from audiomos_cache.errors import ArgumentError, DataError, OutputError, OutputExistsError
+from audiomos_cache.errors import ArgumentError, DataError, OutputError, OutputExistsError, shown
 from audiomos_cache.progress import Progress
 from audiomos_cache.scoring.inputs import Item, items_of_manifest, items_of_paths
 from audiomos_cache.scoring.results import Outcome, to_line
@@ -32,6 +32,7 @@ def score_files(
     audio_root: str | PathLike[str] | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
+    on_items: Callable[[Sequence[Item]], object] = lambda _items: None,
     **options: Any,
 ) -> Outcome:
     r"""Score audio files, and write a line or a row for each. A file that cannot be scored gives one with an error.
@@ -51,6 +52,7 @@ def score_files(
             that of the manifest.
         overwrite: whether all clips are scored again and `out` is replaced, if it holds scores.
         progress: called as `progress("score", done, total, note)`.
+        on_items: called with what is to be scored, before anything is loaded.
         options: of the `Scorer`: audio_encoder, text_encoder, device, precision, batch_size; none with a `Scorer` that
             is loaded already.
     Returns:
@@ -70,6 +72,9 @@ def score_files(
     _check_arguments(paths, prompt, listed, root, target, overwrite)
     _refuse_options(bundle, options)
     items = items_of_manifest(listed, root) if listed else items_of_paths(paths, prompt)
+    on_items(items)
+    if isinstance(bundle, str | PathLike):
+        log.info("loading the bundle %s ...", shown(fspath(bundle)))  # what does that takes seconds to import
     run = _Run(items, bundle, options, progress)
     if not isinstance(target, Path):
         run.score(items, target)
@@ -147,6 +152,7 @@ class _Run:
     def score(self, items: Sequence[Item], write: Callable[[bytes], object]) -> None:
         """Score items, and write a line for each."""
         scorer = self._scorer()
+        self.outcome.about = tuple(scorer.about())
         for done, made in enumerate(scorer.score_items(items), 1):
             write(to_line(made, scorer.digest))
             self.outcome.add(made.to_dict())

@@ -129,6 +129,10 @@ class Scorer:
             f"Scorer({bundle.name!r}: {heads}; {encoders}, on {audio.device.type}, {self._batch_size} windows at once)"
         )
 
+    def about(self) -> list[str]:
+        """Return what the scores mean, and what makes them, a sentence each."""
+        return self._bundle.about()
+
     def score(
         self,
         audio: Sequence[AudioLike],

@@ -1,18 +1,22 @@
 """The command with a scorer that is made up: what goes in, what comes out, and what an interruption leaves."""
 
 import csv
+import fcntl
 import json
 import os
 import pty
 import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from rich.cells import cell_len
 
 import audiomos_cache
 from audiomos_cache.cli import main
@@ -109,6 +113,7 @@ def test_the_audio_root_of_a_manifest_elsewhere(music, tmp_path_factory):
         (["--manifest", "m.csv", "--out", "m/../m.csv", "--overwrite"], "--out is the manifest; give another one"),
         (["m", "--overwrite"], "--overwrite goes with --out"),
         (["m", "--out", "m"], "File 'm' is a directory."),
+        (["m", "--out", "s.jsonl", "--json"], "--json goes without --out, whose suffix is the format"),
         (["m", "--precision", "int8"], "'int8' is not one of"),
         (["m", "--batch-size", "0"], "0 is not in the range x>=1"),
     ],
@@ -237,7 +242,7 @@ def test_what_is_done_is_not_scored_again_and_the_rest_is_appended(music, caplog
     assert FakeScorer.scored == ("bb.mp3", "gone")
     assert (music / "s.jsonl").read_bytes().startswith(before)
     assert [row["id"] for row in rows((music / "s.jsonl").read_text())] == ["ccc", "a", "bb.mp3", "gone"]
-    assert caplog.messages == ["2 of 4 done before"]
+    assert caplog.messages[-1] == "2 of 4 done before"
     assert result.stderr.splitlines() == [
         "score: 2 of 2 clips, 0 s, 1 failed",
         "3 of 4 clips scored, 1 failed; mean MI 1.333, TA 2.000",
@@ -251,7 +256,7 @@ def test_the_same_files_by_absolute_paths_are_done(music, caplog):
     score("m", "--prompt", "x", "--out", "s.jsonl")
     before, FakeScorer.asked = (music / "s.jsonl").read_bytes(), None
     result = score(music / "m", "--prompt", "x", "--out", "s.jsonl")
-    assert (result.exit_code, caplog.messages, FakeScorer.asked) == (0, ["3 of 3 done before"], None)
+    assert (result.exit_code, caplog.messages[-1], FakeScorer.asked) == (0, "3 of 3 done before", None)
     assert (music / "s.jsonl").read_bytes() == before
 
 
@@ -271,7 +276,7 @@ def test_where_all_is_done_no_encoder_is_loaded(music, caplog):
     FakeScorer.asked, before = None, (music / "s.jsonl").read_bytes()
     result = score("m", "--out", "s.jsonl")
     assert (result.exit_code, FakeScorer.asked) == (0, None)
-    assert caplog.messages == ["3 of 3 done before"]
+    assert caplog.messages[-1] == "3 of 3 done before"
     assert result.stderr.splitlines() == ["3 of 3 clips scored, 0 failed; mean MI 1.467, TA n/a"]
     assert (music / "s.jsonl").read_bytes() == before
 
@@ -355,7 +360,7 @@ import signal, sys, time
 from types import SimpleNamespace
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
 class Slow:
-    digest, untrained = "digest", ()
+    digest, untrained, about = "digest", (), lambda _: ["Made up."]
     def __init__(self, *_, **__):
         pass
     def score_items(self, items):
@@ -369,6 +374,9 @@ sys.modules["torch"] = SimpleNamespace(Tensor=type(None), cuda=SimpleNamespace(i
 from audiomos_cache.cli import main
 main(["score", "--bundle", "model", *sys.argv[2:]])
 """
+
+
+LOADING = "loading the bundle model ...\n"
 
 
 def start(seconds, *arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE):
@@ -419,7 +427,7 @@ def test_interrupted_it_keeps_what_is_finished_and_goes_on(music, many):
         done = len(rows(out.read_text()))
     with start(0, "--manifest", many, "--out", out) as process:
         stderr = process.communicate()[1].decode().splitlines()
-    assert (process.returncode, stderr[0]) == (0, f"{done} of 300 done before")
+    assert (process.returncode, stderr[1]) == (0, f"{done} of 300 done before")
     assert [row["id"] for row in rows(out.read_text())] == [str(number) for number in range(300)]
     assert sorted(path.name for path in music.iterdir()) == ["m", "many.jsonl", "s.jsonl"]
 
@@ -441,14 +449,14 @@ def test_a_reader_that_has_gone_ends_it_quietly(many):
         assert json.loads(process.stdout.readline())["id"] == "0"
         process.stdout.close()
         stderr = process.stderr.read()
-    assert (process.returncode, stderr) == (1, b"")
+    assert (process.returncode, stderr) == (1, LOADING.encode())
 
 
 @pytest.mark.process
 def test_a_full_disk_under_stdout_is_named(many):
     with Path("/dev/full").open("wb") as full, start(0, "--manifest", many, stdout=full) as process:
         stderr = process.stderr.read().decode()
-    assert stderr == (
+    assert stderr == LOADING + (
         "Error: stdout: cannot be written: No space left on device; make room there, or give --out, a file that the "
         "command can resume\n"
     )
@@ -461,7 +469,7 @@ def test_interrupted_on_stdout_the_lines_are_whole(many):
         first = process.stdout.readline()
         process.send_signal(signal.SIGINT)
         rest, stderr = process.communicate()
-    assert (process.returncode, stderr) == (130, b"Interrupted. What was finished is kept.\n")
+    assert (process.returncode, stderr) == (130, f"{LOADING}Interrupted. What was finished is kept.\n".encode())
     found = rows((first + rest).decode())
     assert [row["id"] for row in found] == [str(number) for number in range(len(found))]
 
@@ -469,22 +477,44 @@ def test_interrupted_on_stdout_the_lines_are_whole(many):
 @pytest.mark.process
 def test_with_a_bar_on_the_terminal_the_lines_still_go_to_stdout(music, many):
     terminal, other_end = pty.openpty()
-    with (music / "lines").open("wb") as file, start(0, "--manifest", many, stdout=file, stderr=other_end):
+    with (music / "lines").open("wb") as file, start(0.01, "--manifest", many, stdout=file, stderr=other_end):
         os.close(other_end)
         text = shown_on(terminal)
     assert [row["id"] for row in rows((music / "lines").read_text())] == [str(number) for number in range(300)]
-    assert "300/300" in text
-    assert "{" not in text
+    assert "/300 clips" in text and "{" not in text
 
 
 @pytest.mark.process
 def test_lines_on_a_terminal_have_no_bar_between_them(many):
     terminal, other_end = pty.openpty()
-    with start(0, "--manifest", many, stdout=other_end, stderr=other_end):
+    with start(0, "--manifest", many, "--json", stdout=other_end, stderr=other_end):
         os.close(other_end)
-        *lines, summary = shown_on(terminal).splitlines()
+        _, *lines, summary = shown_on(terminal).splitlines()
     assert [json.loads(line)["id"] for line in lines] == [str(number) for number in range(300)]
     assert summary == "300 of 300 clips scored, 0 failed; mean MI 3.000, TA n/a"
+
+
+@pytest.mark.process
+def test_a_terminal_gets_a_table(music):
+    names = ("song.wav", "folder/a-song-with-a-very-long-name-that-no-terminal-has-room-for-and-more.wav", "夜曲" * 20)
+    clips = music / "m.jsonl"
+    clips.write_text("".join(json.dumps({"path": name, "prompt": None}) + "\n" for name in names))
+    terminal, other_end = pty.openpty()
+    fcntl.ioctl(other_end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    with start(0, "--manifest", clips, stdout=other_end, stderr=other_end):
+        os.close(other_end)
+        lines = shown_on(terminal).splitlines()
+    assert lines[0] == LOADING.strip()
+    assert lines[1].split() == ["file", "length", "MI", "heard"]
+    assert [line.split()[1:] for line in lines[2:5]] == [["-", "3.00", "-"]] * 3
+    assert [line.partition("  ")[0][-5:] for line in lines[2:5]] == ["g.wav", "e.wav", "曲夜曲夜曲"]
+    assert {cell_len(line) for line in lines[2:5]} == {cell_len(lines[2])} and cell_len(lines[2]) < 80
+    assert lines[5:] == [
+        "",
+        "Made up.",
+        "TA needs the prompt: give the text that the music was made from as --prompt.",
+        "3 of 3 clips scored, 0 failed; mean MI 3.000, TA n/a",
+    ]
 
 
 @pytest.mark.process

@@ -41,8 +41,43 @@ def test_a_signal_ends_a_command_in_order(which, code, word, tmp_path):
         _, stderr = process.communicate(timeout=30)
     finally:
         process.kill()
-    assert (process.returncode, stderr) == (code, f"{word}. What was finished is kept.\n")
+    assert (process.returncode, stderr) == (code, f"reading cache ...\n{word}. What was finished is kept.\n")
     assert (tmp_path / "cleaned").exists()
+
+
+# Ends at the first line, and says what has been imported by then.
+FIRST_LINE = """
+import sys
+from audiomos_cache.cli import main, progress_bar
+import audiomos_cache.cli
+def say(line):
+    print(line, sorted({"torch", "scipy", "sklearn", "transformers", "pyarrow"} & set(sys.modules)))
+    sys.exit()
+audiomos_cache.cli.say = say
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        ("extract --data clips.csv --cache c", "reading clips.csv ..."),
+        ("train-head --cache c", "reading the cache c ..."),
+        ("predict runs/a --cache c", "reading runs/a, c ..."),
+        ("fuse a b --out f", "reading a, b ..."),
+        ("evaluate a.jsonl --labels l", "reading a.jsonl ..."),
+        ("bundle runs --out b", "reading runs ..."),
+        ("verify c", "reading c ..."),
+        ("merge c d --out e", "reading c, d ..."),
+        ("import-upstream a.pth --head transformer-dist --out r", "reading a.pth ..."),
+        ("score song.wav --bundle b", "loading the bundle b ..."),
+    ],
+)
+def test_the_first_line_comes_before_what_takes_seconds_to_import(command, line):
+    words = [sys.executable, "-c", FIRST_LINE, *command.split()]
+    result = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert (result.stdout, result.stderr) == (f"{line} []\n", "")
 
 
 def test_an_imported_module_that_exits_is_one_line(tmp_path):

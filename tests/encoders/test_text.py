@@ -1,4 +1,5 @@
 import json
+import logging
 import shutil
 
 import pytest
@@ -6,6 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
+    AutoModel,
     BertConfig,
     BertModel,
     CLIPConfig,
@@ -156,6 +158,26 @@ def test_what_a_loaded_encoder_says_of_itself(saved, encoder):
     assert encoder.provenance() == {"source": str(saved), "revision": "local"}
     identity = encoder.identity()
     assert (identity["class"], identity["model_type"], identity["num_hidden_layers"]) == ("RobertaModel", "roberta", 3)
+
+
+def test_loading_reports_nothing_of_weights_that_are_not_used(saved, tmp_path, capsys):
+    """Those of a language model's head, and of a pooler that the checkpoint lacks."""
+    shutil.copytree(saved, tmp_path / "m")
+    change_weights(tmp_path / "m", lambda weights: weights.update({"lm_head.bias": torch.zeros(20)}))
+    records, handler = [], logging.Handler()
+    handler.emit = records.append
+    library = logging.getLogger("transformers")
+    library.addHandler(handler)
+    level = library.level
+    library.setLevel(logging.WARNING)
+    try:
+        load_text_encoder(str(tmp_path / "m"))
+        assert (records, capsys.readouterr().err) == ([], "")
+        AutoModel.from_pretrained(tmp_path / "m")
+        assert "lm_head.bias" in records[0].getMessage(), "it does report, and does so again afterwards"
+    finally:
+        library.setLevel(level)
+        library.removeHandler(handler)
 
 
 @pytest.mark.parametrize("part", ["embeddings.position_embeddings.weight", "encoder.layer.2.output.LayerNorm.bias"])

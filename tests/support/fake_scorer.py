@@ -26,6 +26,9 @@ class FakeScorer:
     def __init__(self, bundle: object, **options: object) -> None:
         FakeScorer.asked = {"bundle": bundle, **options}
 
+    def about(self) -> list[str]:
+        return ["MI is made up."]
+
     def score_items(self, items: Sequence[Item]) -> Iterator[Score]:
         for item in items:
             assert isinstance(item.path, Path)

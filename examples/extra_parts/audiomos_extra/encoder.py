@@ -9,7 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from audiomos_cache.encoders.base import Identity, Precision, hash_tensors, resolve_layers, seed_weights
+from audiomos_cache.encoders.base import (
+    Identity,
+    Precision,
+    hash_tensors,
+    quiet_transformers,
+    resolve_layers,
+    seed_weights,
+)
 from audiomos_cache.errors import ConfigError, EncoderError
 from audiomos_cache.hub import resolve_folder
 from audiomos_cache.registry import register
@@ -114,7 +121,8 @@ def load_wavlm(
     source = source or "microsoft/wavlm-base"
     folder, resolved = resolve_folder(source, revision, _FILES, "--audio-encoder", EncoderError)
     try:
-        model = WavLMModel.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
+        with quiet_transformers():
+            model = WavLMModel.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise EncoderError(f"--audio-encoder {name}: not a WavLM that can be loaded: {reason}") from error
