@@ -5,7 +5,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from audiomos_cache.cli.options import FILE, Command, announce
+from audiomos_cache.cli.options import FILE, Command, announce, echo
 from audiomos_cache.runs import BESTS
 
 
@@ -52,4 +52,4 @@ def bundle(context: click.Context, /, **options: Any) -> None:
     from audiomos_cache import make_bundle
 
     for line in make_bundle(**options).lines():
-        click.echo(line)
+        echo(line)

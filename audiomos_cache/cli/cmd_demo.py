@@ -2,12 +2,13 @@
 
 import shlex
 import shutil
+import sys
 from pathlib import Path
 
 import click
 
 from audiomos_cache.artifacts import refuse_occupied
-from audiomos_cache.cli.options import FILE, Command
+from audiomos_cache.cli.options import FILE, Command, echo, wrapped
 
 PROMPTS, SECONDS = 48, (3.0, 5.0)
 NEW_WORDS, NEW_SEED = ("slow", "happy", "low", "guitar", "without"), 2025
@@ -17,13 +18,13 @@ _MARKER = ".audiomos-demo"
 _NEXT = """
 Files
   {out}/data              the made-up music, in the MusicEval layout
-  {out}/cache             the features, a file per split: audiomos-cache info {out}/cache
-  {out}/runs              a folder per trained head: config, checkpoints, history, predictions
+  {out}/cache             the features, a file per split
+  {out}/runs              a folder per head: config, checkpoints, history
   {out}/fused/answer.txt  the fused MI and TA of every clip of the eval list
-  {out}/model             the heads and their fusion as one folder, with a card: README.md
-  {out}/new               two new clips of one prompt, clean and damaged, that were scored with it
+  {out}/model             the heads and their fusion, with a card: README.md
+  {out}/new               two new clips of one prompt, clean and damaged
 
-Next, on real data (MusicEval-phase1, and weights of MuQ and RoBERTa from the Hugging Face hub)
+Next, on real data: MusicEval-phase1, and weights of MuQ and RoBERTa from the hub
   audiomos-cache extract --data MusicEval-phase1 --cache cache/musiceval
   audiomos-cache train-head --cache cache/musiceval --seed 1984 --seed 1990
   audiomos-cache fuse runs --labels MusicEval-phase1/sets/dev_mos_list.txt --out fused
@@ -62,12 +63,12 @@ def demo(context: click.Context, out: Path, overwrite: bool) -> None:
     ridge = ("--method", "ridge", "--labels", labels, "--apply-split", "eval")
     _run(context, "fuse", *runs, *ridge, "--out", out / "fused")
     _run(context, "evaluate", out / "fused" / "fused.eval.jsonl", "--labels", sets / "test_mos_list.txt")
-    click.echo("\nThe labels above were made by the code that made the music, and the encoders are untrained:")
-    click.echo("the table shows that the pipeline works, nothing more.")
+    echo("\nThe labels above were made by the code that made the music, and the encoders are untrained:")
+    echo("the table shows that the pipeline works, nothing more.")
     _run(context, "bundle", *runs, "--fusion", out / "fused", "--out", out / "model")
     prompt = _make_new_clips(out / "new")
     _run(context, "score", out / "new", "--prompt", prompt, "--bundle", out / "model")
-    click.echo(_NEXT.format(out=out))
+    echo(_NEXT.format(out=out))
 
 
 def _make_new_clips(folder: Path) -> str:
@@ -98,7 +99,7 @@ def _run(context: click.Context, name: str, *arguments: str | Path) -> None:
     from audiomos_cache.cli import main
 
     words = [str(argument) for argument in arguments]
-    click.secho(f"\n$ audiomos-cache {shlex.join([name, *words])}", bold=True)
+    click.secho(wrapped(f"\n$ audiomos-cache {shlex.join([name, *words])}", sys.stdout), bold=True)
     command = main.commands[name]
     with command.make_context(name, words, parent=context.parent) as inner:
         command.invoke(inner)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from audiomos_cache.cli.options import FILE, SEED, Command, advanced_option, announce
+from audiomos_cache.cli.options import FILE, SEED, Command, advanced_option, announce, echo
 
 if TYPE_CHECKING:
     from audiomos_cache.evaluation.evaluate import Evaluation
@@ -95,7 +95,7 @@ def _show(result: "Evaluation") -> None:
     elif not result.comparisons:
         console.print(scores_table(result.scores, first.name, result.uncertainty))
     for note in result.notes:
-        click.echo(note)
+        echo(note)
 
 
 def _refuse_unread(context: click.Context) -> None:

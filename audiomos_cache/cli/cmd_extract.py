@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from audiomos_cache.cli.options import FILE, Command, advanced_option, announce, device_option
+from audiomos_cache.cli.options import FILE, Command, advanced_option, announce, device_option, echo
 from audiomos_cache.cli.progress_bar import progress, say
 from audiomos_cache.profiling import Profile
 
@@ -152,4 +152,4 @@ def extract(profile: Profile, /, **options: Any) -> None:
     with progress("clips") as update:
         result = run(**options, progress=update, notify=say, profile=profile)
     for line in result.lines():
-        click.echo(line)
+        echo(line)

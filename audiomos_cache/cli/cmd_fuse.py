@@ -7,7 +7,7 @@ import click
 from click.core import ParameterSource
 
 from audiomos_cache import registry
-from audiomos_cache.cli.options import FILE, SEED, Command, advanced_option, announce
+from audiomos_cache.cli.options import FILE, SEED, Command, advanced_option, announce, echo
 from audiomos_cache.runs import BESTS
 
 _OF_MAKING = ("method", "labels", "fit_split", "apply", "best", "folds", "cv_group", "seed")
@@ -101,18 +101,18 @@ def fuse(context: click.Context, /, sources: tuple[Path, ...], from_fusion: Path
     from audiomos_cache.fusion.fuse import fuse as fuse_members
 
     result = fuse_members(sources, from_fusion=from_fusion, **options)
-    click.echo(result.headline)
+    echo(result.headline)
     if tested := result.out_of_fold:
         from rich.console import Console
 
         from audiomos_cache.cli.rendering import scores_table
 
-        click.echo(tested.headline)
+        echo(tested.headline)
         Console().print(scores_table(tested.scores, "out-of-fold", tested.uncertainty))
         for note in tested.uncertainty.notes if tested.uncertainty else ():
-            click.echo(note)
+            echo(note)
     for note in result.notes:
-        click.echo(note)
+        echo(note)
 
 
 def _refuse_given(context: click.Context) -> None:

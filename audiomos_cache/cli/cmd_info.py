@@ -4,7 +4,7 @@ import json
 
 import click
 
-from audiomos_cache.cli.options import Command
+from audiomos_cache.cli.options import Command, echo
 
 
 @click.command(cls=Command)
@@ -25,4 +25,7 @@ def info(target: str | None, as_json: bool) -> None:
     from audiomos_cache import info as run
 
     found = run(target)
-    click.echo(json.dumps(found.to_dict(), indent=2) if as_json else "\n".join(found.lines()))
+    if as_json:
+        click.echo(json.dumps(found.to_dict(), indent=2))
+    else:
+        echo("\n".join(found.lines()))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from audiomos_cache.cli.options import FILE, Command, announce
+from audiomos_cache.cli.options import FILE, Command, announce, echo
 from audiomos_cache.cli.progress_bar import progress
 
 
@@ -27,4 +27,4 @@ def merge(caches: tuple[Path, ...], out: Path) -> None:
     with progress("clips") as update:
         result = run(caches, out, progress=update)
     for line in result.lines():
-        click.echo(line)
+        echo(line)

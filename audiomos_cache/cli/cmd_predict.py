@@ -25,7 +25,7 @@ def predict(**options: Any) -> None:
       audiomos-cache predict runs/transformer-dist-seed1984 --split test \\
         --cache cache/musiceval
     """
-    announce("reading", [options["run"], options["cache"]])
+    announce("reading", [options["run"]])
     from audiomos_cache import predict as run
 
     click.echo(str(run(**options).path))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from audiomos_cache.cli.options import FILE, Command, advanced_option, device_option
-from audiomos_cache.cli.progress_bar import progress
+from audiomos_cache.cli.progress_bar import progress, say
 from audiomos_cache.errors import DataError, OutputError
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def score(audio: tuple[Path, ...], out: Path | None, as_json: bool, **options: A
             outcome = _print_table(audio, options)
         else:
             outcome = score_files(audio, out=out or _print, progress=update, **options)
-    click.echo(str(outcome), err=True)
+    say(str(outcome))
     if outcome.failed:
         command = "run it again without --overwrite" if options["overwrite"] else "run it again"
         again = "score them again" if out is None else f"{command}, which tries only them"

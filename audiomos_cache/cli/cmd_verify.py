@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from audiomos_cache.cli.options import FILE, Command, announce
+from audiomos_cache.cli.options import FILE, Command, announce, echo
 from audiomos_cache.cli.progress_bar import progress
 
 
@@ -27,5 +27,5 @@ def verify(cache: Path, split: tuple[str, ...]) -> None:
     with progress("clips") as update:
         result = run(cache, split, progress=update)
     for line in result.lines():
-        click.echo(line)
+        echo(line)
     result.raise_if_damaged()

@@ -1,15 +1,18 @@
-"""What the commands share: their class, with its two-part help, and the options that several of them have."""
+"""What the commands share: their class, with its two-part help, the options of several of them, and how they print."""
 
 import logging
 import shlex
+import shutil
+import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import click
 
 from audiomos_cache.devices import DEVICES
-from audiomos_cache.errors import ArgumentError, first_five, shown
+from audiomos_cache.errors import ArgumentError, shown
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +78,8 @@ class Command(click.Command):
 
 def announce(what: str, paths: Sequence[Path]) -> None:
     """Log what a command begins with, before it imports what takes seconds to import."""
-    log.info("%s %s ...", what, first_five([shown(str(path)) for path in paths]))
+    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    log.info("%s %s%s ...", what, shown(str(paths[0])), more)
 
 
 def command_line(ctx: click.Context) -> str:
@@ -89,3 +93,26 @@ def advanced_option(*declarations: str, **attributes: Any) -> Callable[[_Decorat
 
 
 device_option = advanced_option("--device", type=DEVICE, default="auto", help="Compute on this device.")
+
+
+def wrapped(text: str, stream: TextIO) -> str:
+    """Break lines between words where a terminal would break them anywhere; what goes elsewhere stays as it is."""
+    if not stream.isatty():
+        return text
+    width = shutil.get_terminal_size().columns - 1
+    lines = (_wrapped(line, width) for line in text.split("\n"))
+    return "\n".join(lines)
+
+
+def _wrapped(line: str, width: int) -> str:
+    if len(line) <= width:
+        return line
+    indent = line[: len(line) - len(line.lstrip())]
+    return textwrap.fill(
+        line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False, replace_whitespace=False
+    )
+
+
+def echo(text: object) -> None:
+    """Print sentences on stdout."""
+    click.echo(wrapped(str(text), sys.stdout))

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
+from audiomos_cache.cli.options import wrapped
 from audiomos_cache.progress import Progress
 
 if TYPE_CHECKING:
@@ -19,14 +20,14 @@ _turn = RLock()  # of those who print lines, and start and stop what draws bars
 
 
 def say(line: str) -> None:
-    """Print a line on stderr, whole, above the bars; any thread may."""
+    """Print a line on stderr, above the bars; any thread may."""
     with _turn:
         if _live:
             from rich.text import Text
 
-            _live[-1].console.print(Text(line), soft_wrap=True)  # no markup; a long line is left to the terminal
+            _live[-1].console.print(Text(wrapped(line, sys.stderr)), soft_wrap=True)  # no markup
         else:
-            sys.stderr.write(f"{line}\n")  # in one piece, as other processes may write too
+            sys.stderr.write(f"{wrapped(line, sys.stderr)}\n")  # in one piece, as other processes may write too
             sys.stderr.flush()
 
 

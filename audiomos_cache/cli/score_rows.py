@@ -40,7 +40,7 @@ class ScoreRows:
         """Take what is to be scored, before the first row."""
         self.has_prompts = any(item.text for item in items)
         targets = [("MI", 17), ("TA", 17)] if self.has_prompts else [("MI", 17)]
-        others = [("length", 7), *targets, ("heard", 11)]
+        others = [("length", 7), *targets, ("heard", 10)]
         room = self._width - sum(len(_GAP) + width for _, width in others)
         longest = max(cell_len(printable(_name(str(item.path), item.id))) for item in items)
         self._columns = [("file", max(min(longest, max(room, _SHORTEST_NAME)), len("file"))), *others]

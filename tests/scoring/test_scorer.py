@@ -190,6 +190,22 @@ def test_odd_sounds_are_warned_of(samples: NDArray[Any], warning: str, make_scor
     assert len(own) == 1 and own[0].startswith(warning)
 
 
+def test_a_scorer_says_what_its_scores_mean(audio: AudioEncoder, text: TextEncoder) -> None:
+    bundle = make_bundle(audio, text, pad_to_s=5.0)
+    by = "Scored by model: mean of 3 heads on features of muq-tiny and roberta-tiny; heard in windows of 5 s, "
+    for calibrations, brackets in (
+        (bundle.calibrations, "In brackets: where that is for 80 % of clips like those of the calibration (measured: "
+         "80 % of 100 clips for MI, 80 % of 100 clips for TA)."),
+        ({}, "There are no intervals, as the bundle was not calibrated."),
+    ):  # fmt: skip
+        scorer = Scorer(replace(bundle, calibrations=calibrations), audio_encoder=audio, text_encoder=text)
+        assert scorer.about() == [
+            "MI: music impression, TA: text alignment, 1 to 5: the mean opinion of listeners.",
+            brackets,
+            f"{by}whose mean by length is the score.",
+        ]
+
+
 class Plain:
     """A user's encoder, which does not say whether it is trained, or says it of its class."""
 

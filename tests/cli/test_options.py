@@ -1,0 +1,27 @@
+"""Lines that are longer than a terminal is wide."""
+
+import io
+
+from audiomos_cache.cli.options import wrapped
+from tests.support.terminal import Terminal
+
+PATH = "a/" * 60 + "train.h5"
+
+
+def test_a_terminal_gets_lines_that_are_broken_between_words(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    text = f"train: 272 clips to encode, 8.7 MB when finished-at-last\n  splits: {PATH}  and others\n\nshort  one"
+    assert wrapped(text, Terminal()).split("\n") == [
+        "train: 272 clips to encode, 8.7 MB when",
+        "finished-at-last",
+        "  splits:",
+        f"  {PATH}",
+        "  and others",
+        "",
+        "short  one",
+    ], "a path is left whole, so that it can be copied"
+
+
+def test_a_file_gets_lines_as_they_are(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    assert wrapped("word " * 100, io.StringIO()) == "word " * 100
