@@ -88,12 +88,13 @@ def _start_live(unit: str) -> "Live":
 
     class OneLineEach(bar.Progress):
         def get_renderables(self) -> Iterator[Constrain]:
-            # The last column stays free: terminals differ in where the cursor is after it.
-            yield Constrain(self.make_tasks_table(self.tasks), console.width - 1)
+            # The last columns stay free: terminals differ in where the cursor is after them, and echo ^C there.
+            yield Constrain(self.make_tasks_table(self.tasks), console.width - 4)
 
     # What comes from the user, whose [brackets] are no markup.
     note = bar.TextColumn(f"{unit} {{task.fields[note]}}", markup=False)
-    columns = (What(), bar.BarColumn(), bar.MofNCompleteColumn(), note, bar.TimeRemainingColumn())
+    length = 10 if console.width < 100 else 30  # names are worth more than bars
+    columns = (What(), bar.BarColumn(length), bar.MofNCompleteColumn(), note, bar.TimeRemainingColumn())
     # What parts of the user's print must not go through a bar; what they print into a file stays there.
     live = OneLineEach(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty())
     live.start()
