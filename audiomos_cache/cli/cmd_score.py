@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     "--manifest",
     metavar="FILE",
     type=FILE,
-    help="Score the clips of a .csv, .tsv, .jsonl or .parquet file with the columns path, prompt and perhaps id.",
+    help="Score the clips of a .csv, .tsv, .jsonl or .parquet file with the columns path, prompt and perhaps id; others "
+    "are kept.",
 )
 @click.option(
     "--audio-root",

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +20,10 @@ _turn = RLock()  # of those who print lines, and start and stop what draws bars
 
 
 def say(line: str) -> None:
-    """Print a line on stderr, above the bars; any thread may."""
-    with _turn:
+    """Print a line on stderr, above the bars; any thread may. A stderr that is full or closed stops no work."""
+    if sys.stderr is None:  # closed before Python began
+        return
+    with _turn, suppress(OSError):
         if _live:
             from rich.text import Text
 
@@ -34,7 +36,7 @@ def say(line: str) -> None:
 @contextmanager
 def progress(unit: str) -> Iterator[Progress]:
     """Yield a function that reports progress; `unit` is what is counted, such as clips."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield _Lines(unit)
         return
     bars = _Bars(unit)

@@ -97,3 +97,16 @@ def test_what_others_print_goes_above_the_bar_and_into_a_file_where_stdout_is_on
         update("score", 10, 10)
     assert (tmp_path / "out").read_text() == "a line of results\n"
     assert Screen(80).feed(terminal.getvalue()).shown() == ["a warning of torch"]
+
+
+@pytest.mark.parametrize("stderr", ["/dev/full", None])
+def test_a_stderr_that_is_full_or_closed_stops_no_work(monkeypatch, stderr):
+    file = open(stderr, "w") if stderr else None  # noqa: SIM115, PTH123 - closing it fails
+    monkeypatch.setattr(sys, "stderr", file)
+    with progress("clips") as update:
+        update("score", 1, 1)
+        _Stderr().handle(logging.makeLogRecord({"msg": "a line"}))
+        say("a line")
+    if file:
+        with pytest.raises(OSError, match="No space left"):
+            file.close()
