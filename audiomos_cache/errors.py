@@ -71,6 +71,17 @@ def first_five(items: list[str]) -> str:
     return shown if len(items) <= 5 else f"{shown}, ... ({len(items)} in all)"
 
 
+def escaped(string: str) -> str:
+    r"""Escape what a terminal does not print, or obeys: control characters, line breaks, changes of direction.
+
+    >>> escaped("a\x1b[2J\u202eb")
+    'a\\x1b[2J\\u202eb'
+    """
+    if string.isprintable():
+        return string
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in string)
+
+
 def shown(string: str) -> str:
     """Return a string that others may have written, fit for a message: escaped if it is not printable."""
     return string if string.isprintable() else repr(string)

@@ -12,7 +12,7 @@ from typing import Any, TextIO, TypeVar
 import click
 
 from audiomos_cache.devices import DEVICES
-from audiomos_cache.errors import ArgumentError, shown
+from audiomos_cache.errors import ArgumentError, escaped, shown
 
 log = logging.getLogger(__name__)
 
@@ -96,11 +96,11 @@ device_option = advanced_option("--device", type=DEVICE, default="auto", help="C
 
 
 def wrapped(text: str, stream: TextIO) -> str:
-    """Break lines between words where a terminal would break them anywhere; what goes elsewhere stays as it is."""
-    if not stream.isatty():
-        return text
-    width = shutil.get_terminal_size().columns - 1
-    lines = (_wrapped(line, width) for line in text.split("\n"))
+    """Escape what a terminal would obey, and break lines between words where it would break them anywhere."""
+    lines = [escaped(line) for line in text.split("\n")]
+    if stream.isatty():
+        width = shutil.get_terminal_size().columns - 1
+        lines = [_wrapped(line, width) for line in lines]
     return "\n".join(lines)
 
 

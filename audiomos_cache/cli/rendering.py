@@ -11,6 +11,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from audiomos_cache.errors import escaped
 from audiomos_cache.progress import counted
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Name:
     """A name of the user's in a table or next to a bar: on one line, cut in the middle where there is no room."""
 
     def __init__(self, name: str) -> None:
-        self.name = name
+        self.name = escaped(name)
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
         """Return the fewest and the most cells that it takes."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from rich.cells import cell_len
 
 from audiomos_cache.cli.rendering import cut_in_the_middle
-from audiomos_cache.dataset.clip import printable
+from audiomos_cache.errors import escaped
 from audiomos_cache.scoring.inputs import Item
 from audiomos_cache.scoring.results import Interval, Row
 
@@ -42,7 +42,7 @@ class ScoreRows:
         targets = [("MI", 17), ("TA", 17)] if self.has_prompts else [("MI", 17)]
         others = [("length", 7), *targets, ("heard", 10)]
         room = self._width - sum(len(_GAP) + width for _, width in others)
-        longest = max(cell_len(printable(_name(str(item.path), item.id))) for item in items)
+        longest = max(cell_len(escaped(_name(str(item.path), item.id))) for item in items)
         self._columns = [("file", max(min(longest, max(room, _SHORTEST_NAME)), len("file"))), *others]
 
     def write(self, line: bytes) -> None:
@@ -54,7 +54,7 @@ class ScoreRows:
         seconds, windows = row["duration_s"], row["windows"]
         self._print_cells(
             {
-                "file": printable(_name(row["path"], row["id"])),
+                "file": escaped(_name(row["path"], row["id"])),
                 "length": "-" if seconds is None else _length(seconds),
                 "MI": _score(row["mi"], row["mi_interval"]),
                 "TA": _score(row["ta"], row["ta_interval"]),
@@ -62,9 +62,9 @@ class ScoreRows:
             }
         )
         if row["error"] is not None:
-            self.write_wrapped(f"error: {printable(' '.join(row['error'].split()))}", _INDENT)
+            self.write_wrapped(f"error: {escaped(' '.join(row['error'].split()))}", _INDENT)
         if row["warnings"]:
-            self.write_wrapped("; ".join(self._once(printable(each)) for each in row["warnings"]), _INDENT)
+            self.write_wrapped("; ".join(self._once(escaped(each)) for each in row["warnings"]), _INDENT)
 
     def write_wrapped(self, text: str, indent: str = "") -> None:
         """Print a sentence on as many lines as it needs."""

@@ -2,6 +2,8 @@
 
 import io
 
+import pytest
+
 from audiomos_cache.cli.options import wrapped
 from tests.support.terminal import Terminal
 
@@ -25,3 +27,8 @@ def test_a_terminal_gets_lines_that_are_broken_between_words(monkeypatch):
 def test_a_file_gets_lines_as_they_are(monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
     assert wrapped("word " * 100, io.StringIO()) == "word " * 100
+
+
+@pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
+def test_what_a_terminal_would_obey_is_escaped(stream):
+    assert wrapped("a\x1b[2J\u202eb\nc\td", stream) == "a\\x1b[2J\\u202eb\nc\\td"

@@ -102,6 +102,11 @@ def test_scores_and_runs_are_written_alike():
     assert [row[3] for row in rows] == run[2:], "and no seconds of what was finished before"
 
 
+def test_a_name_says_nothing_to_the_terminal():
+    found = printed(scores_table(SCORES, title="a\x1b[2J\u202eb\n.jsonl"))
+    assert found.splitlines()[0] == r"a\x1b[2J\u202eb\n.jsonl"
+
+
 @pytest.mark.parametrize("name", MARKUP)
 def test_a_name_with_brackets_is_shown_as_it_is(name):
     run = name.replace("/", "")  # a folder's
