@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -80,13 +81,15 @@ def _to_csv(rows: Sequence[Row]) -> bytes:
 
 
 def _csv_ids(path: Path) -> list[str]:
-    with path.open(newline="", encoding="utf-8", errors="replace") as file:
-        try:
-            reader = csv.DictReader(file)
-            if tuple((reader.fieldnames or ())[: len(_FIRST)]) == _FIRST:
-                return [row["id"] for row in reader]
-        except csv.Error:
-            pass
+    ids = []
+    with path.open(newline="", encoding="utf-8", errors="replace") as file, suppress(csv.Error):
+        reader = csv.reader(file)
+        if tuple(next(reader, ())[: len(_FIRST)]) == _FIRST:
+            try:
+                ids += [fields[0] for fields in reader if fields]
+            except csv.Error:
+                ids.append("")  # a row that nobody can read is of no clip
+            return ids
     with path.open("rb") as content:
         raise DataError(f"begins with {content.read(40).decode(errors='replace')!r}, expected a table of scores")
 

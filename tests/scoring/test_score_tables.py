@@ -135,6 +135,12 @@ def test_names_that_are_not_utf8_are_escaped(tmp_path: Path) -> None:
         assert table.read_ids(tmp_path / f"s{suffix}") == [r"caf\udce9"]
 
 
+def test_a_table_with_a_row_that_cannot_be_read_has_other_clips(tmp_path: Path) -> None:
+    content = TABLES[".csv"].encode([columns_of(ITEMS[0])]) + b'b,"' + b"x" * 200_000 + b'"\n'
+    (tmp_path / "s.csv").write_bytes(content)
+    assert TABLES[".csv"].read_ids(tmp_path / "s.csv")[-1] == ""
+
+
 @pytest.mark.parametrize("suffix", TABLES)
 @pytest.mark.parametrize("content", [b"", b"\0", b"id,mi,ta\n", b"PAR1", b"PAR1" + bytes(100) + b"PAR1", b'id,"\n\0'])
 def test_what_is_no_table_of_scores_is_told(suffix: str, content: bytes, tmp_path: Path) -> None:
