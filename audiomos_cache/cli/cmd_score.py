@@ -32,8 +32,7 @@ if TYPE_CHECKING:
     "--manifest",
     metavar="FILE",
     type=FILE,
-    help="Score the clips of a .csv, .tsv, .jsonl or .parquet file with the columns path, prompt and perhaps id; others "
-    "are kept.",
+    help="Score the clips of a .csv, .tsv, .jsonl or .parquet file with the columns path, prompt and perhaps id.",
 )
 @click.option(
     "--audio-root",

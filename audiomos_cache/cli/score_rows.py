@@ -42,7 +42,7 @@ class ScoreRows:
         targets = [("MI", 17), ("TA", 17)] if self.has_prompts else [("MI", 17)]
         others = [("length", 7), *targets, ("heard", 10)]
         room = self._width - sum(len(_GAP) + width for _, width in others)
-        longest = max(cell_len(escaped(_name(str(item.path), item.id))) for item in items)
+        longest = max(cell_len(escaped(_name(str(item.path) if item.path else None, item.id))) for item in items)
         self._columns = [("file", max(min(longest, max(room, _SHORTEST_NAME)), len("file"))), *others]
 
     def write(self, line: bytes) -> None:

@@ -209,7 +209,8 @@ def items_of_manifest(path: Path, audio_root: Path | None = None) -> list[Item]:
     """Read what to score from a manifest, in its order, with the columns `path`, `prompt` and perhaps `id`.
 
     A blank prompt is "", JSON's null None. Without an id it is the file's name, as if the file had been given (a
-    dataset's manifest takes it without any suffix); a trailing `.wav` is left out of both. Other columns are kept.
+    dataset's manifest takes it without any suffix); a trailing `.wav` is left out of both. Other columns
+    are kept, of Parquet those that a dataset's manifest has.
 
     Args:
         path: the manifest (.csv, .tsv, .jsonl, .parquet); of Parquet, `audio` may hold the files.

@@ -3,7 +3,9 @@ import json
 import os
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from audiomos_cache.errors import DataError
 from audiomos_cache.scoring.inputs import SUFFIXES, Item, items_of_manifest, items_of_paths
@@ -335,3 +337,13 @@ def test_a_link_out_of_the_manifests_folder_is_refused(tmp_path):
     (tmp_path / "lists/a.wav").symlink_to("../secret.wav")
     with pytest.raises(DataError, match=r"'a\.wav' leaves the folder"):
         items_of_manifest(path)
+
+
+def test_the_columns_of_a_parquet_manifest_are_what_json_can_hold(tmp_path):
+    rows = pa.table(
+        {"path": ["a.wav", "b.wav"], "prompt": ["x", None], "mi": [3.5, float("nan")], "system": ["S1", ""]}
+    )
+    parquet.write_table(rows, tmp_path / "m.parquet")
+    found = [item.columns for item in items_of_manifest(tmp_path / "m.parquet")]
+    assert [(each["mi"], each["system"]) for each in found] == [(3.5, "S1"), (None, "")]
+    assert all(each.keys() <= {"mi", "system", "split"} for each in found)
