@@ -8,12 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from math import isfinite
-from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
-
-import numpy as np
-from numpy.typing import NDArray
 
 from audiomos_cache.audio.decode import Audio
 from audiomos_cache.audio.source import AudioSource, EncodedAudio
@@ -24,14 +19,9 @@ from audiomos_cache.dataset.tables import string_of
 from audiomos_cache.errors import DataError, first_five
 from audiomos_cache.progress import counted
 from audiomos_cache.scoring.results import Score
-from audiomos_cache.scoring.windows import audio_of, cut_windows, read_windows
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from audiomos_cache.scoring.windows import cut_windows, read_windows
 
 log = logging.getLogger(__name__)
-
-AudioLike: TypeAlias = "str | PathLike[str] | NDArray[Any] | Tensor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +30,7 @@ class Item:
 
     Attributes:
         id: its score has the same.
-        audio: an audio file, or samples; or what is wrong with what was given, which is raised when the
+        audio: an audio file, its bytes, or samples; or what is wrong with what was given, which is raised when the
             clip is to be scored.
         prompt: the text that the music was made from, as it was given; None: MI alone is asked for.
         columns: what else a manifest says of it; its score has the same.
@@ -93,60 +83,6 @@ def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
     remaining = iter(items)
     while batch := list(islice(remaining, size)):
         yield batch
-
-
-def items_of_arguments(
-    audio: Sequence[AudioLike],
-    prompts: str | Sequence[str | None] | None,
-    ids: Sequence[str] | None,
-    sample_rate: int | None,
-) -> Iterator[Item]:
-    """Take the arguments of `Scorer.score`, clip by clip.
-
-    Raises:
-        DataError: a single clip instead of a sequence, not as many prompts or ids as clips, or an id twice.
-    """
-    from torch import Tensor
-
-    if isinstance(audio, str | PathLike | np.ndarray | Tensor):
-        shown = f"an array of shape {tuple(audio.shape)}" if hasattr(audio, "shape") else repr(fspath(audio))
-        raise DataError(f"{shown}: a single clip, expected a sequence of clips; put it in a list")
-    each_prompt = [prompts] * len(audio) if prompts is None or isinstance(prompts, str) else list(prompts)
-    names = [None] * len(audio) if ids is None else list(ids)
-    for what, given in (("prompts", each_prompt), ("ids", names)):
-        if len(given) != len(audio):
-            raise DataError(f"{len(given)} {what} for {len(audio)} clips, expected one for each")
-    if ids is not None and (len(set(ids)) < len(ids) or not all(isinstance(name, str) for name in ids)):
-        raise DataError("ids that are not strings, or are there twice, expected a string of its own for each clip")
-    clips = enumerate(zip(audio, each_prompt, names, strict=True))
-    return (item_of(index, *each, sample_rate) for index, each in clips)
-
-
-def item_of(index: int, audio: AudioLike, prompt: object, name: str | None, sample_rate: float | None) -> Item:
-    """Take what a user gave for the clip of an index, and a copy of samples; see `Scorer.score`."""
-    own = str(index) if name is None else name
-    try:
-        given = _prompt(index, prompt)
-        if isinstance(audio, str | PathLike):
-            path = Path(fspath(audio))
-            if "\0" in str(path):
-                raise DataError(f"{str(path)!r}: no file can have this name")
-            return Item(clip_id_of(path.name) if name is None else name, path, given)
-        return Item(own, audio_of(f"clip {own}", audio, sample_rate), given)
-    except DataError as error:
-        return Item(own, error)
-
-
-def _prompt(index: int, prompt: object) -> str | None:
-    if prompt is None:
-        return None
-    try:
-        if isinstance(prompt, str):
-            prompt.encode()  # half a surrogate pair cannot be
-            return prompt
-    except UnicodeEncodeError:
-        pass
-    raise DataError(f"clip {index}: its prompt is {prompt!r:.80}, expected a string or None")
 
 
 SUFFIXES = (

@@ -17,7 +17,9 @@ import numpy as np
 from audiomos_cache.errors import ArgumentError, AudiomosError, BundleError, ConfigError, EncoderError, one_of
 from audiomos_cache.hub import is_folder
 from audiomos_cache.progress import counted
-from audiomos_cache.scoring.inputs import AudioLike, Item, batched, item_of, items_of_arguments, until_error
+from audiomos_cache.scoring.arguments import items_of_arguments, items_of_stream
+from audiomos_cache.scoring.clips import AudioLike
+from audiomos_cache.scoring.inputs import Item, batched, until_error
 from audiomos_cache.scoring.results import NAMED, Score
 from audiomos_cache.scoring.windows import clip_score
 from audiomos_cache.targets import TARGETS
@@ -138,23 +140,26 @@ class Scorer:
         audio: Sequence[AudioLike],
         prompts: str | Sequence[str | None] | None = None,
         *,
-        sample_rate: int | None = None,
+        sample_rate: float | None = None,
         ids: Sequence[str] | None = None,
         on_error: OnError = "raise",
     ) -> list[Score]:
         """Score clips.
 
         Args:
-            audio: N paths of audio files, or arrays or tensors of samples, (n,) or (channels, n) floats from -1 to 1.
-            prompts: the text of each clip; one for all; None: MI alone, also for single clips of a sequence.
-            sample_rate: of the arrays, in Hz.
-            ids: of the clips; None: the files' names without `.wav`, or an array's index in the sequence.
+            audio: N clips in a sequence, an array of objects, or a column of a table. A clip is a path; an array or
+                tensor of samples, (n,), (channels, n) or (n, channels), floats from -1 to 1 or integers of up to 32
+                bits; a tuple of these and their rate, in either order; a dict with `array` or `raw` and
+                `sampling_rate`, or with `bytes` or `path`; the bytes of an audio file; or one that is opened as binary.
+            prompts: the text of each clip; one for all; None: MI alone, also for single clips of a sequence (NaN too).
+            sample_rate: of samples that come without their own, in Hz.
+            ids: of the clips; None: the files' names without `.wav`, or where there is none, the index in the sequence.
             on_error: what to do about a clip that cannot be scored: "raise", or "return" a score with its `error`.
         Returns:
             N scores, in order.
         Raises:
-            DataError: not as many prompts or ids as clips; with "raise", a clip that cannot be read. EncoderError: with
-            "raise", one without a valid score.
+            DataError: what is given for all clips, prompts or ids is no sequence, or not as long as the others; with
+            "raise", a clip that cannot be read. EncoderError: with "raise", one without a valid score.
         """
         one_of("on_error", on_error, get_args(OnError))
         return list(self._run(items_of_arguments(audio, prompts, ids, sample_rate), on_error))
@@ -163,17 +168,16 @@ class Scorer:
         self,
         clips: Iterable[tuple[AudioLike, str | None]],
         *,
-        sample_rate: int | None = None,
+        sample_rate: float | None = None,
         on_error: OnError = "raise",
     ) -> Iterator[Score]:
         """Score a stream of clips with their prompts, in order; see `score`.
 
-        A few batches are taken from the stream ahead of the one that is scored, and decoded while it is. Arrays are
+        A few batches are taken from the stream ahead of the one that is scored, and decoded while it is. Samples are
         copied when they are taken. After an error of the stream itself, the clips it gave before are scored first.
         """
         one_of("on_error", on_error, get_args(OnError))
-        items = (item_of(index, audio, prompt, None, sample_rate) for index, (audio, prompt) in enumerate(clips))
-        return self._run(items, on_error)
+        return self._run(items_of_stream(clips, sample_rate), on_error)
 
     def score_items(self, items: Iterable[Item]) -> Iterator[Score]:
         """Score items, in order; those that cannot be scored have the reason in their score's `error`."""

@@ -3,15 +3,14 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from audiomos_cache.audio.decode import Audio, mixed_down, read_channels, silence_of
 from audiomos_cache.audio.resample import resample, resampled_length
-from audiomos_cache.audio.samples import check_samples, peak_of
+from audiomos_cache.audio.samples import peak_of
 from audiomos_cache.audio.source import AudioSource
 from audiomos_cache.errors import DataError
 from audiomos_cache.scoring.results import Interval
@@ -91,47 +90,6 @@ def cut_windows(name: str, decoded: Audio, sample_rate_hz: int, window_s: float)
         windows = [replace(decoded, samples=p, sample_rate_hz=sample_rate_hz, length=len(p)) for p in pieces]
     warnings = (*decoded.warnings, *_oddities(decoded))
     return [replace(window, warnings=warnings) for window in windows]
-
-
-def audio_of(name: str, samples: Any, rate_hz: float | None) -> Audio:
-    """Copy a user's samples: a stream of clips may fill the same array again.
-
-    Args:
-        name: of the clip, for messages.
-        samples: (n,) or (channels, n) of floats, a NumPy array or a tensor, full scale being -1 to 1.
-        rate_hz: their sample rate.
-    Returns:
-        (n, channels) samples, at that rate.
-    Raises:
-        DataError: the samples are of another kind, none, or not finite; or there is no rate.
-    """
-    if isinstance(rate_hz, bool) or not isinstance(rate_hz, Real) or not rate_hz >= 1 or rate_hz % 1:
-        raise DataError(f"{name}: an array at a sample rate of {rate_hz!r}; give sample_rate, a whole number of Hz")
-    held = _array(name, samples)
-    if held.ndim not in (1, 2) or (held.ndim == 2 and held.shape[0] > held.shape[1]):
-        raise DataError(f"{name}: an array of shape {held.shape}, expected (samples,) or (channels, samples)")
-    check_samples(name, held)
-    count = held.shape[-1]
-    return Audio(np.atleast_2d(held).T, int(rate_hz), count, count / int(rate_hz))
-
-
-def _array(name: str, samples: Any) -> NDArray[np.float32]:
-    """Copy samples as float32."""
-    import torch
-
-    try:
-        if isinstance(samples, torch.Tensor):
-            if not samples.is_floating_point():
-                raise TypeError(f"a tensor of {samples.dtype}")
-            return samples.detach().to("cpu", torch.float32, copy=True).numpy()
-        held = np.asarray(samples)
-        if held.dtype.kind != "f":
-            raise TypeError(f"samples of {held.dtype}")
-        with np.errstate(over="ignore"):
-            return held.astype(np.float32)
-    except (TypeError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"{name}: {reason}, expected floats from -1 to 1; divide int16 by 32768") from error
 
 
 def _oddities(decoded: Audio) -> Iterator[str]:

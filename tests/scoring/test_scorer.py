@@ -107,28 +107,24 @@ def test_arrays_and_tensors_are_scored_as_files(clips: list[Path], make_scorer: 
     assert scorer.score([mono], ["rain"], sample_rate=rate)[0].mi == pytest.approx(of_file.mi, abs=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("array", "rate", "message"),
-    [
-        (music(1)[:, 0], None, "clip 0: an array at a sample rate of None; give sample_rate"),
-        (
-            np.zeros(16000, np.int16),
-            16000,
-            r"clip 0: samples of int16, expected floats from -1 to 1; divide int16 by 32768",
-        ),
-        (
-            music(1, channels=2),
-            16000,
-            r"an array of shape \(16000, 2\), expected \(samples,\) or \(channels, samples\)",
-        ),
-        (np.zeros(0, np.float32), 16000, "clip 0: no samples"),
-        (np.full(16000, np.nan), 16000, "clip 0: 16000 NaN or infinite samples"),
-        (np.zeros((1, 1, 9)), 16000, r"shape \(1, 1, 9\)"),
-    ],
-)
-def test_arrays_that_are_no_sound(array: Any, rate: int | None, message: str, make_scorer: MakeScorer) -> None:
-    with pytest.raises(DataError, match=message):
-        make_scorer(pad_to_s=5.0).score([array], sample_rate=rate)
+def test_clips_of_other_libraries_are_scored_as_their_file(tmp_path: Path, make_scorer: MakeScorer) -> None:
+    scorer, path = make_scorer(pad_to_s=5.0, batch_size=1), tmp_path / "song.wav"
+    soundfile.write(path, music(4.0, 44100, channels=2), 44100, subtype="PCM_16")
+    pcm, content = soundfile.read(path, dtype="int16")[0], path.read_bytes()
+    of_file, *others = scorer.score(
+        [path, (44100, pcm), (pcm.T / 32768, 44100), {"bytes": content, "path": "song.wav"}, content], "rain"
+    )
+    assert {(score.mi, score.ta, score.duration_s) for score in others} == {(of_file.mi, of_file.ta, 4.0)}
+    assert [score.id for score in others] == ["1", "2", "song", "4"]
+
+
+def test_what_is_no_clip_is_an_error_of_that_clip(clips: list[Path], make_scorer: MakeScorer) -> None:
+    given: list[Any] = [clips[0], b"no audio", (44, music(3.0)), clips[1], None]
+    scores = make_scorer(pad_to_s=5.0).score(given, "rain", on_error="return")
+    assert [score.error is None for score in scores] == [True, False, False, True, False]
+    assert scores[2].error == "clip 2: a sample rate of 44 Hz, expected 1000 to 1000000; 44 kHz is 44000"
+    with pytest.raises(DataError, match="^clip 1: not audio, or damaged, expected a whole wav, "):
+        make_scorer(pad_to_s=5.0).score(given, "rain")
 
 
 def test_a_long_clip_is_the_mean_of_its_windows_by_length(make_scorer: MakeScorer) -> None:
