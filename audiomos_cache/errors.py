@@ -3,7 +3,9 @@
 A message names the item, what was found, what was expected, and what to do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
+from os import PathLike
+from pathlib import Path
 
 
 class AudiomosError(Exception):
@@ -63,6 +65,24 @@ def one_of(name: str, value: object, choices: Sequence[str]) -> None:
     if not (isinstance(value, str) and value in choices):
         expected = f"one of {', '.join(choices)}" if len(choices) > 1 else choices[0]
         raise ArgumentError(f"{name} is {value!r}, expected {expected}")
+
+
+def paths_of(name: str, given: object) -> list[Path]:
+    """Return the paths of an argument of a public function that may be one path or several.
+
+    Args:
+        name: of the argument.
+        given: a path, or paths in an order of their own.
+    Raises:
+        ArgumentError: it is neither, such as bytes, a set or a number.
+    """
+    if isinstance(given, str | PathLike):
+        return [Path(given)]
+    if isinstance(given, Iterable) and not isinstance(given, bytes | bytearray | Mapping | Set):
+        several = list(given)
+        if all(isinstance(each, str | PathLike) for each in several):
+            return [Path(each) for each in several]
+    raise ArgumentError(f"{name} is {given!r:.80}, expected a path, or a list of paths")
 
 
 def first_five(items: list[str]) -> str:

@@ -4,8 +4,20 @@ from pathlib import Path
 
 import pytest
 
-from audiomos_cache import Scorer, extract, fuse, import_upstream, make_bundle, predict, score_files, split, train_head
-from audiomos_cache.errors import ArgumentError, OutputExistsError, one_of
+from audiomos_cache import (
+    Scorer,
+    evaluate,
+    extract,
+    fuse,
+    import_upstream,
+    make_bundle,
+    merge,
+    predict,
+    score_files,
+    split,
+    train_head,
+)
+from audiomos_cache.errors import ArgumentError, BundleError, CacheError, OutputExistsError, one_of, paths_of
 
 
 @pytest.mark.parametrize("value", [None, True, 1, "", "C", ["a"]])
@@ -19,6 +31,27 @@ def test_one_of_several(value):
 def test_one_of_one():
     with pytest.raises(ArgumentError, match=r"^by is 'clip', expected system$"):
         one_of("by", "clip", ("system",))
+
+
+@pytest.mark.parametrize(
+    ("given", "paths"),
+    [
+        ("a/b", ["a/b"]),
+        (Path("a/b"), ["a/b"]),
+        (["b", Path("a")], ["b", "a"]),
+        ((path for path in ("b", "a")), ["b", "a"]),
+        ([], []),
+    ],
+)
+def test_one_path_or_several(given, paths):
+    assert paths_of("runs", given) == [Path(path) for path in paths]
+
+
+@pytest.mark.parametrize("given", [b"a", None, 7, {"a", "b"}, {"a": "b"}, ["a", 7], ["a", b"b"]])
+def test_what_are_no_paths(given):
+    with pytest.raises(ArgumentError) as caught:
+        paths_of("runs", given)
+    assert str(caught.value) == f"runs is {given!r}, expected a path, or a list of paths"
 
 
 COMPILE, BEST = "expected one of auto, on, off", "expected one of loss, srcc, combined"
@@ -71,6 +104,14 @@ def test_train_head(tmp_path, options, message):
         (lambda: fuse("run", out="out", cv_group=None), "cv_group is None, expected one of prompt, system, none"),
         (lambda: import_upstream("a.pth", "transformer-dist", "out", best=""), f"best is '', {BEST}"),
         (lambda: split("list.txt", hold_out="clip"), "hold_out is 'clip', expected one of clips, systems, prompts"),
+        (lambda: evaluate({"a.jsonl", "b.jsonl"}, "labels.txt"), "files is {.*}, expected a path, or a list of paths"),
+        (lambda: fuse(7, out="out"), "sources is 7, expected a path, or a list of paths"),
+        (lambda: make_bundle(b"run", "out"), "runs is b'run', expected a path, or a list of paths"),
+        (lambda: merge(None, "out"), "caches is None, expected a path, or a list of paths"),
+        (
+            lambda: score_files({"a.wav": 1}, bundle="b", out="s.csv"),
+            "audio is {.*}, expected a path, or a list of paths",
+        ),
         (lambda: Scorer("model", precision="fp8"), "precision is 'fp8', expected one of fp16, bf16, fp32"),
         (lambda: Scorer("model", device="gpu"), "device 'gpu' is not one of auto, cpu, cuda"),
         (lambda: Scorer("model", device=None), "device None is not one of auto, cpu, cuda"),
@@ -95,6 +136,13 @@ def test_score_files_with_a_loaded_scorer_takes_no_options_of_one(tmp_path):
     message = "^device, batch_size: the scorer is loaded already; leave these out, or give them to Scorer$"
     with pytest.raises(ArgumentError, match=message):
         score_files(["x.wav"], bundle=object(), out=tmp_path / "s.csv", device="cpu", precision=None, batch_size=2)
+
+
+def test_a_single_path_is_not_taken_letter_by_letter(tmp_path):
+    with pytest.raises(CacheError, match=r"^.*/nowhere: "):
+        merge(tmp_path / "nowhere", tmp_path / "out")
+    with pytest.raises(BundleError, match="nowhere"):
+        score_files("song.wav", bundle="nowhere", out=tmp_path / "s.jsonl")
 
 
 def test_score_files_refuses_a_folder_at_once(tmp_path):

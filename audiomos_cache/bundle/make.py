@@ -27,7 +27,7 @@ from audiomos_cache.bundle.manifest import (
 from audiomos_cache.bundle.sources import Source, Sources, find_sources
 from audiomos_cache.encoders.lookup import loader_of
 from audiomos_cache.encoders.muq import HUB_ID
-from audiomos_cache.errors import BundleError, first_five, one_of
+from audiomos_cache.errors import BundleError, first_five, one_of, paths_of
 from audiomos_cache.folders import atomic_folder
 from audiomos_cache.heads.config import parts_of
 from audiomos_cache.progress import counted, gigabytes
@@ -241,7 +241,7 @@ def make_bundle(
     """
     one_of("best", best, BESTS)
     out = Path(out)
-    folders = [Path(runs)] if isinstance(runs, str | PathLike) else list(map(Path, runs))
+    folders = paths_of("runs", runs)
     refuse_occupied(out, what="bundle", own=_is_own, marker=MANIFEST, overwrite=overwrite)
     sources = find_sources(folders, Path(fusion) if fusion is not None else None, best)
     evidence = find_evidence(sources, Path(labels) if labels is not None else None, fit_split, n_boot)

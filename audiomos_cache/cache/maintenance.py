@@ -25,7 +25,7 @@ from audiomos_cache.cache.publish import (
 )
 from audiomos_cache.cache.reader import open_cache
 from audiomos_cache.cache.verify import FileReport, verify_file
-from audiomos_cache.errors import ArgumentError, CacheError, FormatVersionError, OutputExistsError, first_five
+from audiomos_cache.errors import ArgumentError, CacheError, FormatVersionError, OutputExistsError, first_five, paths_of
 from audiomos_cache.progress import Progress, counted, no_progress
 
 
@@ -79,7 +79,7 @@ class _List:
 
 
 def merge(
-    caches: Sequence[str | PathLike[str]],
+    caches: str | PathLike[str] | Sequence[str | PathLike[str]],
     out: str | PathLike[str],
     *,
     bytes_per_file: int = BYTES_PER_FILE,
@@ -91,7 +91,7 @@ def merge(
     one after the other, in the order of `caches`.
 
     Args:
-        caches: cache folders, finished or not, of one fingerprint.
+        caches: a cache folder, or several, finished or not, of one fingerprint.
         out: the folder of the new cache.
         bytes_per_file: a split is cut into several files where it is larger.
         progress: called with (split, done, total) clips.
@@ -105,7 +105,7 @@ def merge(
       eval: 8 clips in cache/joined/eval.h5
       train: 16 clips in cache/joined/train.h5
     """
-    sources, out = [Path(cache) for cache in caches], Path(out)
+    sources, out = paths_of("caches", caches), Path(out)
     if out.resolve() in [source.resolve() for source in sources]:
         raise OutputExistsError(f"{out}: is one of the caches to merge, which stay as they are; give another --out")
     resolved = [source.resolve() for source in sources]

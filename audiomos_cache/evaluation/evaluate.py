@@ -9,7 +9,7 @@ from typing import Any
 
 from audiomos_cache.artifacts import atomic_write, refuse_occupied, refuse_suffix
 from audiomos_cache.dataset.labels import Labels, read_labels, read_system_truth, refuse_split_of_list
-from audiomos_cache.errors import ArgumentError, first_five, one_of
+from audiomos_cache.errors import ArgumentError, first_five, one_of, paths_of
 from audiomos_cache.evaluation import summaries
 from audiomos_cache.evaluation.bootstrap import Uncertainty, bootstrap_intervals
 from audiomos_cache.evaluation.comparison import Comparison, compare, verdict
@@ -206,7 +206,7 @@ def evaluate(
     >>> evaluate("predicted.txt", "labels.txt", n_boot=0).scores.utt_mi.mse
     0.5
     """
-    paths = [Path(each) for each in ([files] if isinstance(files, str | PathLike) else files)]
+    paths = paths_of("files", files)
     _check_arguments(paths, by, n_boot)
     if out is not None:
         check_output(Path(out), overwrite=overwrite)

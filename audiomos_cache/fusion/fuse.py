@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from audiomos_cache.errors import ArgumentError, DataError, first_five
+from audiomos_cache.errors import ArgumentError, DataError, first_five, paths_of
 from audiomos_cache.evaluation.predictions import ANSWER_NAME, Predictions
 from audiomos_cache.evaluation.summaries import scores_table
 from audiomos_cache.fusion.align import predictions_of
@@ -150,14 +150,14 @@ def fuse(
     >>> result.out_of_fold.scores.n_clips
     8
     """
-    paths = [Path(each) for each in ([sources] if isinstance(sources, str | PathLike) else sources)]
+    paths = paths_of("sources", sources)
     folder = Path(out)
     recipe = Recipe(
         method=method,
         labels=None if labels is None else Path(labels),
         fit_split=fit_split,
         apply_split=apply_split,
-        apply=tuple(map(Path, apply)),
+        apply=tuple(paths_of("apply", apply)),
         best=best,
         folds=folds,
         cv_group=cv_group,

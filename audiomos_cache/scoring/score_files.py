@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audiomos_cache.artifacts import atomic_write, refuse_occupied, refuse_suffix
-from audiomos_cache.errors import ArgumentError, DataError, OutputError, OutputExistsError, shown
+from audiomos_cache.errors import ArgumentError, DataError, OutputError, OutputExistsError, paths_of, shown
 from audiomos_cache.progress import Progress
 from audiomos_cache.scoring.inputs import Item, items_of_manifest, items_of_paths
 from audiomos_cache.scoring.results import Outcome, to_line
@@ -23,7 +23,7 @@ FORMATS = (".jsonl", *TABLES)
 
 
 def score_files(
-    audio: Iterable[str | PathLike[str]] = (),
+    audio: str | PathLike[str] | Iterable[str | PathLike[str]] = (),
     *,
     bundle: "str | PathLike[str] | Scorer",
     out: str | PathLike[str] | Callable[[bytes], object],
@@ -66,7 +66,7 @@ def score_files(
     >>> outcome.to_dict()["scored"], outcome.failed
     (1, {})
     """
-    paths, listed = [Path(path) for path in audio], None if manifest is None else Path(manifest)
+    paths, listed = paths_of("audio", audio), None if manifest is None else Path(manifest)
     root = None if audio_root is None else Path(audio_root)
     target = out if callable(out) else Path(out)
     _check_arguments(paths, prompt, listed, root, target, overwrite)

@@ -14,7 +14,7 @@ from typing import Any, get_args
 import numpy as np
 
 from audiomos_cache.devices import Compile, resolve_device
-from audiomos_cache.errors import ArgumentError, one_of
+from audiomos_cache.errors import ArgumentError, one_of, paths_of
 from audiomos_cache.evaluation.metrics import Scores, compute_metrics
 from audiomos_cache.evaluation.predictions import Predictions, read_predictions
 from audiomos_cache.heads.config import HeadConfig
@@ -166,7 +166,7 @@ def train_head(
     seeds, overrides = _seeds(seed), overrides_of(set)
     cache, out = Path(cache), Path(out)
     train, dev = (Path(each) if each is not None else None for each in (train_list, dev_list))
-    lists = Lists(train, dev, _paths(rater_lists))
+    lists = Lists(train, dev, tuple(paths_of("rater_lists", rater_lists)))
     if plan is not None:
         jobs = load_plan(str(plan), overrides)
     else:
@@ -203,10 +203,6 @@ def _seeds(given: int | Sequence[int] | None) -> list[int]:
         if not 0 <= each <= HIGHEST_SEED:
             raise ArgumentError(f"seed {each}: expected 0 to {HIGHEST_SEED}")
     return list(map(int, several)) or [DEFAULT_SEED]
-
-
-def _paths(given: Source | Sequence[Source]) -> tuple[Path, ...]:
-    return (Path(given),) if isinstance(given, str | PathLike) else tuple(map(Path, given))
 
 
 def _made_with(command: str, cache: Path, lists: Lists) -> dict[str, Any]:
