@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from audiomos_cache.errors import DataError
+from audiomos_cache.torch_settings import standard_torch
 
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 1_000, 1_000_000  # music has no other; a damaged header, or kHz for Hz, may
 
@@ -86,6 +87,7 @@ def samples_needed(count: int, rate_hz: int, new_rate_hz: int) -> int:
 
 
 @lru_cache(maxsize=8)
+@standard_torch()
 def _resampler(old: int, new: int, device: str = "cpu") -> Any:
     """Return torchaudio's `functional.resample` as a module that keeps its kernel: the same bits, given the dtype."""
     import torch

@@ -32,6 +32,7 @@ from audiomos_cache.hub import resolve_folder, split_revision
 from audiomos_cache.input_spec import InputSpec
 from audiomos_cache.progress import counted
 from audiomos_cache.targets import HIGHEST, LOWEST, TARGETS
+from audiomos_cache.torch_settings import standard_torch
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +147,7 @@ _MOST_BYTES = {"fusion": 2**26, "head": 2**31}  # some have 1 and 100 MB
 _AGAIN = "copy, download or make the bundle again"
 
 
+@standard_torch()
 def load_bundle(source: str | PathLike[str]) -> Bundle:
     """Load a bundle from a folder or a repository of the Hugging Face hub. Nothing in it is executed.
 

@@ -33,6 +33,7 @@ from audiomos_cache.heads.config import parts_of
 from audiomos_cache.progress import counted, gigabytes
 from audiomos_cache.registry import not_built_in, warn_of_scripts
 from audiomos_cache.runs import BESTS, CONFIG, versions, weights_bytes
+from audiomos_cache.torch_settings import standard_torch
 
 log = logging.getLogger(__name__)
 
@@ -205,6 +206,7 @@ class MadeBundle:
         }
 
 
+@standard_torch()
 def make_bundle(
     runs: str | PathLike[str] | Sequence[str | PathLike[str]],
     out: str | PathLike[str],

@@ -17,6 +17,7 @@ from audiomos_cache.encoders.base import AudioEncoder, Identity, Precision, Text
 from audiomos_cache.errors import ConfigError, shown
 from audiomos_cache.hub import is_folder, split_revision
 from audiomos_cache.registry import known, lookup, not_one_of, summary
+from audiomos_cache.torch_settings import standard_torch
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +84,7 @@ class _Requested(NamedTuple):
     revision: str | None
 
 
+@standard_torch()
 def load_audio_encoder(
     name: str,
     device: str = "cpu",
@@ -112,6 +114,7 @@ def load_audio_encoder(
     )
 
 
+@standard_torch()
 def load_text_encoder(name: str, device: str = "cpu") -> TextEncoder:
     """Load a text encoder: `roberta`, `roberta@main`, any Hugging Face text encoder from a folder or hub repository.
 

@@ -32,12 +32,14 @@ from audiomos_cache.extraction.summary import ExtractResult, SplitSummary, large
 from audiomos_cache.input_spec import StoredDtype
 from audiomos_cache.profiling import OFF, Profile
 from audiomos_cache.progress import Notify, Progress, log_line, no_progress
+from audiomos_cache.torch_settings import standard_torch
 
 Dataset = Mapping[str, Sequence[Clip]]
 Source = str | PathLike[str]
 OnError = Literal["stop", "skip"]
 
 
+@standard_torch()
 def extract(
     data: Source,
     cache: Source = "cache/default",

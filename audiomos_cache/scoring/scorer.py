@@ -23,6 +23,7 @@ from audiomos_cache.scoring.inputs import Item, batched, until_error
 from audiomos_cache.scoring.results import NAMED, Score
 from audiomos_cache.scoring.windows import clip_score
 from audiomos_cache.targets import TARGETS
+from audiomos_cache.torch_settings import standard_torch
 
 if TYPE_CHECKING:
     from audiomos_cache.audio.decode import Audio
@@ -67,6 +68,7 @@ class Scorer:
     True
     """
 
+    @standard_torch()
     def __init__(
         self,
         bundle: "str | PathLike[str] | Bundle",
@@ -207,11 +209,13 @@ class Scorer:
         if errors:
             raise errors[0]
 
+    @standard_torch()
     def _read(self, item: Item) -> "list[Audio]":
         """Read a clip, on one of the threads that decode."""
         windows = item.windows(self._audio.sample_rate_hz, self._window_s)
         return [self._on_device.prepare(window) for window in windows]
 
+    @standard_torch()
     def _start(self, clips: Sequence[tuple[Item, Read]]) -> Callable[[], Iterator[Made]]:
         """Begin to encode and to score clips.
 
@@ -228,7 +232,7 @@ class Scorer:
             wait = self._on_device.start(together, of_windows)
 
         def finish() -> Iterator[Made]:
-            with self._turn:
+            with standard_torch(), self._turn:
                 found = wait()
             first = 0
             for item, windows in clips:

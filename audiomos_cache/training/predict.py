@@ -16,6 +16,7 @@ from audiomos_cache.evaluation.predictions import Predictions, write_predictions
 from audiomos_cache.heads.layers import layers_to_read
 from audiomos_cache.progress import counted
 from audiomos_cache.runs import BESTS, Run, predictions_path
+from audiomos_cache.torch_settings import standard_torch
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.data import ClipSet
 from audiomos_cache.training.frame_sources import FramesOnDisk
@@ -58,6 +59,7 @@ class PredictResult:
         }
 
 
+@standard_torch()
 def predict(
     run: str | PathLike[str] | Run,
     cache: str | PathLike[str] = "cache/default",

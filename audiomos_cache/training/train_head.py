@@ -22,6 +22,7 @@ from audiomos_cache.heads.presets import Overrides, overrides_of
 from audiomos_cache.profiling import OFF, Profile
 from audiomos_cache.progress import Progress, counted, no_progress
 from audiomos_cache.runs import predictions_path
+from audiomos_cache.torch_settings import standard_torch
 from audiomos_cache.training.data import ClipSet, Lists
 from audiomos_cache.training.execution import Precision
 from audiomos_cache.training.finished_run import HeadResult
@@ -91,6 +92,7 @@ class TrainResult:
         }
 
 
+@standard_torch()
 def train_head(
     cache: Source = "cache/default",
     head: HeadLike | Sequence[HeadLike] | None = None,

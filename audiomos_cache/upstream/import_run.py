@@ -26,6 +26,7 @@ from audiomos_cache.runs import (
     refuse_existing,
     versions,
 )
+from audiomos_cache.torch_settings import standard_torch
 from audiomos_cache.upstream.checkpoints import load_upstream_state, read_upstream_checkpoint
 
 AUDIO_DIM, TEXT_DIM = 1024, 768  # of MuQ and RoBERTa
@@ -52,6 +53,7 @@ class ImportResult:
         return {"run": str(self.run), "best": self.best, "checkpoint": str(self.checkpoint)}
 
 
+@standard_torch()
 def import_upstream(
     checkpoint: str | PathLike[str],
     head: str | PathLike[str],
