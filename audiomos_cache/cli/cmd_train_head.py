@@ -101,9 +101,9 @@ def train_head(ctx: click.Context, /, **options: Any) -> None:
     """Train heads on cached features: one run folder for each head and seed.
 
     A run keeps three checkpoints (best dev loss, best system SRCC of MI, best combined), their predictions of
-    every split in the cache, and its history. On a CPU the same seed gives the same files. After an interrupt
-    the same command resumes where it was. Several processes may train one plan: each takes runs that no other has
-    taken.
+    every split in the cache, and its history. On a CPU the same seed with the same number of threads gives the same
+    files. After an interrupt the same command resumes where it was. Several processes may train one plan: each takes
+    runs that no other has taken.
 
     \b
     Examples:

@@ -16,7 +16,7 @@ from audiomos_cache.cache.format import CachedPrompt
 from audiomos_cache.dataset.clip import Clip
 from audiomos_cache.encoders.base import AudioEncoder, TextEncoder
 from audiomos_cache.errors import EncoderError, first_five
-from audiomos_cache.extraction.options import ExtractionOptions
+from audiomos_cache.extraction.options import ExtractionOptions, not_finite
 
 log = logging.getLogger(__name__)
 
@@ -116,8 +116,8 @@ def encode_prompts(
             if not (np.isfinite(tokens).all() and np.isfinite(pad_vector).all()):
                 if options.on_error == "stop":
                     raise EncoderError(
-                        f"prompt {prompt!r}: {text.name} gives NaN or Inf as {options.dtype}; "
-                        "leave its clips out with --on-error skip"
+                        f"prompt {prompt!r}: {not_finite(text.name, options.dtype)}; leave its clips out with "
+                        "--on-error skip"
                     )
                 continue
             encoded[prompt] = CachedPrompt(prompt, tokens, pad_vector)

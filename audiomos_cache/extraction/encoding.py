@@ -16,7 +16,7 @@ from audiomos_cache.dataset.clip import Clip
 from audiomos_cache.encoders.base import AudioEncoder
 from audiomos_cache.errors import EncoderError
 from audiomos_cache.extraction.batching import group_by_length
-from audiomos_cache.extraction.options import ExtractionOptions
+from audiomos_cache.extraction.options import ExtractionOptions, not_finite
 from audiomos_cache.extraction.transfer import Download, Transfer, transfer_for
 from audiomos_cache.profiling import OFF, Profile
 
@@ -92,8 +92,8 @@ class BatchEncoder:
     def _stored(self, clip: Clip, clip_audio: Audio, frames: NDArray[Any], *, fine: bool) -> Encoded | EncoderError:
         if fine:
             return _record(clip, clip_audio, frames, self._audio), frames
-        name, dtype = self._audio.name, self._options.dtype
-        return EncoderError(f"{clip.id}: {name} gives NaN or Inf as {dtype}; check {clip.path}")
+        problem = not_finite(self._audio.name, self._options.dtype)
+        return EncoderError(f"{clip.id}: {problem}; check {clip.path}")
 
     def _encode_again_in_fp32(
         self, started: Started, frames: NDArray[Any], finite: list[bool]

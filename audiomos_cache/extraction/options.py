@@ -85,6 +85,12 @@ COMPILE_S = 12.0
 SAVED_PER_AUDIO_S = 13e-6
 
 
+def not_finite(name: str, dtype: StoredDtype) -> str:
+    """Say that an encoder's features cannot be stored, and what could hold those that are only too large."""
+    larger = " (--dtype float32 holds larger values)" if dtype == "float16" else ""
+    return f"{name} gives NaN or Inf as {dtype}{larger}"
+
+
 def precision_for(device: str, dtype: str, requested: Precision | None) -> Precision:
     """Return the precision to compute in: the requested one, or float16 on a GPU for features stored in it."""
     return requested or ("fp16" if device == "cuda" and dtype == "float16" else "fp32")

@@ -14,7 +14,7 @@ from audiomos_cache.encoders.base import AudioEncoder
 from audiomos_cache.errors import AudiomosError, DataError
 from audiomos_cache.extraction.batching import decode_ahead, decode_threads
 from audiomos_cache.extraction.encoding import BatchEncoder, Started
-from audiomos_cache.extraction.options import ExtractionOptions
+from audiomos_cache.extraction.options import ExtractionOptions, not_finite
 from audiomos_cache.extraction.plan import Plan
 from audiomos_cache.extraction.summary import SplitSummary
 from audiomos_cache.extraction.transfer import on_own_stream, transfer_for
@@ -191,8 +191,8 @@ class Encoding:
     def _prompt_error(self, clip: Clip) -> DataError | None:
         if clip.prompt in self.writer.prompts:
             return None
-        dtype = self.options.dtype
-        return DataError(f"{clip.id}: the text encoder gives NaN or Inf as {dtype} for {clip.prompt!r}")
+        problem = not_finite("the text encoder", self.options.dtype)
+        return DataError(f"{clip.id}: {problem} for {clip.prompt!r}")
 
     def _stop_unless_skipped(self, error: AudiomosError) -> None:
         if self.options.on_error == "stop":

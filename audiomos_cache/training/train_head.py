@@ -117,8 +117,8 @@ def train_head(
     """Train heads on cached features: a run folder for each head and seed.
 
     A run keeps three checkpoints (best dev loss, best system SRCC of MI, best combined), their predictions of every
-    split in the cache, and its history. On a CPU the same seed gives the same files. After an interrupt the same call
-    continues where it stopped.
+    split in the cache, and its history. On a CPU the same seed with the same number of threads gives the same files.
+    After an interrupt the same call continues where it stopped.
 
     Args:
         cache: the cache folder.

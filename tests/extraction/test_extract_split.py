@@ -509,7 +509,8 @@ def test_nan_features_are_named(clips, cache, monkeypatch):
     """By a value beyond float16: 0.25 million squared."""
     monkeypatch.setattr("audiomos_cache.audio.samples.LOUDEST", 1000)
     write_wav(clips[4].path, np.full(300, 500, np.float32))
-    message = f"{clips[4].id}: fake-audio gives NaN or Inf as float16; check {clips[4].path}; or leave such clips out"
+    problem = "fake-audio gives NaN or Inf as float16 (--dtype float32 holds larger values)"
+    message = f"{clips[4].id}: {problem}; check {clips[4].path}; or leave such clips out"
     with pytest.raises(EncoderError, match=re.escape(message)):
         extract(clips, cache)
     summary = extract(clips, cache, replace(PAD, on_error="skip"))
@@ -517,6 +518,16 @@ def test_nan_features_are_named(clips, cache, monkeypatch):
     assert (summary.encoded, summary.clips) == (6, 9)
     assert clips[4].id not in CacheReader(cache, "train").ids
     assert CacheReader(cache, "train").skipped == tuple(summary.skipped)
+    assert extract(clips, cache.with_name("wide"), replace(PAD, dtype="float32")).encoded == 10, "as the message says"
+
+
+def test_nan_features_in_float32_are_not_said_to_be_too_large(clips, cache):
+    class NotFinite(FakeAudioEncoder):
+        def encode(self, waveforms):
+            return super().encode(waveforms) * float("nan")
+
+    with pytest.raises(EncoderError, match=rf"{clips[0].id}: fake-audio gives NaN or Inf as float32; check "):
+        extract(clips, cache, replace(PAD, dtype="float32"), audio=NotFinite())
 
 
 def test_nan_prompt_features_are_named(clips, cache):
@@ -849,9 +860,9 @@ def test_a_prompt_without_finite_features_can_be_skipped(tmp_path):
     bad = [clip.id for clip in clips if len(clip.prompt.split()) == 3]
     assert 0 < len(bad) < len(clips)
     encoders = FakeAudioEncoder(), NanForThreeWords()
-    with pytest.raises(EncoderError, match="fake-text gives NaN or Inf as float16; leave its clips out"):
+    with pytest.raises(EncoderError, match=r"fake-text gives NaN or Inf as float16 \(.*\); leave its clips out"):
         extract_split(clips, cache, *encoders, PAD)
     summary = extract_split(clips, cache, *encoders, replace(PAD, on_error="skip"))
     assert [clip_id for clip_id, _ in summary.skipped] == bad
-    assert "the text encoder gives NaN or Inf as float16 for " in summary.skipped[0][1]
+    assert "the text encoder gives NaN or Inf as float16 (--dtype float32 holds " in summary.skipped[0][1]
     assert CacheReader(cache, "train").ids == [clip.id for clip in clips if clip.id not in bad]
