@@ -77,8 +77,9 @@ def _p_value(differences: Floats) -> float:
 
 
 def _standardised(values: Floats) -> Floats:
-    spread = np.std(values)
-    return (values - np.mean(values)) / (spread if spread > 0 else 1.0)
+    if metrics.is_constant(values):
+        return np.zeros_like(values)
+    return np.asarray((values - np.mean(values)) / np.std(values))
 
 
 def _as_they_are(values: Floats) -> Floats:
@@ -86,7 +87,7 @@ def _as_they_are(values: Floats) -> Floats:
 
 
 def _ranks(values: Floats) -> Floats:
-    return np.asarray(rankdata(values), np.float64)
+    return np.zeros_like(values) if metrics.is_constant(values) else np.asarray(rankdata(values), np.float64)
 
 
 _COMPARABLE = ((_as_they_are, ("mse",)), (_standardised, ("lcc",)), (_ranks, ("srcc", "ktau")))

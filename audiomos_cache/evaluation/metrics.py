@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import kendalltau, rankdata
 
 from audiomos_cache.dataset.labels import Labels
@@ -15,6 +15,7 @@ from audiomos_cache.evaluation.predictions import Predictions, join_ids
 from audiomos_cache.targets import TARGETS, VIEWS, Floats
 
 _MEAN_DECIMALS = 12  # far more than scores have, far less than rounding reaches
+_ROUNDING = 1e-6  # relative: predictions are made in float32, which has seven digits
 
 
 def mse(predicted: Floats, truth: Floats) -> float:
@@ -23,27 +24,35 @@ def mse(predicted: Floats, truth: Floats) -> float:
 
 
 def lcc(predicted: Floats, truth: Floats) -> float:
-    """Return the linear (Pearson) correlation of two (N,) arrays; nan where one of them is constant."""
-    if _is_constant(predicted) or _is_constant(truth):
+    """Return the linear (Pearson) correlation of two (N,) arrays; nan where one of them is constant up to rounding."""
+    if is_constant(predicted) or is_constant(truth):
         return math.nan
     x, y = predicted - predicted.mean(), truth - truth.mean()
     return float(np.clip(x / np.linalg.norm(x) @ (y / np.linalg.norm(y)), -1.0, 1.0))
 
 
 def srcc(predicted: Floats, truth: Floats) -> float:
-    """Return the rank (Spearman) correlation of two (N,) arrays, ties at their mean rank; nan where one is constant."""
+    """Return the rank (Spearman) correlation of two (N,) arrays, ties at their mean rank; nan as of `lcc`."""
+    if is_constant(predicted) or is_constant(truth):
+        return math.nan
     return lcc(rankdata(predicted), rankdata(truth))
 
 
 def ktau(predicted: Floats, truth: Floats) -> float:
-    """Return Kendall's tau-b of two (N,) arrays; nan where one of them is constant."""
-    if _is_constant(predicted) or _is_constant(truth):
+    """Return Kendall's tau-b of two (N,) arrays; nan as of `lcc`."""
+    if is_constant(predicted) or is_constant(truth):
         return math.nan
     return float(kendalltau(predicted, truth, variant="b").statistic)
 
 
-def _is_constant(values: Floats) -> bool:
-    return bool(np.ptp(values) == 0)
+def is_constant(values: Floats) -> bool:
+    """Return whether (N,) values are equal up to rounding: what correlates with them is chance."""
+    return bool(same(values.min(), values.max()))
+
+
+def same(low: ArrayLike, high: ArrayLike) -> NDArray[np.bool_]:
+    """Return, element by element, whether the lowest and the highest of some values are equal up to rounding."""
+    return np.asarray(np.subtract(high, low) <= _ROUNDING * np.maximum(np.abs(low), np.abs(high)))
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,7 @@
 A resample of whole systems is a vector of counts w: how often each system was drawn. No clip needs to be repeated for
 it. The moments that MSE and LCC need are sums over the systems, linear in w. The mid-rank of a point, but for its mean,
 is half the sum over all points of w times sign(x_i - x_j), linear in w too, and SRCC is the weighted LCC of mid-ranks.
-KTAU is a quotient of quadratic forms in w: concordant less discordant pairs, and pairs that are not tied. The last two
-are sums of whole numbers, exact in float64, so tied resamples are recognised without a tolerance.
+KTAU is a quotient of quadratic forms in w: concordant less discordant pairs, and pairs that are not tied.
 """
 
 from functools import cached_property
@@ -12,6 +11,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from audiomos_cache.evaluation.metrics import same
 from audiomos_cache.targets import Floats
 
 _BLOCK = 1 << 20  # numbers in an array that is made for a block of points or resamples: 8 MiB
@@ -21,8 +21,8 @@ class WeightedAgreement:
     """The four numbers between predictions and truth, where every point counts as often as its group was drawn.
 
     Each method takes (B, G) float64 weights, whole numbers from 0, a row for each resample, and returns (B,). LCC, SRCC
-    and KTAU are nan where all points that count have one prediction, or one truth. The memory it takes is that of a few
-    arrays like the weights, and of (N, G) numbers.
+    and KTAU are nan where all points that count have one prediction, or one truth, up to rounding. The memory it takes
+    is that of a few arrays like the weights, and of (N, G) numbers.
 
     Args:
         predicted: (N,).
@@ -54,8 +54,8 @@ class WeightedAgreement:
         x, y = self._x - self._x.mean(), self._y - self._y.mean()  # small numbers keep their digits in the squares
         totals = weights @ self._sums(np.stack([np.ones_like(x), x, y, x * x, y * y, x * y], axis=1))
         n, sum_x, sum_y, sum_xx, sum_yy, sum_xy = totals.T
-        varied = (self._untied(weights, 0) > 0) & (self._untied(weights, 1) > 0)
-        return _quotient(sum_xy - sum_x * sum_y / n, sum_xx - sum_x**2 / n, sum_yy - sum_y**2 / n, varied)
+        squares = sum_xx - sum_x**2 / n, sum_yy - sum_y**2 / n
+        return _quotient(sum_xy - sum_x * sum_y / n, *squares, self._varied(weights))
 
     def srcc(self, weights: Floats) -> Floats:
         """Return the rank (Spearman) correlations, ties at their mean rank."""
@@ -69,16 +69,25 @@ class WeightedAgreement:
         weighted = counts * ranks_x
         xy, xx = (weighted * ranks_y).sum(axis=0), (weighted * ranks_x).sum(axis=0)
         yy = (counts * ranks_y * ranks_y).sum(axis=0)
-        return _quotient(xy, xx, yy, (xx > 0) & (yy > 0))
+        return _quotient(xy, xx, yy, self._varied(weights))
 
     def ktau(self, weights: Floats) -> Floats:
         """Return Kendall's tau-b."""
         untied_x, untied_y = (self._untied(weights, side) for side in (0, 1))
-        return _quotient(_form(self._concordance, weights), untied_x, untied_y, (untied_x > 0) & (untied_y > 0))
+        return _quotient(_form(self._concordance, weights), untied_x, untied_y, self._varied(weights))
 
     def _untied(self, weights: Floats, side: int) -> Floats:
         """Count the ordered pairs that differ in the predictions (side 0), or in truth (side 1)."""
         return _form(self._orders[side][1], weights)
+
+    def _varied(self, weights: Floats) -> NDArray[np.bool_]:
+        """Return of which resamples neither the predictions nor truth are constant up to rounding: (B,)."""
+        varied = np.ones(len(weights), bool)
+        for values in (self._x, self._y):
+            low, high = np.minimum.reduceat(values, self._starts), np.maximum.reduceat(values, self._starts)
+            lowest = np.where(weights > 0, low, np.inf).min(axis=1)
+            varied &= ~same(lowest, np.where(weights > 0, high, -np.inf).max(axis=1))
+        return varied
 
     def _sums(self, values: Floats) -> Floats:
         """Add (N, ...) up over each group's points: (G, ...)."""

@@ -166,3 +166,15 @@ def test_of_few_resamples_no_interval_is_made(points, n_boot):
     assert not found.intervals
     assert found.notes == ("no intervals: they take 3 systems and 100 resamples, or more",)
     assert len(bootstrap_intervals(points, 100).intervals) == 16
+
+
+def test_nearly_equal_predictions_have_no_interval_of_a_correlation(points):
+    nearly = {
+        view: Points(3 + 1e-9 * each.predicted, each.truth, each.system) if view.endswith("mi") else each
+        for view, each in points.items()
+    }
+    found = bootstrap_intervals(nearly, 200)
+    of_mi = {row for row in found.intervals if row[0].endswith("mi")}
+    assert of_mi == {("utt_mi", "mse"), ("sys_mi", "mse")}
+    names = ", ".join(f"{view} {measure}" for view in ("utt_mi", "sys_mi") for measure in ("lcc", "srcc", "ktau"))
+    assert f"{names}: no interval, it is not defined" in found.notes

@@ -71,9 +71,10 @@ def test_a_scale_that_a_correlation_does_not_see_changes_its_p_value_not(small):
     assert swap_p_values(a, cubed, swaps)[2:] == pytest.approx(before[2:])
 
 
-def test_a_constant_prediction_has_no_p_value_for_correlations(small):
+@pytest.mark.parametrize("spread", [0, 1e-15, 1e-8])
+def test_a_constant_prediction_has_no_p_value_for_correlations(small, spread):
     a, _ = small
-    constant = Points(np.full(16, 3.0), a.truth, a.system)
+    constant = Points(3 + spread * np.random.default_rng(0).uniform(-1, 1, 16), a.truth, a.system)
     found = swap_p_values(a, constant, np.zeros((5, 6), bool))
     assert np.isnan(found[1:]).all()
     assert found[0] == 1.0  # all five "swaps" leave everything as it is

@@ -1,5 +1,6 @@
 import json
 import math
+import warnings
 from fractions import Fraction
 from pathlib import Path
 from statistics import fmean, mean
@@ -63,6 +64,25 @@ def test_constant_input_gives_nan_without_a_warning(measure, constant):
     varied = np.arange(len(constant), dtype=float)
     assert math.isnan(measure(constant, varied))
     assert math.isnan(measure(varied, constant))
+
+
+@pytest.mark.parametrize("value", [0.1, 3.3, -4.7, 1e6])
+@pytest.mark.parametrize("spread", [0.0, 1e-16, 1e-15, 1e-14, 1e-7, 1e-5, 1e-3, 0.1])
+def test_what_is_constant_up_to_rounding_has_no_correlation(value, spread):
+    """Wherever scipy warns that its number may be wrong; and where float32, in which heads predict, cannot tell."""
+    rng = np.random.default_rng(5)
+    nearly, truth = value * (1 + spread * rng.uniform(-1, 1, 40)), rng.uniform(1, 5, 40)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        expected = stats.pearsonr(nearly, truth).statistic
+    warned = any(issubclass(each.category, stats.DegenerateDataWarning | stats.ConstantInputWarning) for each in caught)
+    assert warned == (spread <= 1e-14), "else this test tests nothing"
+    in_float32 = np.ptp(nearly.astype(np.float32)) <= 8 * np.spacing(np.float32(abs(value)))
+    for measure in (metrics.lcc, metrics.srcc, metrics.ktau):
+        found = measure(nearly, truth), measure(truth, nearly)
+        assert np.isnan(found).tolist() == [warned or in_float32] * 2
+    if not (warned or in_float32):
+        assert metrics.lcc(nearly, truth) == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("measure", [metrics.lcc, metrics.srcc, metrics.ktau])

@@ -56,6 +56,17 @@ def test_a_resample_of_equal_values_has_no_correlation_and_warns_of_nothing():
     assert np.isfinite(found[:, 0]).all()
 
 
+def test_a_resample_of_values_that_differ_by_rounding_alone_has_no_correlation():
+    """The last group has another prediction: only resamples that draw it vary."""
+    rng = np.random.default_rng(1)
+    group = np.repeat(np.arange(4), 6)
+    nearly, truth = np.where(group == 3, 2.0, 3.3) + rng.uniform(-1e-15, 1e-15, 24), rng.uniform(1, 5, 24)
+    weights = np.array([[1.0, 1, 1, 1], [4, 0, 0, 0], [1, 2, 1, 0], [1, 1, 0, 2]])
+    for found in (WeightedAgreement(nearly, truth, group)(weights), WeightedAgreement(truth, nearly, group)(weights)):
+        assert np.isnan(found[:, 1:]).tolist() == [[False] * 3, [True] * 3, [True] * 3, [False] * 3]
+        assert np.isfinite(found[:, 0]).all()
+
+
 def test_blocks_change_nothing(monkeypatch):
     rng = np.random.default_rng(3)
     x, y = rng.uniform(1, 5, (2, 40)).round(1)
