@@ -48,6 +48,7 @@ def resolve_folder(
     patterns: Sequence[str],
     option: str,
     error: type[AudiomosError],
+    needed: Sequence[tuple[str, ...]] = (),
     *,
     repo_type: str | None = None,
 ) -> tuple[Path, str]:
@@ -59,6 +60,8 @@ def resolve_folder(
         patterns: file names to fetch.
         option: the command-line option to name in messages.
         error: what to raise.
+        needed: without a network, a snapshot that another tool fetched a part of will do if it has, of each of these
+            sets of patterns, a file that one of them matches; without such sets none will do.
         repo_type: "dataset"; None: a model.
     Returns:
         The folder, and the resolved commit (`local` for a folder).
@@ -78,6 +81,9 @@ def resolve_folder(
     try:
         folder = snapshot_download(source, revision=revision, repo_type=repo_type, allow_patterns=list(patterns))
     except Exception as failure:  # the hub's network errors differ between its versions and share no base
+        partial = _partial_snapshot(source, revision, patterns) if needed else None
+        if partial and all(any(any(partial.glob(each)) for each in either) for either in needed):
+            return partial, partial.name
         reason = shown(textwrap.shorten(str(failure), _REASON, placeholder="..."))
         kind = "" if repo_type is None else f"--repo-type {repo_type} "
         remote = kind + shown(source if revision is None else f"{source} --revision {revision}")
@@ -87,3 +93,14 @@ def resolve_folder(
             f"On a machine with a network run `hf download {remote}`, copy the folder here, and give {option} its path"
         ) from failure
     return Path(folder), Path(folder).name
+
+
+def _partial_snapshot(source: str, revision: str | None, patterns: Sequence[str]) -> Path | None:
+    """Return the snapshot of which another tool, such as transformers, fetched the files that it needed."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(source, revision=revision, allow_patterns=list(patterns), local_files_only=True))
+    except Exception as failure:
+        found = getattr(failure, "snapshot_path", None)  # of IncompleteSnapshotError, which not every version has
+        return Path(found) if found else None

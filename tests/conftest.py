@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from tests.support.hub import offline
 from tests.support.registry import fresh_registry
 
-__all__ = ["fresh_registry"]
+__all__ = ["fresh_registry", "offline"]
 
 if os.access("/dev/shm", os.W_OK):  # in memory, a call of fsync takes microseconds; on a disk ten milliseconds
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/dev/shm")

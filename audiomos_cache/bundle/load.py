@@ -166,7 +166,7 @@ def load_bundle(source: str | PathLike[str]) -> Bundle:
       digest: ...
     """
     given = fspath(source)
-    folder, _ = resolve_folder(*split_revision(given), _PATTERNS, "--bundle", BundleError)
+    folder, _ = resolve_folder(*split_revision(given), _PATTERNS, "--bundle", BundleError, [(MANIFEST,)])
     manifest, digest = read_manifest(folder)
     fingerprint = _fingerprint(manifest, folder)
     files = [manifest.fusion.file, *(member.file for member in manifest.members)]

@@ -125,7 +125,9 @@ class MuQEncoder:
             ConfigError: a layer it does not have; found out before its weights are read.
             EncoderError: not available, not in that format, or weights missing or of another shape.
         """
-        folder, resolved = resolve_folder(source, revision, _FILES, "--audio-encoder", EncoderError)
+        folder, resolved = resolve_folder(
+            source, revision, _FILES, "--audio-encoder", EncoderError, [(file,) for file in _FILES]
+        )
         for file in _FILES:
             if not (folder / file).is_file():
                 raise EncoderError(

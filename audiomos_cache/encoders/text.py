@@ -15,6 +15,7 @@ from audiomos_cache.registry import register
 ROBERTA_HUB_ID = "FacebookAI/roberta-base"
 _FILES = ("config.json", "model*.safetensors", "model.safetensors.index.json", "tokenizer*", "vocab*", "merges.txt",
           "special_tokens_map.json", "added_tokens.json", "*.model")  # fmt: skip
+_NEEDED = (("config.json",), ("model*.safetensors",), ("tokenizer.json", "vocab*", "*.model"))
 _CONFIG_KEYS = ("model_type", "num_hidden_layers", "num_attention_heads", "hidden_act", "layer_norm_eps")
 _PROBE = "A slow, moody piano ballad in D♭ minor (90 BPM) — with rain & 'vinyl' crackle?"
 
@@ -74,7 +75,7 @@ class HuggingFaceTextEncoder:
         """
         from transformers import AutoModel, AutoTokenizer
 
-        folder, resolved = resolve_folder(source, revision, _FILES, "--text-encoder", EncoderError)
+        folder, resolved = resolve_folder(source, revision, _FILES, "--text-encoder", EncoderError, _NEEDED)
         try:
             # Left unset, transformers asks on the terminal whether to run code that comes with the weights.
             with quiet_transformers():

@@ -8,32 +8,7 @@ from huggingface_hub.utils import filter_repo_objects
 
 from audiomos_cache.bundle.load import load_bundle
 from audiomos_cache.errors import BundleError
-
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
-
-
-def fill_cache(bundle, cache):
-    """Lay a bundle out as the hub's own client does: names are links to files that are named by their hash."""
-    repository = cache / "models--someone--model"
-    snapshot, blobs = repository / "snapshots" / COMMIT, repository / "blobs"
-    blobs.mkdir(parents=True)
-    for number, path in enumerate(sorted(path for path in bundle.rglob("*") if path.is_file())):
-        blob = shutil.copy(path, blobs / f"{number:040x}")
-        link = snapshot / path.relative_to(bundle)
-        link.parent.mkdir(parents=True, exist_ok=True)
-        up = "../" * (len(link.relative_to(repository).parts) - 1)
-        link.symlink_to(f"{up}blobs/{blob.name}")
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text(COMMIT)
-    return snapshot
-
-
-@pytest.fixture
-def offline(monkeypatch, tmp_path):
-    """The hub's own client, with HF_HUB_OFFLINE=1 and an empty cache."""
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    return tmp_path / "hub"
+from tests.support.hub import COMMIT, fill_cache
 
 
 def test_what_was_fetched_before_is_loaded_without_a_network(ridge_bundle, offline):
@@ -56,6 +31,17 @@ def test_without_a_network_the_message_says_what_to_do(offline):
         "On a machine with a network run `hf download someone/model`, copy the folder here, and give --bundle its path"
     )
     assert not offline.exists()
+
+
+def test_of_a_part_of_a_bundle_what_is_missing_is_named(ridge_bundle, offline):
+    snapshot = fill_cache(ridge_bundle, offline)
+    heads = sorted((snapshot / "heads").iterdir())
+    heads[0].unlink()
+    with pytest.raises(BundleError, match=rf"^{snapshot}: missing heads/{heads[0].name}, which bundle.yaml lists; "):
+        load_bundle("someone/model")
+    (snapshot / "bundle.yaml").unlink()
+    with pytest.raises(BundleError, match=r"someone/model: .* cannot be fetched|no bundle\.yaml in it"):
+        load_bundle("someone/model")
 
 
 def test_only_a_bundles_files_are_fetched(ridge_bundle, monkeypatch, tmp_path):

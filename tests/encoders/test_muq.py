@@ -14,7 +14,9 @@ from transformers import Wav2Vec2ConformerConfig
 from transformers.models.wav2vec2_conformer.modeling_wav2vec2_conformer import Wav2Vec2ConformerEncoder
 
 from audiomos_cache.encoders.lookup import load_audio_encoder
+from audiomos_cache.encoders.muq import HUB_ID
 from audiomos_cache.errors import ConfigError, EncoderError
+from tests.support.hub import COMMIT, fill_cache
 
 TRANSFORMERS_4 = int(transformers.__version__.split(".")[0]) < 5
 MEAN, STD = 7.25, 16.5
@@ -402,3 +404,20 @@ def test_damaged_weights_are_refused(folder, keep):
     path.write_bytes(path.read_bytes()[keep])
     with pytest.raises(EncoderError, match="not a MuQ that can be loaded: Error while deserializing header"):
         load_audio_encoder(str(folder))
+
+
+def test_without_a_network_a_cache_that_another_tool_filled_will_do(folder, offline):
+    expected = load_audio_encoder(str(folder)).identity()
+    (folder / "README.md").write_text("")
+    fill_cache(folder, offline, HUB_ID, without={"README.md"})
+    found = load_audio_encoder("muq")
+    assert found.identity() == expected
+    assert found.provenance() == {"source": HUB_ID, "revision": COMMIT}
+
+
+def test_without_a_network_a_cache_without_weights_is_refused(folder, offline):
+    fill_cache(folder, offline, HUB_ID, without={"model.safetensors"})
+    with pytest.raises(
+        EncoderError, match=rf"^--audio-encoder {HUB_ID}: .*(IncompleteSnapshotError|model.safetensors)"
+    ):
+        load_audio_encoder("muq")

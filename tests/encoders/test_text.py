@@ -18,7 +18,9 @@ from transformers import (
 )
 
 from audiomos_cache.encoders.lookup import load_text_encoder
+from audiomos_cache.encoders.text import ROBERTA_HUB_ID
 from audiomos_cache.errors import EncoderError
+from tests.support.hub import COMMIT, fill_cache
 
 PAD = 1
 WORDS = ["a", "slow", "piano", "in", "the", "rain", "(", ")", "90"]
@@ -366,3 +368,31 @@ def test_an_encoder_with_too_few_positions_is_refused_at_load(tmp_path):
     tiny._tokenizer.save_pretrained(tmp_path)
     with pytest.raises(EncoderError, match=r"cannot encode 128 tokens and a padding position: .*; give an encoder"):
         load_text_encoder(str(tmp_path))
+
+
+EXTRAS = {"vocab.json": "{}", "merges.txt": "", "special_tokens_map.json": "{}", "pytorch_model.bin": ""}
+
+
+def hub_cache(folder, cache, *missing):
+    """What transformers' `from_pretrained` left, which fetches only the files that it needs."""
+    for name, content in EXTRAS.items():
+        (folder / name).write_text(content)
+    return fill_cache(folder, cache, ROBERTA_HUB_ID, without={*EXTRAS, *missing})
+
+
+def test_without_a_network_a_cache_that_another_tool_filled_will_do(folder, encoder, offline):
+    hub_cache(folder, offline)
+    for name in ("roberta", ROBERTA_HUB_ID, f"roberta@{COMMIT}"):
+        found = load_text_encoder(name)
+        assert found.identity() == encoder.identity()
+        assert found.provenance() == {"source": ROBERTA_HUB_ID, "revision": COMMIT}
+
+
+@pytest.mark.parametrize("missing", ["model.safetensors", "tokenizer.json"])
+def test_without_a_network_a_cache_that_lacks_what_is_needed_is_refused(folder, offline, missing):
+    hub_cache(folder, offline, missing)
+    with pytest.raises(EncoderError, match=r"^--text-encoder FacebookAI/roberta-base: ") as caught:
+        load_text_encoder("roberta")
+    if "cannot be fetched" in str(caught.value):  # versions of the hub's client that know what the repository holds
+        assert "IncompleteSnapshotError" in str(caught.value)
+        assert str(caught.value).endswith("copy the folder here, and give --text-encoder its path")
