@@ -40,7 +40,8 @@ from audiomos_cache import Scorer
 Scorer("model").score(["song.wav"], ["a calm piano piece"])
 ```
 
-`model/` is this folder, or the id of the hub repository that holds it."""
+`model/` is this folder, or the id of the hub repository that holds it. Prompts are expected in
+English, as those of MusicEval are: one whose letters are mostly not Latin gets a warning."""
 
 _HONEST = """\
 The factor of the intervals comes from all of these clips; coverage and width are of each fold's clips, by the factor of

@@ -2,6 +2,7 @@
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
@@ -66,6 +67,13 @@ def clip_id_of(name: str) -> str:
 def printable(string: str) -> str:
     r"""Return a string with its control characters as Python writes them: `\n`, `\x1b`."""
     return re.sub(r"[\x00-\x1f\x7f]", lambda found: repr(found[0])[1:-1], string)
+
+
+def in_other_letters(prompt: str) -> bool:
+    """Return whether most letters of a prompt are not Latin: the encoders and the labels of MusicEval are English."""
+    letters = [letter for letter in unicodedata.normalize("NFKC", prompt) if letter.isalpha()]  # also of full width
+    latin = sum("LATIN" in unicodedata.name(letter, "") for letter in letters)
+    return 2 * latin < len(letters)
 
 
 def check_id(name: str) -> str:

@@ -13,7 +13,7 @@ import torch
 from audiomos_cache.audio.decode import Audio, decoded_length
 from audiomos_cache.batch import chunks
 from audiomos_cache.cache.format import CachedPrompt
-from audiomos_cache.dataset.clip import Clip
+from audiomos_cache.dataset.clip import Clip, in_other_letters
 from audiomos_cache.encoders.base import AudioEncoder, TextEncoder
 from audiomos_cache.errors import EncoderError, first_five
 from audiomos_cache.extraction.options import ExtractionOptions, not_finite
@@ -123,6 +123,8 @@ def encode_prompts(
             encoded[prompt] = CachedPrompt(prompt, tokens, pad_vector)
             if features.cut:
                 cut.append(repr(prompt))
+    if foreign := [repr(prompt) for prompt in encoded if in_other_letters(prompt)]:
+        log.warning("prompts mostly in other letters than Latin, expected English: %s", first_five(foreign))
     if cut:
         log.warning("prompts longer than %d tokens, the rest is cut: %s", text.max_tokens, first_five(cut))
     return encoded

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
+from audiomos_cache.dataset.clip import in_other_letters
 from audiomos_cache.errors import ArgumentError, AudiomosError, BundleError, ConfigError, EncoderError, one_of
 from audiomos_cache.hub import is_folder
 from audiomos_cache.progress import counted
@@ -281,6 +282,8 @@ class Scorer:
             yield f"untrained: the weights of {' and '.join(random)} are random, so the score means nothing"
         if item.prompt is not None and prompt is None:
             yield "prompt empty: MI alone"
+        if prompt and in_other_letters(item.text or ""):
+            yield "prompt mostly in other letters than Latin, expected English"
         if prompt and prompt.cut:
             yield f"prompt cut at {self._text.max_tokens} tokens"
 

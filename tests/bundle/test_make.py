@@ -266,6 +266,7 @@ def test_an_encoder_of_a_folder_is_told_to_be_one(made, tmp_path, caplog):
     assert (encoder.name, encoder.source, encoder.revision) == ("/models/muq", "/models/muq", "local")
     card = (tmp_path / "model" / "README.md").read_text()
     assert "Elsewhere give `--audio-encoder FOLDER` with weights of that hash." in card
+    assert "Prompts are expected in\nEnglish" in card
 
 
 def test_the_hubs_encoder_is_preferred_to_a_folder(made, tmp_path):

@@ -822,6 +822,14 @@ def test_long_prompts_are_cut_with_a_warning(clips, cache, caplog):
     assert len(CacheReader(cache, "train").read_prompt(0).tokens) == 8
 
 
+def test_prompts_in_other_letters_are_named_in_one_line(clips, cache, caplog):
+    clips = (replace(clips[0], prompt="慢速钢琴曲"), replace(clips[1], prompt="медленная баллада"), *clips[2:])
+    extract(clips, cache)
+    assert [record.getMessage() for record in caplog.records] == [
+        "prompts mostly in other letters than Latin, expected English: '慢速钢琴曲', 'медленная баллада'"
+    ]
+
+
 def test_prompts_are_encoded_in_batches_of_one_length(clips):
     text = FakeTextEncoder()
     batches = []

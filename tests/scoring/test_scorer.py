@@ -90,6 +90,14 @@ def test_one_prompt_for_all_is_the_prompt_of_each(clips: list[Path], make_scorer
     assert scorer.score(clips[:2], "Fast drums") == scorer.score(clips[:2], ["Fast drums", "Fast drums"])
 
 
+def test_a_prompt_in_other_letters_is_scored_with_a_warning(clips: list[Path], make_scorer: MakeScorer) -> None:
+    prompts = ["慢速钢琴曲", "a 古琴 melody"]
+    foreign, english = make_scorer(pad_to_s=5.0).score(clips[:2], prompts)
+    assert foreign.ta is not None
+    assert foreign.warnings == ("prompt mostly in other letters than Latin, expected English",)
+    assert english.warnings == ()
+
+
 def test_outer_blanks_of_a_prompt_do_not_count(clips: list[Path], make_scorer: MakeScorer) -> None:
     plain, blanks = make_scorer(pad_to_s=5.0).score([clips[0]] * 2, ["Fast drums", " Fast drums\n"])
     assert plain.ta == pytest.approx(blanks.ta, abs=1e-6)
