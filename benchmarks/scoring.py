@@ -106,7 +106,7 @@ class Ways:
                 for batch in held:
                     for member in self.bundle.members:
                         member.head(*batch)
-            _wait(self.device)
+            wait(self.device)
 
         return seconds(run)
 
@@ -119,7 +119,7 @@ class Ways:
         def run() -> None:
             for at in range(0, len(self.clips), size):
                 self.audio.encode(waveforms[: len(self.clips) - at])
-            _wait(self.device)
+            wait(self.device)
 
         return seconds(run)
 
@@ -145,7 +145,8 @@ class Ways:
         )
 
 
-def _wait(device: torch.device) -> None:
+def wait(device: torch.device) -> None:
+    """Wait until a GPU has finished."""
     if device.type == "cuda":
         torch.cuda.synchronize()
 

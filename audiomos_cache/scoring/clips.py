@@ -62,7 +62,9 @@ def described(given: object) -> str:
         return f"a {type(given).__name__} with {first_five([f'{key!r:.80}' for key in given]) or 'nothing in it'}"
     if isinstance(given, str | PathLike):
         return f"{fsdecode(given)!r:.80}"
-    return f"{given!r:.80}" if given is None or isinstance(given, Bytes | Real) else f"a {type(given).__name__}"
+    if isinstance(given, Bytes):
+        return f"{bytes(given[:12])!r}{'...' if len(given) > 12 else ''}"
+    return f"{given!r:.80}" if given is None or isinstance(given, Real) else f"a {type(given).__name__}"
 
 
 def file_name(given: object) -> str | None:
