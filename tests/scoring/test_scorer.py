@@ -131,7 +131,7 @@ def test_what_is_no_clip_is_an_error_of_that_clip(clips: list[Path], make_scorer
     scores = make_scorer(pad_to_s=5.0).score(given, "rain", on_error="return")
     assert [score.error is None for score in scores] == [True, False, False, True, False]
     assert scores[2].error == "clip 2: a sample rate of 44 Hz, expected 1000 to 1000000; 44 kHz is 44000"
-    with pytest.raises(DataError, match="^clip 1: not audio, or damaged, expected a whole wav, "):
+    with pytest.raises(DataError, match=r"^clip 1: not audio, or damaged, expected a whole wav, "):
         make_scorer(pad_to_s=5.0).score(given, "rain")
 
 
