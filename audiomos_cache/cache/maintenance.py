@@ -87,8 +87,8 @@ def merge(
 ) -> MergeResult:
     """Join caches, or the shards of one, into a new cache; the merged ones stay as they are.
 
-    Shards of one dataset give what a single extraction of it gives, byte for byte. Clips of different datasets come
-    one after the other, in the order of `caches`.
+    Shards of one dataset give what a single extraction of it with the same number of threads gives, byte for byte.
+    Clips of different datasets come one after the other, in the order of `caches`.
 
     Args:
         caches: a cache folder, or several, finished or not, of one fingerprint.

@@ -124,7 +124,8 @@ def _columns(_context: click.Context, _option: click.Parameter, value: str | Non
 def extract(profile: Profile, /, **options: Any) -> None:
     """Run the frozen encoders over a dataset once, and keep their features in a cache.
 
-    Interrupt it whenever you like: run it again, and it resumes where it stopped and ends with the same files.
+    Interrupt it whenever you like: run it again, and it resumes where it stopped and ends with the same files; on a
+    CPU, with the same number of threads.
 
     With --shard, several machines fill the same split: in one folder that all of them can reach, where the last to
     finish writes the split's file, or each in its own, which merge then joins. All GPUs of a machine are used, unless

@@ -68,7 +68,8 @@ def extract(
 ) -> ExtractResult:
     """Run the frozen encoders over a dataset once, and keep their features in a cache.
 
-    Interrupt it at any time: the same call continues where it stopped, and writes the same files.
+    Interrupt it at any time: the same call continues where it stopped, and writes the same files; on a CPU, with the
+    same number of threads.
 
     Args:
         data: a MusicEval folder; a manifest (.csv, .tsv, .jsonl, .parquet); a folder of Parquet files, or with a

@@ -55,9 +55,9 @@ def item_of(index: int, audio: object, prompt: object, name: str | None, sample_
     own = str(index) if name is None else str(name)
     try:
         given = _prompt(index, prompt)
-        clip = read_clip(f"clip {own}", audio, sample_rate)
-        file = file_name(audio) if name is None else None
-        return Item(clip_id_of(file) if file else own, clip, given)
+        if name is None and (file := file_name(audio)):
+            own = clip_id_of(file)
+        return Item(own, read_clip(f"clip {own}", audio, sample_rate), given)
     except DataError as error:
         return Item(own, error, given)
 

@@ -88,6 +88,8 @@ def test_the_name_in_a_dict_becomes_the_id_and_no_path_of_the_score() -> None:
     assert [(item.id, item.path) for item in items(dicts)] == [("song", None), ("song.mp3", None)]
     assert [item.id for item in items(dicts, ids=["a", "b"])] == ["a", "b"]
     assert items([{"bytes": None, "path": "x/song.wav"}]) == [Item("song", Path("x/song.wav"))]
+    [bad] = items([{"array": NOISE, "sampling_rate": 44, "path": "song.wav"}])
+    assert (bad.id, str(bad.audio).partition(",")[0]) == ("song", "clip song: a sample rate of 44 Hz")
 
 
 SINGLE = "a single clip, expected a sequence of clips; put it in a list"
