@@ -15,7 +15,8 @@ def merge(caches: tuple[Path, ...], out: Path) -> None:
     """Join caches, or the shards of one, into a new cache. All must have one fingerprint, and no clip twice.
 
     The shards of a dataset give the same files as a single extraction of it, made with the same number of threads.
-    Clips of different datasets come one after the other, in the order of the arguments. The given caches are not changed.
+    Clips of different datasets come one after the other, in the order of the arguments. The given caches are not
+    changed.
 
     \b
     Example:
