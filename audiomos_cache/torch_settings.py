@@ -9,9 +9,9 @@ from threading import Lock
 def standard_torch() -> Iterator[None]:
     """Give a block, or as a decorator a function, PyTorch's own settings, and restore the caller's afterwards.
 
-    These are: no autocast, new tensors of float32 and on the CPU, gradients on, no inference mode, and the usual
-    algorithms, deterministic or not. Two of them hold for all threads of a process: the default dtype and the
-    algorithms. They are restored when the last thread leaves its block.
+    These are: no autocast, new tensors of float32 and on the CPU, gradients on, no inference mode, the usual
+    algorithms, deterministic or not, and matrix products of full precision. The default dtype, the algorithms and the
+    precision hold for all threads of a process: they are restored when the last thread leaves its block.
     """
     import torch
 
@@ -44,12 +44,24 @@ class _OfAllThreads:
                 warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
                 self._restored.callback(torch.use_deterministic_algorithms, mode=True, warn_only=warn_only)
                 torch.use_deterministic_algorithms(mode=False)
+            if (precision := _matmul_precision()) != "highest":
+                self._restored.callback(torch.set_float32_matmul_precision, precision)
+                torch.set_float32_matmul_precision("highest")
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._inside -= 1
             if not self._inside:
                 self._restored.close()
+
+
+def _matmul_precision() -> str:
+    import torch
+
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:  # it was set by PyTorch's newer interface, for each backend: left as it is
+        return "highest"
 
 
 _OF_ALL_THREADS = _OfAllThreads()

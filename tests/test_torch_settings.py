@@ -44,6 +44,15 @@ def deterministic(*, warn_only: bool) -> Iterator[None]:
         torch.use_deterministic_algorithms(False)
 
 
+@contextmanager
+def matmul_precision(precision: str) -> Iterator[None]:
+    torch.set_float32_matmul_precision(precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
 SETTINGS: dict[str, Callable[[], AbstractContextManager[object]]] = {
     "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
     "autocast to float16": lambda: torch.autocast("cpu", torch.float16),
@@ -54,6 +63,7 @@ SETTINGS: dict[str, Callable[[], AbstractContextManager[object]]] = {
     "a block on meta": lambda: torch.device("meta"),
     "inference mode": torch.inference_mode,
     "no gradients": torch.no_grad,
+    "matrix products in bfloat16": lambda: matmul_precision("medium"),
     "deterministic": lambda: deterministic(warn_only=False),
     "deterministic, warn only": lambda: deterministic(warn_only=True),
 }
@@ -63,7 +73,7 @@ def found() -> tuple[object, ...]:
     return (
         torch.is_autocast_enabled("cpu"), torch.get_default_dtype(), torch.get_default_device(),
         torch.is_inference_mode_enabled(), torch.is_grad_enabled(), torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(), torch.get_float32_matmul_precision(),
     )  # fmt: skip
 
 

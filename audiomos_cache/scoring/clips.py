@@ -45,6 +45,8 @@ def is_clip(given: object) -> bool:
         return not _KEYS.isdisjoint(given)
     if isinstance(given, tuple):
         return _is_pair(given)
+    if isinstance(given, list):
+        return bool(given) and _is_number(given[0])
     if isinstance(given, str | PathLike | Bytes | Tensor):
         return True
     if _method(given, "read") or _method(given, "get_all_samples") or _has_samples(given):
@@ -197,7 +199,7 @@ def _as_floats(name: str, samples: Any) -> NDArray[np.float32]:
             tensor = samples.detach().cpu()
             samples = (tensor.float() if tensor.is_floating_point() else tensor).numpy()  # NumPy has no bfloat16
         held = np.asarray(samples)
-        if held.dtype in _PCM:
+        if held.dtype.name in _PCM:
             full_scale = 1 << (8 * held.dtype.itemsize - 1)
             offset = full_scale if held.dtype.kind == "u" else 0
             return ((held.astype(np.float64) - offset) / full_scale).astype(np.float32)

@@ -103,6 +103,7 @@ SINGLE = "a single clip, expected a sequence of clips; put it in a list"
         (b"RIFF", f"b'RIFF': {SINGLE}"),
         (io.BytesIO(b"RIFF"), f"a BytesIO: {SINGLE}"),
         (NOISE, rf"an array of shape \(16000,\): {SINGLE}"),
+        ([0.0, 0.5], f"a list: {SINGLE}"),
         (torch.zeros(2, 9), rf"an array of shape \(2, 9\): {SINGLE}"),
         ((16000, NOISE), rf"a tuple of \(int, ndarray\): {SINGLE}"),
         ((NOISE, 16000), rf"a tuple of \(ndarray, int\): {SINGLE}"),

@@ -94,6 +94,11 @@ def test_integers_are_divided_by_their_full_scale(kind: str) -> None:
         np.testing.assert_allclose(samples_of(each, RATE)[:3, 0], [-1, 0, 1 - step], atol=1e-9)
 
 
+def test_integers_of_another_byte_order() -> None:
+    given = np.arange(-8000, 8000).astype(">i2")
+    np.testing.assert_array_equal(samples_of(given, RATE), samples_of(given.astype("<i2"), RATE))
+
+
 @pytest.mark.parametrize("channels", [1, 2, 6, 8])
 def test_channels_may_come_first_or_last(channels: int) -> None:
     expected = music(1.0, RATE, channels=channels)
