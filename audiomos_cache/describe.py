@@ -121,9 +121,10 @@ def _cache(folder: Path) -> Info:
 
 
 def _run(folder: Path) -> Info:
-    from audiomos_cache.runs import Run
+    from audiomos_cache.runs import Run, require_whole
 
     run = Run(folder)
+    require_whole(folder)
     content = run.to_dict()
     epochs = {best: numbers["epoch"] for best, numbers in content["metrics"].items()}
     details = [

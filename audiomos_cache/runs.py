@@ -6,11 +6,12 @@ clips.json                         ids of the clips that it was trained on, and 
 history.jsonl                      one line per epoch
 metrics.json                       the numbers of each best checkpoint on each labelled split
 predictions/SPLIT.BEST.jsonl
+hashes.json                        of the checkpoints and the predictions, which are compared when they are read
 tensorboard/                       the history for TensorBoard, if requested
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -20,15 +21,14 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from audiomos_cache.artifacts import Fingerprint, atomic_write, refuse_occupied
+from audiomos_cache.artifacts import Fingerprint, refuse_occupied
 from audiomos_cache.errors import ConfigError, DataError
+from audiomos_cache.files import read_file
+from audiomos_cache.hashes import HASHES, read_hashes, require_hash
 from audiomos_cache.registry import require_parts
 
 # torch, numpy and pydantic are imported where they are needed: the command line's help reads `BESTS`.
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from audiomos_cache.evaluation.predictions import Predictions
     from audiomos_cache.heads.model import Head
 
 BESTS = ("loss", "srcc", "combined")
@@ -54,6 +54,7 @@ def checkpoint_path(run: Path, best: str) -> Path:
 
 
 _CHECKPOINTS = [checkpoint_path(Path(), best).name for best in BESTS]
+_MOST_BYTES = 2**32  # of a checkpoint: some have 100 MB
 
 
 def bests_in(run: Path) -> list[str]:
@@ -64,6 +65,51 @@ def bests_in(run: Path) -> list[str]:
 def predictions_path(run: Path, split: str, best: str) -> Path:
     """Return the path of a run's predictions of a split by one of its checkpoints."""
     return run / "predictions" / f"{split}.{best}.jsonl"
+
+
+def predictions_in(run: Path) -> list[Path]:
+    """Return a run's predictions files, sorted."""
+    return sorted((run / "predictions").glob("*.jsonl"))
+
+
+def require_whole(run: Path) -> None:
+    """Compare a run's checkpoints and predictions with their hashes.
+
+    Raises:
+        DataError: one was changed or damaged; names the first.
+    """
+    for best in bests_in(run):
+        read_checkpoint(run, best)
+    for path in predictions_in(run):
+        refuse_damaged_predictions(path)
+
+
+def refuse_damaged_predictions(path: Path) -> None:
+    """Refuse a predictions file in a run folder that is not what was written there. Files of the user's own are free.
+
+    Raises:
+        DataError: names the file.
+    """
+    run, name = path.parent.parent, f"{path.parent.name}/{path.name}"
+    split, _, best = path.stem.rpartition(".")
+    if path.parent.name == "predictions" and name in read_hashes(run):
+        again = f"audiomos-cache predict {run} --split {split} --best {best} --overwrite writes it again"
+        require_hash(run, name, path.read_bytes(), again)
+
+
+def read_checkpoint(run: Path, best: str) -> bytes:
+    """Read a checkpoint file, and compare it with its hash.
+
+    Raises:
+        DataError: it does not exist, or was changed or damaged.
+    """
+    path = checkpoint_path(run, best)
+    if not path.exists():
+        there = " or ".join(f"--best {each}" for each in bests_in(run))
+        raise DataError(f"{path}: does not exist; {f'give {there}' if there else 'the run has no checkpoint'}")
+    content = read_file(path, "a checkpoint", most=_MOST_BYTES)
+    require_hash(run, path.name, content, "copy the run again, or train it again with --overwrite")
+    return content
 
 
 def read_run_config(run: Path) -> dict[str, Any]:
@@ -187,7 +233,7 @@ class Run:
 
     def predictions(self) -> list[Path]:
         """Return its predictions files, `SPLIT.BEST.jsonl`, sorted."""
-        return sorted((self.folder / "predictions").glob("*.jsonl"))
+        return predictions_in(self.folder)
 
     def metrics(self) -> dict[str, Any]:
         """Return the epoch of each best checkpoint and its numbers on each labelled split; imported runs have none."""
@@ -224,65 +270,21 @@ class Run:
         """Build the head and load one of its three checkpoints.
 
         Raises:
-            DataError: the checkpoint is missing or does not fit.
+            DataError: the checkpoint is missing or damaged, or does not fit.
         """
         from safetensors import SafetensorError
-        from safetensors.torch import load_file
+        from safetensors.torch import load
 
         from audiomos_cache.heads.model import build_head
 
-        path = checkpoint_path(self.folder, best)
-        if not path.exists():
-            there = " or ".join(f"--best {each}" for each in bests_in(self.folder))
-            raise DataError(f"{path}: does not exist; {f'give {there}' if there else 'the run has no checkpoint'}")
+        content = read_checkpoint(self.folder, best)
         head = build_head(self.config, self.audio_dim, self.text_dim, layers=len(self.audio_layers))
         try:
-            head.load_state_dict(load_file(path))
-        except (OSError, SafetensorError, RuntimeError) as error:
-            raise DataError(f"{path}: not the weights of this run's head: {' '.join(str(error).split())}") from error
+            head.load_state_dict(load(content))
+        except (SafetensorError, RuntimeError) as error:
+            path, reason = checkpoint_path(self.folder, best), " ".join(str(error).split())
+            raise DataError(f"{path}: not the weights of this run's head: {reason}") from error
         return head
-
-
-@dataclass(frozen=True, slots=True)
-class RunWriter:
-    """Writes the files of a run, each synced, into a folder that is moved to its final path afterwards."""
-
-    folder: Path
-
-    def write_config(self, content: Mapping[str, Any]) -> None:
-        """Write the resolved config."""
-        dumped = yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True, width=120)
-        atomic_write(self.folder / CONFIG, dumped.encode())
-
-    def write_clips(self, train: Iterable[str], dev: Iterable[str]) -> None:
-        """Write the ids of the clips that it was trained on and chosen by, sorted."""
-        content = json.dumps({"train": sorted(train), "dev": sorted(dev)}, indent=0, ensure_ascii=False)
-        atomic_write(self.folder / CLIPS, f"{content}\n".encode())
-
-    def write_checkpoint(self, best: str, weights: "Mapping[str, Tensor]") -> None:
-        """Write the weights of a head; the same weights give the same bytes."""
-        atomic_write(checkpoint_path(self.folder, best), weights_bytes(weights))
-
-    def write_history(self, epochs: Iterable[Mapping[str, Any]]) -> None:
-        """Write a line for each epoch."""
-        atomic_write(self.folder / HISTORY, "".join(f"{json.dumps(epoch)}\n" for epoch in epochs).encode())
-
-    def write_metrics(self, content: Mapping[str, Any]) -> None:
-        """Write the numbers of each best checkpoint on each labelled split."""
-        atomic_write(self.folder / METRICS, f"{json.dumps(content, indent=2)}\n".encode())
-
-    def write_predictions(self, split: str, best: str, predictions: "Predictions") -> None:
-        """Write the predictions of a split."""
-        from audiomos_cache.evaluation.predictions import write_predictions
-
-        write_predictions(predictions_path(self.folder, split, best), predictions)
-
-
-def weights_bytes(weights: "Mapping[str, Tensor]") -> bytes:
-    """Return the weights of a head as safetensors; the same weights give the same bytes."""
-    from safetensors.torch import save
-
-    return save({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()})
 
 
 def refuse_existing(folders: list[Path], *, overwrite: bool, kept: bool = False) -> None:
@@ -310,7 +312,7 @@ def _is_own(name: str) -> bool:
     folder, _, file = name.partition("/")
     if folder == "predictions":
         return not file or ("/" not in file and file.endswith(".jsonl"))
-    return folder == TENSORBOARD or name in (CONFIG, CLIPS, HISTORY, METRICS, *_CHECKPOINTS)
+    return folder == TENSORBOARD or name in (CONFIG, CLIPS, HASHES, HISTORY, METRICS, *_CHECKPOINTS)
 
 
 def versions() -> dict[str, str]:

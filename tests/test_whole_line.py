@@ -215,8 +215,9 @@ def test_existing_runs_are_refused_by_name(line: Path) -> None:
         "train-head", "--cache", line / "cache", "--head", "pooling-dist", "--seed", 1, "--out", line / "runs"
     )
     assert result.exit_code == 1
-    assert (
-        "pooling-dist-seed1: exists already; leave these runs out, give another --out, or --overwrite" in result.stderr
+    assert result.stderr == (
+        f"Error: {line}/runs/pooling-dist-seed1: exists already with a different configuration: "
+        "head.training.max_epochs is 2, requested 100; give another --out, or --overwrite\n"
     )
 
 

@@ -32,7 +32,8 @@ from audiomos_cache.folders import atomic_folder
 from audiomos_cache.heads.config import parts_of
 from audiomos_cache.progress import counted, gigabytes
 from audiomos_cache.registry import not_built_in, warn_of_scripts
-from audiomos_cache.runs import BESTS, CONFIG, versions, weights_bytes
+from audiomos_cache.run_writer import weights_bytes
+from audiomos_cache.runs import BESTS, CONFIG, versions
 from audiomos_cache.torch_settings import standard_torch
 
 log = logging.getLogger(__name__)

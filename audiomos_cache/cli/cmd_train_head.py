@@ -57,7 +57,7 @@ class _TrainHead(Command):
 @click.option(
     "--plan",
     metavar="PLAN|FILE.yaml",
-    help="Train the heads and seeds that a plan lists, instead of --head and --seed; finished runs are skipped.",
+    help="Train the heads and seeds that a plan lists, instead of --head and --seed.",
 )
 @click.option("--out", type=FILE, default=Path("runs"), help="Write the run folders to this folder.")
 @click.option(
@@ -71,8 +71,8 @@ class _TrainHead(Command):
 @click.option(
     "--overwrite",
     is_flag=True,
-    help="Replace runs of the same name (with --plan, those that differ), and start again where another training was "
-    "interrupted.",
+    help="Replace runs of the same name that differ or are damaged, and start again where another training was "
+    "interrupted. An equal run is never trained again: delete its folder for that.",
 )
 @advanced_option(
     "--rater-list",
@@ -102,8 +102,8 @@ def train_head(ctx: click.Context, /, **options: Any) -> None:
 
     A run keeps three checkpoints (best dev loss, best system SRCC of MI, best combined), their predictions of
     every split in the cache, and its history. On a CPU the same seed with the same number of threads gives the same
-    files. After an interrupt the same command resumes where it was. Several processes may train one plan: each takes
-    runs that no other has taken.
+    files. After an interrupt the same command resumes where it was: runs that are finished and equal are skipped, the
+    interrupted one goes on. Several processes may give the same command: each takes runs that no other has taken.
 
     \b
     Examples:

@@ -18,6 +18,7 @@ from audiomos_cache.artifacts import atomic_write
 from audiomos_cache.dataset.clip import check_id
 from audiomos_cache.dataset.tables import collect, read_lines
 from audiomos_cache.errors import DataError, first_five
+from audiomos_cache.runs import refuse_damaged_predictions
 from audiomos_cache.targets import HIGHEST, LOWEST
 from audiomos_cache.upstream.pt_predictions import original_rows
 
@@ -153,20 +154,26 @@ def join_ids(ids: Sequence[str], others: Sequence[str], name: str, others_name: 
 
 def write_predictions(path: Path, predictions: Predictions) -> None:
     """Write JSON Lines, a clip a line, sorted by id; `path` is replaced whole, floats keep all digits."""
+    atomic_write(path, predictions_bytes(predictions))
+
+
+def predictions_bytes(predictions: Predictions) -> bytes:
+    """Return what `write_predictions` writes."""
     columns = {name: getattr(predictions, name) for name in _KEYS[1:]}
     rows = {name: values.tolist() for name, values in columns.items() if values is not None}
     lines = (
         json.dumps({"id": clip, **{name: values[row] for name, values in rows.items()}}, allow_nan=False)
         for row, clip in enumerate(predictions.ids)
     )
-    atomic_write(path, "".join(f"{line}\n" for line in lines).encode())
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
 def read_predictions(path: Path) -> Predictions:
     """Read a predictions file: our `.jsonl`, the original system's `.pt`, or an answer (`.txt`, scores alone).
 
     Raises:
-        DataError: another kind of file, a line or clip that is not a prediction (named), a clip twice.
+        DataError: another kind of file, a line or clip that is not a prediction (named), a clip twice, or a run's file
+        that was changed or damaged.
         OSError: the file cannot be read.
     """
     readers = {".jsonl": _jsonl_rows, ".pt": original_rows, ".txt": _answer_rows}
@@ -176,6 +183,7 @@ def read_predictions(path: Path) -> Predictions:
         )
     if path.suffix not in readers:
         raise DataError(f"{path}: unknown kind of predictions file, expected .jsonl, .pt or .txt")
+    refuse_damaged_predictions(path)
     rows: list[dict[str, Any]] = []
     for origin, content in readers[path.suffix](path):
         try:

@@ -10,7 +10,16 @@ from audiomos_cache.errors import DataError, OutputExistsError, first_five
 from audiomos_cache.evaluation.metrics import Scores, compute_metrics
 from audiomos_cache.evaluation.predictions import Predictions
 from audiomos_cache.heads.layers import WeightedLayers
-from audiomos_cache.runs import BESTS, HISTORY, METRICS, RunWriter, checkpoint_path, predictions_path, read_run_config
+from audiomos_cache.run_writer import RunWriter
+from audiomos_cache.runs import (
+    BESTS,
+    HISTORY,
+    METRICS,
+    checkpoint_path,
+    predictions_path,
+    read_run_config,
+    require_whole,
+)
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.checkpoint import best_epochs
 from audiomos_cache.training.execution import UNCOMPILED_FP32, Execution
@@ -48,31 +57,34 @@ def finished_result(run: Path, config: Mapping[str, Any], *, replace: bool) -> H
     Args:
         run: its folder, which need not exist.
         config: that of the run that would be trained.
-        replace: a run that differs, or is damaged, is to be trained too.
+        replace: a run that differs, or is damaged, is to be trained too. Then device, precision and versions count, as
+            they decide the last digits.
     Raises:
-        OutputExistsError: the run differs, and `replace` is False; names how. DataError: it is damaged, likewise.
+        OutputExistsError: the folder is no run, or a run that differs, and `replace` is False; names what differs.
+        DataError: it is damaged, likewise.
     """
-    if not run.exists():
+    if not (run.exists() and any(run.iterdir())):
         return None
     try:
-        differing = job_differences(read_run_config(run), config, how=False)
+        if differing := job_differences(read_run_config(run), config, how=replace):
+            if replace:
+                return None
+            raise OutputExistsError(
+                f"{run}: exists already with a different configuration: {first_five(differing)}; give another --out, "
+                "or --overwrite"
+            )
         result = HeadResult.of(run, [json.loads(line) for line in (run / HISTORY).read_text().splitlines()])
         _require_files(run)
+        return result
     except (OSError, ValueError, LookupError, TypeError, AttributeError, DataError) as error:
         if replace:
             return None
         reason = str(error) if isinstance(error, DataError) else repr(error)
         raise DataError(f"{run}: cannot be read as a run ({reason}); --overwrite trains it again") from error
-    if differing and not replace:
-        raise OutputExistsError(
-            f"{run}: a run of this name is finished, but differs: {first_five(differing)}; give another --out, "
-            "or --overwrite to replace it"
-        )
-    return None if differing else result
 
 
 def _require_files(run: Path) -> None:
-    """Raise DataError naming the files that a finished run lacks, if there are any."""
+    """Raise DataError naming the files that a finished run lacks, or the first that is damaged, if there are any."""
     metrics = json.loads((run / METRICS).read_text(encoding="utf-8"))
     labelled = [
         (key, best)
@@ -83,6 +95,7 @@ def _require_files(run: Path) -> None:
     files = [checkpoint_path(run, best) for best in BESTS] + [predictions_path(run, *each) for each in labelled]
     if missing := [str(path.relative_to(run)) for path in files if not path.is_file()]:
         raise DataError(f"it lacks {first_five(missing)}")
+    require_whole(run)
 
 
 def write_run(
@@ -112,3 +125,4 @@ def write_run(
             if clips.labelled:
                 metrics[name][clips.name] = compute_metrics(predictions, clips.labels).to_json()
     writer.write_metrics(metrics)
+    writer.write_hashes()

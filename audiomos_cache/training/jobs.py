@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -12,7 +13,7 @@ import torch
 from pydantic import Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
-from audiomos_cache.artifacts import differences
+from audiomos_cache.artifacts import differences, hash_bytes
 from audiomos_cache.errors import ConfigError, DataError, first_five
 from audiomos_cache.heads.config import HeadConfig, parts_of, scaled_lr
 from audiomos_cache.heads.layers import layers_to_read
@@ -54,7 +55,7 @@ def run_config(job: HeadJob, clips: TrainingClips, device: str, precision: str =
         "name": job.name,
         "seed": job.seed,
         "head": job.config.model_dump(),
-        "parts": not_built_in(parts_of(job.config)),
+        "parts": [part | {"code_xxh3_128": _code_hash(part["module"])} for part in not_built_in(parts_of(job.config))],
         "resolved_lr": scaled_lr(job.config.training.lr, reader.audio_dim),
         "audio_dim": reader.audio_dim,
         "text_dim": reader.text_dim,
@@ -85,19 +86,28 @@ def _what_decides(config: Mapping[str, Any], how: bool) -> dict[str, Any]:
     """Return what decides a run's numbers, as JSON values.
 
     The number of threads is left out, though it decides the last digits: a training that is continued keeps it.
-    Of a part that is not built in counts which class it is, not how its import was spelled.
+    Of a part that is not built in count which class it is and its module's code, not how its import was spelled.
     """
     left_out = {"name", "encoders", "resolved_lr", "fingerprint", "threads", MADE_WITH}
     left_out |= set() if how else {"device", "precision", "versions"}
     kept = {key: value for key, value in config.items() if key not in left_out}
     kept["data"] = {
         role: {key: value for key, value in described.items() if key != "from"}
-        for role, described in kept["data"].items()
+        for role, described in (kept.get("data") or {}).items()  # an imported run has none
     }
-    part_keys = ("kind", "name", "module", "class", *(("version",) if how else ()))
-    kept["parts"] = [{key: part.get(key) for key in part_keys} for part in kept.get("parts") or ()]
+    part_keys = ("module", "class", "code_xxh3_128", *(("version",) if how else ()))
+    kept["parts"] = {
+        f"{part.get('kind')} {part.get('name')}": {key: part.get(key) for key in part_keys}
+        for part in kept.get("parts") or ()
+    }
     decisive: dict[str, Any] = json.loads(json.dumps(kept))
     return decisive
+
+
+def _code_hash(module: str | None) -> str | None:
+    """Return the hash of a module's file; None of a notebook, which has none."""
+    file = getattr(sys.modules.get(module or ""), "__file__", None)
+    return hash_bytes(Path(file).read_bytes()) if file and Path(file).is_file() else None
 
 
 def _described(clips: ClipSet, job: HeadJob) -> dict[str, Any]:

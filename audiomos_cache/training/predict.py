@@ -12,7 +12,8 @@ from audiomos_cache.artifacts import refuse_occupied, refuse_suffix
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.devices import resolve_device
 from audiomos_cache.errors import CacheError, one_of
-from audiomos_cache.evaluation.predictions import Predictions, write_predictions
+from audiomos_cache.evaluation.predictions import Predictions, predictions_bytes, write_predictions
+from audiomos_cache.hashes import write_recorded
 from audiomos_cache.heads.layers import layers_to_read
 from audiomos_cache.progress import counted
 from audiomos_cache.runs import BESTS, Run, predictions_path
@@ -84,8 +85,8 @@ def predict(
         The file and the predictions: scores of about 1 to 5, which a head may leave.
     Raises:
         CacheError: the split does not exist, or the cache has another fingerprint than the run was trained on.
-        DataError: the folder is not a run, or lacks the checkpoint. OutputExistsError: the file exists, and `overwrite`
-        is not given. ArgumentError: an unknown checkpoint or device, or a suffix that is not .jsonl.
+        DataError: the folder is not a run, or the checkpoint is missing or damaged. OutputExistsError: the file exists,
+        and `overwrite` is not given. ArgumentError: an unknown checkpoint or device, or a suffix that is not .jsonl.
 
     >>> result = predict("runs/pooling-dist-seed1", "cache/tiny", "eval", out="predicted/eval.jsonl")
     >>> len(result.predictions.ids), result.path.name
@@ -110,7 +111,11 @@ def predict(
     batches = FeatureBatches(clips, layers, FramesOnDisk(on), upstream=upstream)
     outputs = run_head(run.load_head(best).to(batches.device), batches)
     predictions = predictions_of(outputs, batches)
-    write_predictions(path, predictions)
+    own = predictions_path(run.folder, split, best)
+    if path.resolve() == own.resolve():
+        write_recorded(run.folder, f"{own.parent.name}/{own.name}", predictions_bytes(predictions))
+    else:
+        write_predictions(path, predictions)
     return PredictResult(path, predictions, run.folder, split, best)
 
 

@@ -118,14 +118,15 @@ def train_head(
 
     A run keeps three checkpoints (best dev loss, best system SRCC of MI, best combined), their predictions of every
     split in the cache, and its history. On a CPU the same seed with the same number of threads gives the same files.
-    After an interrupt the same call continues where it stopped.
+    After an interrupt the same call continues where it stopped: finished runs that are equal to those asked for are
+    skipped, and in the result.
 
     Args:
         cache: the cache folder.
         head: a preset's name, a YAML file, a mapping of its keys or a HeadConfig; or several of them. None:
             transformer-dist. A mapping and a HeadConfig have no name: their runs are called `head-seed1984`.
         seed: of initial weights, dropout and data order; or several. None: 1984.
-        plan: a plan's name or YAML file, which lists heads and seeds; its finished runs are skipped.
+        plan: a plan's name or YAML file, which lists heads and seeds.
         out: the folder of the run folders, which are called `HEAD-seedSEED`.
         set: keys to override in every head: {"training.lr": 1e-4}, ["training.lr=1e-4"], or "training.lr=1e-4".
         train_list, dev_list: lists of clips and labels to train on, and to choose checkpoints on, instead of the
@@ -138,7 +139,8 @@ def train_head(
             a GPU that has it, fp32 elsewhere.
         compile: compile the heads: `on`, `off`, or `auto`: on a GPU, where that saves more time than it takes.
         tensorboard: write the history for TensorBoard too, into the runs.
-        overwrite: replace runs of the same name, and start from the first epoch where another training was interrupted.
+        overwrite: replace runs of the same name that differ (in device, precision and versions too) or are damaged, and
+            start from the first epoch where another training was interrupted. Equal runs are skipped all the same.
         command: the command that the runs record; None: this call.
         progress: called with (run, epoch, epochs, dev loss) after each epoch.
         profile: collects the time that each stage takes.
@@ -147,8 +149,9 @@ def train_head(
     Raises:
         ArgumentError: a plan together with heads or seeds, or arguments that are none of their choices. ConfigError:
         an unknown preset or key, or a head that cannot be built for this cache. OutputExistsError: a run exists
-        already. CacheError: the cache or a split does not exist. DataError: a list that is not valid, or clips in
-        both. DivergedRunsError: a loss is not finite; the other runs are finished, and in its `results`.
+        already that differs; names how. BusyError: other processes are training all of the runs. CacheError: the cache
+        or a split does not exist. DataError: a list that is not valid, clips in both, or a finished run that is
+        damaged. DivergedRunsError: a loss is not finite; the other runs are finished, and in its `results`.
     Source: heads, losses and checkpoints of Ritter-Gutierrez et al. 2025 (arXiv 2507.09904).
 
     >>> result = train_head("cache/tiny", "pooling-dist", seed=[1, 2], out="runs-example",
@@ -187,9 +190,8 @@ def train_head(
         progress(job.name, line["epoch"], total, f"dev loss {line['dev_loss']:.4f}")
 
     results = train_heads(
-        jobs, cache, out, lists=lists, overwrite=overwrite, skip_finished=plan is not None,
-        device=resolve_device(device), preload=preload, precision=precision, compiling=compile,
-        tensorboard=tensorboard, profile=profile, on_epoch=report,
+        jobs, cache, out, lists=lists, overwrite=overwrite, device=resolve_device(device), preload=preload,
+        precision=precision, compiling=compile, tensorboard=tensorboard, profile=profile, on_epoch=report,
         made_with=_made_with(command or _call(given), cache, lists),
     )  # fmt: skip
     mean = _mean_of_runs(results, cache) if dev_list is None and len(results) > 1 else None

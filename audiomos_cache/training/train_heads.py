@@ -18,7 +18,8 @@ from audiomos_cache.devices import Compile
 from audiomos_cache.errors import BusyError
 from audiomos_cache.heads.layers import layers_to_read
 from audiomos_cache.profiling import OFF, Profile
-from audiomos_cache.runs import MADE_WITH, RunWriter, refuse_existing
+from audiomos_cache.run_writer import RunWriter
+from audiomos_cache.runs import MADE_WITH, refuse_existing
 from audiomos_cache.training.batches import FeatureBatches
 from audiomos_cache.training.checkpoint import TrainingState
 from audiomos_cache.training.data import NO_LISTS, Lists, TrainingClips, TrainingData, open_clips
@@ -62,7 +63,6 @@ class _Options:
     device: torch.device
     execution: Execution
     overwrite: bool
-    skip_finished: bool
     tensorboard: bool
     profile: Profile
     on_epoch: OnEpoch
@@ -81,7 +81,6 @@ def train_heads(
     *,
     lists: Lists = NO_LISTS,
     overwrite: bool = False,
-    skip_finished: bool = False,
     device: str = "cpu",
     preload: Preload = "auto",
     precision: Precision | None = None,
@@ -93,17 +92,16 @@ def train_heads(
 ) -> list[HeadResult]:
     """Train each job on the cache's train split, choose checkpoints on its dev split, and write a run for each.
 
-    A training that was interrupted continues from the last epoch that was saved, and writes the same run.
+    A run that is finished and equal is skipped. A training that was interrupted continues from the last epoch that was
+    saved, and writes the same run. A run that another process is training is left to it.
 
     Args:
         jobs: the heads.
         cache: the cache folder.
         out: the folder of the run folders.
         lists: clips and labels to use instead of the splits, and the listeners' ratings.
-        overwrite: replace runs of the same name, and start from the first epoch if another training than this was
-            interrupted.
-        skip_finished: skip runs that are finished and equal, and those that another process is training; `overwrite`
-            replaces finished ones that differ.
+        overwrite: replace runs of the same name that differ or are damaged, and start from the first epoch if another
+            training than this was interrupted.
         device: `cpu` or `cuda`.
         preload: the memory that the features are held in; see `open_frames`. On a CPU no number depends on it. Heads
             that pool first need none of them; see `open_pooled`.
@@ -117,15 +115,14 @@ def train_heads(
     Returns:
         The result of each job, without those that another process is training.
     Raises:
-        OutputExistsError: a run exists already (to skip: one that differs), or another training of its name was
-        interrupted; nothing is trained then. BusyError: another process is training a run, without `skip_finished`.
-        DivergedRunsError: a loss is not finite, in one run or several; all others are finished by then.
-        DataError: missing labels or ratings, or clips in both lists. ConfigError: a head that cannot be built for this
-        cache, ratings that are missing or read by no head, or no TensorBoard. CacheError: the cache or a split does not
-        exist, or features are damaged. OutputError: `out` is not writable.
+        OutputExistsError: a run exists already that differs, or another training of its name was interrupted; nothing
+        is trained then. BusyError: other processes are training all of the runs. DivergedRunsError: a loss is not
+        finite, in one run or several; all others are finished by then. DataError: missing labels or ratings, clips in
+        both lists, or a finished run that is damaged. ConfigError: a head that cannot be built for this cache, ratings
+        that are missing or read by no head, or no TensorBoard. CacheError: the cache or a split does not exist, or
+        features are damaged. OutputError: `out` is not writable.
     """
     check_names(jobs)
-    refuse_existing([out / job.name for job in jobs], overwrite=overwrite or skip_finished, kept=skip_finished)
     check_ratings(jobs, lists)
     if tensorboard:
         summary_writer()
@@ -133,7 +130,7 @@ def train_heads(
     execution = Execution(choose_precision(precision, on), cuda_graph=not profile.on)
     clips = open_clips(cache, lists)
     check_heads(jobs, clips)
-    options = _Options(out, on, execution, overwrite, skip_finished, tensorboard, profile, on_epoch, made_with)
+    options = _Options(out, on, execution, overwrite, tensorboard, profile, on_epoch, made_with)
     results = _finished(jobs, clips, options)
     diverged: dict[str, DivergedError] = {}
     if left := [job for job in jobs if job.name not in results]:
@@ -157,12 +154,13 @@ def _finished(jobs: Sequence[HeadJob], clips: TrainingClips, options: _Options) 
     finished = {}
     for job in jobs:
         run, config = options.out / job.name, options.config_of(job, clips)
-        if options.skip_finished and (result := finished_result(run, config, replace=options.overwrite)):
+        refuse_existing([run], overwrite=True, kept=True)  # what is no run
+        if result := finished_result(run, config, replace=options.overwrite):
             log.info("%s: finished already", job.name)
             remove_leftovers(run, config)
             finished[job.name] = result
             continue
-        refuse_existing([run], overwrite=options.overwrite)
+        refuse_existing([run], overwrite=True)
         if not options.overwrite:
             refuse_other_job(run, config)
     return finished
@@ -193,15 +191,17 @@ def _train_all(
     if options.device.type == "cuda":
         log.info("heads are computed in %s", options.execution)
     diverged = {}
+    busy = None
     for job in jobs:
         try:
             results[job.name] = _train_one(job, data, options)
         except DivergedError as error:
             diverged[job.name] = error
         except BusyError as error:
-            if not options.skip_finished:
-                raise
+            busy = error
             log.warning("%s; skipped", str(error).partition(";")[0])
+    if busy and not results and not diverged:
+        raise busy
     return diverged
 
 
@@ -210,7 +210,7 @@ def _train_one(job: HeadJob, data: TrainingData, options: _Options) -> HeadResul
     run, config = options.out / job.name, options.config_of(job, data.clips)
     with resumable_training(run, config) as training:
         # The process that held the lock until now may have finished it.
-        if options.skip_finished and (result := finished_result(run, config, replace=options.overwrite)):
+        if result := finished_result(run, config, replace=options.overwrite):
             log.info("%s: finished by another process", job.name)
             training.forget()
             return result

@@ -11,15 +11,16 @@ from typing import Any
 from audiomos_cache.cache.reader import CacheReader, open_cache
 from audiomos_cache.errors import ConfigError, one_of
 from audiomos_cache.folders import atomic_folder
+from audiomos_cache.hashes import read_hashes
 from audiomos_cache.heads.config import HeadConfig
 from audiomos_cache.heads.layers import layers_to_read
 from audiomos_cache.heads.model import build_head
 from audiomos_cache.heads.presets import Overrides, load_head_config, overrides_of, with_compat
 from audiomos_cache.locks import locked
+from audiomos_cache.run_writer import RunWriter
 from audiomos_cache.runs import (
     BESTS,
     CONFIG,
-    RunWriter,
     bests_in,
     predictions_path,
     read_run_config,
@@ -116,9 +117,11 @@ def _import(
             if earlier is not None:
                 shutil.copytree(out, folder, dirs_exist_ok=True, ignore=_predictions_by(best))
                 content["imported"]["from"] = earlier["imported"]["from"] | content["imported"]["from"]
-            writer = RunWriter(folder)
+            left = {name: digest for name, digest in read_hashes(folder).items() if (folder / name).exists()}
+            writer = RunWriter(folder, left)
             writer.write_config(content)
             writer.write_checkpoint(best, model.state_dict())
+            writer.write_hashes()
 
 
 @contextmanager

@@ -12,9 +12,10 @@ from audiomos_cache.bundle.load import load_bundle
 from audiomos_cache.bundle.make import make_bundle
 from audiomos_cache.dataset.labels import read_labels
 from audiomos_cache.errors import DataError
-from audiomos_cache.evaluation.predictions import read_predictions, write_predictions
+from audiomos_cache.evaluation.predictions import predictions_bytes, read_predictions, write_predictions
 from audiomos_cache.fusion.folds import assign_folds
 from audiomos_cache.fusion.fuse import fuse
+from audiomos_cache.hashes import write_recorded
 from audiomos_cache.targets import bin_centres
 from audiomos_cache.training.data import ClipSet
 from tests.support.bundle import brute_force, refusal
@@ -334,7 +335,7 @@ def test_few_clips_calibrate_nothing(made, tmp_path, said):
     file = run / "predictions" / "dev.loss.jsonl"
     few = read_predictions(file)
     few = few.take(few.ids[:4])
-    write_predictions(file, few)
+    write_recorded(run, "predictions/dev.loss.jsonl", predictions_bytes(few))
     lines = made.labels.read_text().splitlines(keepends=True)
     (tmp_path / "few.txt").write_text("".join(line for line in lines if line.partition(".wav")[0] in few.ids))
     make_bundle([run], tmp_path / "model", labels=tmp_path / "few.txt", n_boot=0)
@@ -345,8 +346,8 @@ def test_clips_that_not_all_members_have_are_left_out_as_in_the_fusion(made, tmp
     runs = [shutil.copytree(run, tmp_path / run.name) for run in made.runs]
     file = runs[1] / "predictions" / "dev.loss.jsonl"
     predictions = read_predictions(file)
-    file.unlink()
-    write_predictions(file, predictions.take(predictions.ids[1:]))
+    others = predictions.take(predictions.ids[1:])
+    write_recorded(runs[1], "predictions/dev.loss.jsonl", predictions_bytes(others))
     fuse(runs, out=tmp_path / "fused", method="ridge", labels=made.labels, n_boot=0, allow_missing=True)
     make_bundle(runs, tmp_path / "model", tmp_path / "fused")
     assert load_bundle(str(tmp_path / "model")).calibrations["ta"].clips == 15

@@ -16,6 +16,7 @@ from audiomos_cache.fusion.averages import MeanFusion
 from audiomos_cache.fusion.fuse import fuse
 from audiomos_cache.fusion.members import run_hash
 from audiomos_cache.fusion.record import load_fusion
+from audiomos_cache.hashes import write_recorded
 from audiomos_cache.registry import register
 from audiomos_cache.runs import read_run_config
 from audiomos_cache.testing.fakes import FakeAudioEncoder, FakeTextEncoder
@@ -195,7 +196,7 @@ def test_runs_of_different_fingerprints(made, tmp_path):
 
 def test_weights_that_are_not_the_runs(made, tmp_path):
     run = shutil.copytree(made.runs[0], tmp_path / "run")
-    shutil.copy(made.runs[1] / "best-loss.safetensors", run / "best-loss.safetensors")
+    write_recorded(run, "best-loss.safetensors", (made.runs[1] / "best-loss.safetensors").read_bytes())
     found = refusal([run], None, tmp_path / "model", DataError)
     assert found.startswith(f"{run / 'best-loss.safetensors'}: not the weights of this run's head: ")
 

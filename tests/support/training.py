@@ -90,7 +90,7 @@ def files_of(run: Path, pattern: str) -> dict[str, bytes]:
 def results_of(run: Path) -> dict[str, bytes]:
     """The content of all of a run's files but its config."""
     files = {**files_of(run, "*.safetensors"), **files_of(run, "*.json"), **files_of(run, "*.jsonl")}
-    assert len(files) == 3 + 2 + 1 + 9
+    assert len(files) == 3 + 3 + 1 + 9
     return files
 
 

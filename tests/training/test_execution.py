@@ -371,7 +371,7 @@ def test_a_run_remembers_its_precision_and_does_not_go_on_in_another(cache: Path
     [result] = train_heads([job()], cache, tmp_path, precision="bf16")
     assert yaml.safe_load((result.folder / "config.yaml").read_text())["precision"] == "bf16"
     assert result.seconds and result.seconds > 0
-    [again] = train_heads([job()], cache, tmp_path, skip_finished=True)
+    [again] = train_heads([job()], cache, tmp_path)
     assert (again.dev, again.seconds) == (result.dev, None), "finished, whatever the precision"
     plain = train_heads([job()], cache, tmp_path / "plain")[0].folder
     histories = [[json.loads(line) for line in (each / "history.jsonl").read_text().splitlines()]

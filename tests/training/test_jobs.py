@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 from rich.cells import cell_len
 
 from audiomos_cache import registry
 from audiomos_cache.cache.reader import CacheReader
 from audiomos_cache.cli import main
-from audiomos_cache.errors import ConfigError, DataError, OutputError, OutputExistsError
+from audiomos_cache.errors import BusyError, ConfigError, DataError, OutputError, OutputExistsError
 from audiomos_cache.evaluation.metrics import compute_metrics
 from audiomos_cache.evaluation.predictions import read_predictions
 from audiomos_cache.fusion.align import fuse_predictions
@@ -26,10 +27,12 @@ from audiomos_cache.heads.config import HeadConfig
 from audiomos_cache.heads.pooling import MeanPooling
 from audiomos_cache.heads.presets import load_head_config, plan_names, preset_names, presets_folder
 from audiomos_cache.locks import locked
+from audiomos_cache.runs import deciding_config
 from audiomos_cache.training import resume
 from audiomos_cache.training.data import ClipSet, Lists
 from audiomos_cache.training.jobs import HeadJob, job_differences, load_plan, named_heads
 from audiomos_cache.training.resume import state_folder
+from audiomos_cache.training.train_head import train_head
 from audiomos_cache.training.train_heads import train_heads
 from audiomos_cache.training.trainer import Trainer
 from tests.support.training import files_in, interrupt_after, job, names_in
@@ -193,9 +196,9 @@ def test_a_plan_that_was_interrupted_goes_on_with_what_is_left(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_heads(JOBS, cache, tmp_path / "runs", skip_finished=True, on_epoch=interrupt)
+        train_heads(JOBS, cache, tmp_path / "runs", on_epoch=interrupt)
     with caplog.at_level("INFO"):
-        results = train_heads(JOBS, cache, tmp_path / "runs", skip_finished=True)
+        results = train_heads(JOBS, cache, tmp_path / "runs")
     assert trained == [(seed, epoch) for seed in (1, 2, 3) for epoch in (1, 2, 3)], "none twice"
     assert [message for message in caplog.messages if "seed" in message and "epochs, " not in message] == [
         "pooling-dist-seed1: finished already",
@@ -208,6 +211,79 @@ def test_a_plan_that_was_interrupted_goes_on_with_what_is_left(
     ], "as if all had been trained now"
 
 
+def test_heads_and_seeds_go_on_where_the_second_was_interrupted(
+    cache: Path, tmp_path: Path, trained: list[tuple[int, int]], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The Python verb, and the command after it: neither --plan nor --overwrite."""
+    heads, seeds, out = ["pooling-dist", "cross-attention-dist"], [1, 2], tmp_path / "runs"
+    settings: dict[str, Any] = {"set": {"training.max_epochs": 2}, "device": "cpu"}
+    train_head(cache, heads, seeds, out=tmp_path / "whole", **settings)
+    names = names_in(tmp_path / "whole")
+    trained.clear()
+
+    def interrupt(what: str, done: int, _total: int, _note: str = "") -> None:
+        if (what, done) == ("pooling-dist-seed2", 1):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_head(cache, heads, seeds, out=out, progress=interrupt, **settings)
+    assert names_in(out) == [".pooling-dist-seed2.training", "pooling-dist-seed1"]
+    options = ("--set", "training.max_epochs=2", "--device", "cpu", "--out", out, "--seed", 1, "--seed", 2)
+    command = ("--cache", cache, *(word for head in heads for word in ("--head", head)), *options)
+    with caplog.at_level("INFO"):
+        result = invoke(*command)
+    assert result.exit_code == 0, result.output
+    assert trained == [(seed, epoch) for _ in heads for seed in seeds for epoch in (1, 2)], "none twice"
+    assert [message for message in caplog.messages if "seed" in message and "epochs, " not in message] == [
+        "pooling-dist-seed1: finished already",
+        "pooling-dist-seed2: continues after epoch 1",
+    ]
+    assert names_in(out) == names
+    for name in names:
+        found, expected = files_in(out / name), files_in(tmp_path / "whole" / name)
+        assert found.pop("config.yaml") != expected.pop("config.yaml"), "the command is another"
+        assert found == expected
+        assert deciding_config(out / name) == deciding_config(tmp_path / "whole" / name)
+    rows = rows_of(result.stdout)
+    assert [row[0] for row in rows] == [f"{head}-seed{seed}" for head in heads for seed in seeds] + [
+        "mean of the predictions"
+    ]
+    again = invoke(*command)
+    assert again.exit_code == 0
+    assert [row[:-1] for row in rows_of(again.stdout)] == [row[:-1] for row in rows]
+
+
+def test_a_single_run_that_is_finished_is_skipped(
+    cache: Path, tmp_path: Path, trained: list[tuple[int, int]], caplog: pytest.LogCaptureFixture
+) -> None:
+    command = ("--cache", cache, "--head", "pooling-dist", "--set", "training.max_epochs=1", "--out", tmp_path)
+    first = invoke(*command)
+    before = files_in(tmp_path)
+    for more in ((), ("--overwrite",)):
+        with caplog.at_level("INFO"):
+            again = invoke(*command, *more)
+        assert again.exit_code == 0
+        assert caplog.messages[-1] == "pooling-dist-seed1984: finished already"
+        assert [row[:-1] for row in rows_of(again.stdout)] == [row[:-1] for row in rows_of(first.stdout)]
+    assert (trained, files_in(tmp_path)) == ([(1984, 1)], before)
+
+
+def test_runs_that_other_processes_train_are_refused_if_there_are_no_others(cache: Path, tmp_path: Path) -> None:
+    with locked(state_folder(tmp_path / JOBS[0].name) / "lock", "held"):
+        with pytest.raises(BusyError, match=r"pooling-dist-seed1: is being trained by process \d+ on .*; wait for it"):
+            train_heads(JOBS[:1], cache, tmp_path)
+        assert [result.folder.name for result in train_heads(JOBS[:2], cache, tmp_path)] == [JOBS[1].name]
+
+
+def test_an_imported_run_of_that_name_is_refused(cache: Path, tmp_path: Path) -> None:
+    run = tmp_path / JOBS[0].name
+    run.mkdir()
+    config = {"seed": None, "head": {}, "imported": {"as": "pooling-dist"}, "fingerprint": "unknown"}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    with pytest.raises(OutputExistsError, match=r"pooling-dist-seed1: exists already with a different configuration: "):
+        train_heads(JOBS[:1], cache, tmp_path)
+
+
 def test_a_plan_that_is_finished_reads_no_features(
     cache: Path, tmp_path: Path, trained: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,7 +292,7 @@ def test_a_plan_that_is_finished_reads_no_features(
     monkeypatch.setattr(CacheReader, "read_frames", None)
     stat = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     for overwrite in (False, True):
-        results = train_heads(JOBS[:2], cache, tmp_path, skip_finished=True, overwrite=overwrite, preload="ram")
+        results = train_heads(JOBS[:2], cache, tmp_path, overwrite=overwrite, preload="ram")
         assert [result.epochs for result in results] == [3, 3]
     assert trained == []
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == stat
@@ -230,13 +306,13 @@ def test_a_finished_run_that_differs_is_refused_or_replaced(
     trained.clear()
     changed = [job("pooling-dist", 3), JOBS[0], job("pooling-dist", 2, "dropout=0.1")]
     with pytest.raises(OutputExistsError) as caught:
-        train_heads(changed, cache, tmp_path, skip_finished=True)
+        train_heads(changed, cache, tmp_path)
     assert str(caught.value) == (
-        f"{tmp_path}/pooling-dist-seed2: a run of this name is finished, but differs: head.dropout is 0.3, "
-        "requested 0.1; give another --out, or --overwrite to replace it"
+        f"{tmp_path}/pooling-dist-seed2: exists already with a different configuration: head.dropout is 0.3, "
+        "requested 0.1; give another --out, or --overwrite"
     )
     assert (trained, files_in(tmp_path)) == ([], before)
-    train_heads(changed, cache, tmp_path, skip_finished=True, overwrite=True)
+    train_heads(changed, cache, tmp_path, overwrite=True)
     assert {seed for seed, _ in trained} == {2, 3}
     after = files_in(tmp_path)
     assert {name for name in before if after[name] != before[name]} > {"pooling-dist-seed2/config.yaml"}
@@ -249,10 +325,10 @@ def test_a_finished_run_of_other_labels_is_refused(cache: Path, tmp_path: Path) 
     lines = [f"{clip_id}.wav,{mi},{ta}\n" for clip_id, mi, ta in zip(reader.ids, reader.mi, reader.ta, strict=True)]
     (tmp_path / "dev.txt").write_text("".join(lines))
     lists = Lists(dev=tmp_path / "dev.txt")
-    assert train_heads(JOBS[:1], cache, tmp_path / "runs", lists=lists, skip_finished=True), "the same labels"
+    assert train_heads(JOBS[:1], cache, tmp_path / "runs", lists=lists), "the same labels"
     (tmp_path / "dev.txt").write_text("".join([f"{reader.ids[0]}.wav,1,1\n", *lines[1:]]))
     with pytest.raises(OutputExistsError, match=r"data\.dev\.labels_xxh3_128 is '\w+', requested '\w+'; give"):
-        train_heads(JOBS[:1], cache, tmp_path / "runs", lists=lists, skip_finished=True)
+        train_heads(JOBS[:1], cache, tmp_path / "runs", lists=lists)
 
 
 def test_versions_and_device_do_not_make_a_finished_run_another(cache: Path, tmp_path: Path) -> None:
@@ -261,7 +337,11 @@ def test_versions_and_device_do_not_make_a_finished_run_another(cache: Path, tmp
     changed = path.read_text().replace("device: cpu", "device: cuda").replace("\n  torch: ", "\n  torch: 1.")
     assert changed != path.read_text()
     path.write_text(changed)
-    assert train_heads(JOBS[:1], cache, tmp_path, skip_finished=True)[0].dev == result.dev
+    [found] = train_heads(JOBS[:1], cache, tmp_path)
+    assert (found.dev, found.seconds) == (result.dev, None)
+    [found] = train_heads(JOBS[:1], cache, tmp_path, overwrite=True)
+    assert found.seconds is not None, "unless they are to be those of now"
+    assert path.read_text() != changed
 
 
 MY_PARTS = """
@@ -291,9 +371,13 @@ def test_a_part_is_the_same_however_its_import_is_spelled(
         registry.import_parts(given)
         recorded += registry.not_built_in([("pooling", "mine")])
         mine = job("pooling-dist", 1, "pooling=mine", "training.max_epochs=1")
-        assert train_heads([mine], cache, tmp_path / "runs", skip_finished=True)
+        assert train_heads([mine], cache, tmp_path / "runs")
     assert [part["import"] for part in recorded][::3] == ["parts/my_parts.py", "my_parts"]
     assert len(trained) == 1, "finished after the first"
+    with (tmp_path / "parts" / "my_parts.py").open("a") as file:
+        file.write("    share = 2\n")
+    with pytest.raises(OutputExistsError, match=r"parts\.pooling mine\.code_xxh3_128 is '\w+', requested '\w+'"):
+        train_heads([mine], cache, tmp_path / "runs")
     old, new = ({"parts": [recorded[0] | {"version": version}], "data": {}} for version in ("1", "2"))
     assert job_differences(old, new, how=False) == []
     assert len(job_differences(old, new)) == 1, "a training that is continued takes the same version"
@@ -328,12 +412,12 @@ def test_a_damaged_run_is_refused_or_trained_again(cache: Path, tmp_path: Path) 
         else:
             (result.folder / name).write_text(content)
         with pytest.raises(DataError) as caught:
-            train_heads(JOBS[:1], cache, tmp_path, skip_finished=True)
+            train_heads(JOBS[:1], cache, tmp_path)
         message = str(caught.value)
         assert message.startswith(f"{result.folder}: cannot be read as a run ("), message
         assert message.endswith("); --overwrite trains it again"), message
         assert reason in message or name == "history.jsonl", message
-        train_heads(JOBS[:1], cache, tmp_path, skip_finished=True, overwrite=True)
+        train_heads(JOBS[:1], cache, tmp_path, overwrite=True)
         assert files_in(tmp_path) == whole
 
 
@@ -350,7 +434,7 @@ def test_two_processes_share_a_plan(
 
     trained.clear()
     with locked(state_folder(tmp_path / "runs" / JOBS[0].name) / "lock", "held"), caplog.at_level("INFO"):
-        results = train_heads(order, cache, tmp_path / "runs", skip_finished=True, on_epoch=finish_the_second)
+        results = train_heads(order, cache, tmp_path / "runs", on_epoch=finish_the_second)
     assert [result.folder.name for result in results] == ["pooling-dist-seed3", "pooling-dist-seed2"]
     assert {seed for seed, _ in trained} == {3}
     [left, finished] = [each for each in caplog.messages if "seed" in each and "epochs, " not in each]
@@ -367,13 +451,13 @@ def test_what_a_kill_left_beside_a_finished_run_is_removed(cache: Path, tmp_path
     left.rename(tmp_path / "kept")
     train_heads(JOBS[:1], cache, tmp_path)
     (tmp_path / "kept").rename(left)
-    train_heads(JOBS[:1], cache, tmp_path, skip_finished=True)
+    train_heads(JOBS[:1], cache, tmp_path)
     assert names_in(tmp_path) == ["pooling-dist-seed1"]
 
     with pytest.raises(KeyboardInterrupt):
         other = job("pooling-dist", 1, "dropout=0.1")
         train_heads([other], cache, tmp_path, overwrite=True, on_epoch=interrupt_after(2))
-    train_heads(JOBS[:1], cache, tmp_path, skip_finished=True)
+    train_heads(JOBS[:1], cache, tmp_path)
     assert names_in(tmp_path) == [left.name, "pooling-dist-seed1"], "another training's is not touched"
 
 

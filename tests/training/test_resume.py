@@ -222,9 +222,10 @@ def test_a_run_that_a_kill_left_beside_its_place_comes_back(cache: Path, tmp_pat
     before = files_in(result.folder)
     state_of(tmp_path, QUICK).mkdir()
     result.folder.rename(state_of(tmp_path, QUICK) / "replaced")
-    with pytest.raises(Killed):
-        train_heads([QUICK], cache, tmp_path, on_epoch=interrupt_after(1, Killed))
+    [found] = train_heads([QUICK], cache, tmp_path, on_epoch=interrupt_after(1, Killed))
+    assert found.seconds is None, "nothing is trained"
     assert files_in(result.folder) == before
+    assert names_in(tmp_path) == [QUICK.name]
 
 
 def test_only_what_is_new_is_written(cache: Path, tmp_path: Path) -> None:

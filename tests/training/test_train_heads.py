@@ -230,20 +230,21 @@ def test_existing_runs_are_refused_before_anything_is_trained(
 
     with monkeypatch.context() as patch:
         patch.setattr(train_heads_module, "train", refuse)
-        with pytest.raises(OutputExistsError, match=r"pooling-dist-seed1: exists already; leave these runs out, "):
-            train_heads([job(seed=2), job()], cache, tmp_path)
+        with pytest.raises(OutputExistsError, match=r"pooling-dist-seed1: exists already with a different "):
+            train_heads([job(seed=2), job("pooling-dist", 1, "dropout=0.1")], cache, tmp_path)
     assert not (tmp_path / "pooling-dist-seed2").exists()
     (result.folder / "mine.txt").write_text("a note")
     (result.folder / "tensorboard" / "deep").mkdir(parents=True)
     (result.folder / "tensorboard" / "deep" / "events").write_text("")
-    for skip in (False, True):  # skipped is a run that equals the job, and this one does not
-        with pytest.raises(OutputExistsError, match=r"pooling-dist-seed1: holds mine\.txt, which is not part of a "):
-            train_heads([job("pooling-dist", 1, "dropout=0.1")], cache, tmp_path, overwrite=True, skip_finished=skip)
-    assert [each.seconds for each in train_heads([job()], cache, tmp_path, skip_finished=True)] == [None], "it is kept"
-    assert (result.folder / "mine.txt").read_text() == "a note"
+    with pytest.raises(OutputExistsError, match=r"pooling-dist-seed1: holds mine\.txt, which is not part of a "):
+        train_heads([job("pooling-dist", 1, "dropout=0.1")], cache, tmp_path, overwrite=True)
+    for overwrite in (False, True):
+        [found] = train_heads([job()], cache, tmp_path, overwrite=overwrite)
+        assert found.seconds is None, "it is equal"
+    assert (result.folder / "mine.txt").read_text() == "a note", "and kept as it is"
     (result.folder / "mine.txt").unlink()
-    train_heads([job()], cache, tmp_path, overwrite=True)
-    assert checkpoint_path(result.folder, "loss").read_bytes() == before
+    train_heads([job("pooling-dist", 1, "dropout=0.1")], cache, tmp_path, overwrite=True)
+    assert checkpoint_path(result.folder, "loss").read_bytes() != before
     assert not (result.folder / "tensorboard").exists()
 
 
@@ -297,7 +298,7 @@ def test_an_interrupted_overwrite_keeps_the_old_run(cache: Path, tmp_path: Path)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_heads([job()], cache, tmp_path, overwrite=True, on_epoch=interrupt)
+        train_heads([job("pooling-dist", 1, "dropout=0.1")], cache, tmp_path, overwrite=True, on_epoch=interrupt)
     assert {path.name: path.read_bytes() for path in result.folder.rglob("*") if path.is_file()} == before
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {"pooling-dist-seed1", ".pooling-dist-seed1.training"}, "to go on from"

@@ -194,7 +194,7 @@ def test_the_checkpoints_of_a_training_become_one_run(imported, tmp_path):
     assert (result.exit_code, result.stdout) == (0, f"{out}: best-loss.safetensors from {checkpoint}\n")
     after = files_of(out)
     assert after.keys() - before.keys() == {"best-loss.safetensors"}
-    assert {name for name in before if after[name] != before[name]} == {"config.yaml"}
+    assert {name for name in before if after[name] != before[name]} == {"config.yaml", "hashes.json"}
     config = yaml.safe_load(after["config.yaml"])
     assert config["imported"] == {"as": "transformer-dist", "from": dict.fromkeys(("srcc", "loss"), str(checkpoint))}
     assert run(*predict, "loss").exit_code == 0
@@ -214,7 +214,9 @@ def test_the_checkpoints_of_a_training_become_one_run(imported, tmp_path):
     (out / "mine.txt").unlink()
     assert whole.keys() - files_of(out).keys() == {"predictions/train.loss.jsonl"}, "what the old weights predicted"
     assert run(*other, "--overwrite").exit_code == 0
-    assert sorted(files_of(out)) == ["best-combined.safetensors", "config.yaml"], "another head replaces the run"
+    assert sorted(files_of(out)) == ["best-combined.safetensors", "config.yaml", "hashes.json"], (
+        "another head replaces the run"
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
