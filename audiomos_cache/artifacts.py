@@ -9,7 +9,7 @@ import errno
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -54,26 +54,32 @@ def writing(path: Path, advice: str = "give another --out") -> Iterator[None]:
         ) from error
 
 
-def atomic_write(path: Path, content: bytes) -> str:
+def atomic_write(path: Path, content: bytes | Iterable[bytes]) -> str:
     """Write a file completely or not at all: a file in the same folder is written, synced and renamed.
 
+    Args:
+        path: the file.
+        content: what it is to hold, whole or in pieces.
     Returns:
         The hash of its content, see `hash_bytes`.
     Raises:
         OutputError: it cannot be written; `path` is as it was.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    digest = xxhash.xxh3_128()
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with part.open("wb") as file:
-                file.write(content)
+                for piece in [content] if isinstance(content, bytes) else content:
+                    file.write(piece)
+                    digest.update(piece)
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
-    return hash_bytes(content)
+    return digest.hexdigest()
 
 
 def require_writable(folder: Path) -> None:

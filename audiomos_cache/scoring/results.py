@@ -2,9 +2,9 @@
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any
 
 from audiomos_cache.dataset.clip import printable
 from audiomos_cache.errors import first_five
@@ -89,36 +89,46 @@ Row = dict[str, Any]
 """A line of scores as it is read from JSON: what `Score.to_dict` returns, and the digest of its bundle."""
 
 
-class Key(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Key:
     """What a key of a line holds.
 
     Attributes:
         expected: for messages.
-        is_valid: whether a value, as it is read from JSON, is that.
+        types: which a value has, as it is read from JSON.
+        is_valid: whether a value of these types is one; None: each is.
     """
 
     expected: str
-    is_valid: Callable[[object], bool]
+    types: frozenset[type]
+    is_valid: Callable[[Any], bool] | None = None
+
+    def accepts(self, values: Sequence[object]) -> bool:
+        """Return whether all of some values are valid."""
+        return self.types.issuperset(map(type, values)) and (self.is_valid is None or all(map(self.is_valid, values)))
 
 
-def _is_number(value: object) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and -math.inf < value < math.inf
+_NUMBERS, _NONE = frozenset({int, float}), frozenset({type(None)})
 
 
-def _is_opinion(value: object) -> bool:
-    return _is_number(value) and LOWEST <= value <= HIGHEST
+def _is_opinion(value: float | None) -> bool:
+    return value is None or LOWEST <= value <= HIGHEST
 
 
-def _is_interval(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(map(_is_opinion, value)) and value[0] <= value[1]
+def _is_interval(value: list[Any] | None) -> bool:
+    return value is None or (
+        len(value) == 2 and _NUMBERS.issuperset(map(type, value)) and LOWEST <= value[0] <= value[1] <= HIGHEST
+    )
 
 
-_STRING = Key("a string", lambda value: isinstance(value, str))
-_STRING_OR_NULL = Key("a string or null", lambda value: isinstance(value, str | None))
-_OPINION = Key(f"a number from {LOWEST:g} to {HIGHEST:g}, or null", lambda value: value is None or _is_opinion(value))
+def _are_numbers(value: Mapping[str, Any]) -> bool:
+    return all(each is None or (type(each) in _NUMBERS and -math.inf < each < math.inf) for each in value.values())
+
+
+_STRING, _STRING_OR_NULL = Key("a string", frozenset({str})), Key("a string or null", _NONE | {str})
+_OPINION = Key(f"a number from {LOWEST:g} to {HIGHEST:g}, or null", _NUMBERS | _NONE, _is_opinion)
 _INTERVAL = Key(
-    f"two numbers from {LOWEST:g} to {HIGHEST:g}, the lower one first, or null",
-    lambda value: value is None or _is_interval(value),
+    f"two numbers from {LOWEST:g} to {HIGHEST:g}, the lower one first, or null", _NONE | {list}, _is_interval
 )
 
 LINE: Mapping[str, Key] = {
@@ -129,21 +139,15 @@ LINE: Mapping[str, Key] = {
     "ta": _OPINION,
     "mi_interval": _INTERVAL,
     "ta_interval": _INTERVAL,
-    "scores": Key(
-        "an object of numbers and nulls",
-        lambda value: isinstance(value, dict) and all(each is None or _is_number(each) for each in value.values()),
-    ),
+    "scores": Key("an object of numbers and nulls", frozenset({dict}), _are_numbers),
     "duration_s": Key(
-        "a number of seconds, or null",
-        lambda value: value is None or (_is_number(value) and value >= 0),
+        "a number of seconds, or null", _NUMBERS | _NONE, lambda value: value is None or 0 < value < math.inf
     ),
-    "windows": Key("a whole number", lambda value: _is_number(value) and isinstance(value, int) and value >= 0),
-    "warnings": Key(
-        "a list of strings", lambda value: isinstance(value, list) and all(isinstance(each, str) for each in value)
-    ),
+    "windows": Key("a whole number", frozenset({int}), lambda value: value >= 0),
+    "warnings": Key("a list of strings", frozenset({list}), lambda value: all(isinstance(each, str) for each in value)),
     "error": _STRING_OR_NULL,
     "bundle": _STRING,
-    "columns": Key("an object", lambda value: isinstance(value, dict)),
+    "columns": Key("an object", frozenset({dict})),
 }
 """The keys of a line, in their order. All are there in every line."""
 

@@ -141,9 +141,7 @@ class _Run:
         """Score what a file of lines does not hold yet. Where it holds everything, no encoder is loaded."""
         left = self._items
         if file.holds_lines():
-            done = file.resume(self._items, self._digest())
-            for row in done.values():
-                self.outcome.add(row)
+            done = file.resume(self._items, self._digest(), self.outcome.add)
             left = [item for item in self._items if item.id not in done]
             log.info("%d of %d done before", len(done), len(self._items))
         if left:

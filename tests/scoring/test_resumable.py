@@ -5,12 +5,16 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from audiomos_cache.errors import BusyError, DataError, OutputError, OutputExistsError
+from audiomos_cache.scoring import resumable
 from audiomos_cache.scoring.inputs import Item
+from audiomos_cache.scoring.results import LINE
 from audiomos_cache.scoring.resumable import score_file
 from tests.support.faults import full_disk
 from tests.support.score_lines import BUNDLE, ITEMS, OTHER, line, read, resume
@@ -55,11 +59,9 @@ def test_a_resume_keeps_what_is_done_and_appends_the_rest(tmp_path):
     inode = path.stat().st_ino
     with score_file(path, overwrite=False) as file:
         assert file.holds_lines()
-        done = file.resume(ITEMS, BUNDLE)
-        assert {clip_id: (row["mi"], row["ta"]) for clip_id, row in done.items()} == {
-            "e": (4.5, 2.5),
-            "b": (3.25, None),
-        }
+        done = []
+        assert file.resume(ITEMS, BUNDLE, done.append) == {"e", "b"}
+        assert [(row["id"], row["mi"], row["ta"]) for row in done] == [("e", 4.5, 2.5), ("b", 3.25, None)]
         file.write(line(ITEMS[0]))
     assert [row["id"] for row in read(path)] == ["e", "b", "a"]
     assert path.stat().st_ino == inode, "nothing was to be dropped"
@@ -222,10 +224,25 @@ def test_a_file_of_another_kind_is_left_as_it_is(tmp_path, content, overwrite):
         (line(ITEMS[1]).replace(b'"m/b.wav"', b"7"), "'b' has the path 7, expected a string or null"),
         (line(ITEMS[1], ta=False), "'b' has the ta False, expected a number from 1 to 5, or null"),
         (line(ITEMS[1]).replace(b'"mi": 3.25', b'"mi": NaN'), "found NaN, expected a number that JSON has"),
-        (line(ITEMS[1]).replace(b"3.25", b"1e999"), "'b' has the mi inf, expected a number from 1 to 5, or null"),
+        (line(ITEMS[1]).replace(b"3.25", b"1e999"), "found 1e999, expected a number that a computer can hold"),
         (line(ITEMS[1]).replace(b"null", b"-Infinity", 1), "found -Infinity, expected a number that JSON has"),
         (line(ITEMS[1])[:50] + b"\n", "found '{\"id\": \"b\", \"path\": \"m/b.wav\", \"prompt\":', expected a score"),
-        (b"[" * 100_000 + b"\n", f"found '{'[' * 40}', expected a score"),
+        (b"[" * 100_000 + b"\n", "nested too deeply"),
+        (line(ITEMS[1]).replace(b'"ta"', b'"mi"', 1), "the key 'mi' is there twice"),
+        (line(ITEMS[1]).replace(b"3.25", b'3.25, "x": 1'), f"'b' has the key 'x', expected only {', '.join(LINE)}"),
+        (line(ITEMS[1], ta_interval=(1.0, 5.5)),
+         "'b' has the ta_interval [1.0, 5.5], expected two numbers from 1 to 5, the lower one first, or null"),
+        (line(ITEMS[1], mi_interval=(2.0,)),
+         "'b' has the mi_interval [2.0], expected two numbers from 1 to 5, the lower one first, or null"),
+        (line(ITEMS[1], mi_interval=(2.0, True)),
+         "'b' has the mi_interval [2.0, True], expected two numbers from 1 to 5, the lower one first, or null"),
+        (line(ITEMS[1], duration_s=0.0), "'b' has the duration_s 0.0, expected a number of seconds, or null"),
+        (line(ITEMS[1], windows=-1), "'b' has the windows -1, expected a whole number"),
+        (line(ITEMS[1], windows=True), "'b' has the windows True, expected a whole number"),
+        (line(ITEMS[1]).replace(b'"warnings": []', b'"warnings": "silent"'),
+         "'b' has the warnings 'silent', expected a list of strings"),
+        (line(ITEMS[1])[:-1] + b"," + line(ITEMS[2]),
+         "found '{\"id\": \"b\", \"path\": \"m/b.wav\", \"prompt\":', expected a score"),
     ],
 )  # fmt: skip
 def test_the_first_line_that_does_not_fit_is_named_and_the_file_left_as_it_is(tmp_path, bad, message):
@@ -310,6 +327,59 @@ def test_a_full_disk_keeps_what_was_written(tmp_path):
     assert path.read_bytes() == line(ITEMS[0])
 
 
+def damaged(content: bytes, chance: random.Random) -> bytes:
+    """A file with one of the things that a person, a program or a disk may do to it."""
+    lines = content.splitlines(keepends=True)
+    at, place = chance.randrange(len(lines)), chance.randrange(len(content))
+    return chance.choice([
+        content[:place] + bytes([content[place] ^ 1 << chance.randrange(8)]) + content[place + 1:],
+        content[:place],
+        content[:place] + content[place + chance.randrange(1, 400):],
+        b"".join([*lines[:at], b"\n", *lines[at:]]),
+        b"".join([*lines[:at], *lines[at + 1:]]),
+        b"".join([*lines[:at], lines[0], *lines[at:]]),
+        b"".join([*lines[:at], lines[at].replace(b"\n", b"\r\n"), *lines[at + 1:]]),
+        b"".join([*lines[:at], lines[at].replace(b": ", b":"), *lines[at + 1:]]),
+        content + bytes(chance.randrange(1, 50)),
+    ])  # fmt: skip
+
+
+def test_many_lines_at_once_are_read_as_one_by_one(tmp_path, monkeypatch):
+    """The same lines are done, the same is left of the file, and the same line is named."""
+    chance, path = random.Random(11), tmp_path / "s.jsonl"
+    items = [Item(f"{number}", Path(f"m/{number}.wav"), "x") for number in range(60)]
+    failed = {"mi": None, "ta": None, "error": "no such file", "windows": 0}
+    content = b"".join(line(item, **(failed if chance.random() < 0.1 else {})) for item in items)
+    outcomes = Counter()
+    for _ in range(200):
+        changed = damaged(content, chance)
+        found = []
+        for batch in (1, 4000, 1 << 20):
+            monkeypatch.setattr(resumable, "_BATCH", batch)
+            path.write_bytes(changed)
+            try:
+                found.append((list(resume(path, items).items()), path.read_bytes()))
+            except (DataError, OutputExistsError) as error:
+                found.append((str(error), path.read_bytes()))
+        assert found[0] == found[1] == found[2]
+        outcomes["refused" if isinstance(found[0][0], str) else "resumed"] += 1
+    assert min(outcomes.values()) > 50, outcomes
+
+
+def test_what_is_read_of_a_large_file_is_not_held(tmp_path):
+    """Beyond the ids: lines of megabytes are let go."""
+    path = tmp_path / "s.jsonl"
+    items = [Item(f"{number}", Path(f"m/{number}.wav"), "x" * 100_000) for number in range(200)]
+    path.write_bytes(b"".join(map(line, items)))
+    tracemalloc.start()
+    try:
+        with score_file(path, overwrite=False) as file:
+            file.resume(items, BUNDLE, lambda _row: None)
+        assert tracemalloc.get_traced_memory()[1] < 3e6 < path.stat().st_size / 6
+    finally:
+        tracemalloc.stop()
+
+
 # Kills
 
 # Nothing here loads torch, which takes seconds.
@@ -323,7 +393,7 @@ from audiomos_cache.scoring.resumable import score_file
 
 items = [Item(f"{number}", Path(f"{number}.wav"), "slow piano " * 500) for number in range(200)]
 with score_file(Path(sys.argv[1]), overwrite=False) as file:
-    done = file.resume(items, "digest") if file.holds_lines() else {}
+    done = file.resume(items, "digest", id) if file.holds_lines() else {}
     print(len(done), flush=True)
     for item in items:
         if item.id not in done:
