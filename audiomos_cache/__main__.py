@@ -1,6 +1,25 @@
-"""`python -m audiomos_cache` is `audiomos-cache`."""
+"""The entry point: `audiomos-cache`, and `python -m audiomos_cache`."""
 
-from audiomos_cache.cli import main
+import sys
+
+try:
+    from audiomos_cache.interrupts import interruptible
+except KeyboardInterrupt:  # until then signals cannot be handled
+    print("Interrupted.", file=sys.stderr)
+    sys.exit(130)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; signals are handled before anything large is imported.
+
+    Args:
+        arguments: of the command line; None: those of the process.
+    """
+    with interruptible():
+        from audiomos_cache.cli import main as command
+
+        command(arguments)
+
 
 if __name__ == "__main__":
     main()

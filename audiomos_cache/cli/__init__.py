@@ -5,10 +5,7 @@ Results go to stdout, progress and logs to stderr.
 """
 
 import logging
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Any
 
 import click
 
@@ -29,10 +26,9 @@ from audiomos_cache.cli.cmd_train_head import train_head
 from audiomos_cache.cli.cmd_verify import verify
 from audiomos_cache.cli.progress_bar import say
 from audiomos_cache.errors import AudiomosError
+from audiomos_cache.interrupts import one_line
 from audiomos_cache.profiling import Profile
 from audiomos_cache.registry import import_parts
-
-INTERRUPTED, TERMINATED = 130, 143
 
 
 class _Stderr(logging.Handler):
@@ -42,27 +38,25 @@ class _Stderr(logging.Handler):
         say(self.format(record))
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM arrived; it keeps what an interrupt keeps."""
-
-
 class _Group(click.Group):
-    """Turns our errors into one line and exit code 1, an interrupt into 130, SIGTERM into 143."""
+    """Turns our errors into one line and exit code 1, and interrupts into the line and the code of `interrupts.py`."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        """Parse."""
+        with one_line():
+            return super().make_context(*arguments, **options)
 
     def invoke(self, ctx: click.Context) -> object:
-        try:
-            with _terminated_as_interrupted():
+        """Run."""
+        with one_line():
+            try:
                 return super().invoke(ctx)
-        except KeyboardInterrupt as interrupt:
-            terminated = isinstance(interrupt, _Terminated)
-            click.echo(f"{'Terminated' if terminated else 'Interrupted'}. What was finished is kept.", err=True)
-            ctx.exit(TERMINATED if terminated else INTERRUPTED)
-        except BrokenPipeError:
-            raise  # click ends quietly when the reader of a pipe has gone
-        except (AudiomosError, OSError) as error:
-            if ctx.params.get("debug"):
-                raise
-            raise click.ClickException(str(error)) from error
+            except BrokenPipeError:
+                raise  # click ends quietly when the reader of a pipe has gone
+            except (AudiomosError, OSError) as error:
+                if ctx.params.get("debug"):
+                    raise
+                raise click.ClickException(str(error)) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the first sentence of each command's help, uncut."""
@@ -74,23 +68,6 @@ class _Group(click.Group):
         """Keep the order of the flow, not of the alphabet."""
         del ctx
         return list(self.commands)
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """End on SIGTERM as on an interrupt, so that what would be lost is saved, and child processes end too."""
-
-    def terminate(_signal: int, _frame: object) -> None:
-        raise _Terminated
-
-    if threading.current_thread() is not threading.main_thread():  # which alone may handle signals
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})

@@ -12,13 +12,13 @@ from typing import IO
 
 from audiomos_cache.encoders.lookup import loader_of
 from audiomos_cache.errors import AudiomosError
+from audiomos_cache.interrupts import EXIT_CODES, SIGNALS
 from audiomos_cache.progress import Notify
 from audiomos_cache.registry import imported, is_passed_on
 
 log = logging.getLogger(__name__)
 
 POLL_S = 0.1
-INTERRUPTED = 130
 SHARD_BATCH_SIZE = 32  # clips, if none is given: all GPUs must cut the same batches, which they divide among them
 
 
@@ -65,7 +65,7 @@ def run_on_gpus(arguments: Sequence[str], gpus: Sequence[str], notify: Notify) -
             process.interrupt()
         for process in processes:
             process.end()
-    if any(process.code == INTERRUPTED for process in failed):
+    if any(process.was_stopped for process in failed):
         raise KeyboardInterrupt
     if failed:
         names = ", ".join(process.gpu for process in failed)
@@ -96,10 +96,15 @@ class _Process:
         """The exit code; None: it is running."""
         return self._process.poll()
 
+    @property
+    def was_stopped(self) -> bool:
+        """Whether a signal has ended it."""
+        return self.code in EXIT_CODES or -(self.code or 0) in SIGNALS  # the latter before it could handle any
+
     def interrupt(self) -> None:
         """Interrupt it, if it is running."""
         if self.code is None:
-            self._process.send_signal(signal.SIGINT)
+            self._process.send_signal(signal.SIGTERM)  # a SIGINT may be ignored, as where this one runs behind a shell
 
     def end(self) -> None:
         """Wait for it, and for its last lines."""

@@ -39,7 +39,7 @@ from transformers import PreTrainedTokenizerFast, RobertaModel
 from transformers.models.wav2vec2_conformer.modeling_wav2vec2_conformer import Wav2Vec2ConformerEncoder
 from muq.muq.muq import MuQ
 from audiomos_cache.extraction import extract_split
-from audiomos_cache.cli import main
+from audiomos_cache.__main__ import main
 from audiomos_cache.encoders.muq import MuQEncoder
 
 def slow(self, waveforms, encode=MuQEncoder.encode):

@@ -31,7 +31,7 @@ from transformers.models.wav2vec2_conformer.modeling_wav2vec2_conformer import W
 from muq.muq.muq import MuQ
 from audiomos_cache.cache import parts, paths, publish
 from audiomos_cache.extraction import extract_split
-from audiomos_cache.cli import main
+from audiomos_cache.__main__ import main
 from audiomos_cache.encoders.muq import MuQEncoder
 
 def slow(call, seconds):

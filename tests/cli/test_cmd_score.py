@@ -371,7 +371,7 @@ class Slow:
 sys.modules["audiomos_cache.scoring.scorer"] = SimpleNamespace(Scorer=Slow)
 sys.modules["audiomos_cache.bundle.load"] = SimpleNamespace(load_bundle=lambda *_: Slow)
 sys.modules["torch"] = SimpleNamespace(Tensor=type(None), cuda=SimpleNamespace(is_available=lambda: False))
-from audiomos_cache.cli import main
+from audiomos_cache.__main__ import main
 main(["score", "--bundle", "model", *sys.argv[2:]])
 """
 

@@ -4,6 +4,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from click.testing import CliRunner
@@ -23,26 +26,139 @@ def wait(*_arguments, **_options):
     finally:
         Path(sys.argv[1]).touch()
 audiomos_cache.verify = wait
-from audiomos_cache.cli import main
+from audiomos_cache.__main__ import main
 main(["verify", "cache"])
 """
 
 
-@pytest.mark.process
-@pytest.mark.parametrize(
-    ("which", "code", "word"), [(signal.SIGINT, 130, "Interrupted"), (signal.SIGTERM, 143, "Terminated")]
-)
-def test_a_signal_ends_a_command_in_order(which, code, word, tmp_path):
-    command = [sys.executable, "-c", SCRIPT, str(tmp_path / "cleaned")]
+@contextmanager
+def at_work(code: str, *arguments: object) -> Iterator["subprocess.Popen[str]"]:
+    """A process that has said that it is at work."""
+    command = [sys.executable, "-c", code, *map(str, arguments)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        assert process.stdout.readline() == "at work\n"
-        os.kill(process.pid, which)
-        _, stderr = process.communicate(timeout=30)
+        assert process.stdout and process.stdout.readline() == "at work\n"
+        yield process
     finally:
         process.kill()
+        process.communicate()
+
+
+STOPPED = [(signal.SIGINT, 130, "Interrupted"), (signal.SIGTERM, 143, "Terminated"), (signal.SIGHUP, 129, "Terminated")]
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(("which", "code", "word"), STOPPED)
+def test_a_signal_ends_a_command_in_order(which, code, word, tmp_path):
+    with at_work(SCRIPT, tmp_path / "cleaned") as process:
+        os.kill(process.pid, which)
+        _, stderr = process.communicate(timeout=30)
     assert (process.returncode, stderr) == (code, f"reading cache ...\n{word}. What was finished is kept.\n")
     assert (tmp_path / "cleaned").exists()
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(("which", "code", "word"), STOPPED)
+def test_a_second_signal_does_not_disturb_the_cleaning_up(which, code, word, tmp_path):
+    slow = SCRIPT.replace("Path(sys", "print('cleaning up', flush=True); time.sleep(0.3); Path(sys")
+    with at_work(slow, tmp_path / "cleaned") as process:
+        os.kill(process.pid, which)
+        assert process.stdout.readline() == "cleaning up\n"
+        for again in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, which):
+            os.kill(process.pid, again)
+        _, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stderr) == (code, f"reading cache ...\n{word}. What was finished is kept.\n")
+    assert (tmp_path / "cleaned").exists()
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGHUP])
+def test_a_signal_that_the_parent_ignores_stays_ignored(which, tmp_path):
+    """As nohup, and a shell that runs something in the background."""
+    ignoring = SCRIPT.replace(
+        "signal.signal(signal.SIGINT, signal.default_int_handler)", f"signal.signal({which:d}, 1)"
+    )
+    assert ignoring != SCRIPT
+    with at_work(ignoring, tmp_path / "cleaned") as process:
+        os.kill(process.pid, which)
+        time.sleep(0.1)
+        assert process.poll() is None
+        os.kill(process.pid, signal.SIGTERM)
+        _, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stderr) == (143, "reading cache ...\nTerminated. What was finished is kept.\n")
+
+
+# Libraries that are written in C catch what is raised while they are imported, or abort.
+IMPORTING = """
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+class Slow:
+    def find_spec(self, name, *_):
+        if name == "click":
+            print("at work", flush=True)
+            try:
+                time.sleep(60)
+            except BaseException:
+                print("caught", flush=True)
+                raise ImportError("as numpy's")
+sys.meta_path.insert(0, Slow())
+from audiomos_cache.__main__ import main
+main(["--help"])
+"""
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(("which", "code", "word"), STOPPED)
+def test_a_signal_during_an_import_is_one_line(which, code, word):
+    with at_work(IMPORTING) as process:
+        os.kill(process.pid, which)
+        stdout, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stdout, stderr) == (code, "", f"{word}. What was finished is kept.\n")
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(("which", "code", "word"), STOPPED)
+def test_what_a_library_makes_of_an_interrupt_is_one_line(which, code, word):
+    raising = SCRIPT.replace(
+        "finally:", "except KeyboardInterrupt:\n        raise ValueError('of its own')\n    finally:"
+    )
+    with at_work(raising, "/dev/null") as process:
+        os.kill(process.pid, which)
+        _, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stderr) == (code, f"reading cache ...\n{word}. What was finished is kept.\n")
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(("which", "code", "word"), STOPPED)
+def test_a_library_that_does_not_come_back_to_python_is_not_waited_for(which, code, word, tmp_path):
+    """As a download, or a fit, in a language of its own."""
+    deaf = SCRIPT.replace("time.sleep(60)", "hashlib.pbkdf2_hmac('sha256', b'', b'', 2**30)")
+    deaf = deaf.replace("import os,", "import hashlib, audiomos_cache.interrupts, os,")
+    deaf = deaf.replace("def wait", "audiomos_cache.interrupts.NATIVE_S = 0.2\ndef wait")
+    with at_work(deaf, tmp_path / "cleaned") as process:
+        time.sleep(0.3)  # it is not deaf before
+        os.kill(process.pid, which)
+        _, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stderr) == (code, f"reading cache ...\n{word}. What was finished is kept.\n")
+    assert not (tmp_path / "cleaned").exists()
+
+
+ENDING = """
+import atexit, io, sys, time
+from audiomos_cache.__main__ import main
+stdout, sys.stdout = sys.stdout, io.StringIO()
+atexit.register(lambda: (print("at work", file=stdout, flush=True), time.sleep(60)))
+main(["--version"])
+"""
+
+
+@pytest.mark.process
+def test_a_signal_after_the_end_is_quiet():
+    """While the interpreter takes itself apart."""
+    with at_work(ENDING) as process:
+        os.kill(process.pid, signal.SIGTERM)
+        _, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stderr) == (-signal.SIGTERM, "")
 
 
 # Ends at the first line, and says what has been imported by then.

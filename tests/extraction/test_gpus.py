@@ -140,7 +140,7 @@ PROCESS = """
 import signal, sys, time, os, pathlib
 folder = pathlib.Path(sys.argv[1])
 gpu = os.environ["CUDA_VISIBLE_DEVICES"]
-signal.signal(signal.SIGINT, lambda *_: ((folder / f"interrupted-{gpu}").touch(), sys.exit(130)))
+signal.signal(signal.SIGTERM, lambda *_: ((folder / f"interrupted-{gpu}").touch(), sys.exit(143)))
 (folder / f"started-{gpu}").touch()
 print("at work on", sys.argv[2:], flush=True)
 if gpu == sys.argv[2]:

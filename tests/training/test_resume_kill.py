@@ -23,7 +23,7 @@ LAUNCHER = """
 import json, os, signal, sys, time
 import torch
 torch.set_num_threads(1)
-from audiomos_cache.cli import main
+from audiomos_cache.__main__ import main
 from audiomos_cache.training import resume, train_head
 from audiomos_cache.training.trainer import Trainer
 
