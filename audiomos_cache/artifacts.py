@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +66,12 @@ def atomic_write(path: Path, content: bytes | Iterable[bytes]) -> str:
     Raises:
         OutputError: it cannot be written; `path` is as it was.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = hidden(path, "part")
     digest = xxhash.xxh3_128()
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in leftovers(path, "part"):
+            leftover.unlink(missing_ok=True)
         try:
             with part.open("wb") as file:
                 for piece in [content] if isinstance(content, bytes) else content:
@@ -80,6 +83,29 @@ def atomic_write(path: Path, content: bytes | Iterable[bytes]) -> str:
         finally:
             part.unlink(missing_ok=True)
     return digest.hexdigest()
+
+
+def hidden(path: Path, suffix: str) -> Path:
+    """Return where this process writes what will get the name `path`: next to it, where no other process does."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{suffix}")
+
+
+def leftovers(path: Path, suffix: str) -> list[Path]:
+    """Return what processes that were killed have left at their `hidden(path, suffix)`."""
+    found = path.parent.glob(f".{escape(path.name)}.*.{suffix}")
+    return [each for each in found if _has_ended(each.name.removeprefix(f".{path.name}.").removesuffix(f".{suffix}"))]
+
+
+def _has_ended(process: str) -> bool:
+    if not process.isdecimal():
+        return False
+    try:
+        os.kill(int(process), 0)  # sends nothing
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        pass
+    return False
 
 
 def require_writable(folder: Path) -> None:

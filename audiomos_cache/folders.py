@@ -1,12 +1,11 @@
 """Folders that appear whole or not at all, under a name that another may have had."""
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from audiomos_cache.artifacts import sync_folder, writing
+from audiomos_cache.artifacts import hidden, leftovers, sync_folder, writing
 from audiomos_cache.errors import OutputExistsError
 
 
@@ -14,7 +13,8 @@ from audiomos_cache.errors import OutputExistsError
 def atomic_folder(out: Path, *, replace: bool) -> Iterator[Path]:
     """Yield a hidden folder to write in, which gets the name `out` when the block is done.
 
-    After an error or an interrupt `out` is as it was. Two processes never write in the same hidden folder.
+    After an error, an interrupt or a kill `out` is as it was; what the latter has left is removed, or brought back, by
+    the next call. Two processes never write in the same hidden folder.
 
     Args:
         out: the folder to make.
@@ -24,15 +24,37 @@ def atomic_folder(out: Path, *, replace: bool) -> Iterator[Path]:
         OutputError: it cannot be made.
     """
     out = out.resolve()
-    new, old = (out.with_name(f".{out.name}.{os.getpid()}.{age}") for age in ("new", "old"))
+    new, old = hidden(out, "new"), hidden(out, "old")
+    clear_leftovers(out)
     with writing(out):
         new.mkdir(parents=True)
     try:
         yield new
         move_folder(new, out, old, replace=replace)
     finally:
-        for leftover in (new, old):
-            shutil.rmtree(leftover, ignore_errors=True)
+        shutil.rmtree(new, ignore_errors=True)
+        _remove_replaced(old, out)
+
+
+def clear_leftovers(out: Path) -> None:
+    """Remove what processes that were killed have left next to a folder, and bring back one that they had moved away.
+
+    Raises:
+        OutputError: it cannot be brought back.
+    """
+    out = out.resolve()
+    for old in leftovers(out, "old"):
+        with writing(out):
+            bring_back(old, out)
+        _remove_replaced(old, out)
+    for new in leftovers(out, "new"):
+        shutil.rmtree(new, ignore_errors=True)
+
+
+def _remove_replaced(old: Path, out: Path) -> None:
+    """Remove a folder whose successor has its name."""
+    if out.exists():  # otherwise it is the only one
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def move_folder(new: Path, out: Path, old: Path, *, replace: bool) -> None:

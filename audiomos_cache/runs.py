@@ -310,6 +310,8 @@ def refuse_existing(folders: list[Path], *, overwrite: bool, kept: bool = False)
 def _is_own(name: str) -> bool:
     """Return whether a run may have a file, or an empty folder, of this path."""
     folder, _, file = name.partition("/")
+    if (last := name.rpartition("/")[2]).startswith(".") and last.endswith(".part"):
+        return True  # a process that was killed has left it
     if folder == "predictions":
         return not file or ("/" not in file and file.endswith(".jsonl"))
     return folder == TENSORBOARD or name in (CONFIG, CLIPS, HASHES, HISTORY, METRICS, *_CHECKPOINTS)

@@ -28,7 +28,7 @@ from audiomos_cache.bundle.sources import Source, Sources, find_sources
 from audiomos_cache.encoders.lookup import loader_of
 from audiomos_cache.encoders.muq import HUB_ID
 from audiomos_cache.errors import BundleError, first_five, one_of, paths_of
-from audiomos_cache.folders import atomic_folder
+from audiomos_cache.folders import atomic_folder, clear_leftovers
 from audiomos_cache.heads.config import parts_of
 from audiomos_cache.progress import counted, gigabytes
 from audiomos_cache.registry import not_built_in, warn_of_scripts
@@ -245,6 +245,7 @@ def make_bundle(
     one_of("best", best, BESTS)
     out = Path(out)
     folders = paths_of("runs", runs)
+    clear_leftovers(out)
     refuse_occupied(out, what="bundle", own=_is_own, marker=MANIFEST, overwrite=overwrite)
     sources = find_sources(folders, Path(fusion) if fusion is not None else None, best)
     evidence = find_evidence(sources, Path(labels) if labels is not None else None, fit_split, n_boot)

@@ -204,17 +204,21 @@ def split(
     paths = {side: folder / f"{path.stem}-{side}{path.suffix}" for side in SIDES}
     if is_manifest(path) and folder.resolve() != path.parent.resolve():
         raise DataError(f"{path}: names audio from its own folder, where the two manifests must be; leave out --out")
-    refuse_occupied(list(paths.values()), what="list", overwrite=overwrite)
     whole = read_list(path, split)
     try:
         chosen = _choose(whole, hold_out, fraction, seed)
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
-    sides = {}
-    for side, rows in zip(SIDES, (np.flatnonzero(~chosen), np.flatnonzero(chosen)), strict=True):
-        atomic_write(paths[side], (whole.header + "".join(whole.rows[row] for row in rows)).encode())
-        sides[side] = _side(whole, rows.tolist(), paths[side])
-    return SplitResult(path, sides)
+    rows_of = dict(zip(SIDES, (np.flatnonzero(~chosen).tolist(), np.flatnonzero(chosen).tolist()), strict=True))
+    contents = {
+        paths[side]: (whole.header + "".join(whole.rows[row] for row in rows)).encode()
+        for side, rows in rows_of.items()
+    }
+    left = [each for each, content in contents.items() if not (each.is_file() and each.read_bytes() == content)]
+    refuse_occupied(left, what="list", overwrite=overwrite)  # not those that an interrupted call has written
+    for each in left:
+        atomic_write(each, contents[each])
+    return SplitResult(path, {side: _side(whole, rows, paths[side]) for side, rows in rows_of.items()})
 
 
 def read_list(path: Path, split: str | None = None) -> LabelledList:

@@ -12,7 +12,7 @@ from audiomos_cache import registry
 from audiomos_cache.artifacts import atomic_write, refuse_occupied, require_format_version
 from audiomos_cache.errors import DataError, OutputExistsError
 from audiomos_cache.evaluation.predictions import ANSWER_NAME, Predictions, write_answer, write_predictions
-from audiomos_cache.folders import atomic_folder
+from audiomos_cache.folders import atomic_folder, clear_leftovers
 from audiomos_cache.fusion.base import Fusion, fusion_class
 from audiomos_cache.fusion.recorded_members import RecordedMember
 
@@ -200,6 +200,7 @@ def refuse_other_content(out: Path, *, overwrite: bool, source: Path | None = No
         raise OutputExistsError(
             f"{out}: holds the fusion that is applied, whose out-of-fold predictions would be lost; give another --out"
         )
+    clear_leftovers(out)
     refuse_occupied(out, what="fusion", own=_OWN_FILES, overwrite=overwrite)
 
 

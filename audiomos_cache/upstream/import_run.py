@@ -10,7 +10,7 @@ from typing import Any
 
 from audiomos_cache.cache.reader import CacheReader, open_cache
 from audiomos_cache.errors import ConfigError, one_of
-from audiomos_cache.folders import atomic_folder
+from audiomos_cache.folders import atomic_folder, clear_leftovers
 from audiomos_cache.hashes import read_hashes
 from audiomos_cache.heads.config import HeadConfig
 from audiomos_cache.heads.layers import layers_to_read
@@ -108,6 +108,7 @@ def _import(
         )
     content = _config(out.name, head, checkpoint, best, config, reader)
     with _writing_alone(out):
+        clear_leftovers(out)
         earlier = _same_head(out, content)
         if earlier is None or best in bests_in(out):
             refuse_existing([out], overwrite=overwrite, kept=earlier is not None)
