@@ -64,14 +64,14 @@ _requests = _Requests()
 def interruptible() -> Iterator[None]:
     """Handle signals while a command is imported and runs. One that the parent ignores (nohup) stays ignored."""
     handled = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
-    arrived, wake_up = os.pipe()
-    os.set_blocking(wake_up, False)
-    signal.set_wakeup_fd(wake_up, warn_on_full_buffer=False)
-    for number in handled:
-        signal.signal(number, _requests.handle)
-    threading.Thread(target=_requests.watch, args=(arrived,), name="signals", daemon=True).start()
     try:
         with one_line():
+            arrived, wake_up = os.pipe()
+            os.set_blocking(wake_up, False)
+            threading.Thread(target=_requests.watch, args=(arrived,), name="signals", daemon=True).start()
+            signal.set_wakeup_fd(wake_up, warn_on_full_buffer=False)
+            for number in handled:
+                signal.signal(number, _requests.handle)
             yield
     except SystemExit as end:
         if _requests.first is not None and isinstance(end.code, int):

@@ -10,16 +10,26 @@ from contextlib import contextmanager
 # prints the child's number, and when the child has ended its exit code.
 RUN_EACH_LINE = """
 print("ready", flush=True)
+import gc
+gc.freeze()  # nor is it looked through by each child, which would copy it
+pid = 0
 for line in sys.stdin:
+    if pid:
+        os.waitpid(pid, 0)  # not before: until now its number is its own, and a signal that comes too late does nothing
     log, seconds, arguments = json.loads(line)
     pid = os.fork()
     if not pid:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
         for stream in (1, 2):
             os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
-        main(arguments)
+        try:
+            main(arguments)
+        except SystemExit as end:
+            sys.stdout.flush()
+            os._exit(end.code or 0)  # Python's own way out would copy the memory of all that was imported
     print(pid, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+    end = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    print(end.si_status if end.si_code == os.CLD_EXITED else -end.si_status, flush=True)
 """
 
 
