@@ -108,7 +108,8 @@ def read_checkpoint(run: Path, best: str) -> bytes:
         there = " or ".join(f"--best {each}" for each in bests_in(run))
         raise DataError(f"{path}: does not exist; {f'give {there}' if there else 'the run has no checkpoint'}")
     content = read_file(path, "a checkpoint", most=_MOST_BYTES)
-    require_hash(run, path.name, content, "copy the run again, or train it again with --overwrite")
+    make = "train" if (run / HISTORY).exists() else "import"
+    require_hash(run, path.name, content, f"copy the run again, or {make} it again with --overwrite")
     return content
 
 

@@ -79,7 +79,7 @@ def finished_result(run: Path, config: Mapping[str, Any], *, replace: bool) -> H
     except (OSError, ValueError, LookupError, TypeError, AttributeError, DataError) as error:
         if replace:
             return None
-        reason = str(error) if isinstance(error, DataError) else repr(error)
+        reason = str(error).partition("; ")[0] if isinstance(error, DataError) else repr(error)
         raise DataError(f"{run}: cannot be read as a run ({reason}); --overwrite trains it again") from error
 
 
