@@ -6,6 +6,7 @@ module is imported before all others, and imports next to nothing.
 """
 
 import os
+import queue
 import signal
 import sys
 import threading
@@ -18,7 +19,12 @@ from typing import NoReturn
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 EXIT_CODES = tuple(128 + number for number in SIGNALS)
 AGAIN_S = 5.0  # within this time a further signal is not another request: it must not disturb what is being saved
+LATER_S = 0.001  # when an interrupt is tried again
 NATIVE_S = 10.0  # a library that does not come back to Python for so long is not waited for; as after a kill then
+
+
+_LOCKING = (threading.__file__, str(queue.__file__))
+_WAITING = ("join", "wait", "_wait_for_tstate_lock")
 
 
 class Stopped(KeyboardInterrupt):
@@ -43,9 +49,13 @@ class _Requests:
             _say(self.first)
             _exit(128 + self.first)
         now = time.monotonic()
-        if now - self._raised_s >= AGAIN_S:
-            self._raised_s = now
-            raise KeyboardInterrupt if number == signal.SIGINT else Stopped
+        if now - self._raised_s < AGAIN_S:
+            return
+        if _is_locking(frame):  # another thread would wait for this lock, or for its turn, for ever
+            signal.setitimer(signal.ITIMER_REAL, LATER_S)
+            return
+        self._raised_s = now
+        raise KeyboardInterrupt if self.first == signal.SIGINT else Stopped
 
     def watch(self, arrived: int) -> None:
         """End the process where a signal has arrived that `handle` is not called with, as Python does not run."""
@@ -70,7 +80,7 @@ def interruptible() -> Iterator[None]:
             os.set_blocking(wake_up, False)
             threading.Thread(target=_requests.watch, args=(arrived,), name="signals", daemon=True).start()
             signal.set_wakeup_fd(wake_up, warn_on_full_buffer=False)
-            for number in handled:
+            for number in (signal.SIGALRM, *handled):
                 signal.signal(number, _requests.handle)
             yield
     except SystemExit as end:
@@ -106,6 +116,12 @@ def _imports(frame: FrameType | None) -> bool:
     while frame and frame.f_code.co_filename != "<frozen importlib._bootstrap>":
         frame = frame.f_back
     return frame is not None
+
+
+def _is_locking(frame: FrameType | None) -> bool:
+    """Return whether a lock is being taken, left or passed on; not whether it is waited for."""
+    code = frame and frame.f_code
+    return code is not None and code.co_filename in _LOCKING and code.co_name not in _WAITING
 
 
 def _exit(code: int) -> NoReturn:

@@ -3,8 +3,9 @@
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import replace
-from queue import Queue
+from queue import Full, Queue
 from typing import Generic, TypeVar
 
 from audiomos_cache.audio.decode import Audio, read_audio
@@ -21,6 +22,7 @@ from audiomos_cache.extraction.transfer import on_own_stream, transfer_for
 from audiomos_cache.profiling import Profile
 
 T = TypeVar("T")
+POLL_S = 0.05
 MAX_WAITING = 8  # encoded batches of a GPU: they wait until the prompts are encoded, at the same time as the first
 
 
@@ -54,14 +56,19 @@ class BackgroundWorker(Generic[T]):
     def close(self) -> None:
         """Wait until all items are done. An interrupt drops those that wait."""
         try:
-            self._items.put(None)
-            self._thread.join()
+            self._end()
         except BaseException:
             self._dropping = True
-            self._items.put(None)
-            self._thread.join()
+            self._end()
             raise
         self._raise()
+
+    def _end(self) -> None:
+        """Let the thread end. It is told again and again: where a `put` is interrupted, the next wakes nobody."""
+        while self._thread.is_alive():
+            with suppress(Full):
+                self._items.put_nowait(None)
+            self._thread.join(POLL_S)
 
     def _raise(self) -> None:
         error, self._error = self._error, None

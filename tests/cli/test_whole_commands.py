@@ -143,6 +143,29 @@ def test_a_library_that_does_not_come_back_to_python_is_not_waited_for(which, co
     assert not (tmp_path / "cleaned").exists()
 
 
+# The signal arrives while a lock is taken, which nobody would leave again if that was interrupted.
+LOCKING = """
+import functools, signal, sys, threading, time, types
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from audiomos_cache.interrupts import interruptible
+interrupt = functools.partial(signal.raise_signal, signal.SIGINT)
+lock = types.SimpleNamespace(acquire=None, release=None, __enter__=interrupt,
+                             __exit__=lambda *_: print("left", flush=True))
+with interruptible():
+    print("at work", flush=True)
+    with threading.Condition(lock):
+        print("taken", flush=True)
+        time.sleep(60)
+"""
+
+
+@pytest.mark.process
+def test_a_lock_that_is_taken_is_left():
+    with at_work(LOCKING) as process:
+        stdout, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stdout, stderr) == (130, "taken\nleft\n", "Interrupted. What was finished is kept.\n")
+
+
 ENDING = """
 import atexit, io, sys, time
 from audiomos_cache.__main__ import main

@@ -149,7 +149,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-@pytest.mark.parametrize("kills", [3, pytest.param(60, marks=pytest.mark.simulation)])
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.simulation)])
 def test_killed_and_run_again_it_ends_with_the_same_bytes(
     launcher: Launcher, given: Path, tmp_path: Path, name: str, kills: int
 ) -> None:

@@ -59,3 +59,18 @@ def test_a_failure_at_the_last_item_is_raised_by_close():
     worker.put("last")
     with pytest.raises(ValueError, match="last"):
         worker.close()
+
+
+def test_an_interrupt_that_loses_a_notification_does_not_hang_it():
+    """As between the two lines of `Condition.notify`: the next notification goes to one that waits no longer."""
+    done = []
+    worker = BackgroundWorker(done.append)
+    waiters = worker._items.not_empty._waiters
+    end = time.monotonic() + 10
+    while not waiters and time.monotonic() < end:
+        time.sleep(0.001)
+    waiters.appendleft(threading.Lock())
+    waiters[0].acquire()
+    worker.put(1)
+    worker.close()
+    assert done == [1]
