@@ -71,7 +71,7 @@ class Launcher:
 
     def start(self, folder: Path, command: Sequence[object]) -> int:
         assert self.process.stdin and self.process.stdout
-        self.log.unlink(missing_ok=True)
+        self.log.write_bytes(b"")  # it may be killed before it writes there
         self.process.stdin.write(json.dumps([str(self.log), 0, [str(folder), *map(str, command)]]) + "\n")
         self.process.stdin.flush()
         return int(self.process.stdout.readline())

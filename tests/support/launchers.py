@@ -17,16 +17,19 @@ for line in sys.stdin:
     if pid:
         os.waitpid(pid, 0)  # not before: until now its number is its own, and a signal that comes too late does nothing
     log, seconds, arguments = json.loads(line)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     pid = os.fork()
     if not pid:
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
         for stream in (1, 2):
             os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # ignored where tests run in the background
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         try:
             main(arguments)
         except SystemExit as end:
             sys.stdout.flush()
             os._exit(end.code or 0)  # Python's own way out would copy the memory of all that was imported
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     print(pid, flush=True)
     end = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     print(end.si_status if end.si_code == os.CLD_EXITED else -end.si_status, flush=True)
