@@ -3,7 +3,7 @@
 import sys
 
 try:
-    from audiomos_cache.interrupts import interruptible
+    from audiomos_cache.interrupts import end_interrupted, interruptible
 except KeyboardInterrupt:  # until then signals cannot be handled
     print("Interrupted.", file=sys.stderr)
     sys.exit(130)
@@ -15,10 +15,13 @@ def main(arguments: list[str] | None = None) -> None:
     Args:
         arguments: of the command line; None: those of the process.
     """
-    with interruptible():
-        from audiomos_cache.cli import main as command
+    try:
+        with interruptible():
+            from audiomos_cache.cli import main as command
 
-        command(arguments)
+            command(arguments)
+    except KeyboardInterrupt:  # between the end of the command and that of the block
+        end_interrupted()
 
 
 if __name__ == "__main__":

@@ -46,8 +46,7 @@ class _Requests:
         """Interrupt what runs, unless that was done just now."""
         self.first = self.first or number
         if _imports(frame):  # some libraries abort where their import is interrupted; there is nothing to save yet
-            _say(self.first)
-            _exit(128 + self.first)
+            end_interrupted()
         now = time.monotonic()
         if now - self._raised_s < AGAIN_S:
             return
@@ -63,8 +62,7 @@ class _Requests:
             time.sleep(NATIVE_S)
             if self.first is None:
                 self.first = number[0]
-                _say(self.first)
-                _exit(128 + self.first)
+                end_interrupted()
 
 
 _requests = _Requests()
@@ -109,6 +107,13 @@ def one_line() -> Iterator[None]:
             _say(number)
             raise SystemExit(128 + number) from error
         raise
+
+
+def end_interrupted() -> NoReturn:
+    """End the process with the line and the exit code of the first signal."""
+    number = _requests.first or signal.SIGINT
+    _say(number)
+    _exit(128 + number)
 
 
 def _imports(frame: FrameType | None) -> bool:
