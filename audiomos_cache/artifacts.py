@@ -26,6 +26,7 @@ from audiomos_cache.errors import (
     OutputError,
     OutputExistsError,
     first_five,
+    quoted,
     shown,
 )
 
@@ -50,6 +51,8 @@ def writing(path: Path, advice: str = "give another --out") -> Iterator[None]:
     except OSError as error:
         blocker = f"{error.filename} is not a folder" if isinstance(error, FileExistsError) else None
         fix = "make room there" if error.errno in _NO_ROOM else "fix that"
+        if isinstance(error, PermissionError):
+            fix = "change its permissions with chmod"
         raise OutputError(
             f"{path}: cannot be written: {blocker or error.strerror or error}; {fix}, or {advice}"
         ) from error
@@ -147,7 +150,7 @@ def refuse_suffix(out: Path, formats: Sequence[str]) -> None:
     """
     if out.suffix.lower() not in formats:
         expected = f"one of {', '.join(formats)}" if len(formats) > 1 else formats[0]
-        raise ArgumentError(f"--out {out}: the suffix is {out.suffix!r}, expected {expected}")
+        raise ArgumentError(f"--out {out}: the suffix is {quoted(out.suffix)}, expected {expected}")
 
 
 Own = Sequence[str] | Callable[[str], bool] | None  # which files an artefact may have, by their paths in it
@@ -235,7 +238,7 @@ def _differences(found: object, requested: object, word: str, path: str) -> Iter
             inner = f"{path}.{key}" if path else key
             yield from _differences(found.get(key, "(absent)"), requested.get(key, "(absent)"), word, inner)
     elif found != requested:
-        yield f"{path} is {found!r}, {word} {requested!r}"
+        yield f"{path} is {quoted(found)}, {word} {quoted(requested)}"
 
 
 def require_format_version(
@@ -260,7 +263,7 @@ def require_format_version(
     if type(found) is int and found == expected:  # True is 1 to Python
         return
     is_newer = type(found) is int and found > expected
-    raise error(f"{name}: format version is {found!r:.40}, expected {expected}; {update if is_newer else again}")
+    raise error(f"{name}: format version is {quoted(found)}, expected {expected}; {update if is_newer else again}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,9 +303,10 @@ class Fingerprint:
             CacheError: naming both digests and the first field that differs, then both readable forms.
         """
         if self.digest != expected.digest:
-            forms = f"\n  found:    {self.json}\n  expected: {expected.json}" if readable else ""
+            forms = (f"  found:    {self.json}", f"  expected: {expected.json}") if readable else ()
             first = next(iter(differences(self.fields, expected.fields, "expected")), "")
             raise CacheError(
                 f"{what}: fingerprint {self.digest}, expected {expected.digest}; "
-                f"first difference: {shown(first)}; {advice}{forms}"
+                f"first difference: {shown(first)}; {advice}",
+                *forms,
             )

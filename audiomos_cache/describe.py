@@ -133,7 +133,8 @@ def _run(folder: Path) -> Info:
     ]
     for split, scores in content["metrics"].get("loss", {}).items():
         if isinstance(scores, dict) and "utt_mi" in scores:
-            numbers = (f"{name} {scores[view]['srcc']:.4f}" for view, name in _VIEWS.items())
+            srccs = {name: scores[view]["srcc"] for view, name in _VIEWS.items()}
+            numbers = (f"{name} {'n/a' if srcc is None else f'{srcc:.4f}'}" for name, srcc in srccs.items())
             details.append(f"SRCC on {split} by the best-loss checkpoint: {', '.join(numbers)}")
     details += [f"{key}: {value}" for key, value in run.made_with.items() if value]
     return Info("run", f"{folder}: a run, seed {run.seed}", content, tuple(details))

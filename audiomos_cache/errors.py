@@ -1,15 +1,33 @@
 """What can go wrong in a way that the user can fix. The command line prints these as one line, exit code 1.
 
-A message names the item, what was found, what was expected, and what to do.
+A message names the item, what was found, what was expected, and what to do. What it quotes may come from anywhere, so
+nothing in it reaches a terminal as a control character, and it never fills a screen.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence, Set
 from os import PathLike
 from pathlib import Path
 
+LONGEST_QUOTE = 200  # characters of what a file, a path or an option contains
+LONGEST_SENTENCE = 600  # which may quote twice
+_LONGEST_MESSAGE = 4000
+
 
 class AudiomosError(Exception):
-    """Base of every error whose message is meant for the user."""
+    """Base of every error whose message is meant for the user.
+
+    Args:
+        message: one line; what a terminal would not print is escaped, and a very long word, such as a path, loses
+            its middle.
+        details: further lines below it, escaped too.
+    """
+
+    def __init__(self, message: str = "", *details: str) -> None:
+        super().__init__(_fitted(message), *map(escaped, details))
+
+    def __str__(self) -> str:
+        return "\n".join(self.args)
 
 
 class DataError(AudiomosError):
@@ -52,21 +70,6 @@ class OutputError(AudiomosError):
     """A result cannot be written: a full disk, a missing permission, a name that is too long."""
 
 
-def one_of(name: str, value: object, choices: Sequence[str]) -> None:
-    """Refuse an argument of a public function that is not one of the strings it may be.
-
-    Args:
-        name: of the argument.
-        value: what was given.
-        choices: what may be given, such as `typing.get_args` of a Literal.
-    Raises:
-        ArgumentError: lists the choices.
-    """
-    if not (isinstance(value, str) and value in choices):
-        expected = f"one of {', '.join(choices)}" if len(choices) > 1 else choices[0]
-        raise ArgumentError(f"{name} is {value!r}, expected {expected}")
-
-
 def paths_of(name: str, given: object) -> list[Path]:
     """Return the paths of an argument of a public function that may be one path or several.
 
@@ -82,13 +85,7 @@ def paths_of(name: str, given: object) -> list[Path]:
         several = list(given)
         if all(isinstance(each, str | PathLike) for each in several):
             return [Path(each) for each in several]
-    raise ArgumentError(f"{name} is {given!r:.80}, expected a path, or a list of paths")
-
-
-def first_five(items: list[str]) -> str:
-    """Join the first five items of a list for a message, with the number of all."""
-    shown = ", ".join(items[:5])
-    return shown if len(items) <= 5 else f"{shown}, ... ({len(items)} in all)"
+    raise ArgumentError(f"{name} is {quoted(given)}, expected a path, or a list of paths")
 
 
 def escaped(string: str) -> str:
@@ -103,5 +100,56 @@ def escaped(string: str) -> str:
 
 
 def shown(string: str) -> str:
-    """Return a string that others may have written, fit for a message: escaped if it is not printable."""
-    return string if string.isprintable() else repr(string)
+    """Return a string that others may have written, fit for a message: as Python writes it where not printable."""
+    return _cut(string, LONGEST_QUOTE) if string.isprintable() else quoted(string)
+
+
+def quoted(value: object) -> str:
+    """Return a value that others may have written as Python writes it; of a long one its two ends."""
+    if isinstance(value, str):
+        return escaped(repr(_cut(value, LONGEST_QUOTE)))
+    try:
+        return _cut(escaped(repr(value)), LONGEST_QUOTE)
+    except (ValueError, RecursionError):  # an integer of thousands of digits, lists in lists in lists
+        return f"<{type(value).__name__}>"
+
+
+def _cut(string: str, most: int) -> str:
+    if len(string) <= most:
+        return string
+    end = most // 4
+    return f"{string[: most - end - 3]}...{string[-end:]}"
+
+
+def _fitted(message: str) -> str:
+    words = re.sub(r"\S{251,}", lambda word: _cut(word[0], LONGEST_QUOTE), escaped(message))
+    return _cut(words, _LONGEST_MESSAGE)
+
+
+def one_of(name: str, value: object, choices: Sequence[str]) -> None:
+    """Refuse an argument of a public function that is not one of the strings it may be.
+
+    Args:
+        name: of the argument.
+        value: what was given.
+        choices: what may be given, such as `typing.get_args` of a Literal.
+    Raises:
+        ArgumentError: lists the choices.
+    """
+    if not (isinstance(value, str) and value in choices):
+        expected = f"one of {', '.join(choices)}" if len(choices) > 1 else choices[0]
+        raise ArgumentError(f"{name} is {quoted(value)}, expected {expected}")
+
+
+def reason_of(problem: OSError) -> str:
+    """Return what a system error is about, why, and what can be done about a missing permission."""
+    reason = problem.strerror or str(problem)
+    if isinstance(problem, PermissionError):
+        reason = f"{reason[0].lower()}{reason[1:]}; change it with chmod, or give another path"
+    return reason if problem.filename is None else f"{problem.filename}: {reason}"
+
+
+def first_five(items: Sequence[str]) -> str:
+    """Join the first five items of a list, or sentences, for a message, with the number of all."""
+    joined = ", ".join(_cut(escaped(item), LONGEST_SENTENCE) for item in items[:5])
+    return joined if len(items) <= 5 else f"{joined}, ... ({len(items)} in all)"

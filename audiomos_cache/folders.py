@@ -7,6 +7,7 @@ from pathlib import Path
 
 from audiomos_cache.artifacts import hidden, leftovers, sync_folder, writing
 from audiomos_cache.errors import OutputExistsError
+from audiomos_cache.files import real_path
 
 
 @contextmanager
@@ -23,7 +24,7 @@ def atomic_folder(out: Path, *, replace: bool) -> Iterator[Path]:
         OutputExistsError: `out` is not empty when the block is done, and `replace` is False.
         OutputError: it cannot be made.
     """
-    out = out.resolve()
+    out = real_path(out)
     new, old = hidden(out, "new"), hidden(out, "old")
     clear_leftovers(out)
     with writing(out):

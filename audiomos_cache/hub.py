@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from audiomos_cache.errors import AudiomosError, ConfigError, shown
+from audiomos_cache.errors import AudiomosError, ConfigError, quoted, shown
 
 _REASON = 200  # characters of the hub's message
 
@@ -72,7 +72,7 @@ def resolve_folder(
     given = f"{option} {shown(source)}"
     if is_folder(source):
         if revision is not None:
-            raise error(f"{given}: is a folder, and a folder has no revision {revision!r} to pin")
+            raise error(f"{given}: is a folder, and a folder has no revision {quoted(revision)} to pin")
         return Path(source), "local"
     if source.startswith((".", "/", "~")) or source.count("/") != 1:
         raise error(f"{given}: folder not found, and not a hub id of the form owner/name")

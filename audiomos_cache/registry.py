@@ -25,7 +25,7 @@ from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any, TypeVar
 
-from audiomos_cache.errors import ConfigError, shown
+from audiomos_cache.errors import ConfigError, quoted, shown
 
 log = logging.getLogger(__name__)
 
@@ -75,18 +75,18 @@ def register(kind: str, name: str) -> Callable[[T], T]:
     ['attentive', 'mean', 'mean_std', 'first']
     """
     if kind not in BUILT_IN:
-        raise ConfigError(f"kind {kind!r} is not one of {', '.join(BUILT_IN)}")
+        raise ConfigError(f"kind {quoted(kind)} is not one of {', '.join(BUILT_IN)}")
     if not name.replace("-", "_").isidentifier():
-        raise ConfigError(f"{kind} {name!r}: expected a name of letters, digits, _ and -")
+        raise ConfigError(f"{kind} {quoted(name)}: expected a name of letters, digits, _ and -")
 
     def add(part: T) -> T:
         module = getattr(part, "__module__", "")
         if name in BUILT_IN[kind] and module != BUILT_IN[kind][name]:
-            raise ConfigError(f"{kind} {name!r} is built in; register the one of {module} under another name")
+            raise ConfigError(f"{kind} {quoted(name)} is built in; register the one of {module} under another name")
         if (other := _parts[kind].get(name)) is not None and other.__module__ != module:
-            raise ConfigError(f"{kind} {name!r} is registered by {other.__module__} already; choose another name")
+            raise ConfigError(f"{kind} {quoted(name)} is registered by {other.__module__} already; choose another name")
         if other is not None and _class_name(other) != _class_name(part):
-            raise ConfigError(f"{kind} {name!r} is {module}.{_class_name(other)} already; choose another name")
+            raise ConfigError(f"{kind} {quoted(name)} is {module}.{_class_name(other)} already; choose another name")
         _check_config(kind, name, part)
         _parts[kind][name] = part
         return part
@@ -106,7 +106,9 @@ def _check_config(kind: str, name: str, part: object) -> None:
     from audiomos_cache.heads.parts import PartConfig
 
     if not (isinstance(config, type) and issubclass(config, PartConfig)):
-        raise ConfigError(f"{kind} {name!r}: its Config is {config!r}, expected a subclass of heads.parts.PartConfig")
+        raise ConfigError(
+            f"{kind} {quoted(name)}: its Config is {config!r}, expected a subclass of heads.parts.PartConfig"
+        )
 
 
 def known(kind: str) -> list[str]:
@@ -135,7 +137,7 @@ def unknown(kind: str, name: object) -> str:
 def not_one_of(name: object, names: list[str]) -> str:
     """Return the message for a name that is none of `names`, which are listed with the nearest first."""
     near = difflib.get_close_matches(name, names, len(names)) if isinstance(name, str) else []
-    return f"{name!r} is not one of {', '.join([*near, *(each for each in names if each not in near)])}"
+    return f"{quoted(name)} is not one of {', '.join([*near, *(each for each in names if each not in near)])}"
 
 
 def summary(kind: str, name: str) -> str:
@@ -310,11 +312,11 @@ def require_parts(records: object, where: str) -> None:
                 f"({shown(recorded)}, version {shown(str(record.get('version')))}); give it before the command"
             )
         if name in BUILT_IN[kind]:
-            raise ConfigError(f"{where}: {kind} {name!r} of {shown(recorded)} is built in here; rename the part")
+            raise ConfigError(f"{where}: {kind} {quoted(name)} of {shown(recorded)} is built in here; rename the part")
         here = _record(kind, name)
         found = f"{here['module']}.{here['class']}"
         if here["class"] != record.get("class") if of_script else found != recorded:
-            raise ConfigError(f"{where}: {kind} {name!r} is {found} here, expected {shown(recorded)}")
+            raise ConfigError(f"{where}: {kind} {quoted(name)} is {found} here, expected {shown(recorded)}")
         if here["version"] != record.get("version"):
             old, new = shown(str(record.get("version"))), here["version"]
             log.warning("%s: %s %s is of version %s here, and was of %s", where, kind, name, new, old)

@@ -10,7 +10,6 @@ hashes.json                        of the checkpoints and the predictions, which
 tensorboard/                       the history for TensorBoard, if requested
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -19,11 +18,9 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from audiomos_cache.artifacts import Fingerprint, refuse_occupied
-from audiomos_cache.errors import ConfigError, DataError
-from audiomos_cache.files import read_file
+from audiomos_cache.errors import AudiomosError, ConfigError, DataError, quoted
+from audiomos_cache.files import read_file, read_json, read_tensors
 from audiomos_cache.hashes import HASHES, read_hashes, require_hash
 from audiomos_cache.registry import require_parts
 
@@ -120,18 +117,14 @@ def read_run_config(run: Path) -> dict[str, Any]:
         DataError: not a run folder, or its config cannot be read or has no fingerprint.
     """
     path = run / CONFIG
-    if not path.is_file():
+    if not path.exists():
         raise DataError(f"{run}: contains no {CONFIG}, so it is not a run; train-head makes runs")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise DataError(f"{path}: cannot be read as YAML ({reason}); train the run again") from error
-    fingerprint = content.get("fingerprint") if isinstance(content, dict) else None
-    if not isinstance(fingerprint, str):
-        raise DataError(f"{path}: fingerprint is {fingerprint!r}, expected a string; train the run again")
-    found: dict[str, Any] = content
-    return found
+    from audiomos_cache.yaml_files import read_mapping
+
+    content = read_mapping(path, "keys such as head, seed, fingerprint", DataError, "train the run again")
+    if not isinstance(fingerprint := content.get("fingerprint"), str):
+        raise DataError(f"{path}: fingerprint is {quoted(fingerprint)}, expected a string; train the run again")
+    return content
 
 
 def fingerprint_in(config: Mapping[str, Any]) -> Fingerprint | None:
@@ -146,7 +139,7 @@ def fingerprint_in(config: Mapping[str, Any]) -> Fingerprint | None:
     if fields is None:
         return None
     if not isinstance(fields, dict):
-        raise TypeError(f"fingerprint_fields is {fields!r}, expected keys such as audio_encoder")
+        raise TypeError(f"fingerprint_fields is {quoted(fields)}, expected keys such as audio_encoder")
     try:
         return Fingerprint.of(fields)
     except (TypeError, ValueError, RecursionError) as error:
@@ -159,22 +152,24 @@ def read_run_clips(run: Path) -> RunClips | None:
     Raises:
         DataError: the record cannot be read.
     """
-    path = run / CLIPS
-    try:
-        content = json.loads(path.read_bytes())
-        if not all(isinstance(content[role], list) for role in ("train", "dev")):
-            raise TypeError("train and dev are not two lists of ids")
-    except FileNotFoundError:
+    path, expected = run / CLIPS, "a record of clips: the ids of train and of dev"
+    if not path.exists():
         return None
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
-        raise DataError(f"{path}: not a record of clips ({error!r}); train the run again") from error
-    return RunClips(frozenset(map(str, content["train"])), frozenset(map(str, content["dev"])))
+    content = read_json(path, expected, advice="train the run again")
+    if not (isinstance(content, dict) and all(_are_ids(content.get(role)) for role in ("train", "dev"))):
+        raise DataError(f"{path}: found {quoted(content)}, expected {expected}; train the run again")
+    return RunClips(frozenset(content["train"]), frozenset(content["dev"]))
+
+
+def _are_ids(found: object) -> bool:
+    return isinstance(found, list) and all(isinstance(each, str) for each in found)
 
 
 def deciding_config(run: Path) -> bytes:
     """Return the bytes of a run's config.yaml without the command that it was made with; empty where it has none."""
     path = run / CONFIG
-    kept, made_with, _ = (path.read_bytes() if path.is_file() else b"").partition(f"\n{MADE_WITH}:".encode())
+    content = read_file(path, "the config of a run") if path.exists() else b""
+    kept, made_with, _ = content.partition(f"\n{MADE_WITH}:".encode())
     return kept + (b"\n" if made_with else b"")
 
 
@@ -214,11 +209,11 @@ class Run:
         require_parts(content.get("parts"), str(self.folder / CONFIG))
         try:
             self.config: HeadConfig = HeadConfig.model_validate(content["head"])
-            self.seed = int(content["seed"] or 0)
+            self.seed = _integer("seed", content["seed"] or 0)
             self.fingerprint = fingerprint_in(content)
-            self.audio_dim, self.text_dim = int(content["audio_dim"]), int(content["text_dim"])
-            self.audio_layers = tuple(map(int, content["audio_layers"]))
-            self.layers_read = tuple(map(int, content["layers_read"]))
+            self.audio_dim, self.text_dim = (_integer(name, content[name]) for name in ("audio_dim", "text_dim"))
+            self.audio_layers = _integers("audio_layers", content["audio_layers"])
+            self.layers_read = _integers("layers_read", content["layers_read"])
             self.made_with: dict[str, Any] = dict(content.get(MADE_WITH) or {})
         except ValidationError as error:
             problems = "; ".join(readable(each, ()) for each in error.errors())
@@ -238,8 +233,12 @@ class Run:
 
     def metrics(self) -> dict[str, Any]:
         """Return the epoch of each best checkpoint and its numbers on each labelled split; imported runs have none."""
-        path = self.folder / METRICS
-        found: dict[str, Any] = json.loads(path.read_bytes()) if path.is_file() else {}
+        path, expected = self.folder / METRICS, "the epoch and the numbers of each best checkpoint"
+        if not path.exists():
+            return {}
+        found: dict[str, Any] = read_json(path, expected, advice="train the run again")
+        if not _are_metrics(found):
+            raise DataError(f"{path}: found {quoted(found)}, expected {expected}; train the run again")
         return found
 
     def __repr__(self) -> str:
@@ -273,19 +272,44 @@ class Run:
         Raises:
             DataError: the checkpoint is missing or damaged, or does not fit.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load
-
-        from audiomos_cache.heads.model import build_head
+        from audiomos_cache.heads.model import build_with
 
         content = read_checkpoint(self.folder, best)
-        head = build_head(self.config, self.audio_dim, self.text_dim, layers=len(self.audio_layers))
         try:
-            head.load_state_dict(load(content))
-        except (SafetensorError, RuntimeError) as error:
+            weights = read_tensors(content)
+            return build_with(weights, self.config, self.audio_dim, self.text_dim, layers=len(self.audio_layers))
+        except (AudiomosError, ValueError, RuntimeError, TypeError, OverflowError) as error:
             path, reason = checkpoint_path(self.folder, best), " ".join(str(error).split())
             raise DataError(f"{path}: not the weights of this run's head: {reason}") from error
-        return head
+
+
+def _integer(name: str, found: object) -> int:
+    if not isinstance(found, int) or isinstance(found, bool) or found < 0:
+        raise TypeError(f"{name} is {quoted(found)}, expected a whole number")
+    return found
+
+
+def _integers(name: str, found: object) -> tuple[int, ...]:
+    if not isinstance(found, list):
+        raise TypeError(f"{name} is {quoted(found)}, expected whole numbers")
+    return tuple(_integer(name, each) for each in found)
+
+
+def _are_metrics(found: object) -> bool:
+    """Return whether a file holds, for each best checkpoint, its epoch, and the numbers of each labelled split."""
+    from audiomos_cache.evaluation.metrics import Scores
+
+    if not isinstance(found, dict):
+        return False
+    try:
+        for numbers in found.values():
+            _integer("epoch", numbers["epoch"])
+            for each in numbers.values():
+                if isinstance(each, dict) and "n_clips" in each:
+                    Scores.from_json(each)
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return False
+    return True
 
 
 def refuse_existing(folders: list[Path], *, overwrite: bool, kept: bool = False) -> None:

@@ -28,7 +28,7 @@ def test_a_full_disk_is_named_and_leaves_the_old_file(tmp_path: Path) -> None:
 def test_a_place_that_takes_no_file_is_named(tmp_path: Path, name: str, reason: str) -> None:
     (tmp_path / "file").write_bytes(b"mine")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(OutputError, match=rf"^{tmp_path / name}: cannot be written: {reason}; fix that, or give an"):
+    with pytest.raises(OutputError, match=rf"{name[-20:]}: cannot be written: {reason}; fix that, or give an"):
         atomic_write(tmp_path / name, b"new")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
 

@@ -1,5 +1,7 @@
 """Run folders that are damaged, or none: what is damaged is named with the file."""
 
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -32,7 +34,7 @@ def test_what_is_no_run_is_refused(run: Path, tmp_path: Path) -> None:
         Run(tmp_path)
     for content in (b"a: [", b"\xff\xfe"):
         (tmp_path / "config.yaml").write_bytes(content)
-        with pytest.raises(DataError, match=r"config\.yaml: cannot be read as YAML \("):
+        with pytest.raises(DataError, match=r"config\.yaml: cannot be read as YAML: .*; train the run again"):
             Run(tmp_path)
     opened = Run(run)
     other = build_head("transformer-dist", 64, 2)
@@ -48,7 +50,7 @@ def test_what_is_no_run_is_refused(run: Path, tmp_path: Path) -> None:
 def test_a_damaged_record_of_clips_is_refused(tmp_path: Path, content: bytes) -> None:
     assert read_run_clips(tmp_path) is None
     (tmp_path / "clips.json").write_bytes(content)
-    with pytest.raises(DataError, match=r"clips\.json: not a record of clips .*; train the run again"):
+    with pytest.raises(DataError, match=r"clips\.json: .*, expected a record of clips: .*; train the run again"):
         read_run_clips(tmp_path)
 
 
@@ -61,7 +63,11 @@ WHOLE = {"head": {}, "audio_dim": 8, "text_dim": 8, "audio_layers": [0], "layers
         ({"parts": "my_parts"}, "parts: expected a kind, name, import, module and class of each"),
         ({"parts": [{"kind": ["x"]}]}, "parts: expected a kind, name, import, module and class of each"),
         ({"fingerprint_fields": "x"}, "not the config of a run: fingerprint_fields is 'x', expected keys such as "),
-        ({"fingerprint_fields": {"x": float("nan")}}, "not the config of a run: fingerprint_fields are not those of "),
+        ({"audio_dim": "8"}, "not the config of a run: audio_dim is '8', expected a whole number"),
+        ({"seed": -1}, "not the config of a run: seed is -1, expected a whole number"),
+        ({"seed": True}, "not the config of a run: seed is True, expected a whole number"),
+        ({"audio_layers": "012"}, "not the config of a run: audio_layers is '012', expected whole numbers"),
+        ({"made_with": [1]}, "not the config of a run: cannot convert dictionary update sequence element"),
     ],
 )
 def test_a_damaged_config_is_refused_by_its_file(tmp_path, damage, message):
@@ -73,6 +79,57 @@ def test_a_damaged_config_is_refused_by_its_file(tmp_path, damage, message):
     with pytest.raises(ConfigError) as caught:
         Run(tmp_path / "run")
     assert str(caught.value).startswith(f"{path}: {message}")
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("head: &a [*a]", "an anchor or alias"),
+        ("seed: .nan", "'.nan' is not a number"),
+        ("seed: .inf", "'.inf' is not a number"),
+        ("seed: !!int ''", "the tag tag:yaml.org,2002:int"),
+        ("[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_a_hostile_config_is_refused_in_one_line(tmp_path, content, problem):
+    (tmp_path / "config.yaml").write_text(content)
+    with pytest.raises(DataError) as caught:
+        Run(tmp_path)
+    assert problem in str(caught.value) and str(caught.value).isprintable()
+
+
+NUMBERS = {
+    name: dict.fromkeys(("mse", "lcc", "srcc", "ktau"), 0.5) for name in ("utt_mi", "utt_ta", "sys_mi", "sys_ta")
+}
+SPLIT = {**NUMBERS, "n_clips": 2, "n_systems": 1}
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[]", "3", '{"loss": 3}', '{"loss": {}}', '{"loss": {"epoch": "1"}}', '{"loss": {"epoch": 1e309}}', "[" * 100_000]
+    + [json.dumps({"loss": {"epoch": 1, "dev": SPLIT | bad}}) for bad in ({"utt_mi": 3}, {"n_clips": "x"})]
+    + [json.dumps({"loss": {"epoch": 1, "dev": SPLIT | {"sys_ta": NUMBERS["utt_mi"] | {"srcc": "0.5"}}}})],
+)
+def test_hostile_metrics_are_refused_in_one_line(tmp_path, content):
+    run = make_run(tmp_path / "run")
+    (run / "config.yaml").write_text(yaml.safe_dump(yaml.safe_load((run / "config.yaml").read_text()) | WHOLE))
+    assert Run(run).metrics() == {}
+    (run / "metrics.json").write_text(json.dumps({"loss": {"epoch": 1, "dev": SPLIT}}))
+    assert Run(run).metrics()["loss"]["epoch"] == 1
+    (run / "metrics.json").write_text(content)
+    with pytest.raises(DataError, match=r"metrics\.json: .*, expected the epoch and the numbers of each best"):
+        Run(run).metrics()
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "clips.json", "metrics.json"])
+def test_a_pipe_in_a_run_is_refused_at_once(tmp_path, name):
+    run = make_run(tmp_path / "run")
+    (run / "config.yaml").write_text(yaml.safe_dump(yaml.safe_load((run / "config.yaml").read_text()) | WHOLE))
+    (run / name).unlink(missing_ok=True)
+    os.mkfifo(run / name)
+    with pytest.raises(DataError, match=rf"{name}: is a named pipe, expected "):
+        read_run_clips(run)
+        Run(run).metrics()
 
 
 def test_an_imported_run_has_no_fingerprint():

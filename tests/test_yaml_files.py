@@ -1,5 +1,8 @@
 """YAML files and overrides, by those of a head: what is read, and what is refused."""
 
+import json
+from itertools import pairwise
+
 import pytest
 
 from audiomos_cache.heads.presets import load_head_config
@@ -36,9 +39,69 @@ def test_a_key_that_is_there_twice_is_refused(yaml_file):
     ) and "line 3, column 1" in message_of(path)
 
 
-def test_merged_keys_may_be_overridden(yaml_file):
-    path = yaml_file("training: {lr: 1}\nranking: {<<: {kind: pairwise, margin: 0.1}, margin: 0.2}\n")
-    assert load_head_config(path)[1].ranking.margin == 0.2
+_LAUGHS = "\n".join(["a: &a [x, x]", *(f"{b}: &{b} [*{a}, *{a}, *{a}, *{a}]" for a, b in pairwise("abcdefghijklmnop"))])
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (_LAUGHS, "an anchor or alias (& or *); write its value out"),
+        ("pooling: &a [*a]", "an anchor or alias (& or *); write its value out"),
+        ("pooling: *a", "an anchor or alias (& or *); write its value out"),
+        ("pooling: &a", "an anchor or alias (& or *); write its value out"),
+        ("dropout: !!int ''", "the tag tag:yaml.org,2002:int; leave it out, and put a string in quotes"),
+        ("dropout: !!float x", "the tag tag:yaml.org,2002:float; leave it out"),
+        ("pooling: !!binary AAAA", "the tag tag:yaml.org,2002:binary; leave it out"),
+        ("pooling: !!timestamp 2001-01-01", "the tag tag:yaml.org,2002:timestamp; leave it out"),
+        ("pooling: !!set {a, b}", "the tag tag:yaml.org,2002:set; leave it out"),
+        ("pooling: ! x", "the tag !; leave it out"),
+        ("!!python/object/apply:os.getcwd []", "the tag tag:yaml.org,2002:python/object/apply:os.getcwd; leave"),
+        ("ranking: {<<: {kind: pairwise}, margin: 0.2}", "a merged key, <<; write its keys out"),
+        (r'pooling: "\U99999999"', "Python int too large to convert to C int"),
+        (r'pooling: "\U00110000"', "chr() arg not in range"),
+        (r'pooling: "\ud800"', "half a surrogate pair in a string"),
+        ("pooling: \x1b", "unacceptable character #x001b: special characters are not allowed"),
+        ("dropout: .nan", "'.nan' is not a number"),
+        ("dropout: -.inf", "'-.inf' is not a number"),
+        ("dropout: 1_0", "'1_0' is not a whole number"),
+        ("dropout: 0x1F", "0x1F is a number of base 16 in YAML; write it in base 10"),
+        ("dropout: 0b11", "0b11 is a number of base 2 in YAML; write it in base 10"),
+        (f"dropout: {'9' * 400}", "999' is a number of more than 20 digits"),
+        (f"dropout: {'9' * 400}.0", "999.0' is not a number"),
+        (f"dropout: {'9' * 5000}", "999' is a number of more than 20 digits"),
+        ("{" * 100_000, "nested too deeply"),
+        ("- " * 1000, "nested too deeply"),
+        ("? [a]\n: b", "found unhashable key"),
+    ],
+)
+def test_what_stands_for_something_else_is_refused(yaml_file, content, problem):
+    path = yaml_file(content)
+    message = message_of(path)
+    assert message.startswith(f"{path}: cannot be read as YAML: ") and problem in message
+    assert len(message) < len(path) + 300 and message.isprintable()
+
+
+def test_a_file_beyond_all_configs_is_refused_unread(yaml_file):
+    path = yaml_file(f"pooling: {'x' * 2**20}")
+    assert message_of(path).startswith(f"{path}: 1048585 bytes, expected keys such as")
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.symlink_to("/dev/zero")
+    assert message_of(str(path)) == f"{path}: is a device, expected keys such as temporal, pooling, output"
+
+
+def test_a_key_that_is_no_string_is_refused(yaml_file):
+    path = yaml_file("1: 2")
+    assert message_of(path) == f"{path}: the key 1 is no string, expected keys such as temporal, pooling, output"
+
+
+@pytest.mark.parametrize("key", ["k" * 10**6, "k \u202e" * 10**5])
+def test_what_a_message_quotes_is_short(yaml_file, key):
+    path = yaml_file(f"? {key}\n: 1\n" if key.isprintable() else f"? {json.dumps(key)}\n: 1\n")
+    message = message_of(path)
+    assert len(message) < len(path) + 700 and message.isprintable() and message.endswith(": unknown key")
 
 
 def test_a_file_that_is_nested_too_deeply_is_refused(yaml_file):
@@ -54,7 +117,7 @@ def test_a_file_that_is_nested_too_deeply_is_refused(yaml_file):
         ("training.lr=1E-4", "training", "lr", 1e-4),
         ("training.lr=0.001", "training", "lr", 1e-3),
         ("training.lr=5.e-4", "training", "lr", 5e-4),
-        ("training.max_epochs=1_000", "training", "max_epochs", 1000),
+        ("training.max_epochs=1000", "training", "max_epochs", 1000),
         ("output.bins=9", "output", "bins", 9),
         ("text_audio.kind=decoupled", "text_audio", "kind", "decoupled"),
     ],
@@ -92,7 +155,7 @@ def test_an_override_changes_no_later_load():
         ),
         (
             "dropout=" + "[" * 5000,
-            f"--set dropout={'[' * 69}...: the value is not valid YAML: nested too deeply",
+            f"--set dropout={'[' * 139}...{'[' * 50}: the value is not valid YAML: nested too deeply",
         ),
         *(
             (

@@ -202,6 +202,8 @@ def _opened(name: str, content: bytes) -> Iterator[tuple[Any, Any]]:
             if not file.streams.audio:
                 raise DataError(f"{name}: no audio in it, expected some; remove it from the list")
             stream = file.streams.audio[0]
+            if stream.codec_context is None:  # a codec that FFmpeg does not have
+                raise DataError(f"{name}: audio of an unknown codec, expected one that FFmpeg has; convert it")
             if not stream.rate or stream.time_base is None:
                 raise DataError(f"{name}: damaged audio, no sample rate in its header; get it again")
             yield file, stream

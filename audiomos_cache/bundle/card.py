@@ -8,6 +8,7 @@ import yaml
 from audiomos_cache.bundle.calibration import FEW, LEVEL, RESAMPLES, Calibration
 from audiomos_cache.bundle.evidence import Calibrated, Evidence
 from audiomos_cache.bundle.manifest import Manifest
+from audiomos_cache.escaping import markdown
 from audiomos_cache.targets import MEASURES, TARGETS, VIEWS
 
 _VIEW_NAMES = {
@@ -113,10 +114,10 @@ def _evaluation(evidence: Evidence, members: int) -> str:
     ]
     if intervals := scores.get("intervals"):
         parts.append(
-            f"In brackets: {100 * intervals['level']:.0f} % intervals ({intervals['method']}; {intervals['n_boot']} "
-            f"resamples of {intervals['resampled']})."
+            f"In brackets: {100 * intervals['level']:.0f} % intervals ({markdown(intervals['method'])}; "
+            f"{intervals['n_boot']} resamples of {markdown(intervals['resampled'])})."
         )
-        parts += [f"{note[0].upper()}{note[1:]}." for note in intervals["notes"]]
+        parts += [f"{markdown(note[:1].upper() + note[1:])}." for note in intervals["notes"]]
     if evidence.chosen_on:
         parts.append(
             f"{evidence.chosen_on} of the {members} members chose their checkpoints on these clips, so these numbers "
@@ -167,7 +168,7 @@ def _encoders(manifest: Manifest) -> str:
     rows = [(kind, each.source, each.revision, each.weights_xxh3_128) for kind, each in both]
     table = _table(("encoder", "source", "revision", "weights, xxh3_128"), rows)
     notes = [_elsewhere(kind) for kind, each in both if each.revision == "local"]
-    notes += sorted({f"**{each.name}: {each.notice}.**" for _, each in both if each.notice})
+    notes += sorted({f"**{markdown(each.name)}: {markdown(each.notice)}.**" for _, each in both if each.notice})
     fingerprint = f"Fingerprint of the features: `{manifest.fingerprint.xxh3_128}`."
     return "\n\n".join(["## Encoders", table, *notes, fingerprint])
 
@@ -185,7 +186,7 @@ def _data(manifest: Manifest) -> str:
     parts = ["## Data", _table(("labels for", "clips", "hash of the labels, xxh3_128"), trained + chosen)]
     if manifest.intervals:
         labels = manifest.intervals.labels
-        parts.append(f"Intervals: the list {labels.name}, xxh3_128 `{labels.xxh3_128}`.")
+        parts.append(f"Intervals: the list {markdown(labels.name)}, xxh3_128 `{labels.xxh3_128}`.")
     return "\n\n".join(parts)
 
 
@@ -195,4 +196,4 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def _cell(content: object) -> str:
-    return str(content).replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")
+    return markdown(content) if isinstance(content, str) else str(content)

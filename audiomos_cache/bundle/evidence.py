@@ -12,7 +12,7 @@ from audiomos_cache.bundle.calibration import Calibration, calibrate, spreads
 from audiomos_cache.bundle.sources import Source, Sources
 from audiomos_cache.dataset.labels import Labels, read_labels
 from audiomos_cache.dataset.loading import read_prompts_of
-from audiomos_cache.errors import BundleError
+from audiomos_cache.errors import BundleError, quoted
 from audiomos_cache.evaluation.bootstrap import bootstrap_intervals
 from audiomos_cache.evaluation.metrics import points_of, scores_of
 from audiomos_cache.evaluation.predictions import Predictions, read_predictions
@@ -118,7 +118,7 @@ class _FitRecord:
             )
         except (LookupError, TypeError, AttributeError) as error:
             raise BundleError(
-                f"{folder / RECORD_NAME}: not of a fusion that was fitted ({error!r}); fuse again"
+                f"{folder / RECORD_NAME}: not of a fusion that was fitted ({quoted(error)}); fuse again"
             ) from error
 
 

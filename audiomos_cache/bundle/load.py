@@ -1,6 +1,5 @@
 """A bundle in memory, and loading one: every part is there, unchanged, and fits the others."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from os import PathLike, fspath
@@ -8,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.torch import load
 
 from audiomos_cache.artifacts import Fingerprint, hash_bytes
 from audiomos_cache.bundle.calibration import Calibration
@@ -22,12 +19,12 @@ from audiomos_cache.bundle.manifest import (
     MemberEntry,
     read_manifest,
 )
-from audiomos_cache.bundle.member_head import head_of, refuse_other_features
-from audiomos_cache.errors import AudiomosError, BundleError, ConfigError, DataError, first_five, shown
+from audiomos_cache.errors import AudiomosError, BundleError, ConfigError, DataError, first_five, quoted, shown
+from audiomos_cache.files import MOST_WEIGHTS, parse_json, read_file, read_tensors
 from audiomos_cache.fusion.base import Fusion, Members
 from audiomos_cache.fusion.record import fusion_of
 from audiomos_cache.heads.layers import layers_to_read
-from audiomos_cache.heads.model import Head
+from audiomos_cache.heads.model import Head, build_with
 from audiomos_cache.hub import resolve_folder, split_revision
 from audiomos_cache.input_spec import InputSpec
 from audiomos_cache.progress import counted
@@ -143,7 +140,7 @@ class Bundle:
 
 
 _PATTERNS = (MANIFEST, FUSION, f"{HEADS}/*.safetensors")
-_MOST_BYTES = {"fusion": 2**26, "head": 2**31}  # some have 1 and 100 MB
+_MOST_BYTES = {"fusion": 2**26, "head": MOST_WEIGHTS}  # some have 1 MB
 _AGAIN = "copy, download or make the bundle again"
 
 
@@ -206,9 +203,7 @@ def _source(entry: EncoderEntry) -> EncoderSource:
 
 def _read_part(path: Path, expected: str, kind: str) -> bytes:
     """Read a file of a bundle, and compare it with its hash."""
-    if (size := path.stat().st_size) > _MOST_BYTES[kind]:
-        raise BundleError(f"{path}: {size} bytes, expected at most {_MOST_BYTES[kind]}; {_AGAIN}")
-    content = path.read_bytes()
+    content = read_file(path, f"the {kind} of a bundle", BundleError, _MOST_BYTES[kind])
     if (found := hash_bytes(content)) != expected:
         raise BundleError(f"{path}: hash {found}, expected {expected}, so it was changed or is damaged; {_AGAIN}")
     return content
@@ -218,18 +213,18 @@ def _fusion(folder: Path, manifest: Manifest) -> Fusion:
     path = folder / manifest.fusion.file
     content = _read_part(path, manifest.fusion.xxh3_128, "fusion")
     try:
-        read = json.loads(content)
+        read = parse_json(content)
         if read["method"] != manifest.fusion.method:
-            raise ValueError(f"method {read['method']!r}, expected {manifest.fusion.method!r}")
+            raise ValueError(f"method {quoted(read['method'])}, expected {quoted(manifest.fusion.method)}")
         names = [member.name for member in manifest.members]
         if read["members"] != names:
-            raise ValueError(f"members {read['members']!r:.200}, expected {names!r:.200}")
+            raise ValueError(f"members {quoted(read['members'])}, expected {quoted(names)}")
         fusion = fusion_of(read, names)
     except (DataError, ConfigError) as error:
         raise BundleError(str(error)) from error
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
         count = len(manifest.members)
-        raise BundleError(f"{path}: not a fusion of the {count} members ({error!r}); {_AGAIN}") from error
+        raise BundleError(f"{path}: not a fusion of the {count} members ({quoted(error)}); {_AGAIN}") from error
     _try_out(fusion, manifest.members, path)
     return fusion
 
@@ -254,18 +249,36 @@ def _made_up(members: Sequence[MemberEntry]) -> Members:
     )
 
 
+def _refuse_other_features(entry: MemberEntry, features: InputSpec) -> None:
+    """Refuse a head of other features than those of the fingerprint, or of another number of bins than its output has.
+
+    Raises:
+        ValueError: what differs.
+    """
+    stored = list(features.layers)
+    for name, found, expected in (
+        ("audio_layers", entry.audio_layers, stored),
+        ("audio_dim", entry.audio_dim, features.audio_encoder.dim or entry.audio_dim),
+        ("text_dim", entry.text_dim, features.text_encoder.dim or entry.text_dim),
+        ("bins", entry.bins, entry.head.output.predicted_bins),
+    ):
+        if found != expected:
+            raise ValueError(f"{name} {found}, expected {expected}")
+
+
 def _member(folder: Path, entry: MemberEntry, features: InputSpec) -> BundledHead:
     path = folder / entry.file
     content = _read_part(path, entry.xxh3_128, "head")
     try:
         if entry.head.compat == "upstream":
             raise ValueError("it computes as the published code does, where a clip's score depends on its batch")
-        refuse_other_features(entry, features)
+        _refuse_other_features(entry, features)
         layers = layers_to_read(entry.head.layers, entry.audio_layers)
         if layers != tuple(entry.layers_read):
-            raise ValueError(f"reads layers {entry.layers_read}, and its config has {entry.head.layers!r}")
-        head = head_of(entry, load(content))
-    except (AudiomosError, SafetensorError, ValueError, RuntimeError, TypeError, OverflowError) as error:
+            raise ValueError(f"reads layers {entry.layers_read}, and its config has {quoted(entry.head.layers)}")
+        weights, sizes = read_tensors(content), (entry.audio_dim, entry.text_dim)
+        head = build_with(weights, entry.head, *sizes, layers=len(entry.audio_layers)).eval().requires_grad_(False)
+    except (AudiomosError, ValueError, RuntimeError, TypeError, OverflowError) as error:
         reason = " ".join(str(error).split())
         raise BundleError(f"{path}: not a head that can be used, {entry.name}: {reason}; {_AGAIN}") from error
     return BundledHead(entry.name, head, layers)

@@ -27,7 +27,7 @@ from audiomos_cache.bundle.manifest import (
 from audiomos_cache.bundle.sources import Source, Sources, find_sources
 from audiomos_cache.encoders.lookup import loader_of
 from audiomos_cache.encoders.muq import HUB_ID
-from audiomos_cache.errors import BundleError, first_five, one_of, paths_of
+from audiomos_cache.errors import BundleError, first_five, one_of, paths_of, quoted
 from audiomos_cache.folders import atomic_folder, clear_leftovers
 from audiomos_cache.heads.config import parts_of
 from audiomos_cache.progress import counted, gigabytes
@@ -102,7 +102,8 @@ def _member(source: Source, fingerprint: Fingerprint, file_hash: str) -> dict[st
         made_with = dict(source.config["versions"])
     except (LookupError, TypeError, ValueError) as error:
         raise BundleError(
-            f"{run.folder / CONFIG}: does not record what it was trained on and with ({error!r}); train the head again"
+            f"{run.folder / CONFIG}: does not record what it was trained on and with "
+            f"({quoted(error)}); train the head again"
         ) from error
     return {
         "name": source.name,
@@ -149,7 +150,7 @@ def _encoders(members: Sequence[Source], fingerprint: Fingerprint) -> dict[str, 
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise BundleError(
                 f"{members[0].run.folder / CONFIG}: does not record which {kind} encoder it was trained with "
-                f"({error!r}); train the head again"
+                f"({quoted(error)}); train the head again"
             ) from error
     return found
 

@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from audiomos_cache.artifacts import atomic_write, hash_bytes, require_format_version
 from audiomos_cache.bundle.calibration import LEVEL, Calibration
-from audiomos_cache.errors import BundleError, ConfigError, first_five
+from audiomos_cache.errors import BundleError, ConfigError, first_five, quoted
 from audiomos_cache.heads.config import HeadConfig
 from audiomos_cache.input_spec import InputSpec, Width
 from audiomos_cache.registry import require_parts
@@ -25,8 +25,7 @@ HEADS = "heads"
 FORMAT = "audiomos-cache bundle"
 FORMAT_VERSION = 1
 
-_MOST_BYTES = 2**22  # of bundle.yaml: hundreds of members
-_DEEPEST = 50  # keys inside keys; a bundle has five
+_AGAIN = "copy, download or make the bundle again"
 _HEAD_FILE = re.compile(rf"{HEADS}/[\w+-][\w.+-]*\.safetensors")
 
 
@@ -221,7 +220,7 @@ def read_manifest(folder: Path) -> tuple[Manifest, str]:
     content = _read_yaml(path)
     if content.get("format") != FORMAT:
         raise BundleError(
-            f"{path}: format is {content.get('format')!r:.40}, expected {FORMAT!r}; give a bundle's folder"
+            f"{path}: format is {quoted(content.get('format'))}, expected {quoted(FORMAT)}; give a bundle's folder"
         )
     version = content.get("format_version")
     require_format_version(path, version, FORMAT_VERSION, again="make the bundle again", error=BundleError)
@@ -232,14 +231,13 @@ def read_manifest(folder: Path) -> tuple[Manifest, str]:
     except ConfigError as error:
         raise BundleError(str(error)) from error
     except ValidationError as error:
-        raise BundleError(f"{path}: {problems_in(error)}; copy, download or make the bundle again") from error
+        raise BundleError(f"{path}: {problems_in(error)}; {_AGAIN}") from error
     except (TypeError, ValueError, RecursionError) as error:  # YAML has sets, bytes and numbers that are none
-        raise BundleError(f"{path}: holds what no bundle does ({error}); make the bundle again") from error
+        raise BundleError(f"{path}: holds what no bundle does ({quoted(error)}); make the bundle again") from error
     found, expected = _digest(content), content.get("digest")
     if found != expected:
         raise BundleError(
-            f"{path}: its content hashes to {found}, and its digest is {expected!r:.40}, so it was changed; copy, "
-            "download or make the bundle again"
+            f"{path}: its content hashes to {found}, and its digest is {quoted(expected)}, so it was changed; {_AGAIN}"
         )
     return manifest, found
 
@@ -248,33 +246,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     """Read the keys of a file that anybody may have written."""
     if not path.is_file():
         raise BundleError(f"{path.parent}: no {MANIFEST} in it, so not a bundle; audiomos-cache bundle makes bundles")
-    if (size := path.stat().st_size) > _MOST_BYTES:
-        raise BundleError(f"{path}: {size} bytes, expected at most {_MOST_BYTES}; give a bundle's folder")
-    try:
-        _refuse_expansion(path)
-        return read_mapping(path, "keys such as members, fusion, encoders")
-    except ConfigError as error:
-        raise BundleError(f"{error}; copy, download or make the bundle again") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise BundleError(
-            f"{path}: cannot be read as YAML: {reason}; copy, download or make the bundle again"
-        ) from error
-
-
-def _refuse_expansion(path: Path) -> None:
-    """Look through YAML before anything is made of it: a few aliases of aliases stand for more than any memory holds.
-
-    Raises:
-        BundleError: it holds an alias, or is nested as no bundle is.
-    """
-    depth = 0
-    for event in yaml.parse(path.read_text(encoding="utf-8"), yaml.SafeLoader):
-        if isinstance(event, yaml.AliasEvent):
-            raise BundleError(f"{path}: holds an alias, expected none as no bundle does; make the bundle again")
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > _DEEPEST:
-            raise BundleError(f"{path}: nested more than {_DEEPEST} deep, as no bundle is; make the bundle again")
+    return read_mapping(path, "keys such as members, fusion, encoders", BundleError, _AGAIN)
 
 
 def problems_in(error: ValidationError) -> str:

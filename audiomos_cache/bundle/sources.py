@@ -9,6 +9,7 @@ from typing import Any
 
 from audiomos_cache.artifacts import Fingerprint
 from audiomos_cache.errors import BundleError, first_five
+from audiomos_cache.files import real_path
 from audiomos_cache.fusion.averages import MeanFusion
 from audiomos_cache.fusion.base import Fusion
 from audiomos_cache.fusion.members import expand_runs, run_hash
@@ -103,7 +104,7 @@ def _named(chosen: Sequence[tuple[Path, str]]) -> tuple[Source, ...]:
     members: list[Source] = []
     taken: set[str] = set()
     for folder, best in chosen:
-        name = re.sub(r"[^\w.+-]", "_", folder.resolve().name).lstrip(".") or "run"
+        name = re.sub(r"[^\w.+-]", "_", real_path(folder).name).lstrip(".") or "run"
         candidates = chain((name, f"{name}-{best}"), (f"{name}-{number}" for number in count(2)))
         free = next(each for each in candidates if each.casefold() not in taken)  # some disks ignore case
         taken.add(free.casefold())

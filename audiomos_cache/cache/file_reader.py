@@ -45,7 +45,8 @@ from audiomos_cache.cache.hdf5_checks import (
     stored_array,
 )
 from audiomos_cache.cache.stable_file import StableFile
-from audiomos_cache.errors import CacheError, FormatVersionError
+from audiomos_cache.errors import CacheError, FormatVersionError, quoted
+from audiomos_cache.files import require_file
 
 
 class CacheFile:
@@ -66,6 +67,7 @@ class CacheFile:
         self.path = path
         self._columns: dict[str, NDArray[Any]] = {}
         try:
+            require_file(path, "a cache file", CacheError)
             with path.open("rb", buffering=0) as raw:
                 self._file = StableFile(path, raw, keep_open=keep_open)
                 size = os.fstat(raw.fileno()).st_size
@@ -204,7 +206,7 @@ class CacheFile:
         """
 
         def what() -> str:
-            return f"prompt {self.prompts[row]!r}"
+            return f"prompt {quoted(self.prompts[row])}"
 
         start, end = self.column("text/offsets")[row : row + 2].tolist()
         prompt = CachedPrompt(

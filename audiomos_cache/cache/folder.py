@@ -8,7 +8,7 @@ from typing import Any
 from audiomos_cache.artifacts import Fingerprint
 from audiomos_cache.cache.maintenance import describe_cache
 from audiomos_cache.cache.reader import CacheReader, open_cache
-from audiomos_cache.errors import CacheError
+from audiomos_cache.errors import CacheError, quoted
 
 
 class Cache:
@@ -48,7 +48,7 @@ class Cache:
             CacheError: the split does not exist.
         """
         if split not in self._readers:
-            raise CacheError(f"{self.path}: split {split!r} not found; splits: {', '.join(self.splits)}")
+            raise CacheError(f"{self.path}: split {quoted(split)} not found; splits: {', '.join(self.splits)}")
         return self._readers[split]
 
     @property
@@ -68,7 +68,7 @@ class Cache:
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{name} {len(reader)}" for name, reader in self._readers.items())
-        return f"Cache({str(self.path)!r}): {counts} clips, fingerprint {self.fingerprint.digest}"
+        return f"Cache({quoted(str(self.path))}): {counts} clips, fingerprint {self.fingerprint.digest}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the description."""

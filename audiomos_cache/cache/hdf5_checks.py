@@ -1,6 +1,5 @@
 """What is checked in an HDF5 file before anything in it is trusted: uncompressed arrays only, whose columns agree."""
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audiomos_cache.cache.format import HASH_BYTES, INDEX, STRINGS, frames_arrays
+from audiomos_cache.files import parse_json
 
 REMEDY = "the file is damaged or not ours; extract --repair encodes again what was lost"
 _ATTRIBUTE_BYTES = 1 << 20
@@ -170,7 +170,7 @@ def check_column(
 
 def json_object(attributes: dict[str, Any], name: str, of: type = str) -> dict[str, Any]:
     """Return an attribute that is JSON: an object with values of one type."""
-    content = json.loads(attributes[name])
+    content = parse_json(attributes[name])
     if not isinstance(content, dict) or not all(isinstance(value, of) for value in content.values()):
         raise InvalidFileError(f"attribute {name} is not an object of {of.__name__} values")
     return content

@@ -25,7 +25,16 @@ from audiomos_cache.cache.publish import (
 )
 from audiomos_cache.cache.reader import open_cache
 from audiomos_cache.cache.verify import FileReport, verify_file
-from audiomos_cache.errors import ArgumentError, CacheError, FormatVersionError, OutputExistsError, first_five, paths_of
+from audiomos_cache.errors import (
+    ArgumentError,
+    CacheError,
+    FormatVersionError,
+    OutputExistsError,
+    first_five,
+    paths_of,
+    quoted,
+)
+from audiomos_cache.files import real_path
 from audiomos_cache.progress import Progress, counted, no_progress
 
 
@@ -106,10 +115,10 @@ def merge(
       train: 16 clips in cache/joined/train.h5
     """
     sources, out = paths_of("caches", caches), Path(out)
-    if out.resolve() in [source.resolve() for source in sources]:
+    if real_path(out) in [real_path(source) for source in sources]:
         raise OutputExistsError(f"{out}: is one of the caches to merge, which stay as they are; give another --out")
-    resolved = [source.resolve() for source in sources]
-    if twice := [str(source) for index, source in enumerate(sources) if resolved.index(source.resolve()) < index]:
+    resolved = [real_path(source) for source in sources]
+    if twice := [str(source) for index, source in enumerate(sources) if resolved.index(real_path(source)) < index]:
         raise ArgumentError(f"given more than once: {first_five(twice)}; give each cache once")
     names = _names(sources)
     files = {name: [split_and_parts(source, name) for source in sources] for name in names}
@@ -150,12 +159,14 @@ def _gather(split: str, sources: Sequence[Path], files: Sequence[Sequence[CacheF
                     twice.append(f"{clip_id} ({origin[clip_id]}, {source})")
                 gathered.done[clip_id] = (file, index)
     if twice:
-        raise CacheError(f"split {split!r}: clips that are in two caches: {first_five(twice)}; leave one cache out")
+        raise CacheError(
+            f"split {quoted(split)}: clips that are in two caches: {first_five(twice)}; leave one cache out"
+        )
     for gathered in lists.values():
         missing = gathered.header.list_length - len(gathered.done) - len(gathered.left_out())
         if missing:
             raise CacheError(
-                f"split {split!r}: {missing} of {gathered.header.list_length} clips are in none of the caches; "
+                f"split {quoted(split)}: {missing} of {gathered.header.list_length} clips are in none of the caches; "
                 "give the folders of all shards, or run extract again where it was interrupted"
             )
     return list(lists.values())

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from audiomos_cache.artifacts import sync_folder
 from audiomos_cache.cache.format import hash_list
-from audiomos_cache.errors import CacheError
+from audiomos_cache.errors import CacheError, quoted
 from audiomos_cache.locks import locked
 
 _SPLIT_FILE = re.compile(r"(?P<split>.+?)(-\d{5})?\.h5")
@@ -57,7 +57,7 @@ def locked_split(cache: Path, split: str, shard: Shard | None = None) -> Iterato
     """
     if cache.exists() and not cache.is_dir():
         raise CacheError(f"{cache}: is a file, expected a folder for the cache; give another one")
-    what = f"{cache}: split {split!r} is being written"
+    what = f"{cache}: split {quoted(split)} is being written"
     with locked(cache / f"{split}.lock", what, shared=shard is not None, others=_shard_locks(cache, split)) as sure:
         if shard and sure:
             with locked(cache / f"{split}.{shard.label}.lock", what):
@@ -121,7 +121,7 @@ def require_names(cache: Path, splits: Sequence[str] = ()) -> list[str]:
         raise CacheError(f"{cache}: {found}, expected a folder that extract wrote")
     for split in splits:
         if split not in names:
-            raise CacheError(f"{cache}: split {split!r} not found; splits: {', '.join(names)}; extract it first")
+            raise CacheError(f"{cache}: split {quoted(split)} not found; splits: {', '.join(names)}; extract it first")
     return list(splits) or names
 
 

@@ -14,7 +14,7 @@ from audiomos_cache.artifacts import Fingerprint
 from audiomos_cache.cache.file_reader import CacheFile
 from audiomos_cache.cache.format import CachedClip, CachedPrompt
 from audiomos_cache.cache.paths import split_files, split_names
-from audiomos_cache.errors import CacheError
+from audiomos_cache.errors import CacheError, quoted
 
 
 class CacheReader:
@@ -33,7 +33,7 @@ class CacheReader:
         if not paths:
             known = ", ".join(split_names(cache)) or "none"
             raise CacheError(
-                f"{cache}: split {split!r} not found; splits: {known}; run extract with --split {split} first"
+                f"{cache}: split {quoted(split)} not found; splits: {known}; run extract with --split {split} first"
             )
         self.cache, self.split = cache, split
         self.files = [CacheFile(path, keep_open=True) for path in paths]
@@ -107,7 +107,9 @@ class CacheReader:
         """
         ids = [clip_id for file in self.files for clip_id in file.ids]
         if len(set(ids)) < len(ids):
-            raise CacheError(f"{self.cache}: split {self.split!r} has a clip in two of its files; extract it again")
+            raise CacheError(
+                f"{self.cache}: split {quoted(self.split)} has a clip in two of its files; extract it again"
+            )
         return ids
 
     @cached_property
@@ -158,16 +160,18 @@ class CacheReader:
         whole = len(indices) == expected and all(file.header.complete for file in self.files)
         if not whole or indices != list(range(len(indices))):
             raise CacheError(
-                f"{self.cache}: split {self.split!r} has files {indices} of {expected}; "
+                f"{self.cache}: split {quoted(self.split)} has files {indices} of {expected}; "
                 "a file is missing or was renamed; run extract again for this split"
             )
         for file in self.files:
             if file.header.split != self.split:
-                raise CacheError(f"{file.path}: holds split {file.header.split!r}, not {self.split!r}; rename it back")
+                raise CacheError(
+                    f"{file.path}: holds split {quoted(file.header.split)}, not {quoted(self.split)}; rename it back"
+                )
             file.header.fingerprint.require(self.fingerprint, str(file.path), "the files belong to different caches")
             if file.header.split_hash != self.files[0].header.split_hash:
                 raise CacheError(
-                    f"{file.path}: belongs to another extraction of split {self.split!r}; extract it again"
+                    f"{file.path}: belongs to another extraction of split {quoted(self.split)}; extract it again"
                 )
 
 

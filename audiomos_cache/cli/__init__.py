@@ -4,6 +4,7 @@ Nothing here imports torch, h5py or transformers before a command runs: `--help`
 Results go to stdout, progress and logs to stderr.
 """
 
+import errno
 import logging
 from typing import Any
 
@@ -25,7 +26,8 @@ from audiomos_cache.cli.cmd_submit import submit
 from audiomos_cache.cli.cmd_train_head import train_head
 from audiomos_cache.cli.cmd_verify import verify
 from audiomos_cache.cli.progress_bar import say
-from audiomos_cache.errors import AudiomosError
+from audiomos_cache.cli.streams import checked_streams
+from audiomos_cache.errors import AudiomosError, reason_of
 from audiomos_cache.interrupts import one_line
 from audiomos_cache.profiling import Profile
 from audiomos_cache.registry import import_parts
@@ -46,6 +48,11 @@ class _Group(click.Group):
         with one_line():
             return super().make_context(*arguments, **options)
 
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Parse and run."""
+        with checked_streams():
+            return super().main(*arguments, **options)
+
     def invoke(self, ctx: click.Context) -> object:
         """Run."""
         with one_line():
@@ -54,9 +61,11 @@ class _Group(click.Group):
             except BrokenPipeError:
                 raise  # click ends quietly when the reader of a pipe has gone
             except (AudiomosError, OSError) as error:
-                if ctx.params.get("debug"):
+                on_stdout = isinstance(error, OSError) and error.errno == errno.ENOSPC and error.filename is None
+                if on_stdout or ctx.params.get("debug"):
                     raise
-                raise click.ClickException(str(error)) from error
+                named = AudiomosError(reason_of(error)) if isinstance(error, OSError) else error
+                raise click.ClickException(str(named)) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the first sentence of each command's help, uncut."""

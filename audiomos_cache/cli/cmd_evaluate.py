@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from audiomos_cache.cli.options import FILE, SEED, Command, advanced_option, announce, echo
+from audiomos_cache.cli.options import FILE, SEED, Command, Integer, advanced_option, announce, echo
+from audiomos_cache.errors import escaped
 
 if TYPE_CHECKING:
     from audiomos_cache.evaluation.evaluate import Evaluation
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 )
 @advanced_option(
     "--n-boot",
-    type=click.IntRange(0),
+    type=Integer(0),
     default=10_000,
     metavar="N",
     help="Draw so many bootstrap resamples; 0 gives no intervals.",
@@ -78,7 +79,7 @@ def evaluate(context: click.Context, /, files: tuple[Path, ...], labels: Path, a
     else:
         _show(result)
     if options["out"]:
-        click.echo(options["out"], err=as_json)
+        click.echo(escaped(str(options["out"])), err=as_json)
 
 
 def _show(result: "Evaluation") -> None:
@@ -88,7 +89,7 @@ def _show(result: "Evaluation") -> None:
 
     console, first = Console(), result.files[0]
     for each in result.comparisons:
-        click.echo(f"A: {first.name}\n{each.letter}: {each.other.name}")
+        click.echo(f"A: {escaped(first.name)}\n{each.letter}: {escaped(each.other.name)}")
         console.print(comparison_table(each.comparison, first.scores, each.other.scores, each.letter))
     if result.systems:
         console.print(systems_table(result.systems, first.name))

@@ -5,8 +5,10 @@ from typing import Any
 
 import click
 
-from audiomos_cache.cli.options import FILE, Command, advanced_option, announce, device_option, echo
+from audiomos_cache.cli.options import FILE, Command, Integer, advanced_option, announce, device_option, echo
 from audiomos_cache.cli.progress_bar import progress, say
+from audiomos_cache.errors import quoted
+from audiomos_cache.files import parse_integer, parse_number
 from audiomos_cache.profiling import Profile
 
 
@@ -14,19 +16,19 @@ def _pad_to(_context: click.Context, _option: click.Parameter, value: str) -> fl
     if value == "none":
         return None
     try:
-        seconds = float(value)
+        seconds = parse_number(value)
     except ValueError:
         seconds = 0.0
     if not 0 < seconds <= 600:
-        raise click.BadParameter(f"{value!r} is neither none nor a number of seconds up to 600")
+        raise click.BadParameter(f"{quoted(value)} is neither none nor a number of seconds up to 600")
     return seconds
 
 
 def _layers(_context: click.Context, _option: click.Parameter, value: str) -> tuple[int, ...]:
     try:
-        return tuple(int(layer) for layer in value.split(","))
+        return tuple(parse_integer(layer) for layer in value.split(","))
     except ValueError:
-        raise click.BadParameter(f"{value!r} is not a layer such as -1, nor several such as 6,9,12") from None
+        raise click.BadParameter(f"{quoted(value)} is not a layer such as -1, nor several such as 6,9,12") from None
 
 
 def _columns(_context: click.Context, _option: click.Parameter, value: str | None) -> dict[str, str]:
@@ -102,7 +104,7 @@ def _columns(_context: click.Context, _option: click.Parameter, value: str | Non
 )
 @advanced_option(
     "--batch-size",
-    type=click.IntRange(min=1),
+    type=Integer(min=1),
     metavar="N",
     help="Encode so many clips at once.  [default: 4, on CUDA as memory allows]",
 )

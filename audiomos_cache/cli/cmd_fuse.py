@@ -7,7 +7,7 @@ import click
 from click.core import ParameterSource
 
 from audiomos_cache import registry
-from audiomos_cache.cli.options import FILE, SEED, Command, advanced_option, announce, echo
+from audiomos_cache.cli.options import FILE, SEED, Command, Integer, advanced_option, announce, echo
 from audiomos_cache.runs import BESTS
 
 _OF_MAKING = ("method", "labels", "fit_split", "apply", "best", "folds", "cv_group", "seed")
@@ -63,7 +63,7 @@ def _known_method(context: click.Context, option: click.Parameter, value: str) -
 )
 @advanced_option(
     "--folds",
-    type=click.IntRange(0),
+    type=Integer(0),
     default=5,
     metavar="N",
     help="Give the out-of-fold scores by so many cross-validation folds; 0 gives none.",

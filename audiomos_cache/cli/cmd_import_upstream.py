@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 from audiomos_cache.cli.options import FILE, Command, announce
+from audiomos_cache.errors import escaped
 from audiomos_cache.runs import BESTS
 
 
@@ -41,4 +42,4 @@ def import_upstream(**options: Any) -> None:
     announce("reading", [options["checkpoint"]])
     from audiomos_cache import import_upstream as run
 
-    click.echo(repr(run(**options)))
+    click.echo(escaped(repr(run(**options))))

@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from audiomos_cache.cli.options import FILE, Command, announce, device_option
+from audiomos_cache.errors import escaped
 from audiomos_cache.runs import BESTS
 
 
@@ -28,4 +29,4 @@ def predict(**options: Any) -> None:
     announce("reading", [options["run"]])
     from audiomos_cache import predict as run
 
-    click.echo(str(run(**options).path))
+    click.echo(escaped(str(run(**options).path)))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from audiomos_cache.cli.options import FILE, Command, advanced_option, device_option
+from audiomos_cache.cli.options import FILE, Command, Integer, advanced_option, device_option
 from audiomos_cache.cli.progress_bar import progress, say
 from audiomos_cache.errors import DataError, OutputError
 
@@ -67,7 +67,7 @@ if TYPE_CHECKING:
 )
 @advanced_option(
     "--batch-size",
-    type=click.IntRange(min=1),
+    type=Integer(min=1),
     metavar="N",
     help="Encode so many clips at once.  [default: 4, on CUDA as memory allows]",
 )

@@ -5,7 +5,8 @@ from typing import Literal
 
 import click
 
-from audiomos_cache.cli.options import FILE, SEED, Command
+from audiomos_cache.cli.options import FILE, SEED, Command, Number
+from audiomos_cache.errors import escaped
 
 
 @click.command(cls=Command)
@@ -19,7 +20,7 @@ from audiomos_cache.cli.options import FILE, SEED, Command
 )
 @click.option(
     "--fraction",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    type=Number(0, 1, min_open=True, max_open=True),
     default=0.1,
     metavar="SHARE",
     help="Set aside this share of the clips.",
@@ -63,4 +64,4 @@ def split(
     )
     Console().print(split_table(result.sides, title=list_path.name))
     for side in result.sides.values():
-        click.echo(side.path)
+        click.echo(escaped(str(side.path)))

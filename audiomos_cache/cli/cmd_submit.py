@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from audiomos_cache.cli.options import FILE, Command
+from audiomos_cache.errors import escaped
 
 
 @click.command(cls=Command)
@@ -32,4 +33,4 @@ def submit(file: Path, list_path: Path, out: Path, overwrite: bool) -> None:
     """
     from audiomos_cache.evaluation import submission
 
-    click.echo(submission.submit(file, list_path, out, overwrite=overwrite))
+    click.echo(escaped(str(submission.submit(file, list_path, out, overwrite=overwrite))))

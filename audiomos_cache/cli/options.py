@@ -13,6 +13,7 @@ import click
 
 from audiomos_cache.devices import DEVICES
 from audiomos_cache.errors import ArgumentError, escaped, shown
+from audiomos_cache.files import parse_integer, parse_number
 
 log = logging.getLogger(__name__)
 
@@ -23,12 +24,37 @@ SHOWN_FIRST = 10  # a command shows at most that many options before the advance
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
 
 
+class Integer(click.IntRange):
+    """A whole number in a range, as everybody writes it: Python takes `1_000` and digits of other alphabets too."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number, or refuse what is none."""
+        try:
+            return super().convert(parse_integer(str(value)), param, ctx)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Number(click.FloatRange):
+    """A number in a range, likewise."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number, or refuse what is none."""
+        try:
+            return super().convert(parse_number(str(value)), param, ctx)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 class _Seed(click.types.IntParamType):
     """A random seed. A range of click's would be shown in every help."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the seed, or refuse what is none."""
-        seed = int(super().convert(value, param, ctx))
+        try:
+            seed = parse_integer(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
         if not 0 <= seed < 2**63:
             self.fail(f"{seed} is not a seed, expected 0 to {2**63 - 1}", param, ctx)
         return seed

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from audiomos_cache.audio.source import AudioSource
 from audiomos_cache.errors import DataError, first_five
+from audiomos_cache.files import parse_number
 
 PREFIX = "audiomos2025-track1-"
 SPLIT_ORDER = ("train", "dev", "test", "eval")
@@ -126,7 +127,8 @@ def check_score(kind: str, value: object) -> float:
         DataError: it is not a number from 1 to 5.
     """
     try:
-        score = float(value) if isinstance(value, str | int | float) else 0.0
+        number = parse_number(value) if isinstance(value, str) else value
+        score = float(number) if isinstance(number, int | float) else 0.0
     except (ValueError, OverflowError):
         score = 0.0
     if isinstance(value, bool) or not 1 <= score <= 5:  # NaN is not

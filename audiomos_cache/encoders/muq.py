@@ -1,6 +1,5 @@
 """MuQ: 24 kHz audio in, 25 frames a second out (Zhu et al. 2025, arXiv 2501.01108), through the `muq` package."""
 
-import json
 import logging
 import math
 import random
@@ -12,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from audiomos_cache.encoders.base import DTYPES, Identity, Precision, hash_tensors, resolve_layers
 from audiomos_cache.encoders.muq_fast import FastMuQ
-from audiomos_cache.errors import EncoderError
+from audiomos_cache.errors import AudiomosError, EncoderError, quoted, shown
+from audiomos_cache.files import read_json, require_file
 from audiomos_cache.hub import resolve_folder
 from audiomos_cache.registry import register
 
@@ -138,8 +137,10 @@ class MuQEncoder:
             resolve_layers(layers, _depth(config), name)
             model = build_muq(config)
             _load_weights(model, folder / "model.safetensors")
-        except (AttributeError, ImportError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-            reason = " ".join(str(error).split())
+        except (AudiomosError, MemoryError):
+            raise
+        except Exception as error:  # transformers, muq and torch fail in their own ways on what they do not expect
+            reason = shown(" ".join(str(error).split()))
             raise EncoderError(f"--audio-encoder {source}: not a MuQ that can be loaded: {reason}") from error
         return cls(
             model, name=name, source=source, revision=resolved, device=device, layers=layers, precision=precision
@@ -244,14 +245,14 @@ def _keep_input(kept: dict[int, Tensor], i: int, _layer: nn.Module, args: tuple[
 
 def _read_config(path: Path) -> dict[str, Any]:
     """Read a MuQ's config; one that is another model's, or of another front end, is refused."""
-    config = json.loads(path.read_text(encoding="utf-8"))
+    config = read_json(path, "the config of a MuQ", EncoderError)
     if not isinstance(config, dict) or not {"w2v2_config", "stat"} <= config.keys():
         raise EncoderError(f"{path}: not the config of a MuQ, which has encoder_dim, stat, w2v2_config and more")
     for key, expected in _FRONT_END.items():
         if config.get(key, expected) != expected:
-            raise EncoderError(f"{path}: {key} is {config[key]}, and only {expected} can be used")
+            raise EncoderError(f"{path}: {key} is {quoted(config[key])}, and only {expected} can be used")
     for key in ("melspec_2048_mean", "melspec_2048_std"):
-        if not isinstance(config["stat"].get(key), float | int):
+        if not isinstance(config["stat"], dict) or not isinstance(config["stat"].get(key), float | int):
             raise EncoderError(f"{path}: stat lacks the number {key}")
     return config
 
@@ -264,6 +265,7 @@ def _depth(config: dict[str, Any]) -> int:
 
 def _load_weights(model: Any, path: Path) -> None:
     """Load a checkpoint; every tensor of the parts that decide a frame must be there, in its shape."""
+    require_file(path, "the weights of a MuQ", EncoderError)
     found = load_file(path)
     expected = {key for key in model.state_dict() if key.startswith(_PARTS) and not key.endswith("num_batches_tracked")}
     missing = sorted(expected - found.keys())

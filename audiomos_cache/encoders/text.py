@@ -8,7 +8,8 @@ import torch
 
 from audiomos_cache.artifacts import hash_bytes
 from audiomos_cache.encoders.base import Identity, TextFeatures, hash_tensors, quiet_transformers
-from audiomos_cache.errors import EncoderError
+from audiomos_cache.errors import EncoderError, shown
+from audiomos_cache.files import require_file
 from audiomos_cache.hub import resolve_folder
 from audiomos_cache.registry import register
 
@@ -76,6 +77,8 @@ class HuggingFaceTextEncoder:
         from transformers import AutoModel, AutoTokenizer
 
         folder, resolved = resolve_folder(source, revision, _FILES, "--text-encoder", EncoderError, _NEEDED)
+        for path in sorted({path for pattern in _FILES for path in folder.glob(pattern)}):
+            require_file(path, "a file of a text encoder", EncoderError)  # transformers would wait at a pipe
         try:
             # Left unset, transformers asks on the terminal whether to run code that comes with the weights.
             with quiet_transformers():
@@ -90,7 +93,7 @@ class HuggingFaceTextEncoder:
         except EncoderError:
             raise
         except Exception as error:  # the errors of transformers, tokenizers and safetensors share no base
-            reason = " ".join(str(error).split())[:200]
+            reason = shown(" ".join(str(error).split()))
             raise EncoderError(f"--text-encoder {source}: not a text encoder that can be loaded: {reason}") from error
         encoder._refuse_short_positions(source)
         return encoder
@@ -136,7 +139,7 @@ class HuggingFaceTextEncoder:
         try:
             self.encode(["music " * self.max_tokens])
         except Exception as error:  # each model has its own way to fail
-            reason = " ".join(str(error).split())[:200]
+            reason = shown(" ".join(str(error).split()))
             raise EncoderError(
                 f"--text-encoder {source}: cannot encode {self.max_tokens} tokens and a padding position: {reason}; "
                 "give an encoder-only model with room for that many"

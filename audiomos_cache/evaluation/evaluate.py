@@ -15,6 +15,7 @@ from audiomos_cache.evaluation.bootstrap import Uncertainty, bootstrap_intervals
 from audiomos_cache.evaluation.comparison import Comparison, compare, verdict
 from audiomos_cache.evaluation.metrics import Points, Scores, points_of, scores_of
 from audiomos_cache.evaluation.predictions import Predictions, read_predictions
+from audiomos_cache.files import real_path
 from audiomos_cache.fusion.leakage import refuse_in_fold
 from audiomos_cache.targets import TARGETS
 
@@ -237,8 +238,8 @@ def check_output(path: Path, *, overwrite: bool) -> None:
 def _check_arguments(paths: Sequence[Path], by: str | None, n_boot: int) -> None:
     if by is not None:
         one_of("by", by, ("system",))
-    resolved = [path.resolve() for path in paths]
-    twice = [str(path) for index, path in enumerate(paths) if resolved.index(path.resolve()) < index]
+    resolved = [real_path(path) for path in paths]
+    twice = [str(path) for index, path in enumerate(paths) if resolved.index(real_path(path)) < index]
     for wrong, problem in (
         (not paths, "no file of predictions, expected one or more"),
         (len(paths) > 26, f"{len(paths)} files, expected at most 26"),

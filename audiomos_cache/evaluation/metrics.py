@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import kendalltau, rankdata
 
 from audiomos_cache.dataset.labels import Labels
-from audiomos_cache.errors import DataError, first_five
+from audiomos_cache.errors import DataError, first_five, quoted
 from audiomos_cache.evaluation.predictions import Predictions, join_ids
-from audiomos_cache.targets import TARGETS, VIEWS, Floats
+from audiomos_cache.targets import MEASURES, TARGETS, VIEWS, Floats
 
 _MEAN_DECIMALS = 12  # far more than scores have, far less than rounding reaches
 _ROUNDING = 1e-6  # relative: predictions are made in float32, which has seven digits
@@ -83,13 +83,23 @@ class Scores:
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "Scores":
-        """Read what `to_json` returns."""
+        """Read what `to_json` returns.
 
-        def agreement(name: str) -> Agreement:
-            return Agreement(**{key: math.nan if value is None else value for key, value in content[name].items()})
+        Raises:
+            LookupError, TypeError: `content` is something else.
+        """
 
-        utterance, system = (agreement("utt_mi"), agreement("utt_ta")), (agreement("sys_mi"), agreement("sys_ta"))
-        return cls(*utterance, *system, content["n_clips"], content["n_systems"])
+        def number(found: object, *kinds: type) -> Any:
+            if not isinstance(found, kinds) or isinstance(found, bool):
+                raise TypeError(f"{quoted(found)} is no number")
+            return math.nan if found is None else found
+
+        utt_mi, utt_ta, sys_mi, sys_ta = (
+            Agreement(*(number(content[view][measure], int, float, type(None)) for measure in MEASURES))
+            for view in VIEWS
+        )
+        counts = (number(content[name], int) for name in ("n_clips", "n_systems"))
+        return cls(utt_mi, utt_ta, sys_mi, sys_ta, *counts)
 
     def to_json(self) -> dict[str, dict[str, float | None] | int]:
         """Return nested plain values for `json.dumps`; a number that is not defined is None."""

@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,7 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 from audiomos_cache.artifacts import atomic_write
 from audiomos_cache.dataset.clip import check_id
 from audiomos_cache.dataset.tables import collect, read_lines
-from audiomos_cache.errors import DataError, first_five
+from audiomos_cache.errors import DataError, first_five, quoted, shown
+from audiomos_cache.files import opened, parse_json, parse_number, require_file
 from audiomos_cache.runs import refuse_damaged_predictions
 from audiomos_cache.targets import HIGHEST, LOWEST
 from audiomos_cache.upstream.pt_predictions import original_rows
@@ -29,6 +31,7 @@ ANSWER_NAME = "answer.txt"
 MAX_SCORE = 1e6  # beyond it squares lose their digits, then overflow; no head on a scale of 1 to 5 comes near
 SUM_TOLERANCE = 1e-3  # of a distribution: what 20 bins that were rounded to half precision may miss
 
+_LONGEST_LINE = 1 << 22  # bytes: a hundred thousand bins
 _DISTS = ("mi_dist", "ta_dist")
 _KEYS = ("id", "mi", "ta", *_DISTS)
 
@@ -172,15 +175,15 @@ def read_predictions(path: Path) -> Predictions:
     """Read a predictions file: our `.jsonl`, the original system's `.pt`, or an answer (`.txt`, scores alone).
 
     Raises:
-        DataError: another kind of file, a line or clip that is not a prediction (named), a clip twice, or a run's file
-        that was changed or damaged.
-        OSError: the file cannot be read.
+        DataError: no file that can be read, another kind of one, a line or clip that is not a prediction (named), a
+        clip twice, or a run's file that was changed or damaged.
     """
     readers = {".jsonl": _jsonl_rows, ".pt": original_rows, ".txt": _answer_rows}
-    if not path.is_file():
+    if not path.exists():
         raise DataError(
             f"{path}: file not found, expected predictions, .jsonl, .pt or .txt; predict and fuse make them"
         )
+    require_file(path, "predictions, .jsonl, .pt or .txt")
     if path.suffix not in readers:
         raise DataError(f"{path}: unknown kind of predictions file, expected .jsonl, .pt or .txt")
     refuse_damaged_predictions(path)
@@ -230,7 +233,7 @@ def _checked(row: object) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise ValueError(f"{reprlib.repr(row)}, expected an object with id, mi and ta")
     if unknown := sorted(set(row) - set(_KEYS)):
-        raise ValueError(f"unknown key {unknown[0]!r}, expected only {', '.join(_KEYS)}")
+        raise ValueError(f"unknown key {quoted(unknown[0])}, expected only {', '.join(_KEYS)}")
     found = {name: row.get(name) for name in _KEYS}
     if not isinstance(found["id"], str):
         raise ValueError(f"id is {reprlib.repr(found['id'])}, expected a clip id")
@@ -272,21 +275,21 @@ def _answer_row(line: str) -> tuple[str, tuple[float, float]]:
     scores = {}
     for kind, written in zip(("MI", "TA"), fields[1:], strict=True):
         try:
-            scores[kind] = float(written)
+            scores[kind] = parse_number(written)
         except ValueError:
-            scores[kind] = math.nan
-        if not math.isfinite(scores[kind]):
-            raise DataError(f"{kind} is {written!r:.50}, expected a finite number")
+            raise DataError(f"{kind} is {quoted(written)}, expected a finite number") from None
     return check_id(fields[0]), (scores["MI"], scores["TA"])
 
 
 def _jsonl_rows(path: Path) -> Iterator[tuple[str, object]]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
+    with opened(path, "predictions") as file:
+        for number, line in enumerate(iter(partial(file.readline, _LONGEST_LINE), b""), start=1):
             if not line.strip():
                 continue
+            if len(line) == _LONGEST_LINE:
+                raise DataError(f"{path}:{number}: not a line of JSON: {_LONGEST_LINE} bytes or more")
             try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise DataError(f"{path}:{number}: not a line of JSON: {error}") from error
+                row = parse_json(line, whole_characters=True)
+            except ValueError as error:
+                raise DataError(f"{path}:{number}: not a line of JSON: {shown(str(error))}") from error
             yield f"{path}:{number}", row

@@ -2,7 +2,6 @@
 
 import csv
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from io import StringIO
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
+from audiomos_cache.escaping import csv_cell, latex
 from audiomos_cache.evaluation.bootstrap import Uncertainty
 from audiomos_cache.evaluation.comparison import Comparison
 from audiomos_cache.evaluation.metrics import Points, Scores
@@ -18,7 +18,6 @@ from audiomos_cache.progress import counted
 from audiomos_cache.targets import MEASURES, TARGETS, VIEWS
 
 _ROUNDING = 1e-9
-_LATEX_SPECIAL = re.compile(r"([&%$#_{}])")
 
 
 def ties_note(shown: Scores, other: Scores, *, as_original: bool) -> str | None:
@@ -217,11 +216,11 @@ def _filled(number: float) -> float | None:
 
 
 def csv_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return rows that have the same columns as CSV, with a header; a cell of None is empty."""
+    """Return rows of the same columns as CSV, with a header; a cell of None is empty, strings are `csv_cell`s."""
     table = StringIO()
     writer = csv.DictWriter(table, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: csv_cell(value) for name, value in row.items()} for row in rows)
     return table.getvalue()
 
 
@@ -237,7 +236,7 @@ def latex_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     \bottomrule
     \end{tabular}
     """
-    lines = [" & ".join(_LATEX_SPECIAL.sub(r"\\\1", cell) for cell in row) + r" \\" for row in (header, *rows)]
+    lines = [" & ".join(map(latex, row)) + r" \\" for row in (header, *rows)]
     return "\n".join(
         [
             rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",

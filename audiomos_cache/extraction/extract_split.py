@@ -25,7 +25,7 @@ from audiomos_cache.cache.publish import BYTES_PER_FILE, Done, done_clips, publi
 from audiomos_cache.dataset.clip import Clip
 from audiomos_cache.encoders.base import AudioEncoder, TextEncoder, is_untrained
 from audiomos_cache.encoders.lookup import UNTRAINED_NOTICE
-from audiomos_cache.errors import BusyError, DataError
+from audiomos_cache.errors import BusyError, DataError, quoted
 from audiomos_cache.extraction.batching import encode_prompts
 from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.extraction.pipeline import Encoding, Progress
@@ -191,7 +191,8 @@ def _finish(cache: Path, header: Header, clips: Sequence[Clip], summary: SplitSu
         return
     if not order:
         raise DataError(
-            f"split {header.split!r}: none of its {len(clips)} clips could be extracted; the first: {skipped[0][1]}"
+            f"split {quoted(header.split)}: none of its {len(clips)} clips could be extracted; the "
+            f"first: {skipped[0][1]}"
         )
     summary.files = publish_split(cache, replace(header, skipped=skipped), order, done)
 

@@ -72,7 +72,11 @@ def parse_shard(shard: str | tuple[int, int] | None) -> Shard | None:
         return None
     given = shard if isinstance(shard, str) else "/".join(map(str, shard))
     pair = given.split("/")
-    if len(pair) != 2 or not all(map(str.isdecimal, pair)) or not 1 <= int(pair[0]) <= int(pair[1]):
+    if (
+        len(pair) != 2
+        or not all(each.isascii() and each.isdecimal() and len(each) < 10 for each in pair)
+        or not 1 <= int(pair[0]) <= int(pair[1])
+    ):
         raise ArgumentError(f"--shard {given or repr(given)}: expected I/N with I from 1 to N, such as 1/4")
     return Shard(int(pair[0]), int(pair[1]))
 

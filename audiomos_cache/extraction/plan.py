@@ -11,13 +11,14 @@ import xxhash
 
 from audiomos_cache.artifacts import Fingerprint
 from audiomos_cache.audio.decode import Audio, decode
+from audiomos_cache.audio.source import read_source
 from audiomos_cache.cache.file_reader import CacheFile
 from audiomos_cache.cache.format import CachedClip
 from audiomos_cache.cache.paths import all_names, every_file, part_files, split_files
 from audiomos_cache.cache.publish import Done
 from audiomos_cache.dataset.clip import Clip, ClipAudio
 from audiomos_cache.encoders.base import AudioEncoder
-from audiomos_cache.errors import CacheError, DataError, first_five
+from audiomos_cache.errors import CacheError, DataError, first_five, quoted
 from audiomos_cache.extraction.batching import cut_batches, lengths_of
 from audiomos_cache.extraction.encoding import encode_clips
 from audiomos_cache.extraction.options import ExtractionOptions
@@ -47,7 +48,7 @@ def refuse_changes(cache: Path, clips: Sequence[Clip], done: Mapping[str, tuple[
     gone = sorted(done.keys() - listed.keys())
     if gone:
         raise CacheError(
-            f"{cache}: split {split!r} holds clips that the dataset does not list: {first_five(gone)}; "
+            f"{cache}: split {quoted(split)} holds clips that the dataset does not list: {first_five(gone)}; "
             "give another --cache, or --overwrite to extract the split again"
         )
     changed = []
@@ -66,7 +67,7 @@ def refuse_changes(cache: Path, clips: Sequence[Clip], done: Mapping[str, tuple[
             changed.append(f"{clip_id} (audio)")
     if changed:
         raise CacheError(
-            f"{cache}: split {split!r} was extracted before the dataset changed: {first_five(changed)}; "
+            f"{cache}: split {quoted(split)} was extracted before the dataset changed: {first_five(changed)}; "
             "give another --cache, or --overwrite to extract the split again"
         )
 
@@ -77,8 +78,8 @@ def _audio_changed(path: ClipAudio, file: CacheFile, was: CachedClip) -> bool:
         status = path.stat()
         # A copy may keep an old time of its content, but not of its inode.
         touched = max(status.st_mtime_ns, status.st_ctime_ns) > file.path.stat().st_mtime_ns
-        return touched and xxhash.xxh3_128_digest(path.read_bytes()) != was.audio_hash
-    except OSError:
+        return touched and xxhash.xxh3_128_digest(read_source(path)) != was.audio_hash
+    except (OSError, DataError):
         return False  # the audio may be deleted once its features are cached
 
 
@@ -97,13 +98,13 @@ def refuse_missing(clips: Sequence[Clip]) -> None:
     missing = [str(clip.path) for clip in clips if not clip.path.exists()]
     if missing:
         raise DataError(
-            f"split {clips[0].split!r}: audio files that the list names are missing: {first_five(missing)}; "
+            f"split {quoted(clips[0].split)}: audio files that the list names are missing: {first_five(missing)}; "
             "add them, or leave them out with --on-error skip"
         )
     bare = [f"{clip.id} ({clip.prompt_id})" for clip in clips if clip.prompt is None]
     if bare:
         raise DataError(
-            f"split {clips[0].split!r}: no prompt for {first_five(bare)}; "
+            f"split {quoted(clips[0].split)}: no prompt for {first_five(bare)}; "
             "add them to the prompt list, or leave the clips out with --on-error skip"
         )
 

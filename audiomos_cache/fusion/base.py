@@ -11,7 +11,7 @@ A user's own method is a subclass of `Fusion` with a name, known once its module
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audiomos_cache import registry
-from audiomos_cache.errors import ConfigError, DataError, first_five
+from audiomos_cache.errors import ConfigError, DataError, first_five, quoted
 from audiomos_cache.targets import TARGETS, Floats
 
 Truth = Mapping[str, Floats]
@@ -183,7 +183,9 @@ def fusion_class(method: str) -> type[Fusion]:
     """
     found = registry.lookup("fusion", method)
     if not (isinstance(found, type) and issubclass(found, Fusion)):
-        raise ConfigError(f"fusion {method!r}: {found!r} is registered, expected a subclass of audiomos_cache.Fusion")
+        raise ConfigError(
+            f"fusion {quoted(method)}: {found!r} is registered, expected a subclass of audiomos_cache.Fusion"
+        )
     return found
 
 
@@ -191,11 +193,21 @@ def finite_array(values: object, shape: tuple[int | None, ...]) -> Floats:
     """Read numbers from plain values; None in `shape` means any length.
 
     Raises:
-        ValueError, TypeError: another shape, or not finite numbers.
+        ValueError, OverflowError: another shape, or not finite numbers.
     """
+    if not all(type(each) in (int, float) for each in _leaves(values)):  # NumPy reads strings as numbers, and True as 1
+        raise ValueError(f"{quoted(values)}, expected numbers")
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != len(shape) or any(n not in (None, m) for n, m in zip(shape, array.shape, strict=True)):
         raise ValueError(f"numbers of shape {array.shape}, expected {shape}")
     if not np.isfinite(array).all():
         raise ValueError("a number that is not finite")
     return array
+
+
+def _leaves(values: object) -> Iterator[object]:
+    if isinstance(values, list):
+        for each in values:
+            yield from _leaves(each)
+    else:
+        yield values

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audiomos_cache.artifacts import hash_bytes
-from audiomos_cache.errors import ConfigError
+from audiomos_cache.errors import ConfigError, quoted
+from audiomos_cache.files import parse_integer, parse_number
 from audiomos_cache.fusion.stacking import Layout, Stacking
 from audiomos_cache.registry import register
 from audiomos_cache.targets import Floats
@@ -44,12 +45,12 @@ class Tree:
         Raises:
             LookupError: a line is missing. ValueError: it is not a tree of numbers on this number of features.
         """
-        leaves = int(content["num_leaves"])
+        leaves = parse_integer(content["num_leaves"])
         numeric = set(content["decision_type"].split()) <= _DECISIONS
         if content["num_cat"] != "0" or content["is_linear"] != "0" or not numeric:
             raise ValueError("splits by category, by a missing zero, or linear leaves, expected splits by numbers")
         feature, left, right = (
-            [int(v) for v in content[n].split()] for n in ("split_feature", "left_child", "right_child")
+            [parse_integer(v) for v in content[n].split()] for n in ("split_feature", "left_child", "right_child")
         )
         threshold, leaf_value = (_finite(content[name]) for name in ("threshold", "leaf_value"))
         inner = len(feature)
@@ -86,13 +87,13 @@ def read_trees(text: str, features: int) -> tuple[Tree, ...]:
     """
     trees, end, _ = text.partition(f"\n{_END}\n")
     if not end:
-        raise ValueError(f"no {_END!r}, so it was cut short")
+        raise ValueError(f"no {quoted(_END)}, so it was cut short")
     header, *blocks = trees.split("\nTree=")
     first, *lines = header.split("\n")
     about = _pairs(lines)
     if first != "tree" or "average_output" in about or any(about[key] != value for key, value in _HEADER.items()):
         raise ValueError(f"not trees of {', '.join(f'{key}={value}' for key, value in _HEADER.items())}")
-    if int(about["max_feature_idx"]) != features - 1:
+    if parse_integer(about["max_feature_idx"]) != features - 1:
         raise ValueError(f"trees on {int(about['max_feature_idx']) + 1} features, expected {features}")
     found = []
     for index, block in enumerate(blocks):
@@ -120,7 +121,7 @@ def _pairs(lines: Sequence[str]) -> dict[str, str]:
 
 
 def _finite(numbers: str) -> Floats:
-    array = np.array([float(number) for number in numbers.split()])
+    array = np.array([parse_number(number) for number in numbers.split()])
     if not np.isfinite(array).all():
         raise ValueError("a number that is not finite")
     return array

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from audiomos_cache.dataset.labels import Labels
 from audiomos_cache.dataset.loading import prompt_id_of
-from audiomos_cache.errors import ConfigError, DataError
+from audiomos_cache.errors import ConfigError, DataError, quoted
 
 GROUPS = ("prompt", "system", "none")
 DEFAULT_FOLDS = 5
@@ -53,7 +53,7 @@ class Folds:
             ConfigError: another group, or fewer than two folds.
         """
         if group not in GROUPS:
-            raise ConfigError(f"clips cannot be grouped by {group!r}, expected one of {', '.join(GROUPS)}")
+            raise ConfigError(f"clips cannot be grouped by {quoted(group)}, expected one of {', '.join(GROUPS)}")
         if count < 2:
             raise ConfigError(f"{count} folds, expected at least 2")
         if group == "prompt":
@@ -92,7 +92,8 @@ def assign_folds(groups: Sequence[str], folds: int, seed: int) -> NDArray[np.int
     sizes = Counter(groups)
     if len(sizes) < 2:
         raise DataError(
-            f"all {len(groups)} clips are of one group, {next(iter(sizes), None)!r}, so none can be held out; give "
+            f"all {len(groups)} clips are of one group, {quoted(next(iter(sizes), None))}, so none "
+            "can be held out; give "
             "another --cv-group, for example none"
         )
     shuffled = np.random.default_rng(seed).permutation(sorted(sizes)).tolist()

@@ -1,6 +1,5 @@
 """Leaks: clips to be fused that a member was trained on, chose its checkpoint on, or that a fusion was fitted on."""
 
-import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,8 +8,9 @@ from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
-from audiomos_cache.errors import DataError, first_five
+from audiomos_cache.errors import DataError, first_five, quoted
 from audiomos_cache.evaluation.predictions import ANSWER_NAME
+from audiomos_cache.files import read_json_lines, real_path
 from audiomos_cache.fusion.members import Member
 from audiomos_cache.fusion.record import RECORD_NAME, out_of_fold_file, read_fit_clips
 from audiomos_cache.runs import HISTORY, RunClips, read_run_clips
@@ -168,17 +168,17 @@ def early_stopping(
 def run_leads(run: Path, best: str | None) -> Leads | None:
     """Estimate from a run's history how much the choice of its checkpoint flatters it; None where it is too short."""
     path = run / HISTORY
-    if not path.is_file():
+    if not path.exists():
         return None
+    history = read_json_lines(path, "a history: an epoch a line")
     try:
-        history = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         chosen = [epoch for epoch, line in enumerate(history) if best in line["best"]]
         excess = selection_excess([line["dev"] for line in history], chosen[-1]) if best and chosen else None
         if best is None or excess is None:
             return None
         return Leads({best: lead_over_neighbours([criterion(line, best) for line in history], chosen[-1])}, excess)
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise DataError(f"{path}: cannot be read as a history ({error!r}); train the run again") from error
+    except (ValueError, LookupError, TypeError, OverflowError) as error:
+        raise DataError(f"{path}: cannot be read as a history ({quoted(error)}); train the run again") from error
 
 
 def criterion(line: Mapping[str, Any], best: str) -> float | None:
@@ -262,7 +262,7 @@ def refuse_in_fold(path: Path, ids: Sequence[str]) -> None:
     Raises:
         DataError: the fusion was fitted on some of them, or its record is damaged.
     """
-    for file in dict.fromkeys((path, path.resolve())):  # a link may be in another folder than its fusion
+    for file in dict.fromkeys((path, real_path(path))):  # a link may be in another folder than its fusion
         if not any(fnmatch(file.name, pattern) for pattern in _FUSED) or not (file.parent / RECORD_NAME).is_file():
             continue
         if both := sorted(read_fit_clips(file.parent).intersection(ids)):

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from audiomos_cache.artifacts import Fingerprint, hash_bytes
-from audiomos_cache.errors import DataError, first_five
+from audiomos_cache.errors import DataError, first_five, quoted
 from audiomos_cache.evaluation.predictions import Predictions, read_predictions
+from audiomos_cache.files import MOST_WEIGHTS, read_file, real_path
 from audiomos_cache.fusion.align import common_clips, join_members
 from audiomos_cache.fusion.base import Members
 from audiomos_cache.runs import (
@@ -64,8 +65,8 @@ def expand_runs(sources: Sequence[Path]) -> list[Path]:
         if others := [path.name for path in inside if path not in runs]:
             log.warning("%s: left out, not finished runs: %s", source, first_five(others))
         expanded += runs
-    resolved = [path.resolve() for path in expanded]
-    if twice := [str(path) for index, path in enumerate(expanded) if resolved.index(path.resolve()) < index]:
+    resolved = [real_path(path) for path in expanded]
+    if twice := [str(path) for index, path in enumerate(expanded) if resolved.index(real_path(path)) < index]:
         raise DataError(f"given more than once: {first_five(twice)}; give each member once")
     return expanded
 
@@ -159,7 +160,10 @@ def run_hash(run: Path, best: str) -> str:
     history = run / HISTORY
     weights = checkpoint_path(run, best)
     trained = history if history.is_file() else weights
-    return hash_bytes(deciding_config(run) + (trained.read_bytes() if trained.is_file() else b""))
+    return hash_bytes(
+        deciding_config(run)
+        + (read_file(trained, "a run's history or weights", most=MOST_WEIGHTS) if trained.is_file() else b"")
+    )
 
 
 def _member_of_file(path: Path) -> Member:
@@ -167,7 +171,7 @@ def _member_of_file(path: Path) -> Member:
 
     A symlink counts for its target, or else for its own folder: predictions may be kept on another disk.
     """
-    for candidate in (path.resolve(), path.parent.resolve() / path.name):
+    for candidate in (real_path(path), real_path(path.parent) / path.name):
         run, (*_, best) = candidate.parent.parent, candidate.stem.split(".")
         if candidate.parent.name == "predictions" and best in BESTS and (run / CONFIG).is_file():
             return Member(str(path), path, run=run, best=best)
@@ -189,7 +193,8 @@ def _predictions_of(run: Path, split: str, best: str) -> Path:
     if not path.is_file():
         found = sorted(each.name.split(".")[0] for each in path.parent.glob(f"*.{best}.jsonl"))
         raise DataError(
-            f"{path}: file not found, expected predictions of split {split!r} (found of {', '.join(found) or 'none'}); "
+            f"{path}: file not found, expected predictions of split {quoted(split)} (found of "
+            f"{', '.join(found) or 'none'}); "
             f"audiomos-cache predict {run} --cache CACHE --split {split} makes them, or choose another split"
         )
     return path

@@ -6,15 +6,19 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from audiomos_cache import registry
 from audiomos_cache.artifacts import atomic_write, refuse_occupied, require_format_version
-from audiomos_cache.errors import DataError, OutputExistsError
+from audiomos_cache.errors import DataError, OutputExistsError, first_five, quoted
 from audiomos_cache.evaluation.predictions import ANSWER_NAME, Predictions, write_answer, write_predictions
+from audiomos_cache.files import read_json, real_path
 from audiomos_cache.folders import atomic_folder, clear_leftovers
 from audiomos_cache.fusion.base import Fusion, fusion_class
 from audiomos_cache.fusion.recorded_members import RecordedMember
+from audiomos_cache.yaml_files import readable
 
 RECORD_NAME = "fusion.json"
 FORMAT = "audiomos-cache fusion"
@@ -22,6 +26,85 @@ FORMAT_VERSION = 1
 
 _OWN_KEYS = ("format", "format_version", "method", "parts", "members", "fusion", "versions")
 _VERSIONED = ("audiomos-cache", "numpy", "scipy", "scikit-learn", "lightgbm")
+
+
+class _Content(BaseModel):
+    """Keys of a record; others may be there too."""
+
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
+
+
+Hash = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Interval = Annotated[list[float], Field(min_length=2, max_length=2)] | None
+
+
+class _FileContent(_Content):
+    path: str
+    xxh3_128: Hash
+
+
+class _MemberContent(_Content):
+    name: str
+    run_xxh3_128: Hash | None
+    best: Literal["loss", "srcc", "combined"] | None
+    fit: _FileContent | None
+    apply: _FileContent | None
+
+
+class _AgreementContent(_Content):
+    mse: float | None
+    lcc: float | None
+    srcc: float | None
+    ktau: float | None
+    mse_ci: Interval = None
+    lcc_ci: Interval = None
+    srcc_ci: Interval = None
+    ktau_ci: Interval = None
+
+
+class _IntervalsContent(_Content):
+    level: float
+    method: str
+    n_boot: Count
+    resampled: str
+    notes: list[str]
+
+
+class _ScoresContent(_Content):
+    utt_mi: _AgreementContent
+    utt_ta: _AgreementContent
+    sys_mi: _AgreementContent
+    sys_ta: _AgreementContent
+    n_clips: Count
+    n_systems: Count
+    intervals: _IntervalsContent | None = None
+
+
+class _OutOfFoldContent(_Content):
+    folds: Annotated[int, Field(ge=2, lt=2**63)]
+    group: Literal["prompt", "system", "none"]
+    seed: Count
+    scores: _ScoresContent
+
+
+class _EarlyStoppingContent(_Content):
+    clips: dict[str, Count]
+
+
+class RecordContent(_Content):
+    """The content of `fusion.json`; what its method has for itself, `fusion`, is read by the method."""
+
+    method: str
+    members: Annotated[list[_MemberContent], Field(min_length=1)]
+    fusion: dict[str, Any]
+    fit_split: str | None
+    apply_split: str | None
+    labels: _FileContent | None
+    out_of_fold: _OutOfFoldContent | None
+    early_stopping: dict[str, _EarlyStoppingContent]
+    dropped: dict[str, Count]
+    fit_clips: list[str]
 
 
 @dataclass(frozen=True)
@@ -72,14 +155,12 @@ def read_record(folder: Path) -> FusionRecord:
     path = folder / RECORD_NAME
     content = _read_content(path)
     registry.require_parts(content.get("parts"), str(path))
+    members = tuple(map(RecordedMember.from_json, content["members"]))
     try:
-        members = tuple(RecordedMember.from_json(member) for member in content["members"])
-        if not members:
-            raise ValueError("no members")
         fusion = fusion_of(content, [member.name for member in members])
-        return FusionRecord(fusion, members, _fit_clips(content), content)
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{path}: not the record of a fusion ({error!r}); fuse again") from error
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise DataError(f"{path}: not the record of a fusion ({quoted(error)}); fuse again") from error
+    return FusionRecord(fusion, members, frozenset(content["fit_clips"]), content)
 
 
 def read_fit_clips(folder: Path) -> frozenset[str]:
@@ -88,33 +169,25 @@ def read_fit_clips(folder: Path) -> frozenset[str]:
     Raises:
         DataError: there is no fusion, or its record is damaged, or of another version of the format.
     """
-    path = folder / RECORD_NAME
-    content = _read_content(path)
-    try:
-        return _fit_clips(content)
-    except (LookupError, TypeError) as error:
-        raise DataError(f"{path}: not the record of a fusion ({error!r}); fuse again") from error
+    return frozenset(_read_content(folder / RECORD_NAME)["fit_clips"])
 
 
 def _read_content(path: Path) -> dict[str, Any]:
-    if not path.is_file():
+    """Read all of a record and check all of it but what its method has for itself."""
+    if not path.exists():
         raise DataError(f"{path.parent}: no {RECORD_NAME} in it, so not a fusion; fuse makes fusions")
+    content = read_json(path, "the record of a fusion", advice="fuse again")
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: {quoted(content)}, expected the record of a fusion; fuse again")
+    if content.get("format") != FORMAT:
+        raise DataError(f"{path}: format is {quoted(content.get('format'))}, expected {quoted(FORMAT)}; fuse again")
+    require_format_version(path, content.get("format_version"), FORMAT_VERSION, again="fuse again", error=DataError)
     try:
-        content: dict[str, Any] = json.loads(path.read_bytes())
-        name, version = content["format"], content["format_version"]
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise DataError(f"{path}: not the record of a fusion ({error!r}); fuse again") from error
-    if name != FORMAT:
-        raise DataError(f"{path}: format is {name!r:.40}, expected {FORMAT!r}; fuse again")
-    require_format_version(path, version, FORMAT_VERSION, again="fuse again", error=DataError)
+        RecordContent.model_validate(content, strict=True)
+    except ValidationError as error:
+        problems = first_five([readable(each, ()) for each in error.errors()])
+        raise DataError(f"{path}: not the record of a fusion: {problems}; fuse again") from error
     return content
-
-
-def _fit_clips(content: Mapping[str, Any]) -> frozenset[str]:
-    clips = content["fit_clips"]
-    if not isinstance(clips, list):
-        raise TypeError("fit_clips is not a list of ids")
-    return frozenset(clips)
 
 
 def load_fusion(folder: str | PathLike[str]) -> Fusion:
@@ -196,7 +269,7 @@ def refuse_other_content(out: Path, *, overwrite: bool, source: Path | None = No
     Raises:
         OutputExistsError: `out` is a file, or holds something else, or `overwrite` is False, or is `source`.
     """
-    if source and out.resolve() == source.resolve():
+    if source and real_path(out) == real_path(source):
         raise OutputExistsError(
             f"{out}: holds the fusion that is applied, whose out-of-fold predictions would be lost; give another --out"
         )

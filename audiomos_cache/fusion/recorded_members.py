@@ -10,6 +10,7 @@ from typing import Any
 import xxhash
 
 from audiomos_cache.errors import DataError, first_five
+from audiomos_cache.files import opened
 from audiomos_cache.fusion.members import Member, members_of_files, members_of_runs, refuse_unreadable, run_hash
 
 log = logging.getLogger(__name__)
@@ -17,7 +18,7 @@ log = logging.getLogger(__name__)
 
 def identity(path: Path) -> dict[str, str]:
     """Return what identifies a file: its path, and 32 hex digits of xxh3_128 of its bytes."""
-    with path.open("rb") as file:  # labels in Parquet have their audio next to them
+    with opened(path, "a list or predictions") as file:  # labels in Parquet have their audio next to them
         return {"path": str(path), "xxh3_128": hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()}
 
 
@@ -51,10 +52,7 @@ class RecordedMember:
     def from_json(cls, content: Mapping[str, Any]) -> "RecordedMember":
         """Read what `to_json` returned."""
         files = {split: content[split] for split in ("fit", "apply") if content[split]}
-        for each in files.values():
-            if not all(isinstance(each[key], str) for key in ("path", "xxh3_128")):
-                raise TypeError("a file's path and hash are not strings")
-        return cls(str(content["name"]), content["run_xxh3_128"], content["best"], files)
+        return cls(content["name"], content["run_xxh3_128"], content["best"], files)
 
     def with_apply(self, other: "RecordedMember") -> "RecordedMember":
         """Return the member with another one's name, and with its file of the apply split."""

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 
-from audiomos_cache.errors import DataError
+from audiomos_cache.errors import DataError, quoted
 from audiomos_cache.fusion.base import AssignFolds, Blend, FittedFusion, Members, Truth, finite_array
 from audiomos_cache.registry import register
 from audiomos_cache.targets import HIGHEST, LOWEST, TARGETS, Floats, gaussian_distribution
@@ -41,7 +41,7 @@ class Layout:
         if len(kinds) != members:
             raise ValueError(f"{len(kinds)} features, expected {members}")
         if not set(kinds) <= {"score", "distribution"} or type(bins) is not int or not 1 <= bins <= MOST_BINS:
-            raise ValueError(f"features {kinds} on {bins!r} bins")
+            raise ValueError(f"features {kinds} on {quoted(bins)} bins")
         return cls(kinds, bins)
 
     def to_json(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self, get_args, get_orig
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
+from audiomos_cache.errors import quoted
 from audiomos_cache.heads.part_configs import LOSSES, PARTS, RATER_BINS, DistributionConfig, OutputConfig, RankingConfig
 from audiomos_cache.heads.parts import PUBLISHED_AUDIO_DIM, Part, PartConfig, config_class
 from audiomos_cache.yaml_files import Group
@@ -80,7 +81,7 @@ class HeadConfig(Group):
                     f"layers: {found}: layers are not counted from the end; give a number that the cache holds"
                 )
         elif found not in ("only", "weighted"):
-            raise ValueError(f"layers: {found!r} is not one of only, weighted, or a layer's number")
+            raise ValueError(f"layers: {quoted(found)} is not one of only, weighted, or a layer's number")
         return found
 
     @model_validator(mode="after")

@@ -6,9 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from audiomos_cache.errors import ConfigError
+from audiomos_cache.errors import ConfigError, first_five
 from audiomos_cache.heads.config import Compat, HeadConfig
 from audiomos_cache.heads.layers import OneLayer, WeightedLayers
 from audiomos_cache.heads.outputs import (
@@ -159,6 +160,39 @@ def build_head(
         ta=_build_target(config, width_of(text_audio), hidden=scaled(384, audio_dim), audio_dim=audio_dim),
         layers=_build_layers(config, layers),
     )
+
+
+def build_with(
+    weights: Mapping[str, Tensor], config: HeadConfig, audio_dim: int, text_dim: int, *, layers: int = 1
+) -> Head:
+    """Build a head that computes as it did when these weights were saved; torch's generators are left as they are.
+
+    Args:
+        weights: by name, from a file of which nothing is known.
+        config, audio_dim, text_dim, layers: see `build_head`.
+    Raises:
+        ConfigError: no head can be of these widths. ValueError: its tensors are others than those in `weights`, or
+        not finite. RuntimeError, TypeError, OverflowError: its widths are beyond all tensors.
+    """
+    depth = getattr(config.temporal, "layers", 0)
+    if isinstance(depth, int) and depth > len(weights):
+        raise ValueError(f"{len(weights)} tensors, expected some for each of {depth} layers")
+    with torch.device("meta"):  # takes no memory, however large its widths are
+        expected = _described(build_head(config, audio_dim, text_dim, layers=layers).state_dict())
+    found = _described(weights)
+    if other := sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)):
+        differing = [f"{name} is {found.get(name, 'missing')}, expected {expected.get(name, 'none')}" for name in other]
+        raise ValueError(first_five(differing))
+    if bad := sorted(name for name, tensor in weights.items() if not tensor.isfinite().all()):
+        raise ValueError(f"NaN or infinite weights in {first_five(bad)}")
+    with torch.random.fork_rng(devices=[]):
+        head = build_head(config, audio_dim, text_dim, layers=layers)
+    head.load_state_dict(weights)
+    return head
+
+
+def _described(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    return {name: f"{tuple(tensor.shape)} {tensor.dtype}" for name, tensor in tensors.items()}
 
 
 def _build_layers(config: HeadConfig, layers: int) -> OneLayer | WeightedLayers:

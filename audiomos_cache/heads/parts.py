@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from pydantic import BeforeValidator, ValidationError, ValidationInfo
 from pydantic_core import ErrorDetails, PydanticCustomError, to_json
 
-from audiomos_cache.errors import ConfigError
+from audiomos_cache.errors import ConfigError, quoted
 from audiomos_cache.registry import BUILT_IN, known, lookup, not_one_of
 from audiomos_cache.yaml_files import PART_ERROR, Group, readable
 
@@ -92,7 +92,8 @@ def build_part(kind: str, name: str, part: Callable[..., Built], /, *arguments: 
     except TypeError as error:
         given = ", ".join([*map(repr, arguments), *(f"{key}={value!r}" for key, value in keys.items())])
         raise ConfigError(
-            f"{kind} {name!r}: its constructor cannot be called with ({given}): {error}; expected these arguments, and "
+            f"{kind} {quoted(name)}: its constructor cannot be called with ({given}): {error}; "
+            "expected these arguments, and "
             "a key of its Config or a default for any other"
         ) from error
     return part(*arguments, **keys)

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from audiomos_cache.errors import ArgumentError, ConfigError, first_five
+from audiomos_cache.errors import ArgumentError, ConfigError, first_five, quoted, shown
 from audiomos_cache.heads.config import Compat, HeadConfig, settable_keys
 from audiomos_cache.heads.part_configs import LOSSES, PARTS
 from audiomos_cache.heads.parts import Part, config_class
@@ -66,7 +66,7 @@ def load_head_config(head: str, overrides: tuple[str, ...] = ()) -> tuple[str, H
         raise ConfigError(
             f"--head {head}: preset not found; known are {', '.join(preset_names())}, or give a .yaml file"
         )
-    where = f"{path} with {' '.join(overrides)}" if overrides else str(path)
+    where = f"{path} with {shown(' '.join(overrides))}" if overrides else str(path)
     content = read_mapping(path, "keys such as temporal, pooling, output")
     name = path.stem
     if "head" in content:
@@ -116,7 +116,7 @@ def _validated(content: dict[str, Any], overrides: tuple[str, ...], where: str) 
     content, imports = dict(content), content.get("imports", [])
     content.pop("imports", None)
     if not isinstance(imports, list) or not all(isinstance(each, str) for each in imports):
-        raise ConfigError(f"{where}: imports: {imports!r}: expected a list of modules, as --import takes them")
+        raise ConfigError(f"{where}: imports: {quoted(imports)}: expected a list of modules, as --import takes them")
     try:
         return HeadConfig.model_validate(apply_overrides(content, overrides))
     except ValidationError as error:
@@ -159,18 +159,20 @@ def overrides_of(given: Overrides) -> tuple[str, ...]:
     if isinstance(given, Mapping):
         return tuple(_override(key, value) for key, value in given.items())
     if not isinstance(given, Sequence) or not all(isinstance(each, str) for each in given):
-        raise ArgumentError(f"set is {given!r}, expected 'key=value', several of these, or a mapping of keys to values")
+        raise ArgumentError(
+            f"set is {quoted(given)}, expected 'key=value', several of these, or a mapping of keys to values"
+        )
     return tuple(given)
 
 
 def _override(key: object, value: object) -> str:
     """Return the override that gives a key this value: JSON is YAML too."""
     if not isinstance(key, str) or not key or "=" in key:
-        raise ArgumentError(f"set: {key!r}: expected a key such as temporal.layers")
+        raise ArgumentError(f"set: {quoted(key)}: expected a key such as temporal.layers")
     try:
         return f"{key}={json.dumps(value, ensure_ascii=False, allow_nan=False)}"
     except (TypeError, ValueError, RecursionError) as error:
-        raise ArgumentError(f"set: {key} is {value!r}, expected a plain value: {error}") from error
+        raise ArgumentError(f"set: {key} is {quoted(value)}, expected a plain value: {error}") from error
 
 
 def apply_overrides(content: Mapping[str, Any], overrides: Iterable[str]) -> dict[str, Any]:

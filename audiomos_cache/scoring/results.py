@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from audiomos_cache.dataset.clip import printable
-from audiomos_cache.errors import first_five
+from audiomos_cache.errors import first_five, quoted
 from audiomos_cache.targets import HIGHEST, LOWEST, TARGETS
 
 Interval = tuple[float, float]
@@ -61,9 +60,9 @@ class Score:
     def __repr__(self) -> str:
         """Return the numbers first: `Score('song': MI 3.41 (2.90 to 3.92), TA none; clipped: 2.0% of ...)`."""
         if self.error is not None:
-            return f"Score({self.id!r}: error: {self.error})"
+            return f"Score({quoted(self.id)}: error: {self.error})"
         numbers = [_shown(t.upper(), getattr(self, t), getattr(self, f"{t}_interval")) for t in TARGETS]
-        return f"Score({self.id!r}: {'; '.join([', '.join(numbers), *self.warnings])})"
+        return f"Score({quoted(self.id)}: {'; '.join([', '.join(numbers), *self.warnings])})"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, the same keys for every clip, numbers with `DECIMALS`."""
@@ -200,7 +199,7 @@ class Outcome:
     def failures(self) -> str:
         """Return how many clips could not be scored, and the reasons of the first five, in one line."""
         reasons = [f"{clip_id}: {' '.join(reason.split())}" for clip_id, reason in self.failed.items()]
-        return f"{len(reasons)} of {self.total} clips could not be scored: {printable(first_five(reasons))}"
+        return f"{len(reasons)} of {self.total} clips could not be scored: {first_five(reasons)}"
 
     def __str__(self) -> str:
         """Return it in one line."""

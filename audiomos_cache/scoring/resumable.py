@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeGuard
 
 from audiomos_cache.artifacts import atomic_write, sync_folder, writing
 from audiomos_cache.errors import DataError, OutputError, OutputExistsError
-from audiomos_cache.files import parse_json
+from audiomos_cache.files import parse_json, real_path
 from audiomos_cache.locks import locked
 from audiomos_cache.scoring.results import LINE, Row
 
@@ -36,7 +36,7 @@ def score_file(path: Path, *, overwrite: bool) -> Iterator["ScoreFile"]:
         OutputExistsError: the file begins with something else than a score, which overwriting would lose.
         OutputError: nothing can be written there.
     """
-    path = path.resolve()
+    path = real_path(path)
     if path.exists() and not path.is_file():
         raise OutputError(f"{path}: not a file, expected one for the scores; give another --out")
     lock = path.with_name(f".{path.name}.lock")

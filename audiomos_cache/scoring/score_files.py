@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from audiomos_cache.artifacts import atomic_write, refuse_occupied, refuse_suffix
 from audiomos_cache.errors import ArgumentError, DataError, OutputError, OutputExistsError, paths_of, shown
+from audiomos_cache.files import real_path
 from audiomos_cache.progress import Progress
 from audiomos_cache.scoring.inputs import Item, items_of_manifest, items_of_paths
 from audiomos_cache.scoring.results import Outcome, to_line
@@ -108,7 +109,7 @@ def _check_arguments(
     if not isinstance(out, Path):
         if overwrite:
             raise ArgumentError("--overwrite goes with --out")
-    elif manifest and out.resolve() == manifest.resolve():
+    elif manifest and real_path(out) == real_path(manifest):
         raise ArgumentError("--out is the manifest; give another one")
     else:
         refuse_suffix(out, FORMATS)
@@ -181,7 +182,7 @@ class _Run:
 
 def _write_table(out: Path, table: TableFormat, run: _Run, items: Sequence[Item], *, overwrite: bool) -> None:
     """Score into a hidden file of lines, and make a table of it at the end; failed clips need the lines again."""
-    out = out.resolve()
+    out = real_path(out)
     lines = out.with_name(f".{out.name}.jsonl")
     with score_file(lines, overwrite=overwrite) as file:  # no other process makes the table until it is done
         _refuse_existing(out, table, items, resumes=file.holds_lines(), overwrite=overwrite)

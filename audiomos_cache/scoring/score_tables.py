@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from audiomos_cache.errors import DataError
+from audiomos_cache.escaping import csv_cell
 from audiomos_cache.scoring.results import Row
 from audiomos_cache.targets import TARGETS
 
@@ -70,14 +71,21 @@ def _text(value: object) -> str | None:
 
 
 def _to_csv(rows: Sequence[Row]) -> bytes:
-    """Write UTF-8 with a header; what is missing is empty, warnings are joined by "; ", other values are JSON."""
+    """Write UTF-8 with a header; what is missing is empty, warnings are joined by "; ", other values are JSON.
+
+    Strings are `escaping.csv_cell`s.
+    """
     table = flatten(rows)
     table["warnings"] = ["; ".join(each) for each in table["warnings"]]
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(table)
-    writer.writerows(zip(*([_text(each) for each in column] for column in table.values()), strict=True))
+    writer.writerow(map(csv_cell, table))
+    writer.writerows(zip(*(map(_csv_text, column) for column in table.values()), strict=True))
     return text.getvalue().encode()
+
+
+def _csv_text(value: object) -> object:
+    return csv_cell(_text(value)) if isinstance(value, str) else _text(value)
 
 
 def _csv_ids(path: Path) -> list[str]:

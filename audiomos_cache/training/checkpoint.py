@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor
 
 from audiomos_cache.artifacts import atomic_write, hash_bytes, sync_folder
 from audiomos_cache.errors import DataError
+from audiomos_cache.files import MOST_WEIGHTS, parse_json, read_file, read_tensors
 from audiomos_cache.heads.model import Head
 from audiomos_cache.runs import BESTS
 
@@ -136,14 +136,20 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     """
     path = folder / RECORD
     try:
-        digest, _, record = path.read_text(encoding="utf-8").partition("\n")
-    except (FileNotFoundError, NotADirectoryError):
+        there = path.exists()
+    except NotADirectoryError:
         return None
-    except UnicodeDecodeError as error:
-        raise _damaged(path) from error
-    if hash_bytes(record.removesuffix("\n").encode()) != digest:
+    if not there:
+        return None
+    digest, _, record = read_file(path, "the record of a training").partition(b"\n")
+    if hash_bytes(record.removesuffix(b"\n")).encode() != digest:
         raise _damaged(path)
-    content: dict[str, Any] = json.loads(record)
+    try:
+        content = parse_json(record)
+    except ValueError as error:
+        raise _damaged(path) from error
+    if not (isinstance(content, dict) and content.keys() >= {"job", "history", "files"}):
+        raise _damaged(path)
     return content
 
 
@@ -171,12 +177,14 @@ def _write(path: Path, tensors: Tensors) -> str:
 
 
 def _read(path: Path, digest: str) -> dict[str, Tensor]:
+    if not path.exists():
+        raise _damaged(path)
+    content = read_file(path, "the tensors of a training", most=MOST_WEIGHTS)
+    if hash_bytes(content) != digest:
+        raise _damaged(path)
     try:
-        content = path.read_bytes()
-        if hash_bytes(content) != digest:
-            raise _damaged(path)
-        return load(content)
-    except (FileNotFoundError, SafetensorError) as error:
+        return read_tensors(content)
+    except ValueError as error:
         raise _damaged(path) from error
 
 

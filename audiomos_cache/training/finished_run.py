@@ -1,6 +1,5 @@
 """Finished runs: writing one, and reading the numbers of one that exists already."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from audiomos_cache.errors import DataError, OutputExistsError, first_five
 from audiomos_cache.evaluation.metrics import Scores, compute_metrics
 from audiomos_cache.evaluation.predictions import Predictions
+from audiomos_cache.files import read_json, read_json_lines
 from audiomos_cache.heads.layers import WeightedLayers
 from audiomos_cache.run_writer import RunWriter
 from audiomos_cache.runs import (
@@ -73,10 +73,10 @@ def finished_result(run: Path, config: Mapping[str, Any], *, replace: bool) -> H
                 f"{run}: exists already with a different configuration: {first_five(differing)}; give another --out, "
                 "or --overwrite"
             )
-        result = HeadResult.of(run, [json.loads(line) for line in (run / HISTORY).read_text().splitlines()])
+        result = HeadResult.of(run, read_json_lines(run / HISTORY, "a history: an epoch a line"))
         _require_files(run)
         return result
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, DataError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError, DataError) as error:
         if replace:
             return None
         reason = str(error).partition("; ")[0] if isinstance(error, DataError) else repr(error)
@@ -85,7 +85,7 @@ def finished_result(run: Path, config: Mapping[str, Any], *, replace: bool) -> H
 
 def _require_files(run: Path) -> None:
     """Raise DataError naming the files that a finished run lacks, or the first that is damaged, if there are any."""
-    metrics = json.loads((run / METRICS).read_text(encoding="utf-8"))
+    metrics = read_json(run / METRICS, "the numbers of each best checkpoint")
     labelled = [
         (key, best)
         for best in BESTS

@@ -14,7 +14,7 @@ from typing import Any, get_args
 import numpy as np
 
 from audiomos_cache.devices import Compile, resolve_device
-from audiomos_cache.errors import ArgumentError, one_of, paths_of
+from audiomos_cache.errors import ArgumentError, one_of, paths_of, quoted
 from audiomos_cache.evaluation.metrics import Scores, compute_metrics
 from audiomos_cache.evaluation.predictions import Predictions, read_predictions
 from audiomos_cache.heads.config import HeadConfig
@@ -203,7 +203,7 @@ def _seeds(given: int | Sequence[int] | None) -> list[int]:
     several = [] if given is None else list(given) if isinstance(given, Iterable) else [given]
     for each in several:
         if isinstance(each, bool) or not isinstance(each, Integral):
-            raise ArgumentError(f"seed is {given!r}, expected a whole number, or several")
+            raise ArgumentError(f"seed is {quoted(given)}, expected a whole number, or several")
         if not 0 <= each <= HIGHEST_SEED:
             raise ArgumentError(f"seed {each}: expected 0 to {HIGHEST_SEED}")
     return list(map(int, several)) or [DEFAULT_SEED]
@@ -226,7 +226,7 @@ def _call(given: Mapping[str, Any]) -> str:
     parameters = inspect.signature(train_head).parameters
     changed = {key: value for key, value in given.items() if key not in left_out and value != parameters[key].default}
     shown = {key: str(value) if isinstance(value, PathLike) else value for key, value in changed.items()}
-    return f"train_head({', '.join(f'{key}={value!r}' for key, value in shown.items())})"
+    return f"train_head({', '.join(f'{key}={quoted(value)}' for key, value in shown.items())})"
 
 
 def _mean_of_runs(results: Sequence[HeadResult], cache: Path) -> Scores:

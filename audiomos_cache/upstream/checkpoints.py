@@ -4,18 +4,18 @@ A checkpoint holds the whole model: the head, two buffers that follow from its s
 """
 
 import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from audiomos_cache.errors import DataError, first_five
+from audiomos_cache.errors import DataError, first_five, shown
 from audiomos_cache.heads.config import UPSTREAM_HEADS
 from audiomos_cache.heads.model import Head
 from audiomos_cache.heads.outputs import CoralOutput, DistributionOutput, LstmDownstream, ScalarOutput
 from audiomos_cache.upstream.quirks import float32_bin_centres, float32_positions
-from audiomos_cache.upstream.torch_files import load_torch_file
+from audiomos_cache.upstream.torch_files import DENSE_TENSORS, ForeignNameError, load_torch_file
 
 _ENCODERS = ("muq.", "roberta.")  # prefixes of the frozen encoders' names
 _WRAPPERS = ("state_dict", "model_state_dict")  # where the published code looks for the tensors, in this order
@@ -64,15 +64,18 @@ def read_upstream_checkpoint(path: Path) -> dict[str, Tensor]:
         DataError: the file does not exist, is damaged, foreign, of torch's old format, or holds more than tensors.
     """
     try:
-        content = load_torch_file(path, mmap=True)
+        content = load_torch_file(path, DENSE_TENSORS, mmap=True)
     except DataError:
         raise
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    except ForeignNameError as error:
+        raise DataError(
+            f"{path}: expected dense tensors by name alone, and it holds {shown(str(error))}: save its "
+            "state_dict alone; nothing in it was run"
+        ) from error
     except Exception as error:  # a hostile or damaged file may raise anything
         raise DataError(
-            f"{path}: damaged, or not a checkpoint of the published code; expected tensors by name{_unsafe(path)}; "
-            "nothing in it was run"
+            f"{path}: damaged, or not a checkpoint of the published code; expected tensors by name; nothing in it was "
+            "run"
         ) from error
     return _tensors_by_name(content, str(path))
 
@@ -94,7 +97,7 @@ def load_upstream_state(head: Head, state: Mapping[str, object], source: str = "
     tensors = {n: t for n, t in _tensors_by_name(state, source).items() if not n.startswith(_ENCODERS)}
     own = head.state_dict()
     problems = list(_wrong_names(set(tensors), set(names), set(_buffers(head))))
-    faults = [_fault(name, tensors[name], own[names[name]]) for name in names if name in tensors]
+    faults = [_fault(name, tensors[name], own[names[name]].shape) for name in names if name in tensors]
     faults += [_buffer_fault(head, name, tensors[name]) for name in _buffers(head) if name in tensors]
     if found := [fault for fault in faults if fault]:
         problems.append(first_five(found))
@@ -142,12 +145,16 @@ def _wrong_names(found: set[str], expected: set[str], optional: set[str]) -> Ite
         yield f"unknown: {first_five(unknown)}"
 
 
-def _fault(name: str, tensor: Tensor, own: Tensor) -> str | None:
-    if tensor.shape != own.shape:
-        return f"{name} is {tuple(tensor.shape)}, expected {tuple(own.shape)}"
-    if tensor.dtype not in _FLOATS or tensor.layout != torch.strided or tensor.is_meta:
+def _fault(name: str, tensor: Tensor, shape: Sequence[int]) -> str | None:
+    """Describe what keeps a tensor from being dense floats of a shape; nothing is computed that fills the memory."""
+    dense = tensor.layout == torch.strided and not (tensor.is_nested or tensor.is_quantized or tensor.is_meta)
+    if tensor.dtype not in _FLOATS or not dense:
         return f"{name} is {tensor.dtype}, {tensor.layout}, on {tensor.device}, expected dense floats"
-    return None if tensor.to(own.dtype).isfinite().all() else f"{name} is not finite"
+    if tensor.shape != tuple(shape):
+        return f"{name} is {tuple(tensor.shape)}, expected {tuple(shape)}"
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        return f"{name} has {tensor.numel()} numbers and stores fewer, expected each"
+    return None if tensor.to(torch.float32).isfinite().all() else f"{name} is not finite"
 
 
 def _buffers(head: Head) -> tuple[str, ...]:
@@ -158,21 +165,12 @@ def _buffers(head: Head) -> tuple[str, ...]:
 
 def _buffer_fault(head: Head, name: str, tensor: Tensor) -> str | None:
     """Check that a buffer holds what the published code computes, up to rounding, which may differ by machine."""
-    if name == _POSITIONS:
-        width = head.state_dict()["pooling.weight.weight"].shape[1]
-        own = float32_positions(len(tensor) if tensor.dim() else 0, width).unsqueeze(1)
-    else:
-        own = float32_bin_centres(len(head.state_dict()["mi.1.linear.bias"]))
-    fault = _fault(name, tensor, own)
-    if fault is None and not torch.allclose(tensor.to(own.dtype), own, rtol=0, atol=1e-2):
+    own = head.state_dict()
+    width, bins = own["pooling.weight.weight"].shape[1], len(own["mi.1.linear.bias"])
+    positions = 0 if tensor.is_nested or not tensor.dim() else len(tensor)
+    if fault := _fault(name, tensor, (positions, 1, width) if name == _POSITIONS else (bins,)):
+        return fault
+    computed = float32_positions(positions, width).unsqueeze(1) if name == _POSITIONS else float32_bin_centres(bins)
+    if not torch.allclose(tensor.to(computed.dtype), computed, rtol=0, atol=1e-2):
         return f"{name} holds other numbers than the published code's"
-    return fault
-
-
-def _unsafe(path: Path) -> str:
-    """Name what a pickle holds besides tensors, if that can be found without running it."""
-    try:
-        found = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    except Exception:  # damaged
-        return ""
-    return f", and it holds {first_five(found)} too: save its state_dict alone" if found else ""
+    return None

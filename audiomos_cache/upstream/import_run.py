@@ -10,6 +10,7 @@ from typing import Any
 
 from audiomos_cache.cache.reader import CacheReader, open_cache
 from audiomos_cache.errors import ConfigError, one_of
+from audiomos_cache.files import real_path
 from audiomos_cache.folders import atomic_folder, clear_leftovers
 from audiomos_cache.hashes import read_hashes
 from audiomos_cache.heads.config import HeadConfig
@@ -128,7 +129,7 @@ def _import(
 @contextmanager
 def _writing_alone(out: Path) -> Iterator[None]:
     """Let one process at a time add to a run; otherwise the checkpoint of another would be lost."""
-    folder = out.resolve().with_name(f".{out.name}.importing")
+    folder = real_path(out).with_name(f".{out.name}.importing")
     with locked(folder / "lock", f"{out}: is being written"):
         try:
             yield

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from audiomos_cache.errors import DataError
+from audiomos_cache.errors import DataError, quoted
+from audiomos_cache.files import require_file
 from audiomos_cache.upstream.torch_files import load_torch_file
 
 _NAMES = {
@@ -32,7 +33,7 @@ def original_rows(path: Path) -> Iterator[tuple[str, object]]:
     Args:
         path: of at most `MAX_BYTES`, `MAX_CLIPS` clips and `MAX_BINS` bins.
     Raises:
-        DataError: anything else. OSError: the file cannot be read.
+        DataError: anything else.
     """
     clips = _load_pt(path)
     if not isinstance(clips, dict):
@@ -60,7 +61,7 @@ class _Dtype:
 
     def __init__(self, code: str, *_: object) -> None:
         if code not in ("f2", "f4", "f8"):
-            raise pickle.UnpicklingError(f"dtype {code!r}")
+            raise pickle.UnpicklingError(f"dtype {quoted(code)}")
         self.code = code
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
@@ -89,14 +90,15 @@ def _load_pt(path: Path) -> object:
 
     Stand-ins, because numpy's own allocate whatever size the file asks for.
     """
-    allowed: list[Any] = [(_Array, "numpy.ndarray"), (_Dtype, "numpy.dtype")]
+    stand_ins: list[Any] = [(_Array, "numpy.ndarray"), (_Dtype, "numpy.dtype")]
     for module in ("numpy._core.multiarray", "numpy.core.multiarray"):  # numpy 2, numpy 1
-        allowed += [(_Array, f"{module}._reconstruct"), (_scalar, f"{module}.scalar")]
+        stand_ins += [(_Array, f"{module}._reconstruct"), (_scalar, f"{module}.scalar")]
+    require_file(path, "predictions")
     if (size := path.stat().st_size) > MAX_BYTES:
         raise DataError(f"{path}: takes {size} bytes, expected at most {MAX_BYTES}; it is no predictions file")
     try:
-        return load_torch_file(path, allowed)
-    except (DataError, OSError):
+        return load_torch_file(path, {"_codecs.encode", *(name for _, name in stand_ins)}, stand_ins)
+    except DataError:
         raise
     except Exception as error:  # a hostile or damaged file may raise anything
         raise DataError(

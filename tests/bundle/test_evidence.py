@@ -262,8 +262,8 @@ def test_a_record_that_lacks_something_is_refused(made, tmp_path):
     expected = json.loads((fused / "fusion.json").read_text())
     del expected["out_of_fold"]["seed"]
     (fused / "fusion.json").write_text(json.dumps(expected))
-    assert refusal(made.runs, fused, tmp_path / "model") == (
-        f"{fused / 'fusion.json'}: not of a fusion that was fitted (KeyError('seed')); fuse again"
+    assert refusal(made.runs, fused, tmp_path / "model", DataError) == (
+        f"{fused / 'fusion.json'}: not the record of a fusion: out_of_fold.seed: missing; fuse again"
     )
 
 

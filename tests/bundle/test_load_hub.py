@@ -78,7 +78,11 @@ def test_a_long_reason_is_cut_at_a_word(monkeypatch):
 
 @pytest.mark.parametrize(
     ("source", "shown"),
-    [("/no\nwhere", r"'/no\nwhere'"), ("./\x1b[31m", r"'./\x1b[31m'"), (f"./{'x' * 5000}", f"./{'x' * 5000}")],
+    [
+        ("/no\nwhere", r"'/no\nwhere'"),
+        ("./\x1b[31m", r"'./\x1b[31m'"),
+        (f"./{'x' * 5000}", f"./{'x' * 145}...{'x' * 50}"),
+    ],
     ids=["a new line", "a control", "too long a name"],
 )
 def test_a_name_that_cannot_be_printed_is_escaped(source, shown):

@@ -57,11 +57,16 @@ def test_text_file(path):
 
 
 def test_missing_file(tmp_path):
-    refused(tmp_path / "none.h5", "cannot be read as a cache file ([Errno 2] No such file or directory")
+    refused(tmp_path / "none.h5", "none.h5: file not found, expected a cache file")
 
 
 def test_folder(tmp_path):
-    refused(tmp_path, "cannot be read as a cache file (")
+    refused(tmp_path, "is a folder, expected a cache file")
+
+
+def test_pipe(tmp_path):
+    os.mkfifo(tmp_path / "dev.h5")
+    refused(tmp_path / "dev.h5", "is a named pipe, expected a cache file")
 
 
 def test_other_hdf5_file(path):

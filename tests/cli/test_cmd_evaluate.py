@@ -169,7 +169,7 @@ def test_a_fusion_whose_record_is_damaged_is_refused(fused):
     folder, labels = fused
     (folder / "fusion.json").write_text("{}")
     line = fail(folder / "fused.dev.jsonl", "--labels", labels)
-    assert line.startswith(f"Error: {folder}/fusion.json: not the record of a fusion")
+    assert line.startswith(f"Error: {folder}/fusion.json: format is None, expected 'audiomos-cache fusion'")
 
 
 def test_a_file_of_a_fusions_name_alone_is_evaluated(fused, tmp_path):

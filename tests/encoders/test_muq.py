@@ -365,7 +365,7 @@ def test_a_tensor_of_another_shape_is_named_with_both_shapes_in_one_line(folder)
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ("{", "not a MuQ that can be loaded: Expecting property name"),
+        ("{", "config.json: not JSON (Expecting property name"),
         ("[1]", "config.json: not the config of a MuQ, which has encoder_dim, stat, w2v2_config and more"),
         ('{"model_type": "bert", "hidden_size": 768}', "config.json: not the config of a MuQ, which has"),
     ],

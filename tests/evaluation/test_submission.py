@@ -71,8 +71,11 @@ def test_other_clips_are_refused_with_the_first_five_and_the_count(files):
     ("line", "message"),
     [
         ('{"id": "a", "mi": 2.0, "ta": 2.0}', "clips with more than one prediction: a"),
-        ('{"id": "c", "mi": NaN, "ta": 2.0}', "mi is nan, expected a finite number"),
-        ('{"id": "c", "mi": 2.0, "ta": Infinity}', "ta is inf, expected a finite number"),
+        ('{"id": "c", "mi": NaN, "ta": 2.0}', "not a line of JSON: found NaN, expected a number that JSON has"),
+        (
+            '{"id": "c", "mi": 2.0, "ta": Infinity}',
+            "not a line of JSON: found Infinity, expected a number that JSON",
+        ),
         ('{"id": "c", "mi": 2.0}', "ta is None, expected a finite number"),
     ],
 )

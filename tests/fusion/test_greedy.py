@@ -89,7 +89,11 @@ def test_the_constant_is_blended_as_a_member():
 
 @pytest.mark.parametrize(
     ("score", "weight", "message"),
-    [(2.0, 0.5, "and a sum of 1"), (0.0, 0.75, "a constant of 0.0, expected 1 to 5"), (None, 0.75, "not finite")],
+    [
+        (2.0, 0.5, "and a sum of 1"),
+        (0.0, 0.75, "a constant of 0.0, expected 1 to 5"),
+        (None, 0.75, "expected numbers"),
+    ],
 )
 def test_a_damaged_constant_is_refused(score, weight, message):
     constant = {"score": score, "weight": weight}

@@ -1,7 +1,6 @@
 """What is given to a fusion: folders of runs, files of all kinds, missing clips, scores off the scale."""
 
 import json
-from datetime import date
 
 import numpy as np
 import pytest
@@ -41,7 +40,7 @@ def test_files_of_runs_of_different_fingerprints_are_refused(tmp_path):
         fuse(files, tmp_path / "out", method="mean")
 
 
-@pytest.mark.parametrize("fields", ["a string", {"resampler": float("nan")}, {"when": date(2025, 1, 1)}, [1]])
+@pytest.mark.parametrize("fields", ["a string", 3, [1]])
 def test_a_fingerprint_that_is_none_is_refused_by_its_file(tmp_path, fields):
     run = make_run(tmp_path / "run")
     config = yaml.safe_load((run / "config.yaml").read_text())

@@ -56,8 +56,8 @@ def test_a_config_cannot_be_changed():
         ("dropout: 1", "dropout: 1: input should be less than 1"),
         ("output: {bins: 1}", "output.bins: 1: input should be greater than or equal to 2"),
         ("output: {loss: {sigma: 0}}", "output.loss.sigma: 0: input should be greater than or equal to 0.001"),
-        ("output: {loss: {sigma: .inf}}", "output.loss.sigma: inf: input should be a finite number"),
-        ("training: {lr: .nan}", "training.lr: nan: input should be a finite number"),
+        ("training: {lr: '1_0'}", "training.lr: '1_0': input should be a number"),
+        ("dropout: '\u0661'", "dropout: '\u0661': input should be a number"),
         ("training: {lr: fast}", "training.lr: 'fast': input should be a valid number, unable to parse string as a "
          "number"),
         ("training: {patience: }", "training.patience: None: input should be a valid integer"),

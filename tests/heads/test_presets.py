@@ -112,7 +112,7 @@ def test_a_file_of_ones_own_is_named_by_its_stem(yaml_file):
 
 def test_a_missing_file_is_refused(tmp_path):
     path = tmp_path / "nowhere.yaml"
-    assert message_of(str(path)) == f"{path}: cannot be read as YAML: [Errno 2] No such file or directory: '{path}'"
+    assert message_of(str(path)) == f"{path}: file not found, expected keys such as temporal, pooling, output"
 
 
 def test_a_wrong_value_names_the_preset_and_the_overrides():

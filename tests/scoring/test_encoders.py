@@ -94,7 +94,8 @@ def test_a_folder_that_is_here_is_loaded_from_where_it_is(
         ),
         (
             EncoderSource("muq", "x" * 5000, "local", HASH),
-            f"the folder {'x' * 5000}, which is not here; give --audio-encoder a folder with weights of hash {HASH}",
+            f"the folder {'x' * 147}...{'x' * 50}, which is not here; give --audio-encoder a folder with "
+            f"weights of hash {HASH}",
         ),
     ],
     ids=["relative", "like a repository", "controls", "made by no code", "no repository", "too long a name"],

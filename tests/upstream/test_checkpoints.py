@@ -4,6 +4,7 @@ import argparse
 import os
 import re
 import zipfile
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -118,6 +119,12 @@ def test_all_problems_are_named_at_once_and_nothing_is_loaded():
          "text_seq_proj.bias is torch.float32, torch.sparse_coo, on cpu, expected dense floats"),
         ("text_seq_proj.bias", torch.zeros(24, device="meta"),
          "text_seq_proj.bias is torch.float32, torch.strided, on meta, expected dense floats"),
+        ("text_seq_proj.bias", torch.zeros(1).expand(24),
+         "text_seq_proj.bias has 24 numbers and stores fewer, expected each"),
+        ("text_seq_proj.bias", torch.zeros(24, dtype=torch.complex64),
+         "text_seq_proj.bias is torch.complex64, torch.strided, on cpu, expected dense floats"),
+        ("audio_pos_encoder.pe", torch.zeros(1, 1, AUDIO_DIM).expand(2**40, 1, AUDIO_DIM),
+         f"audio_pos_encoder.pe has {2**40 * AUDIO_DIM} numbers and stores fewer, expected each"),
         ("text_seq_proj.bias", torch.full((24,), 1e300, dtype=torch.float64), "text_seq_proj.bias is not finite"),
     ],
 )  # fmt: skip
@@ -213,10 +220,70 @@ def test_a_pickle_of_more_than_tensors_is_refused_and_not_run(path, monkeypatch,
     monkeypatch.chdir(path.parent)
     torch.save({"state_dict": checkpoint("transformer-dist"), "more": more}, path)
     assert refused_file(path) == (
-        "damaged, or not a checkpoint of the published code; expected tensors by name, and it holds "
-        f"{named} too: save its state_dict alone; nothing in it was run"
+        f"expected dense tensors by name alone, and it holds {named}: save its state_dict alone; nothing in it was run"
     )
     assert os.listdir() == [path.name]  # noqa: PTH208
+
+
+def _sparse():
+    return torch.zeros(3).to_sparse()
+
+
+def _nested():
+    return torch.nested.nested_tensor([torch.zeros(1), torch.zeros(2)])
+
+
+def _quantized():
+    return torch.quantize_per_tensor(torch.zeros(3), 1.0, 0, torch.qint8)
+
+
+def _meta():
+    return torch.empty(2**40, device="meta")
+
+
+class Repeated:
+    """A dict made of the same list again and again."""
+
+    def __init__(self, items):
+        self.items = items
+
+    def __reduce__(self):
+        return OrderedDict, (self.items,)
+
+
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (_sparse, "torch._utils._rebuild_sparse_tensor"),
+        (_nested, "torch._utils._rebuild_nested_tensor"),
+        (_quantized, "torch._utils._rebuild_qtensor"),
+        (_meta, "torch._utils._rebuild_meta_tensor_no_storage"),
+        (lambda: bytearray(3), "__builtin__.bytearray"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors", "ignore:torch.quantize_per_tensor")
+def test_tensors_that_are_not_dense_are_refused_by_name_before_they_are_made(path, make, named):
+    torch.save(checkpoint("transformer-dist") | {"audio_pos_encoder.pe": make()}, path)
+    assert refused_file(path) == (
+        f"expected dense tensors by name alone, and it holds {named}: save its state_dict alone; nothing in it was run"
+    )
+
+
+def test_a_small_file_of_a_tensor_that_claims_gigabytes_takes_none(path):
+    state = checkpoint("transformer-dist")
+    state["audio_pos_encoder.pe"] = torch.zeros(1, 1, AUDIO_DIM).expand(2**40, 1, AUDIO_DIM)
+    torch.save(state, path)
+    read = read_upstream_checkpoint(path)
+    assert f"audio_pos_encoder.pe has {2**40 * AUDIO_DIM} numbers and stores fewer, expected each" in refusal(
+        tiny("transformer-dist"), read
+    )
+
+
+def test_a_small_file_of_many_copies_takes_no_memory(path):
+    items = [(str(n), n) for n in range(10_000)]
+    torch.save({str(n): Repeated(items) for n in range(20_000)}, path)
+    assert path.stat().st_size < 1_000_000
+    assert refused_file(path) == DAMAGED
 
 
 DAMAGED = "damaged, or not a checkpoint of the published code; expected tensors by name; nothing in it was run"
@@ -273,6 +340,9 @@ def test_a_file_that_unpacks_to_more_than_it_holds_is_refused(path):
 
 
 def test_a_missing_file_and_a_folder_are_refused(path):
-    assert refused_file(path) == "cannot be read: No such file or directory"
+    assert refused_file(path) == "file not found, expected a file of torch.save"
     path.mkdir()
-    assert refused_file(path) == "cannot be read: Is a directory"
+    assert refused_file(path) == "is a folder, expected a file of torch.save"
+    path.rmdir()
+    os.mkfifo(path)
+    assert refused_file(path) == "is a named pipe, expected a file of torch.save"

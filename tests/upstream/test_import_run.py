@@ -156,7 +156,7 @@ def test_what_cannot_be_imported_is_refused_in_a_line(imported, tmp_path):
     (tmp_path / "bad.pth").write_bytes(b"not a checkpoint")
     for arguments, message in (
         ((tmp_path / "bad.pth", "--head", "transformer-dist"), "bad.pth: damaged, or not a checkpoint"),
-        ((tmp_path / "none.pth", "--head", "transformer-dist"), "none.pth: cannot be read: No such file"),
+        ((tmp_path / "none.pth", "--head", "transformer-dist"), "none.pth: file not found"),
         ((checkpoint, "--head", "transformer-coral"), "not the tensors of this head"),
         ((checkpoint, "--head", "pooling-dist"), "compat: upstream"),
     ):
