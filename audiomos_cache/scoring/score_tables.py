@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from audiomos_cache.errors import DataError
-from audiomos_cache.escaping import csv_cell
+from audiomos_cache.escaping import csv_cell, from_csv_cell
 from audiomos_cache.scoring.results import Row
 from audiomos_cache.targets import TARGETS
 
@@ -94,7 +94,7 @@ def _csv_ids(path: Path) -> list[str]:
         reader = csv.reader(file)
         if tuple(next(reader, ())[: len(_FIRST)]) == _FIRST:
             try:
-                ids += [fields[0] for fields in reader if fields]
+                ids += [from_csv_cell(fields[0]) for fields in reader if fields]
             except csv.Error:
                 ids.append("")  # a row that nobody can read is of no clip
             return ids

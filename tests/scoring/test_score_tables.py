@@ -147,3 +147,14 @@ def test_what_is_no_table_of_scores_is_told(suffix: str, content: bytes, tmp_pat
     (tmp_path / "s").write_bytes(content)
     with pytest.raises(DataError, match=r"^begins with .*, expected a table of scores$"):
         TABLES[suffix].read_ids(tmp_path / "s")
+
+
+def test_no_cell_of_csv_begins_as_a_formula_and_ids_are_read_back(tmp_path: Path) -> None:
+    names = ("=1+1", "-x", "@a", "song")
+    rows = [row(score(Item(name, Path("x.wav"), "+cmd|' /C calc'!A0"))) for name in names]
+    path = tmp_path / "t.csv"
+    path.write_bytes(TABLES[".csv"].encode(rows))
+    found = list(csv.DictReader(path.read_text().splitlines()))
+    assert [row["id"] for row in found] == ["'=1+1", "'-x", "'@a", "song"]
+    assert {row["prompt"] for row in found} == {"'+cmd|' /C calc'!A0"} and {row["mi"] for row in found} == {"3.25"}
+    assert TABLES[".csv"].read_ids(path) == list(names)
