@@ -184,7 +184,7 @@ def test_a_bad_file_is_a_line_and_the_run_goes_on():
     found = rows(result.stdout)
     assert [row["id"] for row in found] == ["a", *(f"gone-{number}" for number in range(6)), "bb.mp3"]
     assert [row["error"] for row in found if row["error"]] == [
-        f"{name}: no such file,\nexpected audio" for name in names
+        f"{name}: no such file, expected audio" for name in names
     ]
     reasons = ", ".join(f"gone-{number}: m/gone-{number}.wav: no such file, expected audio" for number in range(5))
     assert result.stderr.splitlines()[-2:] == [

@@ -67,7 +67,7 @@ def test_a_notebook_makes_the_same_call(music: Path) -> None:
     assert shown == [("score", done, 4, "1 failed" if done == 4 else "") for done in (1, 2, 3, 4)]
     assert repr(outcome) == str(outcome) == "3 of 4 clips scored, 1 failed; mean MI 1.467, TA n/a"
     assert outcome.to_dict() == {
-        "total": 4, "scored": 3, "warned": 0, "failed": {"gone": "gone.wav: no such file,\nexpected audio"},
+        "total": 4, "scored": 3, "warned": 0, "failed": {"gone": "gone.wav: no such file, expected audio"},
         "mi": pytest.approx(1.4666667), "ta": None,
     }  # fmt: skip
     score_files(["m/a.wav"], bundle=scorer, out="s.jsonl", prompt="x")

@@ -34,7 +34,7 @@ class FakeScorer:
             assert isinstance(item.path, Path)
             FakeScorer.scored = (*FakeScorer.scored, item.id)
             if not item.path.exists():
-                error = DataError(f"{item.path}: no such file,\nexpected audio")
+                error = DataError(f"{item.path}: no such file, expected audio")
                 yield item.failed(error)
                 continue
             warnings = ("prompt empty",) if item.prompt == "" else ()
