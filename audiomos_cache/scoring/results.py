@@ -150,7 +150,9 @@ LINE: Mapping[str, Key] = {
 }
 """The keys of a line, in their order. All are there in every line."""
 
-_BREAKS = str.maketrans({char: f"\\u{ord(char):04x}" for char in "\x85\u2028\u2029"})  # line breaks for some readers
+# Line breaks for some readers, what a terminal obeys, and what turns the direction of a text.
+_OBEYED = [*range(0x7F, 0xA0), 0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A), 0xFEFF]
+_BREAKS = {char: f"\\u{char:04x}" for char in _OBEYED}
 
 
 def to_line(score: Score, digest: str) -> bytes:

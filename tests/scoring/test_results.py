@@ -64,3 +64,10 @@ def test_what_is_no_number_is_never_written(value):
 )
 def test_a_score_prints_what_matters(made, said):
     assert repr(made) == str(made) == said
+
+
+def test_a_line_holds_nothing_that_a_terminal_obeys():
+    """It is the same JSON to every reader."""
+    name = "a\x1b[31m\x9b2J\x7f\u202egnp\u2066\ufeff"
+    line = to_line(Score(name, "p", None, mi=3.0, windows=1), "ab" * 16)
+    assert line.decode().rstrip("\n").isprintable() and json.loads(line)["id"] == name
