@@ -3,6 +3,7 @@
 A mutation knows what it changes: of JSON and YAML values and keys, of text lines and fields, of bytes anything.
 """
 
+import copy
 import json
 import random
 import resource
@@ -153,7 +154,7 @@ def mutate_value(document: Any, rng: random.Random) -> Any:
     whole = holder if key == "" else None
     match rng.randrange(6):
         case 0 | 1 | 2:
-            holder[key] = rng.choice(_VALUES)
+            holder[key] = copy.deepcopy(rng.choice(_VALUES))
         case 3 if whole is None:
             del holder[key]
         case 4 if isinstance(holder, dict) and whole is None:
