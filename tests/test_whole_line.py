@@ -157,6 +157,8 @@ def test_parquet_goes_the_whole_line(line: Path, tmp_path: Path) -> None:
             one["path"]
             == f"{path}, row {clips.index(next(c for c in clips if c.id == one['id'])) + 1} ({one['id']}.wav)"
         )
+        assert set(one.pop("columns")) == {"mi", "ta", "split"}
+        assert other.pop("columns") == {}
         assert {**one, "path": ""} == {**other, "path": ""}
     predictions = line / "fused" / "out-of-fold.dev.jsonl"
     ours, theirs = (
