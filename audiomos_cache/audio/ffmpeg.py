@@ -182,16 +182,16 @@ def decode_samples(name: str, content: bytes, needed: int | None, most: int) -> 
     pieces: list[np.ndarray] = []
     held = 0
     with _opened(name, content) as (file, stream):
-        to_floats = av.AudioResampler(format="fltp")
+        to_floats = av.AudioResampler(format="flt")  # of planes, PyAV reads beyond the eighth
         for frame in file.decode(stream):
-            floats = [each.to_ndarray().T for each in to_floats.resample(frame)]
-            pieces += floats
+            channels = frame.layout.nb_channels
+            pieces += [each.to_ndarray().reshape(-1, channels) for each in to_floats.resample(frame)]
             held += frame.samples
-            if held * frame.layout.nb_channels > most:
+            if held * channels > most:
                 raise DataError(f"{name}: more than {most} samples, expected at most so many; cut it into pieces")
             if needed is not None and held >= needed:
                 break
-    return np.ascontiguousarray(np.concatenate(pieces)) if pieces else np.zeros((0, 1), np.float32)
+    return np.concatenate(pieces) if pieces else np.zeros((0, 1), np.float32)
 
 
 @contextmanager

@@ -129,6 +129,13 @@ def test_whole_files_of_any_length_are_read(seed: int) -> None:
         assert warnings == ()
 
 
+@pytest.mark.parametrize("channels", [1, 3, 8, 9, 24])
+def test_ffmpeg_decodes_any_number_of_channels(channels: int) -> None:
+    content = soundfile_bytes(noise(900, channels), 44100, format="WAV", subtype="FLOAT")
+    by_ffmpeg = decode_samples("a", content, None, MOST_SAMPLES)
+    np.testing.assert_array_equal(by_ffmpeg, read_samples("a", content, None, RATE)[0])
+
+
 def test_bw64_is_read() -> None:
     """BW64 (ITU-R BS.2088) is RF64 by another name."""
     content = soundfile_bytes(noise(9000), 44100, format="RF64")
