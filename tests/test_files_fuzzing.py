@@ -181,7 +181,7 @@ def _dataset(path: Path) -> object:
 
 def _resume(path: Path) -> object:
     with score_file(path, overwrite=False) as file:
-        return file.resume(ITEMS, BUNDLE) if file.holds_lines() else None
+        return file.resume(ITEMS, BUNDLE, [].append) if file.holds_lines() else None
 
 
 _LIST = _text(*(f"audiomos2025-track1-S{n % 3:03d}_P{n:03d}.wav,{1 + n / 4},3.5" for n in range(12)))

@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 
 @contextmanager
@@ -23,10 +23,15 @@ def checked_streams() -> Iterator[None]:
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
-        _drop_output()
+        _drop(sys.stdout)
         sys.exit(1)
     except OSError as error:
         _fail(f"standard output cannot be written: {error.strerror or error}; make room there, or send it elsewhere")
+    finally:
+        try:
+            sys.stderr.flush()
+        except (OSError, ValueError):
+            _drop(sys.stderr)
 
 
 def _fill_closed() -> None:
@@ -41,15 +46,15 @@ def _fill_closed() -> None:
 
 
 def _fail(problem: str) -> NoReturn:
-    _drop_output()
+    _drop(sys.stdout)
     with suppress(OSError):
         print(f"Error: {problem}", file=sys.stderr, flush=True)
     sys.exit(1)
 
 
-def _drop_output() -> None:
+def _drop(stream: TextIO) -> None:
     """Let what is left to print go nowhere, so that Python does not try once more when it ends."""
-    with suppress(OSError, ValueError, AttributeError):  # a test's stdout has no number
+    with suppress(OSError, ValueError, AttributeError):  # a test's stream has no number
         null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
+        os.dup2(null, stream.fileno())
         os.close(null)
