@@ -1,14 +1,16 @@
 """Decode one audio file: mono, float32, resampled and cut to what an encoder takes."""
 
+import os
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
 import xxhash
 
-from audiomos_cache.audio.ffmpeg import declared_length_s
+from audiomos_cache.audio.ffmpeg import declared_length_s, survey
 from audiomos_cache.audio.resample import resample, resampled_length
 from audiomos_cache.audio.samples import read_samples
 from audiomos_cache.audio.source import AudioSource, read_source
@@ -40,7 +42,7 @@ class Audio:
 
 
 def decode(source: AudioSource, sample_rate_hz: int, max_seconds: float) -> Audio:
-    """Read an audio file of any rate, channel count and format that libsndfile or FFmpeg reads; its name is not used.
+    """Read an audio file of any rate from 1 kHz, channel count, and kind of `CONTAINERS`; its name is not used.
 
     Args:
         source: the file, read once.
@@ -124,16 +126,33 @@ def decoded_length(source: AudioSource, sample_rate_hz: int, max_seconds: float)
     if isinstance(source, Path) and not source.is_file():  # a pipe would block
         return 0
     try:
-        with source.open("rb") if isinstance(source, Path) else BytesIO(source.read_bytes()) as file:
-            try:
-                info = soundfile.info(file)
-                whole = resampled_length(info.frames, info.samplerate, sample_rate_hz)
-            except soundfile.LibsndfileError:
-                file.seek(0)
-                whole = round(declared_length_s(file) * sample_rate_hz)
+        with _opened(source) as file:
+            is_mp3 = (start := file.read(3))[:2] >= b"\xff\xe0" or start == b"ID3"
+            file.seek(0)
+            if is_mp3:  # libsndfile reads all of it, and tells the terminal what follows it
+                found = survey(str(source), file.read())
+                whole = resampled_length(found.samples, found.sample_rate_hz, sample_rate_hz)
+            else:
+                whole = _length_by_header(file, sample_rate_hz)
     except (OSError, DataError):
         return 0
     return min(whole, round(max_seconds * sample_rate_hz))
+
+
+def _length_by_header(file: BinaryIO, sample_rate_hz: int) -> int:
+    try:
+        info = soundfile.info(file)
+        return resampled_length(info.frames, info.samplerate, sample_rate_hz)
+    except soundfile.LibsndfileError:
+        file.seek(0)
+        return round(declared_length_s(file) * sample_rate_hz)
+
+
+def _opened(source: AudioSource) -> BinaryIO:
+    """Open a source; libsndfile would judge a file by its name, if it knew that."""
+    if isinstance(source, Path):
+        return os.fdopen(os.open(source, os.O_RDONLY | os.O_CLOEXEC), "rb")
+    return BytesIO(source.read_bytes())
 
 
 def fit_length(samples: np.ndarray, length: int) -> np.ndarray:

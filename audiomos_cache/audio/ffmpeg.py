@@ -1,5 +1,6 @@
 """FFmpeg, through PyAV: what it reports of an audio file, and the samples of one that libsndfile cannot read."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from audiomos_cache.errors import DataError
 
 # No playlists and lists of files, which would have FFmpeg open what they name.
 CONTAINERS = ("aac", "aiff", "au", "caf", "flac", "matroska", "mov", "mp3", "ogg", "w64", "wav", "webm")
+EXPECTED = "wav, flac, mp3, ogg, opus, m4a, aac, mp4, webm, aiff, caf or au"
 _OPTIONS = {
     "format_whitelist": ",".join(CONTAINERS),
     "protocol_whitelist": "",
@@ -24,6 +26,7 @@ _OPTIONS = {
 # The bits of a frame's first four bytes that are the same in all frames of a file: sync word, version, layer, rate.
 _SAME_IN_ALL = {"mp3": 0xFFFE0C00, "aac": 0xFFFEFC00}
 _ROUNDING_S = 0.002  # of times in whole milliseconds
+_JITTER_S = 0.06  # of the times that a browser's recorder gives its packets
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +37,16 @@ class Survey:
         container: one of `CONTAINERS`.
         codec: its name in FFmpeg, such as "mp3float", "pcm_s16le".
         sample_rate_hz: of the audio.
-        declared_s: the length that the header contains; None: none, or not for certain.
+        declared_s: the length of the file (of a film, also that of the picture) that its header contains; None: none,
+            or not for certain.
         held_s: the length of what is there.
         tolerance_s: how much the two may differ in a whole file.
         samples: of each channel, in all packets.
+        shown: how many of them are to be heard (mov: the last packet is filled up); None: all.
         packets: how many there are.
         start, end: where the first packet begins and the last one ends, in bytes.
         foreign: bytes between the packets that belong to none (mp3, aac).
-        gap: the sample at which some are missing by the packets' own times (flac); None: nowhere.
+        gap: the sample at which some are missing by the packets' own times (flac, matroska, mov); None: nowhere.
         cut: the last packet is not all there.
         setup: what the codec needs beforehand, such as the STREAMINFO of flac.
     """
@@ -53,6 +58,7 @@ class Survey:
     held_s: float
     tolerance_s: float
     samples: int
+    shown: int | None
     packets: int
     start: int
     end: int
@@ -89,6 +95,8 @@ def _survey(file: Any, stream: Any) -> Survey:
     container = next(each for each in CONTAINERS if each in file.format.name.split(","))
     codec, rate, base = stream.codec_context.name, stream.rate, stream.time_base
     frames = _Frames(_SAME_IN_ALL.get(container))
+    jitter = {"flac": 0, "mov": _JITTER_S, "matroska": _JITTER_S}.get(container)
+    most_due = math.inf if jitter is None else jitter / base
     ends: Counter[int] = Counter()  # of all streams: FFmpeg tells the length of the longest
     count = units = longest = start = end = 0
     gap = due = None
@@ -101,7 +109,7 @@ def _survey(file: Any, stream: Any) -> Survey:
             ends[index] = max(ends[index], pts + length)
         if index != stream.index or not frames.take(packet):
             continue
-        if due is not None and gap is None and pts != due:
+        if due is not None and gap is None and pts is not None and abs(pts - due) > most_due:
             gap = round(due * base * rate)
         due = None if pts is None else pts + length
         position = packet.pos or 0
@@ -120,11 +128,12 @@ def _survey(file: Any, stream: Any) -> Survey:
         ),
         tolerance_s=0.5 / rate if exact else float(longest * base) + _ROUNDING_S,
         samples=round(units * base * rate),
+        shown=round(stream.duration * base * rate) if container == "mov" and stream.duration else None,
         packets=count,
         start=start,
         end=end,
         foreign=frames.foreign,
-        gap=gap if container == "flac" else None,
+        gap=gap,
         cut=cut or (frames.same is not None and _is_cut(codec, frames.last)),
         setup=bytes(stream.codec_context.extradata or b""),
     )
@@ -207,8 +216,8 @@ def _opened(name: str, content: bytes) -> Iterator[tuple[Any, Any]]:
             if not stream.rate or stream.time_base is None:
                 raise DataError(f"{name}: damaged audio, no sample rate in its header; get it again")
             yield file, stream
-    except (FFmpegError, ValueError, OverflowError, MemoryError) as error:
+    except (FFmpegError, ValueError, OverflowError) as error:
         raise DataError(
-            f"{name}: not audio, or damaged, expected a whole wav, flac, mp3, ogg, opus, m4a, aac, aiff or webm; "
-            "get it again, or convert it (ffmpeg -i FILE new.wav)"
+            f"{name}: not audio, or damaged, expected a whole {EXPECTED}; get it again, or convert it (ffmpeg -i FILE "
+            "new.wav)"
         ) from error

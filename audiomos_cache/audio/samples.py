@@ -7,7 +7,7 @@ from typing import NoReturn
 import numpy as np
 import soundfile
 
-from audiomos_cache.audio.ffmpeg import Survey, decode_samples, survey
+from audiomos_cache.audio.ffmpeg import CONTAINERS, EXPECTED, Survey, decode_samples, survey
 from audiomos_cache.audio.resample import check_rate, resampled_length, samples_needed
 from audiomos_cache.audio.wholeness import check_flac, check_whole
 from audiomos_cache.errors import DataError
@@ -36,7 +36,7 @@ def read_samples(
     Raises:
         DataError: see `audiomos_cache.audio.decode.decode`.
     """
-    found = survey(name, content)
+    found = _survey(name, content)
     check_rate(name, found.sample_rate_hz)
     warnings = check_whole(name, content, found)
 
@@ -44,8 +44,11 @@ def read_samples(
         return None if most is None else samples_needed(most, rate_hz, new_rate_hz)
 
     # Of an mp3 that does not tell its length libsndfile guesses one, from the first frame.
-    guesses = found.codec.startswith("mp3") and (bool(warnings) or found.container != "mp3")
-    read = _with_libsndfile(name, content, found, needed_at, guesses=guesses)
+    guesses = found.codec.startswith(("mp1", "mp2", "mp3")) and (bool(warnings) or found.container != "mp3")
+    if found.container in ("aac", "mp3"):  # what follows would be decoded too, or be told to the terminal
+        content = content[: found.end]
+    # libsndfile takes damaged ALAC for silence.
+    read = None if found.codec == "alac" else _with_libsndfile(name, content, found, needed_at, guesses=guesses)
     samples, rate, frames = _with_ffmpeg(name, content, found, needed_at) if read is None else read
     check_samples(name, samples)
     # FFmpeg writes a wrong MD5 where it cannot go back: into other containers, and of one packet into a pipe.
@@ -54,6 +57,20 @@ def read_samples(
     if most is None:
         _check_size(name, resampled_length(frames, rate, new_rate_hz))
     return samples, rate, frames, warnings
+
+
+def _survey(name: str, content: bytes) -> Survey:
+    try:
+        return survey(name, content)
+    except DataError:
+        try:
+            with soundfile.SoundFile(BytesIO(content)) as source:
+                kind = source.format
+        except (soundfile.LibsndfileError, TypeError):
+            kind = ""
+        if kind.lower() in ("", *CONTAINERS):
+            raise
+        raise DataError(f"{name}: {kind} audio, expected {EXPECTED}; convert it (ffmpeg -i FILE new.wav)") from None
 
 
 def check_samples(name: str, samples: np.ndarray) -> None:
@@ -88,10 +105,8 @@ def _with_libsndfile(
         (n, channels) float32, their rate in Hz (of Opus that of the music before it was encoded, not always 48 kHz),
         and how many there are in the file; or None: libsndfile cannot.
     """
-    # After an mp3 there may be anything, of which its decoder would tell the terminal.
-    stream = BytesIO(content[: found.end] if found.container == "mp3" else content)
     try:
-        source = soundfile.SoundFile(stream)
+        source = soundfile.SoundFile(BytesIO(content))
     except soundfile.LibsndfileError:
         return None
     with source:
@@ -122,12 +137,11 @@ def _with_ffmpeg(
     rate = found.sample_rate_hz
     needed = needed_at(rate)
     samples = decode_samples(name, content, needed, MOST_SAMPLES)
-    held = round((found.declared_s or found.held_s) * rate)
-    if len(samples) < (held if needed is None else min(needed, held)) - _slack(found):
-        _refuse_damaged(name, len(samples), held)
-    if found.container == "mov":
-        samples = samples[:held]  # it tells how much of the last frame is sound
-    return samples[:needed], rate, len(samples) if needed is None or len(samples) < needed else held
+    if len(samples) < (found.samples if needed is None else min(needed, found.samples)) - _slack(found):
+        _refuse_damaged(name, len(samples), found.samples)
+    samples = samples[: found.shown]
+    whole = needed is None or len(samples) < needed
+    return samples[:needed], rate, len(samples) if whole else found.shown or found.samples
 
 
 def _slack(found: Survey) -> int:

@@ -7,7 +7,7 @@ from typing import Protocol
 from audiomos_cache.errors import DataError
 from audiomos_cache.files import read_file
 
-MOST_BYTES = 1 << 33  # of an audio file: 8 GiB are what `decode.MOST_SAMPLES` take as doubles
+MOST_BYTES = 1 << 33  # of an audio file: 8 GiB are what `samples.MOST_SAMPLES` take as doubles
 
 
 class AudioSource(Protocol):

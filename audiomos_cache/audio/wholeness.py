@@ -1,6 +1,7 @@
 """Is all of an audio file there? What FFmpeg reports of it, and what no library does: Ogg's pages, an MP3's count."""
 
 import hashlib
+import math
 import struct
 import zlib
 from collections import Counter
@@ -38,11 +39,11 @@ def check_whole(name: str, content: bytes, survey: Survey) -> tuple[str, ...]:
         raise DataError(f"{name}: damaged, {survey.foreign} bytes between its frames are no audio; get it again")
     if survey.container == "mp3":
         return _check_mp3(name, content, survey)
-    if survey.container in ("wav", "w64"):
-        return _check_wav(name, content, survey)
+    if survey.container in ("caf", "wav", "w64"):
+        return _check_size(name, content, survey)
     if survey.gap is not None:
         raise DataError(f"{name}: damaged, its frames after sample {survey.gap} are missing; get it again")
-    if survey.declared_s is None:
+    if survey.declared_s is None or not _tells_all(content, survey.start):
         if survey.cut:
             raise DataError(f"{name}: truncated, its last frame is cut off; get it again")
         return (NO_LENGTH,)
@@ -61,19 +62,43 @@ def _refuse_truncated(name: str, survey: Survey, expected: int) -> NoReturn:
     raise DataError(f"{name}: truncated, {held} samples, expected {expected}; get it again")
 
 
-def _check_wav(name: str, content: bytes, survey: Survey) -> tuple[str, ...]:
-    mark, size = content[survey.start - 8 : survey.start - 4], content[survey.start - 4 : survey.start]
-    if content[:4] in (b"RIFF", b"RIFX") and mark == b"data":
-        promised = int.from_bytes(size, "big" if content[:4] == b"RIFX" else "little")
-        if promised == 0:  # FFmpeg takes what follows for samples
-            raise DataError(f"{name}: no samples by its header, expected one or more; get it again")
-        if promised >= _STREAMED_SIZE:
-            return (NO_LENGTH,)
-        if (held := len(content) - survey.start) < promised:
-            raise DataError(f"{name}: truncated, {held} bytes of audio, expected {promised}; get it again")
+def _check_size(name: str, content: bytes, survey: Survey) -> tuple[str, ...]:
+    """Compare what is there with the size of the samples in the header before them, of a WAV and its relatives."""
+    held, promised = len(content) - survey.start, _promised_bytes(content, survey.start)
+    if promised == 0:  # FFmpeg takes what follows for samples
+        raise DataError(f"{name}: no samples by its header, expected one or more; get it again")
+    if promised is not None and held < promised < math.inf:
+        raise DataError(f"{name}: truncated, {held} bytes of audio, expected {promised}; get it again")
+    if promised == math.inf:
+        return (NO_LENGTH,)
     if survey.cut:
         raise DataError(f"{name}: truncated, its last samples are cut off; get it again")
     return ()
+
+
+def _promised_bytes(content: bytes, start: int) -> float | None:
+    """Return the size of the samples that begin at `start`: infinity by a header of a pipe; None: it is elsewhere.
+
+    Source: EBU Tech 3306 (RF64), Sony's and Apple's descriptions of Wave64 and the Core Audio Format.
+    """
+    kind, header, most = content[:4], content[:start], 1 << 62
+    if kind in (b"RIFF", b"RIFX") and header[-8:-4] == b"data":
+        size, most = int.from_bytes(header[-4:], "big" if kind == b"RIFX" else "little"), _STREAMED_SIZE
+    elif kind in (b"RF64", b"BW64") and header[12:16] == b"ds64":
+        size = int.from_bytes(header[28:36], "little")
+    elif kind == b"riff" and header[-24:-20] == b"data":
+        size = int.from_bytes(header[-8:], "little") - 24  # that of its own header counts too
+    elif kind == b"caff" and header[-16:-12] == b"data":
+        size = int.from_bytes(header[-12:-4], "big") - 4  # so does the number of edits
+    else:
+        return None
+    return size if 0 <= size < most else math.inf
+
+
+def _tells_all(content: bytes, start: int) -> bool:
+    """Return whether an mp4 contains its length: one in fragments may tell that of each fragment alone."""
+    header = content[:start]
+    return b"mvex" not in header or b"mehd" in header or b"sidx" in header or content[-12:-8] == b"mfro"
 
 
 def _check_mp3(name: str, content: bytes, survey: Survey) -> tuple[str, ...]:
@@ -120,7 +145,7 @@ class _Page(NamedTuple):
     number: int
     ends_packet: bool
     size: int
-    is_sound: bool  # by its checksum
+    is_intact: bool  # by its checksum
 
 
 _BEGINS, _ENDS = 2, 4  # a stream; bits of a page's flags
@@ -145,7 +170,7 @@ def _page_at(content: bytes, at: int) -> _Page:
         number=number,
         ends_packet=bool(lengths) and lengths[-1] < 255,
         size=size,
-        is_sound=int(f"{mirrored:032b}"[::-1], 2) == checksum,
+        is_intact=int(f"{mirrored:032b}"[::-1], 2) == checksum,
     )
 
 
@@ -162,7 +187,7 @@ def _check_ogg(name: str, content: bytes) -> tuple[str, ...]:
             raise DataError(
                 f"{name}: truncated, its last page is cut off after {len(content) - at} bytes; get it again"
             )
-        if not page.is_sound:
+        if not page.is_intact:
             raise DataError(f"{name}: damaged, the page at byte {at} is not what it was; get it again")
         before = last.get(page.stream)
         if before and page.number != before.number + 1:

@@ -16,7 +16,7 @@ from audiomos_cache.audio.resample import resample
 from audiomos_cache.audio.source import EncodedAudio
 from audiomos_cache.audio.wholeness import NO_LENGTH
 from audiomos_cache.errors import DataError
-from tests.support.audio import RATE, chord, encode, noise, write
+from tests.support.audio import RATE, chord, encode, noise, soundfile_bytes, write
 
 
 def sine(rate: int, seconds: float, hz: float = 440.0, peak: float = 0.5) -> np.ndarray:
@@ -279,7 +279,7 @@ def test_fit_length_pads_and_cuts() -> None:
     [
         ("wav", "pcm_s16le", 0),
         ("flac", "flac", 0),
-        ("mp3", "libmp3lame", 0),
+        ("mp3", "libmp3lame", 1200),
         ("ipod", "aac", 0),
         ("webm", "libopus", 200),
     ],
@@ -289,6 +289,18 @@ def test_a_length_by_the_header_alone(tmp_path: Path, container: str, codec: str
     for source in (tmp_path / "a", EncodedAudio("a", content)):
         assert decoded_length(source, RATE, 30.0) == pytest.approx(2.5 * RATE, abs=error)
         assert decoded_length(source, RATE, 2.0) == 2 * RATE
+
+
+@pytest.mark.parametrize("name", ["a.raw", "a.wav", "a.mp3"])
+@pytest.mark.parametrize("kind", ["WAV", "MP3"])
+def test_a_length_does_not_depend_on_the_name(
+    tmp_path: Path, name: str, kind: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(soundfile_bytes(chord(2.5), 44100, format=kind) + bytes(5000) * (kind == "MP3"))
+    assert decoded_length(path, RATE, 30.0) == pytest.approx(2.5 * RATE, abs=0.05 * RATE)
+    assert decode(path, RATE, 30.0).duration_s == 2.5
+    assert capfd.readouterr() == ("", "")
 
 
 def test_the_length_of_what_is_no_audio(tmp_path: Path) -> None:

@@ -185,6 +185,13 @@ def test_a_list_of_files_is_not_followed(tmp_path: Path, playlist: str) -> None:
         read_samples("a", playlist.format(named).encode(), None, RATE)
 
 
+@pytest.mark.parametrize(("kind", "subtype"), [("VOC", "PCM_16"), ("NIST", "PCM_16"), ("IRCAM", "FLOAT")])
+def test_what_only_libsndfile_knows_is_named(kind: str, subtype: str) -> None:
+    content = soundfile_bytes(noise(900), 16000, format=kind, subtype=subtype)
+    with pytest.raises(DataError, match=f"^a: {kind} audio, expected wav, flac, .*; convert it"):
+        read_samples("a", content, None, RATE)
+
+
 def test_a_film_without_sound() -> None:
     with av.open(file := BytesIO(), "w", format="matroska") as film:
         stream = film.add_stream("mpeg4", rate=10)

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from audiomos_cache.audio.decode import read_channels
+from audiomos_cache.audio.ffmpeg import survey
 from audiomos_cache.audio.source import EncodedAudio
 from audiomos_cache.audio.wholeness import NO_LENGTH
 from audiomos_cache.errors import DataError
-from tests.support.audio import RATE, chord, encode, noise, soundfile_bytes
+from tests.support.audio import RATE, chord, encode, film, noise, soundfile_bytes
 
 SECONDS = 4
 
@@ -27,6 +28,13 @@ def mp3(*, varying: bool = False, header: bool = True, piped: bool = False) -> b
 
 def flac(samples: np.ndarray | None = None) -> bytes:
     return soundfile_bytes(chord(SECONDS) if samples is None else samples, 44100, format="FLAC")
+
+
+def in_fragments(flags: str) -> bytes:
+    options = {"movflags": flags, "frag_duration": "500000"}
+    content = encode(chord(SECONDS), 44100, "mp4", "aac", options)
+    assert content.count(b"moof") >= 7
+    return content
 
 
 # Every kind that can be told to be cut, by how it is made.
@@ -49,7 +57,7 @@ TELLING: dict[str, Callable[[], bytes]] = {
     "aifc, float": lambda: soundfile_bytes(chord(SECONDS), 44100, format="AIFF", subtype="FLOAT"),
     "caf, alac": lambda: soundfile_bytes(chord(SECONDS), 44100, format="CAF", subtype="ALAC_16"),
     "m4a": lambda: encode(chord(SECONDS), 44100, "ipod", "aac"),
-    "mp4, fragments": lambda: encode(chord(SECONDS), 44100, "mp4", "aac", {"movflags": "frag_keyframe+empty_moov"}),
+    "mp4, fragments": lambda: in_fragments("frag_keyframe+empty_moov"),
     "m4a, alac": lambda: encode(chord(SECONDS), 44100, "ipod", "alac"),
     "mov": lambda: encode(chord(SECONDS), 44100, "mov", "pcm_s16le"),
     "webm": lambda: encode(chord(SECONDS, 48000), 48000, "webm", "libopus"),
@@ -62,6 +70,7 @@ STREAMED: dict[str, Callable[[], bytes]] = {
     "mp3, piped": lambda: mp3(piped=True),
     "aac": lambda: encode(chord(SECONDS), 44100, "adts", "aac"),
     "flac, piped": lambda: encode(chord(SECONDS), 44100, "flac", "flac", piped=True),
+    "mp4, fragments alone": lambda: in_fragments("frag_keyframe+empty_moov+skip_trailer"),
     "wav, piped": lambda: encode(chord(SECONDS), 44100, "wav", "pcm_s16le", piped=True),
     "webm, live": lambda: encode(chord(SECONDS, 48000), 48000, "webm", "libopus", {"live": "1"}),
     "ogg, no last page": lambda: without_last_page(TELLING["opus"]()),
@@ -121,6 +130,28 @@ def test_a_file_that_is_cut_is_refused_wherever_that_is(kind: str) -> None:
     assert accepted == []
 
 
+@pytest.mark.parametrize("kind", ["wav", "wav, float", "wavex", "rf64", "bw64", "w64", "caf"])
+def test_a_file_of_samples_that_is_cut_between_two_packets_of_ffmpeg(kind: str) -> None:
+    """As a full disk leaves it: at a whole block."""
+    rf64 = made("telling", "rf64")
+    caf = soundfile_bytes(chord(SECONDS), 44100, format="CAF")
+    content = b"BW64" + rf64[4:] if kind == "bw64" else caf if kind == "caf" else made("telling", kind)
+    start = survey("a", content).start
+    assert read(content) == (SECONDS, ())
+    for blocks in (1, 10, 50):
+        found = f"a: truncated, {8192 * blocks} bytes of audio, expected {len(content) - start}; get it again"
+        with pytest.raises(DataError, match=f"^{found}$"):
+            read(content[: start + 8192 * blocks])
+
+
+@pytest.mark.parametrize("sound_s", [3.5, 3.9, 4.0, 4.5])
+@pytest.mark.parametrize(("container", "codec"), [("mp4", "aac"), ("matroska", "aac"), ("webm", "libopus")])
+def test_a_film_whose_sound_and_picture_differ_in_length_is_whole(container: str, codec: str, sound_s: float) -> None:
+    duration_s, warnings = read(film(chord(sound_s, 48000), 48000, 4.0, container, codec))
+    assert duration_s == pytest.approx(sound_s, abs=0.03)
+    assert warnings == ()
+
+
 @pytest.mark.parametrize("kind", STREAMED)
 def test_a_streamed_file_that_is_cut_is_refused_or_warned_of(kind: str) -> None:
     content = made("streamed", kind)
@@ -131,21 +162,37 @@ def test_a_streamed_file_that_is_cut_is_refused_or_warned_of(kind: str) -> None:
         except DataError:
             refused += 1
     # Of samples as they are, or of packets with their lengths, nothing tells a part from a whole.
-    assert refused >= {"wav, piped": 0, "webm, live": 0, "flac, piped": 20}.get(kind, 29)
+    assert refused >= {"wav, piped": 0, "webm, live": 0, "mp4, fragments alone": 0, "flac, piped": 20}.get(kind, 29)
 
 
 NOISE = np.random.default_rng(3).bytes(20_000)
 
 
-@pytest.mark.parametrize("kind", ["mp3, Info", "mp3, Xing", "vorbis", "opus", "flac", "flac in ogg"])
+HOLED = [
+    "mp3, Info",
+    "mp3, Xing",
+    "vorbis",
+    "opus",
+    "flac",
+    "flac in ogg",
+    "webm",
+    "mka",
+    "m4a",
+    "m4a, alac",
+    "caf, alac",
+]
+
+
+@pytest.mark.parametrize("kind", HOLED)
 @pytest.mark.parametrize("damage", ["replaced", "inserted", "removed"])
-def test_a_file_with_a_hole_is_refused(kind: str, damage: str) -> None:
+@pytest.mark.parametrize("most", [None, 3 * RATE], ids=["whole", "its first 3 s"])
+def test_a_file_with_a_hole_is_refused(kind: str, damage: str, most: int | None) -> None:
     content = made("telling", kind)
     middle, size = len(content) // 2, min(len(NOISE), len(content) // 4)
     inside = b"" if damage == "removed" else NOISE[:size]
     holed = content[:middle] + inside + content[middle + (0 if damage == "inserted" else size) :]
     with pytest.raises(DataError, match=r"^a: (damaged|truncated|not audio)"):
-        read(holed)
+        read_channels(EncodedAudio("a", holed), most, RATE)
 
 
 @pytest.mark.parametrize("place", np.linspace(0.2, 0.99, 12))
@@ -153,7 +200,7 @@ def test_a_file_with_a_hole_is_refused(kind: str, damage: str) -> None:
 def test_a_flipped_bit_in_audio_with_checksums_is_found(kind: str, place: float) -> None:
     content = bytearray(made("telling", kind))
     content[int(place * len(content))] ^= 16
-    with pytest.raises(DataError, match=r"^a: damaged"):
+    with pytest.raises(DataError, match=r"^a: (damaged|truncated)"):
         read(bytes(content))
 
 
@@ -297,6 +344,23 @@ def test_an_mp3_of_varying_rate_without_its_length_is_read_whole() -> None:
     duration_s, warnings = read(content)
     assert duration_s == pytest.approx(10, abs=0.06)
     assert warnings == (NO_LENGTH,)
+
+
+def test_an_mp2_is_read_whole() -> None:
+    duration_s, warnings = read(encode(chord(SECONDS), 44100, "mp2", "mp2"))
+    assert duration_s == pytest.approx(SECONDS, abs=0.06)
+    assert warnings == (NO_LENGTH,)
+
+
+@pytest.mark.parametrize("extra", [1, 40])
+def test_an_mp3_may_seem_to_have_some_frames_more_than_it_tells(extra: int) -> None:
+    content = bytearray(made("telling", "mp3, Info"))
+    at = content.index(b"Info") + 8
+    content[at : at + 4] = (int.from_bytes(content[at : at + 4]) - extra).to_bytes(4)
+    assert read(bytes(content))[1] == ()
+    content[at : at + 4] = (int.from_bytes(content[at : at + 4]) - 41 + extra).to_bytes(4)
+    with pytest.raises(DataError, match="several files one after the other"):
+        read(bytes(content))
 
 
 def test_a_wav_of_an_mp3_with_metadata_that_is_not_utf8() -> None:

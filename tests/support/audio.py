@@ -71,6 +71,28 @@ def encode(
     return bytes(sink.content) if isinstance(sink, _Pipe) else sink.getvalue()
 
 
+def film(sound: np.ndarray, rate: int, picture_s: float, container: str, codec: str) -> bytes:
+    """Encode (n, channels) with a picture of another length."""
+    sink = io.BytesIO()
+    with av.open(sink, "w", format=container) as file:
+        picture: Any = file.add_stream("mpeg4" if container != "webm" else "libvpx", rate=10)
+        picture.width = picture.height = 32
+        picture.pix_fmt = "yuv420p"
+        stream: Any = file.add_stream(codec, rate=rate, layout="stereo")
+        for index in range(round(10 * picture_s)):
+            frame = av.VideoFrame(32, 32, "yuv420p")
+            frame.pts = index
+            file.mux(picture.encode(frame))
+        file.mux(picture.encode(None))
+        for start in range(0, len(sound), 4096):
+            piece = np.ascontiguousarray(sound[start : start + 4096].T)
+            heard = av.AudioFrame.from_ndarray(piece, format="fltp", layout="stereo")
+            heard.sample_rate, heard.pts, heard.time_base = rate, start, Fraction(1, rate)
+            file.mux(stream.encode(heard))
+        file.mux(stream.encode(None))
+    return sink.getvalue()
+
+
 def soundfile_bytes(samples: np.ndarray, rate: int, **kinds: object) -> bytes:
     """Encode (n, channels) with libsndfile."""
     stream = io.BytesIO()
