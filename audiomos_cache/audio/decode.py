@@ -12,7 +12,7 @@ import xxhash
 
 from audiomos_cache.audio.ffmpeg import declared_length_s, survey
 from audiomos_cache.audio.resample import resample, resampled_length
-from audiomos_cache.audio.samples import read_samples
+from audiomos_cache.audio.samples import Seekable, read_samples
 from audiomos_cache.audio.source import AudioSource, read_source
 from audiomos_cache.errors import DataError
 
@@ -141,7 +141,7 @@ def decoded_length(source: AudioSource, sample_rate_hz: int, max_seconds: float)
 
 def _length_by_header(file: BinaryIO, sample_rate_hz: int) -> int:
     try:
-        info = soundfile.info(file)
+        info = soundfile.info(Seekable(file))
         return resampled_length(info.frames, info.samplerate, sample_rate_hz)
     except soundfile.LibsndfileError:
         file.seek(0)

@@ -1,8 +1,9 @@
 """The samples of an encoded file: decoded by libsndfile, or by FFmpeg where that cannot; never a part in silence."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from io import BytesIO
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 
 import numpy as np
 import soundfile
@@ -59,18 +60,41 @@ def read_samples(
     return samples, rate, frames, warnings
 
 
+class Seekable:
+    """A file as libsndfile takes it: a damaged header sends it to places before the file, which only it may know of.
+
+    An error in what it calls would be a traceback on the terminal.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.read, self.readinto, self.tell = file.read, file.readinto, file.tell  # type: ignore[attr-defined]
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Go to a place, if there is one."""
+        with suppress(ValueError, OverflowError, OSError):
+            self._file.seek(offset, whence)
+        return self._file.tell()
+
+
 def _survey(name: str, content: bytes) -> Survey:
     try:
         return survey(name, content)
     except DataError:
-        try:
-            with soundfile.SoundFile(BytesIO(content)) as source:
-                kind = source.format
-        except (soundfile.LibsndfileError, TypeError):
-            kind = ""
+        kind = _kind_by_libsndfile(content)
         if kind.lower() in ("", *CONTAINERS):
             raise
         raise DataError(f"{name}: {kind} audio, expected {EXPECTED}; convert it (ffmpeg -i FILE new.wav)") from None
+
+
+def _kind_by_libsndfile(content: bytes) -> str:
+    if content[:3] == b"ID3" or content[:1] == b"\xff":  # it would tell the terminal what keeps it from being an mp3
+        return ""
+    try:
+        with soundfile.SoundFile(Seekable(BytesIO(content))) as source:
+            return str(source.format)
+    except (soundfile.LibsndfileError, TypeError):
+        return ""
 
 
 def check_samples(name: str, samples: np.ndarray) -> None:
@@ -106,7 +130,7 @@ def _with_libsndfile(
         and how many there are in the file; or None: libsndfile cannot.
     """
     try:
-        source = soundfile.SoundFile(BytesIO(content))
+        source = soundfile.SoundFile(Seekable(BytesIO(content)))
     except soundfile.LibsndfileError:
         return None
     with source:
