@@ -3,12 +3,12 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from audiomos_cache.dataset.clip import PREFIX, Clip, check_split, choose_splits, clip_id_of, inside, system_of
 from audiomos_cache.dataset.labels import parse_id, parse_mos
 from audiomos_cache.dataset.manifests import MANIFESTS, Columns, is_manifest, read_manifest
-from audiomos_cache.dataset.parquet_files import find_parquet, split_of
+from audiomos_cache.dataset.parquet_files import find_parquet
 from audiomos_cache.dataset.tables import collect, read_lines
 from audiomos_cache.errors import ArgumentError, DataError
 from audiomos_cache.hub import resolve_folder, split_revision
@@ -127,16 +127,15 @@ def _read_one(path: Path, folder: Path, audio_root: Path | None, columns: Column
     above = (path.parent.parent,) if path.parent.name == "data" else ()
     prompts = _PromptLists((path.parent, *above, folder))
     needs = ("audio",) if prompts.found else ("audio", "prompt")
-    clips = read_manifest(path, audio_root=audio_root, columns=columns, needs=needs).values()
-    return [_completed(clip, path, folder, prompts) for clip in clips]
+    place = path.relative_to(folder)
+    clips = read_manifest(path, audio_root=audio_root, columns=columns, needs=needs, place=place).values()
+    return [_with_prompt(clip, prompts) for clip in clips] if prompts.found else clips
 
 
-def _completed(clip: Clip, path: Path, folder: Path, prompts: "_PromptLists") -> Clip:
-    if clip.split == split_of(PurePath(path.name)):
-        clip = replace(clip, split=split_of(path.relative_to(folder)))
-    if clip.prompt is None and prompts.found:
-        clip = replace(clip, prompt=prompts.of(clip.id), prompt_id=prompt_id_of(clip.id))
-    return clip
+def _with_prompt(clip: Clip, prompts: "_PromptLists") -> Clip:
+    if clip.prompt is not None:
+        return clip
+    return replace(clip, prompt=prompts.of(clip.id), prompt_id=prompt_id_of(clip.id))
 
 
 def find_lists(data: Path) -> dict[str, SplitList]:

@@ -51,17 +51,19 @@ def read_manifest(
     audio_root: Path | None = None,
     columns: Columns | None = None,
     needs: Collection[str] = ("audio", "prompt"),
+    place: PurePath | None = None,
 ) -> dict[str, Clip]:
     """Read the clips of a manifest by id, in its order.
 
     Args:
-        path, columns, needs: see `read_rows`. Without the need of audio, paths may name what is elsewhere, or nowhere.
+        path, columns, needs, place: see `read_rows`. Without the need of audio, paths may name what is elsewhere, or
+            nowhere.
         audio_root: the folder in which the audio lies; None: that of the manifest.
     Raises:
         DataError: a row is not valid, or an id comes twice (in two splits, too).
     """
     parse = partial(_parse_clip, audio_folder(path, audio_root) if "audio" in needs else None)
-    return read_rows(path, parse, columns=columns, needs=needs, advice=_advise_on_clips)
+    return read_rows(path, parse, columns=columns, needs=needs, place=place, advice=_advise_on_clips)
 
 
 def read_rows(
@@ -71,6 +73,7 @@ def read_rows(
     advice: Callable[[Value, Value], str],
     columns: Columns | None = None,
     needs: Collection[str] = ("audio", "prompt"),
+    place: PurePath | None = None,
     keeps_others: bool = False,
 ) -> dict[str, Value]:
     """Parse every row of a manifest into a key and a value, in its order.
@@ -84,6 +87,7 @@ def read_rows(
         advice: what to do about two values with one key, for the message.
         columns: the names that the file has for some of `COLUMNS`; None: the caller does not ask its user for them.
         needs: what will be used of the rows besides their labels: "audio", "prompt".
+        place: of a Parquet file, its path in its dataset, which may say what its split is; None: its name alone.
         keeps_others: False: other columns are ignored, with a warning where they look like what listeners said.
     Raises:
         DataError: the first five problems and their count; a key that comes twice is one.
@@ -91,7 +95,7 @@ def read_rows(
     if path.suffix.lower() == ".parquet":
         from audiomos_cache.dataset.parquet_table import ParquetTable  # pyarrow takes a while
 
-        file = ParquetTable(path, columns, needs)
+        file = ParquetTable(path, columns, needs, place)
         _warn_of_unread(path, () if keeps_others else tuple(file.unread))
         return collect(path, file.rows(opens_audio="audio" in needs), parse, unit="row", advice=advice)
     named = _NamedColumns(path, columns)

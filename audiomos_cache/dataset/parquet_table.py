@@ -36,13 +36,21 @@ class ParquetTable:
         path: the file.
         columns: the names that it has for some of our columns; None: the caller takes none.
         needs: "prompt", if a column of prompts has to be there.
+        place: its path in its dataset, which may say what its split is; None: its name alone.
 
     Raises:
         DataError: it is not Parquet, or lacks a column.
     """
 
-    def __init__(self, path: Path, columns: Mapping[str, str] | None, needs: Collection[str]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        columns: Mapping[str, str] | None,
+        needs: Collection[str],
+        place: PurePath | None = None,
+    ) -> None:
         self.path = path
+        self._split = split_of(place or PurePath(path.name))
         self._file = open_parquet(path)
         self._version = file_version(path)
         self._schema = self._file.schema_arrow
@@ -111,8 +119,8 @@ class ParquetTable:
     def rows(self, *, opens_audio: bool) -> Iterator[tuple[int, dict[str, object]]]:
         """Give each row's number, from 1, and its values by our names.
 
-        `audio` is a `ParquetAudio`, or None where the row has no bytes; then `path` may say where its audio is. Without
-        a column of splits, `split` is that of the file's name. Numbers of clips and systems are strings.
+        `audio` is a `ParquetAudio`, or None where the row has no bytes; then `path` may say where its audio is. Where a
+        row names no split, it is that of the file's place. Numbers of clips and systems are strings.
 
         Args:
             opens_audio: False: whether a row has audio does not matter.
@@ -120,14 +128,13 @@ class ParquetTable:
             DataError: the file is damaged.
         """
         embedded, _ = self._audio_columns()
-        split = split_of(PurePath(self.path.name))
         row = 0
         for group in range(self._file.num_row_groups):
             columns, has_bytes = self._read_group(group, embedded if opens_audio else None)
             for index in range(len(has_bytes)):
                 row += 1
                 content = {ours: column[index] for ours, column in columns.items()}
-                content["split"] = content.get("split") or split
+                content["split"] = content.get("split") or self._split
                 if embedded:
                     name = PurePath(str(content.get("path") or "").replace("\\", "/")).name
                     audio = ParquetAudio(self.path, self._version, embedded, group, index, row, name)

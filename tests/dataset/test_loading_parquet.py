@@ -82,6 +82,21 @@ def test_splits_of_folders_and_of_a_column(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("file", "own", "expected"),
+    [
+        ("train/x_test.parquet", ["test", "test", "dev"], {"test": 2, "dev": 1}),
+        ("train/part.parquet", ["all", None, "dev"], {"all": 1, "train": 1, "dev": 1}),
+        ("train/x_test.parquet", [None, "", None], {"train": 3}),
+    ],
+)
+def test_a_rows_own_split_goes_before_that_of_its_files_place(
+    tmp_path: Path, file: str, own: list[str | None], expected: dict[str, int]
+) -> None:
+    write_parquet(tmp_path / file, audio("a", "b", "c"), prompt=["x"] * 3, split=own)
+    assert {split: len(clips) for split, clips in load_dataset(tmp_path).items()} == expected
+
+
 def test_an_id_in_two_files(tmp_path: Path) -> None:
     for name in ("train", "test"):
         write_parquet(tmp_path / f"{name}.parquet", audio("a"), prompt=["x"])
