@@ -42,6 +42,13 @@ def split_revision(source: str) -> tuple[str, str | None]:
     return name, revision
 
 
+def download_command(source: str, revision: str | None = None, repo_type: str | None = None) -> str:
+    """Return the command that fetches a hub repository into a folder of files, not of links into the hub's cache."""
+    kind = "" if repo_type is None else f"--repo-type {repo_type} "
+    remote = shown(source if revision is None else f"{source} --revision {revision}")
+    return f"hf download {kind}{remote} --local-dir FOLDER"
+
+
 def resolve_folder(
     source: str,
     revision: str | None,
@@ -85,12 +92,11 @@ def resolve_folder(
         if partial and all(any(any(partial.glob(each)) for each in either) for either in needed):
             return partial, partial.name
         reason = shown(textwrap.shorten(str(failure), _REASON, placeholder="..."))
-        kind = "" if repo_type is None else f"--repo-type {repo_type} "
-        remote = kind + shown(source if revision is None else f"{source} --revision {revision}")
         raise error(
             f"{given}: folder not found, and cannot be fetched from the Hugging Face hub "
             f"({type(failure).__name__}: {reason}). "
-            f"On a machine with a network run `hf download {remote}`, copy the folder here, and give {option} its path"
+            f"On a machine with a network run `{download_command(source, revision, repo_type)}`, copy the folder "
+            f"here, and give {option} its path"
         ) from failure
     return Path(folder), Path(folder).name
 

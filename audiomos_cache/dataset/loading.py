@@ -11,7 +11,7 @@ from audiomos_cache.dataset.manifests import MANIFESTS, Columns, is_manifest, re
 from audiomos_cache.dataset.parquet_files import find_parquet
 from audiomos_cache.dataset.tables import collect, read_lines
 from audiomos_cache.errors import ArgumentError, DataError
-from audiomos_cache.hub import resolve_folder, split_revision
+from audiomos_cache.hub import download_command, resolve_folder, split_revision
 
 EVAL_PHASE = "audiomos2025-track1-eval-phase"
 METADATA = ("metadata.csv", "metadata.jsonl")  # of Hugging Face's audiofolder
@@ -47,7 +47,7 @@ def fetch_dataset(data: str) -> tuple[Path, dict[str, str] | None]:
     if not find_parquet(folder):
         raise DataError(
             f"--data {data}: found no Parquet file in the dataset on the hub, expected some; fetch it with "
-            f"`hf download --repo-type dataset {name}`, and give --data its manifest"
+            f"`{download_command(name, revision, 'dataset')}`, and give --data its manifest"
         )
     return folder, {"source": name, "revision": commit}
 

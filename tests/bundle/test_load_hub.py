@@ -28,7 +28,8 @@ def test_without_a_network_the_message_says_what_to_do(offline):
         "(LocalEntryNotFoundError: "
     )
     assert line.endswith(
-        "On a machine with a network run `hf download someone/model`, copy the folder here, and give --bundle its path"
+        "On a machine with a network run `hf download someone/model --local-dir FOLDER`, copy the folder here, and "
+        "give --bundle its path"
     )
     assert not offline.exists()
 

@@ -189,14 +189,14 @@ def test_what_the_hub_does_not_have() -> None:
         fetch_dataset("BAAI/Nothing@v2")
     assert str(caught.value) == (
         "--data BAAI/Nothing: folder not found, and cannot be fetched from the Hugging Face hub (OSError: 404: not "
-        "there at all). On a machine with a network run `hf download --repo-type dataset BAAI/Nothing --revision v2`, "
-        "copy the folder here, and give --data its path"
+        "there at all). On a machine with a network run `hf download --repo-type dataset BAAI/Nothing --revision v2 "
+        "--local-dir FOLDER`, copy the folder here, and give --data its path"
     )
     with pytest.raises(DataError) as caught:
-        fetch_dataset("some/audio")
+        fetch_dataset("some/audio")  # into a folder: the hub's cache holds links, which lead out of it
     assert str(caught.value) == (
         "--data some/audio: found no Parquet file in the dataset on the hub, expected some; fetch it with `hf download "
-        "--repo-type dataset some/audio`, and give --data its manifest"
+        "--repo-type dataset some/audio --local-dir FOLDER`, and give --data its manifest"
     )
     with pytest.raises(ConfigError, match="found no revision after the @"):
         fetch_dataset("BAAI/MusicEval@")

@@ -106,9 +106,9 @@ def test_without_a_network_the_message_says_what_to_do(option, hub):
     assert str(caught.value) == (
         f"{option} someone/model: folder not found, and cannot be fetched from the Hugging Face hub "
         "(ConnectionError: Failed to resolve 'huggingface.co'). On a machine with a network run "
-        f"`hf download someone/model`, copy the folder here, and give {option} its path"
+        f"`hf download someone/model --local-dir FOLDER`, copy the folder here, and give {option} its path"
     )
-    with pytest.raises(EncoderError, match="run `hf download someone/model --revision abc`, copy"):
+    with pytest.raises(EncoderError, match="run `hf download someone/model --revision abc --local-dir FOLDER`, copy"):
         LOADERS[option]("someone/model@abc")
 
 
