@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from audiomos_cache.dataset.clip import PREFIX, Clip, check_split, choose_splits, clip_id_of, inside, system_of
+from audiomos_cache.dataset.columns import Columns
 from audiomos_cache.dataset.labels import parse_id, parse_mos
-from audiomos_cache.dataset.manifests import MANIFESTS, Columns, is_manifest, read_manifest
+from audiomos_cache.dataset.manifests import MANIFESTS, is_manifest, read_manifest
 from audiomos_cache.dataset.parquet_files import find_parquet
 from audiomos_cache.dataset.tables import collect, read_lines
 from audiomos_cache.errors import ArgumentError, DataError

@@ -10,6 +10,15 @@ from typing import TypeVar, cast
 
 from audiomos_cache.dataset.audio_paths import audio_folder, file_name_of, find_audio, path_of
 from audiomos_cache.dataset.clip import NO_SPLIT, Clip, ClipAudio, check_id, check_score, check_split, system_of
+from audiomos_cache.dataset.columns import (
+    AUDIO,
+    COLUMNS,
+    PATH,
+    PROMPT,
+    Columns,
+    find_columns,
+    ours_of,
+)
 from audiomos_cache.dataset.tables import (
     collect,
     header_columns,
@@ -19,17 +28,18 @@ from audiomos_cache.dataset.tables import (
     without_padding,
 )
 from audiomos_cache.errors import DataError, shown
-from audiomos_cache.files import parse_json
+from audiomos_cache.files import parse_json, parse_number
 
 log = logging.getLogger(__name__)
 
 Value = TypeVar("Value")
 Row = Mapping[str, object]
-Columns = Mapping[str, str]  # ours -> the name that the file has for it
 
 MANIFESTS = (".csv", ".tsv", ".jsonl", ".parquet")
-COLUMNS = ("path", "prompt", "id", "system", "split", "mi", "ta")
-FILE_NAME = "file_name"  # what Hugging Face's audiofolder calls `path`
+
+# The columns that tell a manifest's header from a list's first line, and those that score a clip or name it.
+_OF_A_HEADER = {"path", "prompt", "mi", "ta"}
+_OF_AN_ITEM = {AUDIO, "path", "prompt", "id"}
 
 # Words in the names of columns that others give to what listeners said.
 _OF_LISTENERS = re.compile(
@@ -42,7 +52,8 @@ def is_manifest(path: Path) -> bool:
     if path.suffix.lower() in (".jsonl", ".parquet"):
         return True
     read_lines(path)  # refuses an empty one
-    return not {"path", FILE_NAME}.isdisjoint(header_columns(path, _known({})))
+    names = header_columns(path, _known({}))
+    return not _OF_A_HEADER.isdisjoint(map(ours_of, names)) and not any(map(_is_number, names))
 
 
 def read_manifest(
@@ -79,7 +90,7 @@ def read_rows(
     """Parse every row of a manifest into a key and a value, in its order.
 
     Args:
-        path: JSONL or Parquet by its name, else CSV with a header that holds `path` (or `file_name`) and `prompt`.
+        path: JSONL or Parquet by its name, else CSV with a header that holds `path` and `prompt`, or their usual names.
             Columns without a name are ignored, and those at the end have to be empty: what is there belongs to a
             prompt with a comma.
         parse: gets the values by our names of the columns that we read, others by theirs, strings from CSV; of Parquet
@@ -88,17 +99,20 @@ def read_rows(
         columns: the names that the file has for some of `COLUMNS`; None: the caller does not ask its user for them.
         needs: what will be used of the rows besides their labels: "audio", "prompt".
         place: of a Parquet file, its path in its dataset, which may say what its split is; None: its name alone.
-        keeps_others: False: other columns are ignored, with a warning where they look like what listeners said.
+        keeps_others: False: other columns are ignored, with a warning where they look like what listeners said. True:
+            only the audio, the prompt and the id are read; all others, labels too, are what they are in the file.
     Raises:
         DataError: the first five problems and their count; a key that comes twice is one.
     """
+    reads = {*COLUMNS, AUDIO} if not keeps_others else _OF_AN_ITEM
+    reads = reads if "prompt" in needs else reads - {"prompt"}
     if path.suffix.lower() == ".parquet":
         from audiomos_cache.dataset.parquet_table import ParquetTable  # pyarrow takes a while
 
-        file = ParquetTable(path, columns, needs, place)
+        file = ParquetTable(path, columns, needs, reads, place)
         _warn_of_unread(path, () if keeps_others else tuple(file.unread))
         return collect(path, file.rows(opens_audio="audio" in needs), parse, unit="row", advice=advice)
-    named = _NamedColumns(path, columns)
+    named = _NamedColumns(path, columns, reads, others_as_they_are=keeps_others)
     if path.suffix.lower() == ".jsonl":
         values = collect(path, read_lines(path), lambda line: parse(named(_parse_object(line))), advice=advice)
         named.refuse_absent()
@@ -128,55 +142,86 @@ def _by_name(columns: Sequence[str], fields: Sequence[str]) -> dict[str, str]:
     return dict(zip(columns, fields, strict=True))
 
 
-def _known(columns: Columns) -> set[str]:
-    return {*COLUMNS, FILE_NAME, *(name.lower() for name in columns.values())}
+def _known(columns: Columns) -> Callable[[str], bool]:
+    given = {name.lower() for name in columns.values()}
+    return lambda name: name in given or ours_of(name) not in (None, AUDIO)
+
+
+def _is_number(field: str) -> bool:
+    try:
+        parse_number(field)
+    except ValueError:
+        return False
+    return True
 
 
 class _NamedColumns:
-    """Gives the values of a row by our names, and keeps which columns there were.
+    """Gives the values of a row of text by our names, and keeps which columns there were.
 
     Attributes:
-        columns: the file's names by ours.
+        columns: the names that were given, by ours.
     """
 
-    def __init__(self, path: Path, columns: Columns | None) -> None:
+    def __init__(
+        self, path: Path, columns: Columns | None, reads: Collection[str], *, others_as_they_are: bool
+    ) -> None:
         lower = path.suffix.lower() != ".jsonl"  # a header's names are read in lower case
         self.columns = {
-            "path" if ours == "audio" else ours: name.lower() if lower else name
-            for ours, name in (columns or {}).items()
+            "path" if ours == AUDIO else ours: name.lower() if lower else name for ours, name in (columns or {}).items()
         }
-        self._other_names = {"audio", *self.columns, *self.columns.values()}
-        self._path = path
-        self._hint = "" if columns is None else "; name them with --columns"
+        self._path, self._reads, self._others_as_they_are = path, reads, others_as_they_are
+        self._can_be_given = columns is not None
+        self._hint = "; name them with --columns" if self._can_be_given else ""
+        self._found: dict[tuple[str, ...], tuple[dict[str, str], list[str]]] = {}  # by the names of a row
         self._seen: dict[str, None] = {}
+        self._unread: dict[str, None] = {}
 
     def __call__(self, row: Row) -> dict[str, object]:
         """Return a row with our names of the columns that we read.
 
         Raises:
-            DataError: `path` and `file_name` name two files.
+            DataError: a column may be one of several; or `path` and `file_name` name two files.
         """
-        self._seen |= dict.fromkeys(row)
-        named = {name: value for name, value in row.items() if name not in self._other_names}
-        named |= {ours: row[theirs] for ours, theirs in self.columns.items() if theirs in row}
-        if FILE_NAME in row and "path" not in self.columns:
-            path, name = named.get("path"), row[FILE_NAME]
-            named.pop(FILE_NAME, None)
-            if path and name and path != name:
-                raise DataError(f"path is {path!r:.200}, {FILE_NAME} is {name!r:.200}, expected one, or twice the same")
-            named["path"] = path or name
+        found, again = self._find(tuple(row))
+        used = {AUDIO, *self.columns, *found.values()}
+        named = {name: value for name, value in row.items() if name not in used}
+        named |= {ours: row[theirs] for ours, theirs in found.items() if theirs in row}
+        for name in again:
+            named["path"] = _one_path(named["path"], name, named.pop(name))
         return named
+
+    def _find(self, names: tuple[str, ...]) -> tuple[dict[str, str], list[str]]:
+        """Return the names of our columns in a row, which in JSON may have others than the row before it.
+
+        And the columns that name the file again, besides `path`.
+        """
+        if names not in self._found:
+            found = find_columns(names, self.columns, self._reads, can_be_given=self._can_be_given)
+            if self._others_as_they_are:
+                found = {ours: name for ours, name in found.items() if ours in self._reads}
+            is_path = found.get("path") == "path" and "path" not in self.columns
+            self._found[names] = (
+                found,
+                [name for name in names if is_path and name != "path" and ours_of(name) == "path"],
+            )
+            self._seen |= dict.fromkeys(names)
+            self._unread |= dict.fromkeys(name for name in names if name not in (*found.values(), *COLUMNS))
+        return self._found[names]
 
     def check_header(self, columns: Sequence[str], needs: Collection[str]) -> None:
         """Check the columns of a file with a header.
 
         Raises:
-            DataError: one is lacking, or there twice.
+            DataError: one is lacking, or there twice, or may be one of several.
         """
         names = [column for column in columns if column]
         needed = {"path", "prompt"} if "prompt" in needs else {"path"}
-        if len(names) != len(set(names)) or not needed <= self(dict.fromkeys(names, "")).keys():
-            expected = f"path (or {FILE_NAME}){' and prompt' if 'prompt' in needs else ''}"
+        try:
+            found = self._find(tuple(names))[0] if len(names) == len(set(names)) else {}
+        except DataError as problem:
+            raise DataError(f"{self._path}: {problem}") from None
+        if not needed <= found.keys():
+            expected = f"{PATH} and {PROMPT}" if "prompt" in needs else PATH
             raise DataError(
                 f"{self._path}: found the columns {columns}, expected {expected}, and none twice{self._hint}"
             )
@@ -193,9 +238,14 @@ class _NamedColumns:
             raise DataError(f"{self._path}: found the columns {found}, expected {', '.join(absent)}{self._hint}")
 
     def unread(self) -> list[str]:
-        """The columns that there were, without those that are read."""
-        read = {*COLUMNS, FILE_NAME, *self.columns.values()}
-        return [name for name in self._seen if name not in read]
+        """The columns that there were, of some row at least, without those that are read."""
+        return list(self._unread)
+
+
+def _one_path(path: object, other: str, again: object) -> object:
+    if path and again and path != again:
+        raise DataError(f"path is {path!r:.200}, {other} is {again!r:.200}, expected one, or twice the same")
+    return path or again
 
 
 @lru_cache(maxsize=256)

@@ -3,8 +3,7 @@
 The feature `Audio` of `datasets` is a struct of `bytes` and `path`, of which either may be null.
 """
 
-import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -12,21 +11,10 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute, types
 
+from audiomos_cache.dataset.columns import PROMPT, Columns, find_columns
 from audiomos_cache.dataset.parquet_audio import ParquetAudio, audio_blocks, damage_named, file_version, open_parquet
 from audiomos_cache.dataset.parquet_files import split_of
 from audiomos_cache.errors import DataError, shown
-
-# What the hub's datasets call our columns; blanks, `_` and `-` are one.
-_NAMES = {
-    "audio": ("audio",),
-    "path": ("path", "file name"),
-    "prompt": ("prompt", "text", "caption"),
-    "id": ("id",),
-    "system": ("system",),
-    "split": ("split",),
-    "mi": ("mi", "overall quality"),
-    "ta": ("ta", "textual alignment"),
-}
 
 
 class ParquetTable:
@@ -36,6 +24,7 @@ class ParquetTable:
         path: the file.
         columns: the names that it has for some of our columns; None: the caller takes none.
         needs: "prompt", if a column of prompts has to be there.
+        reads: our columns of which there must be no doubt.
         place: its path in its dataset, which may say what its split is; None: its name alone.
 
     Raises:
@@ -45,8 +34,9 @@ class ParquetTable:
     def __init__(
         self,
         path: Path,
-        columns: Mapping[str, str] | None,
+        columns: Columns | None,
         needs: Collection[str],
+        reads: Collection[str],
         place: PurePath | None = None,
     ) -> None:
         self.path = path
@@ -56,7 +46,7 @@ class ParquetTable:
         self._schema = self._file.schema_arrow
         if len(set(self._schema.names)) < len(self._schema.names):
             raise self._lacking("no name twice", "; write it again with one each")
-        self._columns = self._find(columns or {})
+        self._columns = self._find(columns, reads)
         if _is_string(self._type("audio")):  # of paths alone
             self._columns["path"] = self._columns.pop("audio")
         self._require(needs, "" if columns is None else "; name them with --columns")
@@ -66,23 +56,15 @@ class ParquetTable:
         """The columns that are not read."""
         return [name for name in self._schema.names if name not in self._columns.values()]
 
-    def _find(self, columns: Mapping[str, str]) -> dict[str, str]:
+    def _find(self, columns: Columns | None, reads: Collection[str]) -> dict[str, str]:
         """Return the file's names of our columns: those given, else the usual ones."""
         names = self._schema.names
-        if absent := [name for name in columns.values() if name not in names]:
+        if absent := [name for name in (columns or {}).values() if name not in names]:
             raise self._lacking(", ".join(absent), "; name them with --columns")
-        found = dict(columns)
-        for ours, known in _NAMES.items():
-            usual = [name for name in names if re.sub(r"[\s_-]+", " ", name.strip().lower()) in known]
-            usual = [ours] if ours in usual else usual
-            if ours not in columns and len(usual) > 1:
-                choice = f"choose with --columns {ours}={usual[0]}, or call one {ours}"
-                raise DataError(
-                    f"{self.path}: any of the columns {', '.join(usual)} may be {ours}, expected one; {choice}"
-                )
-            if usual:
-                found.setdefault(ours, usual[0])
-        return found
+        try:
+            return find_columns(names, columns or {}, reads, can_be_given=columns is not None)
+        except DataError as problem:
+            raise DataError(f"{self.path}: {problem}") from None
 
     def _lacking(self, expected: str, hint: str) -> DataError:
         names = ", ".join(map(shown, self._schema.names))
@@ -94,7 +76,7 @@ class ParquetTable:
     def _require(self, needs: Collection[str], hint: str) -> None:
         lacking = [] if {"audio", "path"} & self._columns.keys() else ["audio (or path)"]
         if "prompt" in needs and "prompt" not in self._columns:
-            lacking.append("prompt (or text, caption)")
+            lacking.append(PROMPT)
             hint = hint and f"{hint}, or put MusicEval's prompt_info.txt next to the file"
         if lacking:
             raise self._lacking(" and ".join(lacking), hint)

@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -111,26 +111,26 @@ class CsvTable:
     rows: Iterator[Record]
 
 
-def read_csv(path: Path, known: Collection[str]) -> CsvTable:
+def read_csv(path: Path, is_known: Callable[[str], bool]) -> CsvTable:
     """Read a CSV file. What separates its fields is decided by its header alone, never by what is in the rows.
 
     Args:
         path: the file, with a header, and perhaps Excel's `sep=;` before it.
-        known: columns that a header may name; of comma, semicolon and tab, the one that finds most of them.
+        is_known: whether a header may name a column so; of comma, semicolon and tab, the one that finds most of them.
     Raises:
         DataError: it cannot be read, is not UTF-8, or its header is not CSV.
     """
     text = read_text(path)
-    declared, separator = _separator(text, known)
+    declared, separator = _separator(text, is_known)
     records = _records(path, text.removeprefix(declared), separator, declared.count("\n"))
     header = next(records, Record(0, [], ""))
     return CsvTable(_names(header.fields), declared + header.raw, records)
 
 
-def header_columns(path: Path, known: Collection[str]) -> list[str]:
+def header_columns(path: Path, is_known: Callable[[str], bool]) -> list[str]:
     """Return the columns that the first line of a file names, as far as it is a header at all; see `read_csv`."""
     text = read_text(path)
-    declared, separator = _separator(text, known)
+    declared, separator = _separator(text, is_known)
     return _names(_fields(text.removeprefix(declared), separator))
 
 
@@ -144,14 +144,14 @@ def _names(header: Sequence[str]) -> list[str]:
     return without_padding([name.strip(' "').lower() for name in header])
 
 
-def _separator(text: str, known: Collection[str]) -> tuple[str, str]:
+def _separator(text: str, is_known: Callable[[str], bool]) -> tuple[str, str]:
     """Return the line that declares what separates the fields, or nothing, and what does."""
     if declared := re.match(r'"?sep=([,;\t|])"?[ ,;\t]*\n', text, re.IGNORECASE):
         return declared[0], declared[1]
 
     def found(separator: str) -> tuple[int, int]:
         names = _names(_fields(text, separator))
-        return len(set(known) & set(names)), len(names)
+        return sum(map(is_known, set(names))), len(names)
 
     return "", max(SEPARATORS, key=found)  # of equal ones the first
 

@@ -10,8 +10,8 @@ from typing import Any, Literal, get_args
 from audiomos_cache.cache.paths import Shard, all_names, split_files
 from audiomos_cache.cache.publish import done_clips, split_and_parts
 from audiomos_cache.dataset.clip import Clip
+from audiomos_cache.dataset.columns import AUDIO, COLUMNS
 from audiomos_cache.dataset.loading import fetch_dataset, load_dataset
-from audiomos_cache.dataset.manifests import COLUMNS
 from audiomos_cache.devices import Compile, resolve_device
 from audiomos_cache.encoders import lookup
 from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder, is_untrained
@@ -94,7 +94,7 @@ def extract(
         audio_root: the folder that a manifest's paths are relative to, and in which absolute ones must lie; None: that
             of the manifest.
         columns: names that a manifest has for our columns: audio, path, prompt, id, system, split, mi, ta. None: ours,
-            and in Parquet those of MusicEval on the hub (`overall quality`, `textual alignment`).
+            or the usual ones (`file_name`, `text` or `caption`, `overall_quality` and `textual_alignment`).
         shard: encode only this share of the clips: `1/4` or (1, 4); needs a batch size, the same for all shards.
         dry_run: write nothing; return what is to be done, and an estimate of the time.
         compile: compile the audio encoder first: `on`, `off`, or `auto`: on CUDA, where that saves time.
@@ -176,7 +176,7 @@ def _read_dataset(
 ) -> tuple[Dataset, dict[str, str] | None]:
     """Read the clips of each split, and say where they are from, if that is the hub."""
     for ours, name in columns.items():
-        one_of("columns", ours, ("audio", *COLUMNS))
+        one_of("columns", ours, (AUDIO, *COLUMNS))
         if not isinstance(name, str):
             raise ArgumentError(f"columns has {name!r:.50} for {ours}, expected the name of a column")
     path, origin = fetch_dataset(fspath(data))

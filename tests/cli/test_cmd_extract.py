@@ -409,8 +409,8 @@ def test_a_manifest_with_names_and_audio_of_its_own(data, tmp_path):
     line = fail(*arguments, "--columns", "path=wav,prompt=words,mi=quality")
     assert f"to allow it, give --audio-root '{data}/wav', or a folder above" in line
     assert fail(*arguments).endswith(
-        "m.csv: found the columns ['wav', 'words', 'quality', 'ta'], expected path (or file_name) and prompt, and none "
-        "twice; name them with --columns"
+        "m.csv: found the columns ['wav', 'words', 'quality', 'ta'], expected path (or file_name) and prompt (or "
+        "text, caption), and none twice; name them with --columns"
     )
     run(*arguments, "--columns", "path=wav,prompt=words,mi=quality", "--audio-root", data)
     reader = CacheReader(tmp_path / "cache", "all")

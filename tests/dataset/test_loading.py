@@ -379,11 +379,14 @@ def test_bad_csv_rows_are_reported_together(tmp_path: Path) -> None:
         load_dataset(path)
 
 
-@pytest.mark.parametrize("header", ["", "path,text", "path,prompt,path", "a.wav,slow piano"])
+@pytest.mark.parametrize(
+    "header", ["", "path,words", "path,prompt,path", "file_name,text,file_name", "a.wav,slow piano"]
+)
 def test_bad_csv_header(tmp_path: Path, header: str) -> None:
     with pytest.raises(
         DataError,
-        match=r"m\.csv: found the columns \[.*\], expected path \(or file_name\) and prompt, and none twice; ",
+        match=r"m\.csv: found the columns \[.*\], expected path \(or file_name\) and prompt \(or text, caption\), and "
+        r"none twice; name them with --columns$",
     ):
         load_dataset(write(tmp_path / "m.csv", f"{header}\na,b\n" if header else ""))
 

@@ -114,6 +114,14 @@ def test_columns_by_the_names_that_the_file_has(tmp_path: Path) -> None:
         assert [(clip.id, clip.prompt, clip.mi, clip.ta) for clip in clips] == expected
 
 
+def test_a_path_may_be_an_id_too(tmp_path: Path) -> None:
+    csv = write(tmp_path / "m.csv", "file_name,text,split\na.wav,x,s1\n")
+    lines = jsonl(tmp_path / "m.jsonl", {"path": "a.wav", "prompt": "x", "split": "s1"})
+    for path, name in ((csv, "file_name"), (lines, "path")):
+        [clip] = load_dataset(path, columns={"id": name, "system": "split"})["all"]
+        assert (clip.id, clip.path, clip.system) == ("a", tmp_path / "a.wav", "s1")
+
+
 def test_a_name_that_no_column_has(tmp_path: Path) -> None:
     csv = write(tmp_path / "m.csv", "path,prompt\na.wav,x\n")
     lines = jsonl(tmp_path / "m.jsonl", {"path": "a.wav", "prompt": "x"})
@@ -126,15 +134,95 @@ def test_a_name_that_no_column_has(tmp_path: Path) -> None:
 
 
 def test_the_advice_to_name_columns_is_given_only_where_one_can(tmp_path: Path) -> None:
-    path = write(tmp_path / "m.csv", "path,text\na.wav,x\n")
-    found = "found the columns ['path', 'text'], expected path (or file_name) and prompt, and none twice"
+    path = write(tmp_path / "m.csv", "path,words\na.wav,x\n")
+    found = (
+        "found the columns ['path', 'words'], expected path (or file_name) and prompt (or text, caption), and none "
+        "twice"
+    )
     with pytest.raises(DataError) as caught:
         load_dataset(path)
     assert str(caught.value) == f"{path}: {found}; name them with --columns"
     with pytest.raises(DataError) as caught:
         items_of_manifest(path)
     assert str(caught.value) == f"{path}: {found}"
-    assert load_dataset(path, columns={"prompt": "text"})["all"][0].prompt == "x"
+    assert load_dataset(path, columns={"prompt": "words"})["all"][0].prompt == "x"
+
+
+# The usual names
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("file_name", "text", "overall_quality", "textual_alignment"),
+        ("File Name", "Caption", "Overall Quality", "Textual-Alignment"),
+        ("path", "prompt", "MI", "textual alignment"),
+    ],
+)
+def test_the_hubs_names_of_our_columns(tmp_path: Path, names: tuple[str, ...]) -> None:
+    csv = write(tmp_path / "metadata.csv", f"{';'.join(names)}\nwav/a.wav;x, y;3;4\n")
+    lines = jsonl(tmp_path / "m.jsonl", dict(zip(names, ("wav/a.wav", "x, y", 3, 4), strict=True)))
+    for path, data in ((csv, tmp_path), (lines, lines)):
+        [clip] = load_dataset(data)["all"]
+        assert (clip.path, clip.prompt, clip.mi, clip.ta) == (tmp_path / "wav/a.wav", "x, y", 3, 4)
+        assert read_labels(path).ta.tolist() == [4]
+        assert (items_of_manifest(path)[0].path, items_of_manifest(path)[0].prompt) == (clip.path, "x, y")
+        assert is_manifest(path)
+
+
+def test_our_own_names_go_before_the_usual_ones(tmp_path: Path) -> None:
+    row = {"path": "a.wav", "prompt": "x", "text": "lyrics", "caption": "?", "mi": 2, "overall quality": 9, "ta": 3}
+    csv = write(tmp_path / "m.csv", ",".join(row) + "\n" + ",".join(map(str, row.values())) + "\n")
+    for path in (csv, jsonl(tmp_path / "m.jsonl", row)):
+        [clip] = load_dataset(path)["all"]
+        assert (clip.prompt, clip.mi, clip.ta) == ("x", 2, 3)
+        assert items_of_manifest(path)[0].columns.keys() == row.keys() - {"path", "prompt"}
+
+
+def test_which_of_two_is_the_prompt_matters_only_where_prompts_do(tmp_path: Path) -> None:
+    rows = {"path": "a.wav", "text": "x", "caption": "y", "mi": 2, "ta": 3}
+    csv = write(tmp_path / "m.csv", "path,text,caption,mi,ta\na.wav,x,y,2,3\n")
+    lines = jsonl(tmp_path / "m.jsonl", rows)
+    several = "any of the columns text, caption may be prompt, expected one; "
+    for path, where, end in ((csv, csv, ""), (lines, "m.jsonl:1", f"; correct {lines}")):
+        assert read_labels(path).ids == ("a",)
+        assert load_dataset(path, columns={"prompt": "caption"})["all"][0].prompt == "y"
+        for read, advice in (
+            (load_dataset, "choose with --columns prompt=text, or call one prompt"),
+            (items_of_manifest, "call one prompt"),
+        ):
+            with pytest.raises(DataError) as caught:
+                read(path)
+            assert str(caught.value) == f"{where}: {several}{advice}{end}"
+
+
+def test_a_usual_name_of_one_score_alone_is_no_label(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write(tmp_path / "m.csv", "path,prompt,overall_quality\na.wav,x,87\n")
+    assert load_dataset(path)["all"][0].mi is None
+    assert caplog.messages[0].startswith(f"{path}: nothing reads the column 'overall_quality'; scores are read from")
+    assert items_of_manifest(path)[0].columns == {"overall_quality": "87"}
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("file,words,mi,ta", True),
+        ("file;text;quality;relevance", True),
+        ("name,MI,TA", True),
+        ("wav,Overall Quality,Textual Alignment", True),
+        ("a.wav,3.5,4", False),
+        ("text,3,4", False),
+        ("wav,words,quality", False),
+    ],
+)
+def test_a_header_is_that_of_a_manifest_by_any_of_its_columns(tmp_path: Path, header: str, expected: bool) -> None:
+    path = write(tmp_path / "m.csv", f"{header}\n")
+    assert is_manifest(path) == expected
+    if expected:
+        with pytest.raises(
+            DataError, match=r"m\.csv: found the columns \[.*\], expected path \(or file_name\), and none"
+        ):
+            read_labels(path)
 
 
 # What nothing reads

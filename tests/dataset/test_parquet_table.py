@@ -73,6 +73,17 @@ def test_a_column_of_our_own_name_goes_before_the_hubs(tmp_path: Path) -> None:
     assert clips_of(path, columns={"prompt": "caption"})[0].prompt == "x"
 
 
+def test_columns_that_the_caller_does_not_read_are_left_in_doubt(tmp_path: Path) -> None:
+    scores: dict[str, Any] = {"overall__quality": [1.0], "overall_quality": [2.0], "ta": [3.0]}
+    path = write_parquet(tmp_path / "m.parquet", [A], prompt=["x"], **scores)
+    assert items_of_manifest(path)[0].columns == {"ta": 3.0, "split": "all"}
+    assert "any of the columns overall quality, overall_quality may be mi, expected one; choose with" in error_of(path)
+    path = write_parquet(tmp_path / "m.parquet", [A], text=["x"], caption=["y"], mi=[2.0], ta=[3.0])
+    assert read_labels(path).mi.tolist() == [2]
+    with pytest.raises(DataError, match=r": any of the columns text, caption may be prompt, .* one; call one prompt$"):
+        items_of_manifest(path)
+
+
 @pytest.mark.parametrize("kind", [pa.float32(), pa.float16(), pa.float64(), pa.string(), pa.decimal128(3, 2)])
 def test_labels_of_every_kind_are_what_was_written(tmp_path: Path, kind: pa.DataType) -> None:
     column = pa.array(["3.4", "2.2"]).cast(kind)

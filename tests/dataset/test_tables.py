@@ -80,7 +80,7 @@ def test_a_divided_manifest_keeps_its_separator_and_its_lines(tmp_path: Path, se
 )
 def test_the_header_alone_decides(tmp_path: Path, header: str, columns: list[str]) -> None:
     rows = "a;b;c;d;e,f\tg\n" * 50  # would win any count
-    assert read_csv(write(tmp_path / "m.csv", f"{header}\n{rows}"), ("path", "prompt")).columns == (
+    assert read_csv(write(tmp_path / "m.csv", f"{header}\n{rows}"), ("path", "prompt").__contains__).columns == (
         columns if header else ["a", "b", "c", "d", "e,f\tg"]
     )
 

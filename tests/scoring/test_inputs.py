@@ -224,7 +224,7 @@ def test_a_file_may_be_scored_with_several_prompts(tmp_path):
     assert [item.prompt for item in items_of_manifest(jsonl(tmp_path / "m.jsonl", *rows))] == ["piano", "drums"]
 
 
-@pytest.mark.parametrize("header", ["path", "prompt,id", "file,text", "path,prompt,path"])
+@pytest.mark.parametrize("header", ["path", "prompt,id", "file,words", "path,prompt,path"])
 def test_a_manifest_without_a_column_is_refused(tmp_path, header):
     path = tmp_path / "m.csv"
     path.write_text(f"{header}\n")
