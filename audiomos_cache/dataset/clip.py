@@ -16,6 +16,15 @@ PREFIX = "audiomos2025-track1-"
 SPLIT_ORDER = ("train", "dev", "test", "eval")
 NO_SPLIT = "all"  # of a clip whose manifest names none
 
+# Our names of splits by the usual ones. MusicEval's labelled `test` stays `test`, though the challenge gave it out as
+# `eval`.
+USUAL_SPLITS = {
+    "train": "train", "training": "train",
+    "dev": "dev", "validation": "dev", "valid": "dev", "val": "dev",
+    "test": "test", "testing": "test",
+    "eval": "eval", "evaluation": "eval",
+}  # fmt: skip
+
 
 class ClipAudio(AudioSource, Protocol):
     """Where the audio of a clip is: a `Path`, or a row of a Parquet file."""
@@ -109,12 +118,13 @@ def choose_splits(data: Path, existing: Iterable[str], requested: Sequence[str])
     Args:
         data: the dataset, for the message.
         existing: all splits of the dataset.
-        requested: those to read; empty: all that exist.
+        requested: those to read, or their usual names; empty: all that exist.
     Raises:
         DataError: a requested one does not exist; names those that do.
     """
     rank = {split: number for number, split in enumerate(SPLIT_ORDER)}
     ordered = sorted(existing, key=lambda split: (rank.get(split, len(rank)), split))
+    requested = [split if split in ordered else USUAL_SPLITS.get(split.lower(), split) for split in requested]
     if unknown := [repr(split) for split in requested if split not in ordered]:
         raise DataError(f"{data}: split {first_five(unknown)} not found, expected one of {', '.join(ordered)}")
     return [split for split in ordered if not requested or split in requested]

@@ -2,14 +2,25 @@
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from json import JSONDecodeError
 from pathlib import Path, PurePath
 from typing import TypeVar, cast
 
 from audiomos_cache.dataset.audio_paths import audio_folder, file_name_of, find_audio, path_of
-from audiomos_cache.dataset.clip import NO_SPLIT, Clip, ClipAudio, check_id, check_score, check_split, system_of
+from audiomos_cache.dataset.clip import (
+    NO_SPLIT,
+    USUAL_SPLITS,
+    Clip,
+    ClipAudio,
+    check_id,
+    check_score,
+    check_split,
+    system_of,
+)
 from audiomos_cache.dataset.columns import (
     AUDIO,
     COLUMNS,
@@ -66,6 +77,8 @@ def read_manifest(
 ) -> dict[str, Clip]:
     """Read the clips of a manifest by id, in its order.
 
+    A split that has one of the usual names is called by ours: `validation` is `dev`, unless there is a `dev` besides.
+
     Args:
         path, columns, needs, place: see `read_rows`. Without the need of audio, paths may name what is elsewhere, or
             nowhere.
@@ -74,7 +87,17 @@ def read_manifest(
         DataError: a row is not valid, or an id comes twice (in two splits, too).
     """
     parse = partial(_parse_clip, audio_folder(path, audio_root) if "audio" in needs else None)
-    return read_rows(path, parse, columns=columns, needs=needs, place=place, advice=_advise_on_clips)
+    clips = read_rows(path, parse, columns=columns, needs=needs, place=place, advice=_advise_on_clips)
+    ours = _our_splits({clip.split for clip in clips.values()})
+    return {name: replace(clip, split=ours[clip.split]) for name, clip in clips.items()} if ours else clips
+
+
+def _our_splits(splits: Collection[str]) -> dict[str, str]:
+    """Return our names of splits, if they are other than these and no two are one."""
+    ours = {split: USUAL_SPLITS.get(split.lower(), split) for split in splits}
+    taken = Counter(ours.values())
+    ours = {split: name if taken[name] == 1 else split for split, name in ours.items()}
+    return {} if all(split == name for split, name in ours.items()) else ours
 
 
 def read_rows(

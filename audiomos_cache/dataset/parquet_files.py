@@ -3,16 +3,9 @@
 import re
 from pathlib import Path, PurePath
 
-from audiomos_cache.dataset.clip import NO_SPLIT
+from audiomos_cache.dataset.clip import NO_SPLIT, USUAL_SPLITS
 from audiomos_cache.errors import DataError
 
-# Their splits by our names. MusicEval's labelled `test` stays `test`, though the challenge gave it out as `eval`.
-_SPLITS = {
-    "train": "train", "training": "train",
-    "dev": "dev", "validation": "dev", "valid": "dev", "val": "dev",
-    "test": "test", "testing": "test",
-    "eval": "eval", "evaluation": "eval",
-}  # fmt: skip
 _SHARD = re.compile(r"(?P<split>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(-[0-9a-f]{16})?")
 
 
@@ -28,11 +21,11 @@ def split_of(file: PurePath) -> str:
     shard = _SHARD.fullmatch(file.stem)
     own = shard["split"] if shard else file.stem
     for name in (own, *reversed(file.parent.parts)):
-        if name.lower() in _SPLITS:
-            return _SPLITS[name.lower()]
+        if name.lower() in USUAL_SPLITS:
+            return USUAL_SPLITS[name.lower()]
     if shard:
         return own
-    return next((_SPLITS[word] for word in re.findall(r"[a-z]+", own.lower()) if word in _SPLITS), NO_SPLIT)
+    return next((USUAL_SPLITS[word] for word in re.findall(r"[a-z]+", own.lower()) if word in USUAL_SPLITS), NO_SPLIT)
 
 
 def find_parquet(folder: Path) -> list[Path]:

@@ -4,7 +4,9 @@ import json
 import logging
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from audiomos_cache.dataset.labels import read_labels
 from audiomos_cache.dataset.loading import load_dataset
@@ -223,6 +225,52 @@ def test_a_header_is_that_of_a_manifest_by_any_of_its_columns(tmp_path: Path, he
             DataError, match=r"m\.csv: found the columns \[.*\], expected path \(or file_name\), and none"
         ):
             read_labels(path)
+
+
+# Splits
+
+
+def splits(path: Path, *names: str) -> Path:
+    rows = [{"path": f"{n}.wav", "prompt": "x", "mi": 2, "ta": 3, "split": name} for n, name in enumerate(names)]
+    if path.suffix == ".jsonl":
+        return jsonl(path, *rows)
+    if path.suffix == ".csv":
+        return write(path, "\n".join([",".join(rows[0]), *(",".join(map(str, row.values())) for row in rows)]))
+    parquet.write_table(pa.Table.from_pylist(rows), path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["train", "validation", "test"], ["train", "dev", "test"]),
+        (["train", "val"], ["train", "dev"]),
+        (["Train", "Valid", "TEST", "mine"], ["train", "dev", "test", "mine"]),
+        (["train", "validation", "dev"], ["train", "dev", "validation"]),
+        (["val", "validation"], ["val", "validation"]),
+    ],
+)
+def test_splits_of_a_column_have_our_names_if_no_two_become_one(
+    tmp_path: Path, suffix: str, names: list[str], expected: list[str]
+) -> None:
+    path = splits(tmp_path / f"m{suffix}", *names)
+    assert list(load_dataset(path)) == expected
+    assert len(read_labels(path, names[0]).ids) == 1
+
+
+def test_a_split_is_asked_for_by_either_name(tmp_path: Path) -> None:
+    path = splits(tmp_path / "m.csv", "train", "validation")
+    for name in ("validation", "dev", "val"):
+        assert list(load_dataset(path, [name])) == ["dev"]
+        assert read_labels(path, name).ids == ("1",)
+    with pytest.raises(DataError, match=r"m\.csv: split 'eval' not found, expected one of train, dev$"):
+        load_dataset(path, ["eval"])
+
+
+def test_musicevals_lists_keep_their_names(tmp_path: Path) -> None:
+    write(tmp_path / "sets/validation_mos_list.txt", "S002_P044.wav,3,3\n")
+    assert list(load_dataset(tmp_path)) == ["validation"]
 
 
 # What nothing reads
