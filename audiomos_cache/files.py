@@ -1,16 +1,17 @@
 """Read what anybody may have written: no pipe, device or gigabytes by mistake; JSON and numbers without surprises."""
 
+import errno
 import json
 import math
 import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from audiomos_cache.errors import AudiomosError, DataError, quoted, shown
 
@@ -75,6 +76,32 @@ def read_file(path: Path, expected: str, error: type[AudiomosError] = DataError,
         if size > most:
             raise error(f"{shown(str(path))}: {size} bytes, expected {expected}, of at most {most} bytes")
         return file.read(size + 1)  # as many bytes are allocated before they are read
+
+
+class Located(Protocol):
+    """A path, or what is in a file."""
+
+    def exists(self) -> bool:
+        """Return whether it is there."""
+
+
+def exists(path: Located) -> bool:
+    """Return whether something is there; unlike `Path.exists`, False for a name that is too long for any file."""
+    return _of_a_possible_name(path.exists)
+
+
+def is_folder(path: str | Path) -> bool:
+    """Return whether a folder has this name; likewise."""
+    return _of_a_possible_name(Path(path).is_dir)
+
+
+def _of_a_possible_name(found: Callable[[], bool]) -> bool:
+    try:
+        return found()
+    except OSError as problem:
+        if problem.errno != errno.ENAMETOOLONG:
+            raise
+        return False
 
 
 def real_path(path: Path) -> Path:

@@ -5,16 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from audiomos_cache.errors import AudiomosError, ConfigError, quoted, shown
+from audiomos_cache.files import is_folder
 
 _REASON = 200  # characters of the hub's message
-
-
-def is_folder(source: str) -> bool:
-    """Return whether a folder has this name; unlike `Path.is_dir`, False for names that no folder can have."""
-    try:
-        return Path(source).is_dir()
-    except OSError:  # too long
-        return False
 
 
 def split_revision(source: str) -> tuple[str, str | None]:

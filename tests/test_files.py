@@ -9,6 +9,8 @@ import pytest
 
 from audiomos_cache.errors import ConfigError, DataError
 from audiomos_cache.files import (
+    exists,
+    is_folder,
     parse_integer,
     parse_json,
     parse_number,
@@ -66,6 +68,15 @@ def test_a_name_that_no_file_can_have(name):
         read_file(Path(name), "a list")
 
     assert caught.value.args[0].isprintable()
+
+
+def test_nothing_has_a_name_that_is_too_long(tmp_path):
+    for path in (Path("n" * 6000), tmp_path / ("n" * 300), Path("a\0b")):
+        assert not exists(path)
+        assert not is_folder(path)
+        assert not is_folder(str(path))
+    assert exists(tmp_path)
+    assert is_folder(tmp_path)
 
 
 def test_json_is_parsed():

@@ -7,6 +7,7 @@ from typing import cast
 from audiomos_cache.dataset.clip import ClipAudio, inside
 from audiomos_cache.dataset.tables import string_of
 from audiomos_cache.errors import DataError
+from audiomos_cache.files import exists, is_folder
 
 Row = Mapping[str, object]
 
@@ -17,7 +18,7 @@ def audio_folder(manifest: Path, audio_root: Path | None) -> Path:
     Raises:
         DataError: the one that was given does not exist.
     """
-    if audio_root is not None and not audio_root.is_dir():
+    if audio_root is not None and not is_folder(audio_root):
         raise DataError(f"--audio-root {audio_root}: folder not found, expected the one that the audio is in")
     return audio_root or manifest.parent
 
@@ -48,7 +49,7 @@ def find_audio(root: Path, row: Row) -> ClipAudio:
             f"to allow it, give --audio-root {str(Path(name).parent)!r}, or a folder above"
         )
     path = inside(root, name)
-    return path if "\\" not in name or path.exists() else inside(root, name.replace("\\", "/"))
+    return path if "\\" not in name or exists(path) else inside(root, name.replace("\\", "/"))
 
 
 def file_name_of(row: Row) -> str:

@@ -12,6 +12,7 @@ from audiomos_cache.dataset.manifests import MANIFESTS, is_manifest, read_manife
 from audiomos_cache.dataset.parquet_files import find_parquet
 from audiomos_cache.dataset.tables import collect, read_lines
 from audiomos_cache.errors import ArgumentError, DataError
+from audiomos_cache.files import exists, is_folder
 from audiomos_cache.hub import download_command, resolve_folder, split_revision
 
 EVAL_PHASE = "audiomos2025-track1-eval-phase"
@@ -40,7 +41,7 @@ def fetch_dataset(data: str) -> tuple[Path, dict[str, str] | None]:
         DataError: it cannot be fetched, or holds no Parquet file.
     """
     path = Path(data)
-    is_local = path.exists() or path.parent.is_dir() or path.suffix.lower() in MANIFESTS
+    is_local = exists(path) or is_folder(path.parent) or path.suffix.lower() in MANIFESTS
     if is_local or not re.fullmatch(_HUB_ID, data, re.ASCII):
         return path, None
     name, revision = split_revision(data)
@@ -70,7 +71,7 @@ def load_dataset(
         DataError: a list, label or name is not valid, or a split does not exist. ArgumentError: `audio_root` or
         `columns` is given for a MusicEval folder.
     """
-    if data.is_dir() and _is_musiceval(data):
+    if is_folder(data) and _is_musiceval(data):
         if audio_root is not None or columns:
             given = "--columns" if columns else "--audio-root"
             raise ArgumentError(
@@ -90,9 +91,9 @@ def _is_musiceval(folder: Path) -> bool:
 
 def _read_manifests(data: Path, audio_root: Path | None, columns: Columns) -> Iterable[Clip]:
     """Read the clips of a manifest, or of the manifests in a folder."""
-    if not data.is_dir():
+    if not is_folder(data):
         if data.suffix.lower() not in MANIFESTS:
-            found = "a file of another kind" if data.exists() else "not found"
+            found = "a file of another kind" if exists(data) else "not found"
             raise DataError(f"{data}: {found}, expected a MusicEval folder, or a manifest ({', '.join(MANIFESTS)})")
         return _read_one(data, data.parent, audio_root, columns)
     named = [data / name for name in METADATA if (data / name).is_file()]

@@ -15,6 +15,7 @@ import pyarrow as pa
 from pyarrow import compute, parquet, types
 
 from audiomos_cache.errors import DataError, shown
+from audiomos_cache.files import opened
 
 _BLOCK_BYTES = 1 << 24  # of audio, decoded at once
 _KEPT_BLOCKS = 4  # of each file: several threads read, one a little before the other
@@ -140,10 +141,7 @@ def open_parquet(path: Path) -> Any:
     Raises:
         DataError: it is no file, or not Parquet.
     """
-    if not path.is_file():
-        found = "not a file" if path.exists() else "file not found"
-        raise DataError(f"{path}: {found}, expected Parquet")
-    with path.open("rb") as file:
+    with opened(path, "Parquet") as file:
         if file.read(8) == b"version ":
             raise DataError(f"{path}: a pointer of Git LFS, not the data; run git lfs pull in its folder")
     with damage_named(path):

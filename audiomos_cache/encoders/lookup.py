@@ -15,7 +15,8 @@ from typing import NamedTuple, Protocol
 
 from audiomos_cache.encoders.base import AudioEncoder, Identity, Precision, TextEncoder, TextFeatures
 from audiomos_cache.errors import ConfigError, shown
-from audiomos_cache.hub import is_folder, split_revision
+from audiomos_cache.files import is_folder
+from audiomos_cache.hub import split_revision
 from audiomos_cache.registry import known, lookup, not_one_of, summary
 from audiomos_cache.torch_settings import standard_torch
 

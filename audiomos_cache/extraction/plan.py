@@ -22,6 +22,7 @@ from audiomos_cache.errors import CacheError, DataError, first_five, quoted
 from audiomos_cache.extraction.batching import cut_batches, lengths_of
 from audiomos_cache.extraction.encoding import encode_clips
 from audiomos_cache.extraction.options import ExtractionOptions
+from audiomos_cache.files import exists
 from audiomos_cache.progress import gigabytes
 
 
@@ -95,7 +96,7 @@ def refuse_other_batches(files: Sequence[CacheFile], batch_size: int) -> None:
 
 def refuse_missing(clips: Sequence[Clip]) -> None:
     """Refuse clips without audio file or prompt, all in one message, before the first clip is encoded."""
-    missing = [str(clip.path) for clip in clips if not clip.path.exists()]
+    missing = [str(clip.path) for clip in clips if not exists(clip.path)]
     if missing:
         raise DataError(
             f"split {quoted(clips[0].split)}: audio files that the list names are missing: {first_five(missing)}; "

@@ -9,7 +9,7 @@ from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder
 from audiomos_cache.encoders.lookup import DEFAULTS, load_audio_encoder, load_text_encoder, loader_of
 from audiomos_cache.errors import EncoderError, shown
 from audiomos_cache.extraction.options import ExtractionOptions, precision_for
-from audiomos_cache.hub import is_folder
+from audiomos_cache.files import is_folder
 from audiomos_cache.input_spec import InputSpec
 from audiomos_cache.registry import known
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from audiomos_cache.dataset.clip import in_other_letters
 from audiomos_cache.errors import ArgumentError, AudiomosError, BundleError, ConfigError, EncoderError, one_of
-from audiomos_cache.hub import is_folder
+from audiomos_cache.files import is_folder
 from audiomos_cache.progress import counted
 from audiomos_cache.scoring.arguments import items_of_arguments, items_of_stream
 from audiomos_cache.scoring.clips import AudioLike

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from audiomos_cache.audio.source import read_source
 from audiomos_cache.dataset.loading import load_dataset
 from audiomos_cache.errors import DataError
+from audiomos_cache.extraction.plan import refuse_missing
 from audiomos_cache.scoring.inputs import items_of_manifest
 
 
@@ -38,6 +40,20 @@ def test_a_file_with_a_backslash_in_its_name_goes_first(tmp_path: Path) -> None:
     assert load_dataset(path)["all"][0].path == literal
     literal.unlink()
     assert load_dataset(path)["all"][0].path == tmp_path / "wav/a.wav"
+
+
+@pytest.mark.parametrize("name", ["n" * 6000 + ".wav", "n\\" * 3000 + "a.wav", "n/" * 3000 + "a.wav"])
+def test_a_name_that_is_too_long_for_any_file_is_missing(tmp_path: Path, name: str) -> None:
+    path = manifest(tmp_path / "m.jsonl", "b.wav", name)
+    clips = load_dataset(path)["all"]
+    assert items_of_manifest(path)[1].path == clips[1].path == tmp_path / name.replace("\\", "/")
+    with pytest.raises(DataError) as caught:
+        refuse_missing(clips)
+    assert str(caught.value).startswith(f"split 'all': audio files that the list names are missing: {tmp_path}/b.wav, ")
+    with pytest.raises(DataError, match=r": cannot be read \(File name too long\), expected an audio file"):
+        read_source(clips[1].path)
+    with pytest.raises(DataError, match=r"^--audio-root nnn.*: folder not found"):
+        load_dataset(path, audio_root=Path("n" * 6000))
 
 
 def test_a_missing_one_is_named_as_it_would_be_here(tmp_path: Path) -> None:

@@ -177,6 +177,14 @@ def test_what_is_no_hub_id_is_a_path(hub: list[tuple[str, dict[str, Any]]], data
     assert hub == []
 
 
+@pytest.mark.parametrize("name", ["n" * 6000, "n" * 6000 + "/m.csv", "n" * 6000 + ".parquet", "n/" * 3000 + "m.csv"])
+def test_data_of_a_name_that_is_too_long(name: str) -> None:
+    path, origin = fetch_dataset(name)
+    assert (path, origin) == (Path(name), None)
+    with pytest.raises(DataError, match=r"^n.*(not found|cannot be read \(File name too long\)), expected"):
+        load_dataset(path)
+
+
 def test_a_folder_of_that_name_goes_first(hub: list[tuple[str, dict[str, Any]]]) -> None:
     Path("BAAI/MusicEval").mkdir(parents=True)
     assert fetch_dataset("BAAI/MusicEval") == (Path("BAAI/MusicEval"), None)
