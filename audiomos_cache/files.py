@@ -23,6 +23,7 @@ MOST_BYTES = 1 << 28  # of a file of text: 256 MiB is a hundred times what a dat
 MOST_JSON = 1 << 26  # of a JSON file, which takes up to twelve times as much in memory: the ids of a million clips
 MOST_WEIGHTS = 1 << 31  # bytes of a head's weights: the largest have 100 MB
 
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/v1"
 _DEEPEST = 100  # lists in lists in JSON; we write five
 _MOST_LISTS = 1 << 20  # and objects, each of which takes twenty times as much in memory
 _MOST_DIGITS = 20  # of a whole number: a 64-bit one has 19
@@ -102,6 +103,21 @@ def _of_a_possible_name(found: Callable[[], bool]) -> bool:
         if problem.errno != errno.ENAMETOOLONG:
             raise
         return False
+
+
+def refuse_lfs_pointer(name: object, head: bytes, error: type[AudiomosError] = DataError) -> None:
+    """Refuse the few lines of text that Git LFS leaves in the place of a file that it did not fetch.
+
+    Args:
+        name: of the file, for the message.
+        head: its first bytes, 64 or more.
+        error: what is raised.
+
+    Raises:
+        AudiomosError: of the class `error`. It is such a pointer.
+    """
+    if head.startswith(_LFS_POINTER):
+        raise error(f"{shown(str(name))}: a pointer of Git LFS, not the data; run git lfs pull in its folder")
 
 
 def real_path(path: Path) -> Path:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from audiomos_cache.errors import DataError
-from audiomos_cache.files import read_file
+from audiomos_cache.files import read_file, refuse_lfs_pointer
 
 MOST_BYTES = 1 << 33  # of an audio file: 8 GiB are what `samples.MOST_SAMPLES` take as doubles
 
@@ -44,7 +44,8 @@ def read_source(source: AudioSource) -> bytes:
     """Read all bytes of a source, at least one.
 
     Raises:
-        DataError: a file that is missing, no file, too large or without a permission; or there are no bytes.
+        DataError: a file that is missing, no file, too large or without a permission; or there are no bytes, or those
+            of a pointer of Git LFS.
     """
     if isinstance(source, Path):
         content = read_file(source, "an audio file; add it, or remove it from the list", most=MOST_BYTES)
@@ -52,4 +53,5 @@ def read_source(source: AudioSource) -> bytes:
         content = source.read_bytes()
     if not content:
         raise DataError(f"{source}: empty file (0 bytes), expected audio; get it again")
+    refuse_lfs_pointer(source, content[:64])
     return content

@@ -55,11 +55,16 @@ def find_audio(root: Path, row: Row) -> ClipAudio:
 def file_name_of(row: Row) -> str:
     """Return the name of the audio file of a manifest's row, whichever system's separators its path has.
 
+    Returns:
+        The name; of embedded audio with an id, it may be empty.
     Raises:
         DataError: the row names none.
     """
     if (embedded := row.get("audio")) is not None:
-        return cast(ClipAudio, embedded).name
+        name = cast(ClipAudio, embedded).name
+        if not name and not string_of(row, "id"):
+            raise DataError("found neither an id nor the name of an audio file, expected one of them; add a column id")
+        return name
     return PurePath(path_of(row).replace("\\", "/")).name
 
 

@@ -94,7 +94,8 @@ def _read_manifests(data: Path, audio_root: Path | None, columns: Columns) -> It
     if not is_folder(data):
         if data.suffix.lower() not in MANIFESTS:
             found = "a file of another kind" if exists(data) else "not found"
-            raise DataError(f"{data}: {found}, expected a MusicEval folder, or a manifest ({', '.join(MANIFESTS)})")
+            expected = f"a MusicEval folder, or a manifest ({', '.join(MANIFESTS)})"
+            raise DataError(f"{data}: {found}, expected {expected}{_hub_advice(data)}")
         return _read_one(data, data.parent, audio_root, columns)
     named = [data / name for name in METADATA if (data / name).is_file()]
     if len(named) > 1:
@@ -117,6 +118,13 @@ def _read_manifests(data: Path, audio_root: Path | None, columns: Columns) -> It
                 raise DataError(f"{clip.path}: found the id {clip.id!r} again, expected it only once, of {first}")
             clips[clip.id] = clip
     return clips.values()
+
+
+def _hub_advice(data: Path) -> str:
+    """Say why what may be an id on the hub was taken for a path."""
+    if exists(data) or not is_folder(data.parent) or not re.fullmatch(_HUB_ID, str(data), re.ASCII):
+        return ""
+    return f"; the Hugging Face hub was not asked, because there is a folder {data.parent} here"
 
 
 def _read_one(path: Path, folder: Path, audio_root: Path | None, columns: Columns) -> Iterable[Clip]:

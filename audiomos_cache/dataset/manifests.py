@@ -315,10 +315,8 @@ def _advise_on_clips(first: Clip, again: Clip) -> str:
 def _parse_clip(root: Path | None, row: Row) -> tuple[str, Clip]:
     """Read the clip of a row; `root` None: its audio will not be opened, and may lie anywhere."""
     name = file_name_of(row)
-    if not (given := string_of(row, "id")) and not name:
-        raise DataError("found neither an id nor the name of an audio file, expected one of them; add a column id")
     audio = find_audio(root, row) if root else _named_audio(row)
-    clip_id = check_id(given or PurePath(name).stem)
+    clip_id = check_id(string_of(row, "id") or PurePath(name).stem)
     system = string_of(row, "system") or system_of(clip_id)
     split = check_split(string_of(row, "split") or NO_SPLIT)
     mi, ta = (check_score(kind, row[kind]) if row.get(kind) not in (None, "") else None for kind in ("mi", "ta"))

@@ -15,7 +15,7 @@ import pyarrow as pa
 from pyarrow import compute, parquet, types
 
 from audiomos_cache.errors import DataError, shown
-from audiomos_cache.files import opened
+from audiomos_cache.files import opened, refuse_lfs_pointer
 
 _BLOCK_BYTES = 1 << 24  # of audio, decoded at once
 _KEPT_BLOCKS = 4  # of each file: several threads read, one a little before the other
@@ -142,8 +142,7 @@ def open_parquet(path: Path) -> Any:
         DataError: it is no file, or not Parquet.
     """
     with opened(path, "Parquet") as file:
-        if file.read(8) == b"version ":
-            raise DataError(f"{path}: a pointer of Git LFS, not the data; run git lfs pull in its folder")
+        refuse_lfs_pointer(path, file.read(64))
     with damage_named(path):
         return parquet.ParquetFile(path, buffer_size=1 << 20, pre_buffer=False, page_checksum_verification=True)
 

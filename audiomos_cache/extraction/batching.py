@@ -17,6 +17,7 @@ from audiomos_cache.dataset.clip import Clip, in_other_letters
 from audiomos_cache.encoders.base import AudioEncoder, TextEncoder
 from audiomos_cache.errors import EncoderError, first_five
 from audiomos_cache.extraction.options import ExtractionOptions, not_finite
+from audiomos_cache.files import exists
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,8 @@ def lengths_of(clips: Sequence[Clip], audio: AudioEncoder, options: ExtractionOp
     """Return how many samples each clip will be encoded at, according to the files' headers."""
     if options.pad_to_s is not None:
         return [round(options.pad_to_s * audio.sample_rate_hz)] * len(clips)
-    return [decoded_length(clip.path, audio.sample_rate_hz, options.max_seconds) for clip in clips]
+    rate, most = audio.sample_rate_hz, options.max_seconds
+    return [decoded_length(clip.path, rate, most) if exists(clip.path) else 0 for clip in clips]
 
 
 def cut_batches(clips: Sequence[Clip], lengths: Sequence[int], batch_size: int) -> list[list[Clip]]:

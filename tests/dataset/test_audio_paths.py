@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from audiomos_cache.audio.source import read_source
+from audiomos_cache import extract
+from audiomos_cache.audio.source import EncodedAudio, read_source
 from audiomos_cache.dataset.loading import load_dataset
 from audiomos_cache.errors import DataError
-from audiomos_cache.extraction.plan import refuse_missing
 from audiomos_cache.scoring.inputs import items_of_manifest
 
 
@@ -48,12 +48,24 @@ def test_a_name_that_is_too_long_for_any_file_is_missing(tmp_path: Path, name: s
     clips = load_dataset(path)["all"]
     assert items_of_manifest(path)[1].path == clips[1].path == tmp_path / name.replace("\\", "/")
     with pytest.raises(DataError) as caught:
-        refuse_missing(clips)
+        extract(path, tmp_path / "cache", pad_to=None, audio_encoder="muq-tiny", text_encoder="roberta-tiny")
     assert str(caught.value).startswith(f"split 'all': audio files that the list names are missing: {tmp_path}/b.wav, ")
     with pytest.raises(DataError, match=r": cannot be read \(File name too long\), expected an audio file"):
         read_source(clips[1].path)
     with pytest.raises(DataError, match=r"^--audio-root nnn.*: folder not found"):
         load_dataset(path, audio_root=Path("n" * 6000))
+
+
+def test_a_pointer_of_git_lfs_is_called_so(tmp_path: Path) -> None:
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 12345\n"
+    path = tmp_path / "a.wav"
+    path.write_bytes(pointer)
+    for source in (path, EncodedAudio("a row", pointer)):
+        with pytest.raises(DataError) as caught:
+            read_source(source)
+        assert str(caught.value) == f"{source}: a pointer of Git LFS, not the data; run git lfs pull in its folder"
+    path.write_bytes(b"version 1 of a text")
+    assert read_source(path) == b"version 1 of a text"
 
 
 def test_a_missing_one_is_named_as_it_would_be_here(tmp_path: Path) -> None:

@@ -191,6 +191,22 @@ def test_a_folder_of_that_name_goes_first(hub: list[tuple[str, dict[str, Any]]])
     assert hub == []
 
 
+def test_it_says_that_the_hub_was_not_asked(hub: list[tuple[str, dict[str, Any]]]) -> None:
+    Path("BAAI").mkdir()
+    for name, advice in (
+        ("BAAI/MusicEval", "; the Hugging Face hub was not asked, because there is a folder BAAI here"),
+        ("gone", ""),
+        ("./BAAI/../BAAI/MusicEval", ""),
+    ):
+        path, _ = fetch_dataset(name)
+        with pytest.raises(DataError) as caught:
+            load_dataset(path)
+        assert str(caught.value) == (
+            f"{path}: not found, expected a MusicEval folder, or a manifest (.csv, .tsv, .jsonl, .parquet){advice}"
+        )
+    assert hub == []
+
+
 @pytest.mark.usefixtures("hub")
 def test_what_the_hub_does_not_have() -> None:
     with pytest.raises(DataError) as caught:

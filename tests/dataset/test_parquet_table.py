@@ -145,6 +145,18 @@ def test_what_is_wrong_with_audio(tmp_path: Path, audio: list[Audio | None], mes
     assert message in error_of(write_parquet(tmp_path / "m.parquet", audio, prompt=["x"] * len(audio)))
 
 
+def test_a_clip_to_score_needs_a_name_or_an_id(tmp_path: Path) -> None:
+    audio: list[Audio | None] = [{"bytes": b"a", "path": None}, A]
+    with pytest.raises(DataError) as caught:
+        items_of_manifest(write_parquet(tmp_path / "m.parquet", audio, prompt=["x", "y"]))
+    assert str(caught.value) == (
+        "m.parquet:1: found neither an id nor the name of an audio file, expected one of them; add a column id; "
+        f"correct {tmp_path}/m.parquet"
+    )
+    path = write_parquet(tmp_path / "m.parquet", audio, prompt=["x", "y"], id=["first", None])
+    assert [item.id for item in items_of_manifest(path)] == ["first", "S001_a"]
+
+
 def test_a_row_without_bytes_names_a_file_in_the_folder(tmp_path: Path) -> None:
     (tmp_path / "wav").mkdir()
     (tmp_path / "wav/b.wav").write_bytes(b"from the file")
