@@ -110,9 +110,10 @@ def _read_manifests(data: Path, audio_root: Path | None, columns: Columns) -> It
             f"{data}: no list found, expected sets/*_mos_list.txt or sets/eval_list.txt in it, or a manifest named "
             f"{' or '.join(METADATA)}, or Parquet files"
         )
+    folder = data.parent if data.suffix == ".parquet" else data  # called like a file, of which it holds the parts
     clips: dict[str, Clip] = {}
     for path in files:
-        for clip in _read_one(path, data, audio_root or data, columns):
+        for clip in _read_one(path, folder, audio_root or data, columns):
             if clip.id in clips:
                 first = clips[clip.id].path
                 raise DataError(f"{clip.path}: found the id {clip.id!r} again, expected it only once, of {first}")

@@ -13,19 +13,21 @@ def split_of(file: PurePath) -> str:
     """Return the split of a Parquet file, by our names: `dev` of `data/validation-00000-of-00001.parquet`.
 
     Args:
-        file: its path in the dataset's folder.
+        file: its path in the dataset's folder. To Spark and Dask, a folder that is called `train.parquet` is a file.
     Returns:
         What the file is called, or a folder, the nearest first; else what is before the numbers of a shard; else a word
         in the file's name, as in `clean_test.parquet`; else `all`.
     """
     shard = _SHARD.fullmatch(file.stem)
     own = shard["split"] if shard else file.stem
-    for name in (own, *reversed(file.parent.parts)):
+    for name in (own, *(part.removesuffix(".parquet") for part in reversed(file.parent.parts))):
         if name.lower() in USUAL_SPLITS:
             return USUAL_SPLITS[name.lower()]
     if shard:
         return own
-    return next((USUAL_SPLITS[word] for word in re.findall(r"[a-z]+", own.lower()) if word in USUAL_SPLITS), NO_SPLIT)
+    files = [own, *(folder.stem for folder in file.parents if folder.suffix == ".parquet")]
+    words = re.findall(r"[a-z]+", " ".join(files).lower())
+    return next((USUAL_SPLITS[word] for word in words if word in USUAL_SPLITS), NO_SPLIT)
 
 
 def find_parquet(folder: Path) -> list[Path]:
@@ -37,7 +39,7 @@ def find_parquet(folder: Path) -> list[Path]:
     files = sorted(
         path
         for path in folder.rglob("*.parquet")
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts) and not path.is_dir()
     )
     shards: dict[tuple[Path, str, int], set[int]] = {}
     for path in files:

@@ -155,17 +155,29 @@ class ParquetTable:
         return np.concatenate([np.zeros(0, bool), *blocks])
 
 
+_BINARY = (types.is_binary, types.is_large_binary, types.is_fixed_size_binary, types.is_binary_view)
+_STRING = (types.is_string, types.is_large_string, types.is_string_view)
+
+
 def _is_binary(kind: Any) -> bool:
-    return any(check(kind) for check in (types.is_binary, types.is_large_binary, types.is_fixed_size_binary))
+    return any(check(_plain(kind)) for check in _BINARY)
 
 
 def _is_string(kind: Any) -> bool:
-    return kind is not None and any(check(kind) for check in (types.is_string, types.is_large_string))
+    return kind is not None and any(check(_plain(kind)) for check in _STRING)
+
+
+def _plain(kind: Any) -> Any:
+    """Return the type of the values of a column, which may hold each of them once, and their numbers."""
+    return kind.value_type if types.is_dictionary(kind) else kind
 
 
 def _values(ours: str, column: Any) -> list[object]:
-    """Return the values of a column. Numbers that name something are strings; those of 32 bits get no digits more."""
-    kind, values = column.type, column.to_pylist()
+    """Return the values of a column, with None for NaN, which is what pandas writes for it.
+
+    Numbers that name something are strings; those of 32 bits get no digits more.
+    """
+    kind, values = _plain(column.type), [None if value != value else value for value in column.to_pylist()]
     if ours in ("id", "system", "split"):
         return [str(value) if isinstance(value, int) else value for value in values]
     if types.is_decimal(kind):

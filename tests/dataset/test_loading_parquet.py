@@ -97,6 +97,16 @@ def test_a_rows_own_split_goes_before_that_of_its_files_place(
     assert {split: len(clips) for split, clips in load_dataset(tmp_path).items()} == expected
 
 
+def test_a_folder_that_is_called_like_a_file(tmp_path: Path) -> None:
+    folder = tmp_path / "train.parquet"
+    write_parquet(folder / "part-00000.parquet", audio("a"), prompt=["x"])
+    write_parquet(folder / "part-00001.parquet", [{"bytes": None, "path": "wav/b.wav"}], prompt=["x"])
+    for data in (tmp_path, folder):
+        dataset = load_dataset(data)
+        assert {split: [clip.id for clip in clips] for split, clips in dataset.items()} == {"train": ["a", "b"]}
+        assert dataset["train"][1].path == data / "wav/b.wav"
+
+
 def test_an_id_in_two_files(tmp_path: Path) -> None:
     for name in ("train", "test"):
         write_parquet(tmp_path / f"{name}.parquet", audio("a"), prompt=["x"])

@@ -27,6 +27,10 @@ from audiomos_cache.errors import DataError
         ("clean_test.parquet", "test"),
         ("test-file.parquet", "test"),
         ("testfile.parquet", "all"),
+        ("train.parquet/part-00000.parquet", "train"),  # a folder, as Spark and Dask write it
+        ("clean_val.parquet/part-00000-0b6ef8a4-9c1d.c000.snappy.parquet", "dev"),
+        ("test/music.parquet/part.0.parquet", "test"),
+        ("music.parquet/train.parquet", "train"),
         ("0000.parquet", "all"),
         ("music.parquet", "all"),
     ],
@@ -40,6 +44,15 @@ def test_files_are_found_in_order_but_hidden_ones(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     assert find_parquet(tmp_path) == [tmp_path / "b.parquet", tmp_path / "data/a.parquet"]
+
+
+def test_a_folder_that_is_called_like_a_file_is_its_parts(tmp_path: Path) -> None:
+    parts = [tmp_path / f"train.parquet/part-{number:05d}.parquet" for number in range(2)]
+    parts[0].parent.mkdir()
+    for part in parts:
+        part.touch()
+    (tmp_path / "gone.parquet").symlink_to("nowhere")  # and what is no folder is no part that one may leave out
+    assert find_parquet(tmp_path) == [tmp_path / "gone.parquet", *parts]
 
 
 def test_a_missing_shard_is_named(tmp_path: Path) -> None:

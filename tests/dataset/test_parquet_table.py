@@ -91,6 +91,41 @@ def test_labels_of_every_kind_are_what_was_written(tmp_path: Path, kind: pa.Data
     assert [(clip.mi, clip.ta) for clip in clips_of(path)] == [(3.4, 3.4), (2.2, 2.2)]
 
 
+@pytest.mark.parametrize("kind", [pa.float16(), pa.float32(), pa.float64()])
+def test_nan_is_no_label(tmp_path: Path, kind: pa.DataType) -> None:
+    nan = float("nan")
+    score = pa.array([nan, 2.0], kind)
+    path = write_parquet(tmp_path / "m.parquet", [A, B], prompt=["x", "y"], mi=score, ta=score)
+    assert [(clip.mi, clip.ta) for clip in clips_of(path)] == [(None, None), (2.0, 2.0)]
+
+
+AS_OTHERS_WRITE = {
+    "views": (pa.binary_view(), pa.string_view()),
+    "large": (pa.large_binary(), pa.large_string()),
+    "dictionaries": (pa.binary(), pa.dictionary(pa.int32(), pa.string())),
+}
+
+
+@pytest.mark.parametrize("kinds", AS_OTHERS_WRITE.values(), ids=AS_OTHERS_WRITE)
+def test_columns_as_other_tools_write_them(tmp_path: Path, kinds: tuple[pa.DataType, pa.DataType]) -> None:
+    binary, string = kinds
+    text = {name: pa.array(value, string) for name, value in {"prompt": ["x", "x"], "split": ["dev", None]}.items()}
+    score = pa.array([2.2, 2.2], pa.float32()).dictionary_encode()
+    for number, audio in enumerate((
+        {"audio": pa.array([A, {"bytes": None, "path": "b.wav"}], pa.struct([("bytes", binary), ("path", string)]))},
+        {"audio": pa.array([b"a", None], binary), "path": pa.array(["S001_a.wav", "b.wav"], string)},
+        {"audio": pa.array([b"a", None]).dictionary_encode(), "file_name": pa.array(["S001_a.wav", "b.wav"], string)},
+    )):  # fmt: skip
+        path = tmp_path / f"{number}.parquet"
+        parquet.write_table(pa.table({**audio, **text, "mi": score, "ta": score}), path)
+        first, second = (clips[0] for clips in load_dataset(path).values())
+        assert (first.id, first.prompt, first.mi, first.path.read_bytes()) == ("S001_a", "x", 2.2, b"a")
+        assert (second.id, second.prompt, second.ta, second.path) == ("b", "x", 2.2, tmp_path / "b.wav")
+        assert (first.split, second.split) == ("dev", "all")
+    parquet.write_table(pa.table({"audio": pa.array(["a.wav"], string), "prompt": ["x"]}), path)
+    assert clips_of(path)[0].path == tmp_path / "a.wav"
+
+
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
@@ -104,7 +139,11 @@ def test_labels_of_every_kind_are_what_was_written(tmp_path: Path, kind: pa.Data
             "m.parquet:1: mi is 7.5, expected a number from 1 to 5, m.parquet:2: ta is 0.0, expected a number from 1 "
             "to 5; correct m.parquet",
         ),
-        ({"mi": [float("nan"), 2.0], "ta": [3.0, 2.0]}, "m.parquet:1: mi is nan, expected a number from 1 to 5"),
+        (
+            {"mi": [float("nan"), 2.0], "ta": [3.0, 2.0]},
+            "m.parquet:1: found ta alone, expected both mi and ta, or neith",
+        ),
+        ({"mi": [float("inf"), 2.0], "ta": [3.0, 2.0]}, "m.parquet:1: mi is inf, expected a number from 1 to 5"),
         ({"mi": [[1.0], [2.0]], "ta": [3.0, 2.0]}, "m.parquet:1: mi is [1.0], expected a number from 1 to 5"),
         ({"mi": [None, 2.0], "ta": [3.0, 2.0]}, "m.parquet:1: found ta alone, expected both mi and ta, or neither"),
         (
