@@ -5,6 +5,7 @@ from pathlib import Path, PurePath, PureWindowsPath
 from typing import cast
 
 from audiomos_cache.dataset.clip import ClipAudio, inside
+from audiomos_cache.dataset.columns import AUDIO
 from audiomos_cache.dataset.tables import string_of
 from audiomos_cache.errors import DataError
 from audiomos_cache.files import exists, is_folder
@@ -23,6 +24,11 @@ def audio_folder(manifest: Path, audio_root: Path | None) -> Path:
     return audio_root or manifest.parent
 
 
+def embedded_audio(row: Row) -> ClipAudio | None:
+    """Return the audio that is in a row of a Parquet file; None: the row names a file."""
+    return cast(ClipAudio | None, row.get(AUDIO))
+
+
 def find_audio(root: Path, row: Row) -> ClipAudio:
     """Return the audio of a manifest's row: a row of a Parquet file, or a file that it names.
 
@@ -32,8 +38,8 @@ def find_audio(root: Path, row: Row) -> ClipAudio:
     Raises:
         DataError: the row names none, or one outside of `root`, or by an absolute path of Windows.
     """
-    if (embedded := row.get("audio")) is not None:
-        return cast(ClipAudio, embedded)
+    if (embedded := embedded_audio(row)) is not None:
+        return embedded
     name = path_of(row)
     windows = PureWindowsPath(name)
     if windows.drive or name.startswith("\\"):
@@ -60,11 +66,10 @@ def file_name_of(row: Row) -> str:
     Raises:
         DataError: the row names none.
     """
-    if (embedded := row.get("audio")) is not None:
-        name = cast(ClipAudio, embedded).name
-        if not name and not string_of(row, "id"):
+    if (embedded := embedded_audio(row)) is not None:
+        if not embedded.name and not string_of(row, "id"):
             raise DataError("found neither an id nor the name of an audio file, expected one of them; add a column id")
-        return name
+        return embedded.name
     return PurePath(path_of(row).replace("\\", "/")).name
 
 
@@ -75,7 +80,7 @@ def path_of(row: Row) -> str:
         DataError: there is none.
     """
     name = string_of(row, "path")
-    if not name and "audio" in row:
+    if not name and AUDIO in row:
         raise DataError("found neither the bytes of its audio nor a path, expected one of them")
     if not name:
         raise DataError("found no path, expected one relative to the manifest's folder")

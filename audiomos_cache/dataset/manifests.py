@@ -8,9 +8,9 @@ from dataclasses import replace
 from functools import lru_cache, partial
 from json import JSONDecodeError
 from pathlib import Path, PurePath
-from typing import TypeVar, cast
+from typing import TypeVar
 
-from audiomos_cache.dataset.audio_paths import audio_folder, file_name_of, find_audio, path_of
+from audiomos_cache.dataset.audio_paths import audio_folder, embedded_audio, file_name_of, find_audio, path_of
 from audiomos_cache.dataset.clip import (
     NO_SPLIT,
     USUAL_SPLITS,
@@ -327,5 +327,4 @@ def _parse_clip(root: Path | None, row: Row) -> tuple[str, Clip]:
 
 def _named_audio(row: Row) -> ClipAudio:
     """Return the audio of a row that will not be opened, so that it can be named."""
-    embedded = cast(ClipAudio | None, row.get("audio"))
-    return Path(path_of(row)) if embedded is None else embedded
+    return embedded_audio(row) or Path(path_of(row))

@@ -141,7 +141,7 @@ def test_columns_as_other_tools_write_them(tmp_path: Path, kinds: tuple[pa.DataT
         ),
         (
             {"mi": [float("nan"), 2.0], "ta": [3.0, 2.0]},
-            "m.parquet:1: found ta alone, expected both mi and ta, or neith",
+            "m.parquet:1: found ta alone, expected both mi and ta, or neither",
         ),
         ({"mi": [float("inf"), 2.0], "ta": [3.0, 2.0]}, "m.parquet:1: mi is inf, expected a number from 1 to 5"),
         ({"mi": [[1.0], [2.0]], "ta": [3.0, 2.0]}, "m.parquet:1: mi is [1.0], expected a number from 1 to 5"),
