@@ -1,16 +1,13 @@
 """Which audio the row of a manifest names, wherever the manifest was written; nothing outside of a folder."""
 
-from collections.abc import Mapping
 from pathlib import Path, PurePath, PureWindowsPath
 from typing import cast
 
 from audiomos_cache.dataset.clip import ClipAudio, inside
-from audiomos_cache.dataset.columns import AUDIO
+from audiomos_cache.dataset.columns import AUDIO, Row
 from audiomos_cache.dataset.tables import string_of
 from audiomos_cache.errors import DataError
 from audiomos_cache.files import exists, is_folder
-
-Row = Mapping[str, object]
 
 
 def audio_folder(manifest: Path, audio_root: Path | None) -> Path:

@@ -3,7 +3,7 @@
 import logging
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from json import JSONDecodeError
@@ -24,10 +24,11 @@ from audiomos_cache.dataset.clip import (
 from audiomos_cache.dataset.columns import (
     AUDIO,
     COLUMNS,
-    PATH,
-    PROMPT,
+    OF_AN_ITEM,
     Columns,
-    find_columns,
+    NamedColumns,
+    Row,
+    is_known,
     ours_of,
 )
 from audiomos_cache.dataset.tables import (
@@ -38,19 +39,17 @@ from audiomos_cache.dataset.tables import (
     string_of,
     without_padding,
 )
-from audiomos_cache.errors import DataError, shown
+from audiomos_cache.errors import DataError
 from audiomos_cache.files import parse_json, parse_number
 
 log = logging.getLogger(__name__)
 
 Value = TypeVar("Value")
-Row = Mapping[str, object]
 
 MANIFESTS = (".csv", ".tsv", ".jsonl", ".parquet")
 
-# The columns that tell a manifest's header from a list's first line, and those that score a clip or name it.
+# The columns that tell a manifest's header from a list's first line.
 _OF_A_HEADER = {"path", "prompt", "mi", "ta"}
-_OF_AN_ITEM = {AUDIO, "path", "prompt", "id"}
 
 # Words in the names of columns that others give to what listeners said.
 _OF_LISTENERS = re.compile(
@@ -63,7 +62,7 @@ def is_manifest(path: Path) -> bool:
     if path.suffix.lower() in (".jsonl", ".parquet"):
         return True
     read_lines(path)  # refuses an empty one
-    names = header_columns(path, _known({}))
+    names = header_columns(path, is_known({}))
     return not _OF_A_HEADER.isdisjoint(map(ours_of, names)) and not any(map(_is_number, names))
 
 
@@ -127,7 +126,7 @@ def read_rows(
     Raises:
         DataError: the first five problems and their count; a key that comes twice is one.
     """
-    reads = {*COLUMNS, AUDIO} if not keeps_others else _OF_AN_ITEM
+    reads = {*COLUMNS, AUDIO} if not keeps_others else OF_AN_ITEM
     reads = reads if "prompt" in needs else reads - {"prompt"}
     if path.suffix.lower() == ".parquet":
         from audiomos_cache.dataset.parquet_table import ParquetTable  # pyarrow takes a while
@@ -135,12 +134,12 @@ def read_rows(
         file = ParquetTable(path, columns, needs, reads, place)
         _warn_of_unread(path, () if keeps_others else tuple(file.unread))
         return collect(path, file.rows(opens_audio="audio" in needs), parse, unit="row", advice=advice)
-    named = _NamedColumns(path, columns, reads, others_as_they_are=keeps_others)
+    named = NamedColumns(path, columns, reads, others_as_they_are=keeps_others)
     if path.suffix.lower() == ".jsonl":
         values = collect(path, read_lines(path), lambda line: parse(named(_parse_object(line))), advice=advice)
         named.refuse_absent()
     else:
-        table = read_csv(path, _known(named.columns))
+        table = read_csv(path, is_known(named.columns))
         named.check_header(table.columns, needs)
         rows = ((record.line, record.fields) for record in table.rows)
         values = collect(path, rows, lambda fields: parse(named(_by_name(table.columns, fields))), advice=advice)
@@ -154,7 +153,7 @@ def csv_lines(path: Path) -> tuple[str, list[str]]:
     Raises:
         DataError: it cannot be read, or is not CSV.
     """
-    table = read_csv(path, _known({}))
+    table = read_csv(path, is_known({}))
     return table.header, [record.raw for record in table.rows]
 
 
@@ -165,110 +164,12 @@ def _by_name(columns: Sequence[str], fields: Sequence[str]) -> dict[str, str]:
     return dict(zip(columns, fields, strict=True))
 
 
-def _known(columns: Columns) -> Callable[[str], bool]:
-    given = {name.lower() for name in columns.values()}
-    return lambda name: name in given or ours_of(name) not in (None, AUDIO)
-
-
 def _is_number(field: str) -> bool:
     try:
         parse_number(field)
     except ValueError:
         return False
     return True
-
-
-class _NamedColumns:
-    """Gives the values of a row of text by our names, and keeps which columns there were.
-
-    Attributes:
-        columns: the names that were given, by ours.
-    """
-
-    def __init__(
-        self, path: Path, columns: Columns | None, reads: Collection[str], *, others_as_they_are: bool
-    ) -> None:
-        lower = path.suffix.lower() != ".jsonl"  # a header's names are read in lower case
-        self.columns = {
-            "path" if ours == AUDIO else ours: name.lower() if lower else name for ours, name in (columns or {}).items()
-        }
-        self._path, self._reads, self._others_as_they_are = path, reads, others_as_they_are
-        self._can_be_given = columns is not None
-        self._hint = "; name them with --columns" if self._can_be_given else ""
-        self._found: dict[tuple[str, ...], tuple[dict[str, str], list[str]]] = {}  # by the names of a row
-        self._seen: dict[str, None] = {}
-        self._unread: dict[str, None] = {}
-
-    def __call__(self, row: Row) -> dict[str, object]:
-        """Return a row with our names of the columns that we read.
-
-        Raises:
-            DataError: a column may be one of several; or `path` and `file_name` name two files.
-        """
-        found, again = self._find(tuple(row))
-        used = {AUDIO, *self.columns, *found.values()}
-        named = {name: value for name, value in row.items() if name not in used}
-        named |= {ours: row[theirs] for ours, theirs in found.items() if theirs in row}
-        for name in again:
-            named["path"] = _one_path(named["path"], name, named.pop(name))
-        return named
-
-    def _find(self, names: tuple[str, ...]) -> tuple[dict[str, str], list[str]]:
-        """Return the names of our columns in a row, which in JSON may have others than the row before it.
-
-        And the columns that name the file again, besides `path`.
-        """
-        if names not in self._found:
-            found = find_columns(names, self.columns, self._reads, can_be_given=self._can_be_given)
-            if self._others_as_they_are:
-                found = {ours: name for ours, name in found.items() if ours in self._reads}
-            is_path = found.get("path") == "path" and "path" not in self.columns
-            self._found[names] = (
-                found,
-                [name for name in names if is_path and name != "path" and ours_of(name) == "path"],
-            )
-            self._seen |= dict.fromkeys(names)
-            self._unread |= dict.fromkeys(name for name in names if name not in (*found.values(), *COLUMNS))
-        return self._found[names]
-
-    def check_header(self, columns: Sequence[str], needs: Collection[str]) -> None:
-        """Check the columns of a file with a header.
-
-        Raises:
-            DataError: one is lacking, or there twice, or may be one of several.
-        """
-        names = [column for column in columns if column]
-        needed = {"path", "prompt"} if "prompt" in needs else {"path"}
-        try:
-            found = self._find(tuple(names))[0] if len(names) == len(set(names)) else {}
-        except DataError as problem:
-            raise DataError(f"{self._path}: {problem}") from None
-        if not needed <= found.keys():
-            expected = f"{PATH} and {PROMPT}" if "prompt" in needs else PATH
-            raise DataError(
-                f"{self._path}: found the columns {columns}, expected {expected}, and none twice{self._hint}"
-            )
-        self.refuse_absent()
-
-    def refuse_absent(self) -> None:
-        """Refuse names that the user has given to columns, which no row has.
-
-        Raises:
-            DataError: lists the columns that there are.
-        """
-        if absent := [name for name in self.columns.values() if name not in self._seen]:
-            found = ", ".join(map(shown, self._seen))
-            raise DataError(f"{self._path}: found the columns {found}, expected {', '.join(absent)}{self._hint}")
-
-    def unread(self) -> list[str]:
-        """The columns that there were, of some row at least, without those that are read."""
-        return list(self._unread)
-
-
-def _one_path(path: object, other: str, again: object) -> object:
-    if path and again and path != again:
-        raise DataError(f"path is {path!r:.200}, {other} is {again!r:.200}, expected one, or twice the same")
-    return path or again
 
 
 @lru_cache(maxsize=256)

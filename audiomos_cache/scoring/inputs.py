@@ -14,6 +14,7 @@ from audiomos_cache.audio.decode import Audio
 from audiomos_cache.audio.source import AudioSource, EncodedAudio
 from audiomos_cache.dataset.audio_paths import audio_folder, file_name_of, find_audio
 from audiomos_cache.dataset.clip import clip_id_of, printable
+from audiomos_cache.dataset.columns import OF_AN_ITEM
 from audiomos_cache.dataset.manifests import MANIFESTS, advise_on_ids, read_rows
 from audiomos_cache.dataset.tables import string_of
 from audiomos_cache.errors import DataError, first_five
@@ -165,9 +166,6 @@ def _advise_on_items(first: Item, again: Item) -> str:
     return advise_on_ids(first.path, again.path)
 
 
-_READ = ("path", "audio", "prompt", "id")  # columns
-
-
 def _parse_item(root: Path, row: Mapping[str, object]) -> tuple[str, Item]:
     name = file_name_of(row)
     if "prompt" not in row:
@@ -179,11 +177,11 @@ def _parse_item(root: Path, row: Mapping[str, object]) -> tuple[str, Item]:
 
 
 def _others(row: Mapping[str, object]) -> dict[str, object]:
-    """Return the columns that are not read here, as JSON can hold them: a NaN of Parquet is nothing."""
+    """Return the columns that are not read here, as JSON can hold them: an infinity of Parquet is nothing."""
     return {
         name: None if isinstance(value, float) and not isfinite(value) else value
         for name, value in row.items()
-        if name and name not in _READ
+        if name and name not in OF_AN_ITEM
     }
 
 

@@ -172,6 +172,20 @@ def test_the_hubs_names_of_our_columns(tmp_path: Path, names: tuple[str, ...]) -
         assert is_manifest(path)
 
 
+def test_audio_in_text_is_no_audio(tmp_path: Path) -> None:
+    csv = write(tmp_path / "m.csv", "path,prompt,audio\na.wav,x,b.wav\n")
+    for path in (csv, jsonl(tmp_path / "m.jsonl", {"path": "a.wav", "prompt": "x", "audio": {"path": "b.wav"}})):
+        assert load_dataset(path)["all"][0].path == items_of_manifest(path)[0].path == tmp_path / "a.wav"
+
+
+def test_a_usual_name_may_be_given_to_another_column(tmp_path: Path) -> None:
+    row = {"path": "a.wav", "file_name": "slow piano", "text": "S7"}
+    csv = write(tmp_path / "m.csv", ";".join(row) + "\n" + ";".join(row.values()) + "\n")
+    for path in (csv, jsonl(tmp_path / "m.jsonl", row)):
+        [clip] = load_dataset(path, columns={"prompt": "file_name", "system": "text"})["all"]
+        assert (clip.path, clip.prompt, clip.system) == (tmp_path / "a.wav", "slow piano", "S7")
+
+
 def test_our_own_names_go_before_the_usual_ones(tmp_path: Path) -> None:
     row = {"path": "a.wav", "prompt": "x", "text": "lyrics", "caption": "?", "mi": 2, "overall quality": 9, "ta": 3}
     csv = write(tmp_path / "m.csv", ",".join(row) + "\n" + ",".join(map(str, row.values())) + "\n")
