@@ -8,7 +8,7 @@ import click
 from audiomos_cache.cli.options import FILE, Command, Integer, advanced_option, announce, device_option, echo
 from audiomos_cache.cli.progress_bar import progress, say
 from audiomos_cache.errors import quoted
-from audiomos_cache.files import parse_integer, parse_number
+from audiomos_cache.files import parse_integer, parse_json, parse_number
 from audiomos_cache.profiling import Profile
 
 
@@ -32,12 +32,22 @@ def _layers(_context: click.Context, _option: click.Parameter, value: str) -> tu
 
 
 def _columns(_context: click.Context, _option: click.Parameter, value: str | None) -> dict[str, str]:
+    if value is not None and value.lstrip().startswith("{"):
+        return _columns_of_json(value)
     pairs = [pair.partition("=") for pair in value.split(",")] if value else []
     if wrong := [name for name, equals, column in pairs if not (equals and name.strip() and column.strip())]:
         raise click.BadParameter(f"{wrong[0]!r} is not a column as mi=quality; expected several as mi=quality,ta=fit")
     columns = {name.strip(): column.strip() for name, _, column in pairs}
     if len(columns) < len(pairs):
         raise click.BadParameter(f"{value!r} names one of our columns twice; expected each once")
+    return columns
+
+
+def _columns_of_json(value: str) -> dict[str, str]:
+    try:
+        columns: dict[str, str] = parse_json(value)
+    except ValueError as error:
+        raise click.BadParameter(f'{error}; expected JSON as {{"mi": "quality, overall"}}') from None
     return columns
 
 
@@ -116,9 +126,10 @@ def _columns(_context: click.Context, _option: click.Parameter, value: str | Non
 )
 @advanced_option(
     "--columns",
-    metavar="OURS=NAME[,...]",
+    metavar="OURS=NAME[,...]|JSON",
     callback=_columns,
-    help="Read these columns of a manifest as ours: audio, path, prompt, id, system, split, mi or ta.",
+    help="Read these columns of a manifest as ours: audio, path, prompt, id, system, split, mi or ta; as a JSON "
+    "object, if a name has a comma.",
 )
 @advanced_option("--shard", metavar="I/N", help="Encode only share I of N; run the others elsewhere.")
 @device_option

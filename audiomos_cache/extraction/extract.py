@@ -1,14 +1,14 @@
 """The verb `extract`: read a dataset, check the arguments, load the encoders, and extract split after split."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
-from audiomos_cache.cache.paths import Shard, all_names, split_files
-from audiomos_cache.cache.publish import done_clips, split_and_parts
+from audiomos_cache.cache.paths import Shard
 from audiomos_cache.dataset.clip import Clip
 from audiomos_cache.dataset.columns import AUDIO, COLUMNS
 from audiomos_cache.dataset.loading import fetch_dataset, load_dataset
@@ -139,13 +139,14 @@ def extract(
         if len(visible) > 1 and len(named) == 2 and gpu_processes.know_encoders(*named):
             arguments = {
                 "data": "@".join(origin.values()) if origin else data, "audio-root": audio_root,
-                "columns": ",".join(map("=".join, (columns or {}).items())) or None,
+                "columns": json.dumps(dict(columns)) if columns else None,
                 "cache": cache, "split": list(dataset), "audio-encoder": audio_encoder,
                 "text-encoder": text_encoder, "pad-to": "none" if pad_to is None else f"{pad_to:g}", "dtype": dtype,
                 "layers": ",".join(map(str, kept)), "device": device, "precision": precision, "on-error": on_error,
                 "batch-size": batch_size or gpu_processes.SHARD_BATCH_SIZE,
             }  # fmt: skip
-            return _extract_on_gpus(dataset, cache, arguments, visible, notify, profiled=profile.on)
+            summaries = gpu_processes.extract_on_gpus(cache, arguments, visible, notify, profiled=profile.on)
+            return ExtractResult(cache, summaries, {})
     with profile.stage("load"):
         audio, text = _load_encoders(audio_encoder, text_encoder, on, kept, chosen)
     options = ExtractionOptions(
@@ -290,33 +291,3 @@ def _load_encoders(
     if isinstance(text, str | PathLike):
         text = lookup.load_text_encoder(fspath(text), device)
     return audio, text
-
-
-def _extract_on_gpus(
-    dataset: Dataset,
-    cache: Path,
-    arguments: Mapping[str, Any],
-    gpus: Sequence[str],
-    notify: Notify,
-    *,
-    profiled: bool,
-) -> ExtractResult:
-    """Extract with a process for each GPU, and count what all of them have done."""
-
-    def done() -> dict[str, int]:
-        names = all_names(cache)
-        return {name: len(done_clips(split_and_parts(cache, name))) if name in names else 0 for name in dataset}
-
-    before = done()
-    words = ["--profile", "extract"] if profiled else ["extract"]
-    for name, value in arguments.items():
-        for each in value if isinstance(value, list) else [] if value is None else [value]:
-            words += [f"--{name}", str(each)]
-    gpu_processes.run_on_gpus(words, gpus, notify)
-    summaries = {}
-    for name, count in done().items():
-        skipped = {pair for file in split_and_parts(cache, name) for pair in file.header.skipped}
-        summaries[name] = SplitSummary(
-            name, count, encoded=count - before[name], skipped=sorted(skipped), files=split_files(cache, name)
-        )
-    return ExtractResult(cache, summaries, {})

@@ -7,11 +7,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
-from typing import IO
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
 
+from audiomos_cache.cache.paths import all_names, split_files
+from audiomos_cache.cache.publish import done_clips, split_and_parts
 from audiomos_cache.encoders.lookup import loader_of
 from audiomos_cache.errors import AudiomosError
+from audiomos_cache.extraction.summary import SplitSummary
 from audiomos_cache.interrupts import EXIT_CODES, SIGNALS
 from audiomos_cache.progress import Notify
 from audiomos_cache.registry import imported, is_passed_on
@@ -41,6 +45,44 @@ def know_encoders(audio: str, text: str) -> bool:
             ", ".join(here),
         )
     return not here
+
+
+def extract_on_gpus(
+    cache: Path, arguments: Mapping[str, Any], gpus: Sequence[str], notify: Notify, *, profiled: bool
+) -> dict[str, SplitSummary]:
+    """Extract with a process for each GPU, and count what all of them have done.
+
+    Args:
+        cache: the cache folder.
+        arguments: of the command, by its options; those of a list are repeated, None is none. "split" lists all splits.
+        gpus: as CUDA_VISIBLE_DEVICES names them.
+        notify: called with each line that they print, after the GPU's name.
+        profiled: each prints where its time went.
+    Returns:
+        What was done of each split.
+    Raises:
+        AudiomosError, KeyboardInterrupt: see `run_on_gpus`.
+    """
+
+    def done() -> dict[str, int]:
+        names = all_names(cache)
+        return {
+            name: len(done_clips(split_and_parts(cache, name))) if name in names else 0 for name in arguments["split"]
+        }
+
+    before = done()
+    words = ["--profile", "extract"] if profiled else ["extract"]
+    for name, value in arguments.items():
+        for each in value if isinstance(value, list) else [] if value is None else [value]:
+            words += [f"--{name}", str(each)]
+    run_on_gpus(words, gpus, notify)
+    summaries = {}
+    for name, count in done().items():
+        skipped = {pair for file in split_and_parts(cache, name) for pair in file.header.skipped}
+        summaries[name] = SplitSummary(
+            name, count, encoded=count - before[name], skipped=sorted(skipped), files=split_files(cache, name)
+        )
+    return summaries
 
 
 def run_on_gpus(arguments: Sequence[str], gpus: Sequence[str], notify: Notify) -> None:

@@ -402,6 +402,30 @@ def test_a_column_twice(data, tmp_path):
     assert "'mi=a,mi=b' names one of our columns twice; expected each once" in line
 
 
+def test_columns_whose_names_have_commas_are_given_as_json(data, tmp_path):
+    (tmp_path / "m.csv").write_text(f'path,"words, and=more"\n{next((data / "wav").iterdir())},x\n')
+    arguments = (
+        "--data",
+        tmp_path / "m.csv",
+        "--audio-root",
+        data,
+        "--cache",
+        tmp_path / "cache",
+        "--pad-to",
+        "1",
+        *TINY,
+    )
+    run("extract", *arguments, "--columns", json.dumps({"prompt": "words, and=more"}))
+    assert CacheReader(tmp_path / "cache", "all").clip(0).prompt == "x"
+    for value, message in (
+        ('{"prompt": "a", "prompt": "b"}', "the key 'prompt' is there twice; expected JSON as"),
+        ("{prompt}", "Expecting property name enclosed in double quotes"),
+        ('{"prompt": 3}', "columns has 3 for prompt, expected the name of a column"),
+        ('{"words": "prompt"}', "columns is 'words', expected one of audio, path,"),
+    ):
+        assert message in misuse("extract", *arguments, "--columns", value)
+
+
 def test_a_manifest_with_names_and_audio_of_its_own(data, tmp_path):
     rows = [f"{path};a prompt, or two;{1 + n / 10};3" for n, path in enumerate(sorted((data / "wav").iterdir())[:4])]
     (tmp_path / "m.csv").write_text("\n".join(["wav;words;quality;ta", *rows]))

@@ -92,13 +92,13 @@ def test_each_process_reads_the_same_dataset_in_the_same_way(data, tmp_path, mon
     monkeypatch.setattr(gpus, "run_on_gpus", each)
     origin = {"source": "owner/name", "revision": "0a1b"}
     monkeypatch.setattr("audiomos_cache.extraction.extract.fetch_dataset", lambda _data: (tmp_path / "m.csv", origin))
-    (tmp_path / "m.csv").write_text("wav,words\nwav/a.wav,x\n")
+    (tmp_path / "m.csv").write_text('wav,"words, and=more"\nwav/a.wav,x\n')
     with pytest.raises(AudiomosError) as caught:
         extract(
             "owner/name@v1", tmp_path / "cache", audio_encoder="muq-tiny", text_encoder="roberta-tiny", pad_to=1,
-            audio_root=data, columns={"path": "wav", "prompt": "words"},
+            audio_root=data, columns={"path": "wav", "prompt": "words, and=more"},
         )  # fmt: skip
-    assert str(caught.value) == f"owner/name@0a1b {data} path=wav,prompt=words"
+    assert str(caught.value) == f'owner/name@0a1b {data} {{"path": "wav", "prompt": "words, and=more"}}'
 
 
 @pytest.mark.usefixtures("two_gpus", "fresh_registry")
