@@ -139,7 +139,8 @@ def test_a_bundle_is_wanted():
         (["m", "m/a.wav"], "'m/a.wav': given twice; give each file once, or ids of their own in a --manifest"),
         (
             ["--manifest", "bad.csv"],
-            "bad.csv: found the columns ['path'], expected path (or file_name) and prompt, and none twice",
+            "bad.csv: found the columns ['path'], expected path (or file_name) and prompt (or text, "
+            "caption), and none twice",
         ),
         (
             ["--manifest", "twice.csv"],
