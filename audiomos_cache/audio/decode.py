@@ -123,9 +123,9 @@ def resampled(audio: Audio, sample_rate_hz: int) -> Audio:
 
 def decoded_length(source: AudioSource, sample_rate_hz: int, max_seconds: float) -> int:
     """Return how many samples `decode` will give, from the file's header alone; 0 where the header cannot be read."""
-    if isinstance(source, Path) and not source.is_file():  # a pipe would block
-        return 0
     try:
+        if isinstance(source, Path) and not source.is_file():  # a pipe would block
+            return 0
         with _opened(source) as file:
             is_mp3 = (start := file.read(3))[:2] >= b"\xff\xe0" or start == b"ID3"
             file.seek(0)
