@@ -161,7 +161,11 @@ def to_line(score: Score, digest: str) -> bytes:
     Bytes of a file name that are not UTF-8 are written as the JSON escapes of Python's substitutes for them (`\udce9`
     for 0xe9), so that `os.fsencode` gives the name back.
     """
-    row = score.to_dict() | {"bundle": digest}
+    return row_to_line(score.to_dict() | {"bundle": digest})
+
+
+def row_to_line(row: Row) -> bytes:
+    """Return the line that a row was read from."""
     text = json.dumps({key: row[key] for key in LINE}, ensure_ascii=False, allow_nan=False)
     return f"{text.translate(_BREAKS)}\n".encode(errors="backslashreplace")
 

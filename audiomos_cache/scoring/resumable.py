@@ -1,6 +1,7 @@
 """A file of scores, a line of JSON each; a run that was interrupted can resume it."""
 
 import json
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -13,10 +14,13 @@ from audiomos_cache.artifacts import atomic_write, sync_folder, writing
 from audiomos_cache.errors import DataError, OutputError, OutputExistsError
 from audiomos_cache.files import parse_json, real_path
 from audiomos_cache.locks import locked
-from audiomos_cache.scoring.results import LINE, Row
+from audiomos_cache.progress import counted
+from audiomos_cache.scoring.results import LINE, Row, row_to_line
 
 if TYPE_CHECKING:
     from audiomos_cache.scoring.inputs import Item
+
+log = logging.getLogger(__name__)
 
 _START = b'{"id": '  # of every line of ours
 _NOTHING = b" \t\r\n\0"  # a power cut may leave zeros after what was written
@@ -68,10 +72,11 @@ class ScoreFile:
         return not self._overwrite and self._path.exists() and self._path.stat().st_size > 0
 
     def resume(self, items: "Sequence[Item]", digest: str, found: Callable[[Row], object]) -> set[str]:
-        """Read what the file holds, and drop from it what is to be done again.
+        """Read what the file holds, drop from it what is to be done again, and take the columns of now.
 
         Dropped are a last line that was not finished, zeros at the end, as a power cut leaves them, and the lines of
-        those of `items` that could not be scored. Nothing else is: lines of other items stay.
+        those of `items` that could not be scored. Nothing else is: lines of other items stay. A line whose item has
+        other columns now gets these, as a table does.
 
         Args:
             items: what is to be scored now, files.
@@ -87,8 +92,8 @@ class ScoreFile:
         asked = {item.id: item for item in items}
         real_folder = cache(os.path.realpath)  # of thousands of files there are few folders
         known: set[str] = set()
-        dropped: list[tuple[int, int]] = []  # bytes from, and up to
-        number = position = 0
+        replaced: list[tuple[int, int, bytes]] = []  # bytes from, and up to, and what comes there
+        number = position = other_columns = 0
         line = b""
         for lines in _batches(self._path):
             rows = _read_all(lines, digest)
@@ -98,22 +103,28 @@ class ScoreFile:
                 try:
                     row = rows[index] if rows else _read(line, digest)
                     if row is None or (row["error"] is not None and row["id"] in asked):
-                        dropped.append((position - len(line), position))
+                        replaced.append((position - len(line), position, b""))
                         continue
                     if (clip_id := row["id"]) in known:
                         raise DataError(f"found {clip_id!r} again")
                     known.add(clip_id)
                     if item := asked.get(clip_id):
                         _check_fits(row, item, real_folder)
+                        if row["columns"] != item.columns:
+                            row["columns"] = dict(item.columns)
+                            replaced.append((position - len(line), position, row_to_line(row)))
+                            other_columns += 1
                         found(row)
                 except DataError as problem:
                     advice = "give another --out, or --overwrite to start again"
                     raise DataError(f"{self._path}:{number}: {problem}; {advice}") from None
-        unfinished = not line.endswith(b"\n") and (position - len(line), position) not in dropped[-1:]
-        if unfinished:
-            dropped.append((position - len(line) + len(line.rstrip(b"\0")), position))
-        if dropped:
-            atomic_write(self._path, _left(self._path, dropped, position, b"\n" if unfinished else b""))
+        if not line.endswith(b"\n") and (not replaced or replaced[-1][0] != position - len(line)):  # unfinished
+            replaced.append((position - len(line) + len(line.rstrip(b"\0")), position, b"\n"))
+        if replaced:
+            atomic_write(self._path, _with_replaced(self._path, replaced, position))
+        if other_columns:
+            count = counted(other_columns, "line")
+            log.info("%s: %s had other columns of the manifest, and now those of this call", self._path, count)
         return known & asked.keys()
 
     def write(self, line: bytes) -> None:
@@ -179,18 +190,18 @@ def _batches(path: Path) -> Iterator[list[bytes]]:
             yield lines
 
 
-def _left(path: Path, dropped: Iterable[tuple[int, int]], size: int, end: bytes) -> Iterator[bytes]:
-    """Give what is left of a file of this size without some bytes, and `end` after it, a megabyte at once."""
+def _with_replaced(path: Path, replaced: Iterable[tuple[int, int, bytes]], size: int) -> Iterator[bytes]:
+    """Give a file of this size with others in the place of some bytes, a piece at once."""
     with path.open("rb") as file:
         start = 0
-        for stop, next_start in (*dropped, (size, size)):
+        for stop, next_start, instead in (*replaced, (size, size, b"")):
             file.seek(start)
             while start < stop:
                 piece = file.read(min(_BATCH, stop - start))
                 start += len(piece)
                 yield piece
+            yield instead
             start = next_start
-    yield end
 
 
 def _read_all(lines: Sequence[bytes], digest: str) -> list[Row] | None:

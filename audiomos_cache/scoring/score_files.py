@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from audiomos_cache.artifacts import atomic_write, refuse_occupied, refuse_suffix
 from audiomos_cache.errors import ArgumentError, DataError, OutputError, OutputExistsError, paths_of, shown
 from audiomos_cache.files import real_path
-from audiomos_cache.progress import Progress
+from audiomos_cache.progress import Progress, counted
 from audiomos_cache.scoring.inputs import Item, items_of_manifest, items_of_paths
 from audiomos_cache.scoring.results import Outcome, to_line
 from audiomos_cache.scoring.resumable import ScoreFile, read_lines, score_file
@@ -45,7 +45,8 @@ def score_files(
             holds scores already, only what is missing is scored and appended. `.csv`, `.parquet`: a table, written at
             the end, a row for each clip of this call, in its order. What an interrupted run finished is kept in a
             hidden file in the same folder, and so are the scores of a table in which a clip has an error: the next call
-            with at least the clips of the table resumes there, and replaces the table without `overwrite`.
+            with at least the clips of the table resumes there, and replaces the table without `overwrite`. Of a clip
+            that was scored before, a file of any format takes the columns that the manifest has now.
             Or a function that is given each line of JSON, bytes with their `\n`.
         prompt: the prompt that all of `audio` was made from; None: MI alone.
         manifest: in place of `audio`, a .csv, .tsv, .jsonl or .parquet file with `path,prompt` and optionally `id`.
@@ -181,15 +182,20 @@ class _Run:
 
 
 def _write_table(out: Path, table: TableFormat, run: _Run, items: Sequence[Item], *, overwrite: bool) -> None:
-    """Score into a hidden file of lines, and make a table of it at the end; failed clips need the lines again."""
+    """Score into a hidden file of lines, and make a table of it at the end.
+
+    Failed clips need the lines again, and so do clips of an interrupted run that are not among these.
+    """
     out = real_path(out)
     lines = out.with_name(f".{out.name}.jsonl")
     with score_file(lines, overwrite=overwrite) as file:  # no other process makes the table until it is done
         _refuse_existing(out, table, items, resumes=file.holds_lines(), overwrite=overwrite)
         run.complete(file)
         rows = {row["id"]: row for row in read_lines(lines)}
-        atomic_write(out, table.encode([rows[item.id] | {"columns": dict(item.columns)} for item in items]))
-        if not run.outcome.failed:
+        atomic_write(out, table.encode([rows[item.id] for item in items]))
+        if others := len(rows) - len(items):  # an interrupted run's
+            log.info("%s: keeps the scores of %s for a later run", lines, counted(others, "other clip"))
+        elif not run.outcome.failed:
             lines.unlink()
 
 

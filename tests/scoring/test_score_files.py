@@ -108,13 +108,24 @@ def test_the_columns_of_a_manifest_come_through(out: str) -> None:
         ]
 
 
-def test_a_table_has_the_columns_that_the_manifest_has_now() -> None:
+@pytest.mark.parametrize("out", ["s.jsonl", "s.csv", "s.parquet"])
+def test_clips_that_are_done_take_the_columns_that_the_manifest_has_now(
+    out: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     Path("m.jsonl").write_text('{"path": "m/a.wav", "prompt": "x", "n": 1}\n{"path": "late.wav", "prompt": "x"}\n')
-    score(out="s.parquet", manifest="m.jsonl")
+    score(out=out, manifest="m.jsonl")
     Path("late.wav").touch()
     Path("m.jsonl").write_text('{"path": "m/a.wav", "prompt": "x", "n": 2}\n{"path": "late.wav", "prompt": "x"}\n')
-    score(out="s.parquet", manifest="m.jsonl")
-    assert (FakeScorer.scored, parquet.read_table("s.parquet").column("n").to_pylist()) == (("late",), [2, None])
+    score(out=out, manifest="m.jsonl")
+    assert FakeScorer.scored == ("late",)
+    assert sum("1 line had other columns of the manifest, and now " in message for message in caplog.messages) == 1
+    if out == "s.jsonl":
+        rows = [json.loads(line) for line in Path(out).read_text().splitlines()]
+        assert [(row["id"], row["columns"]) for row in rows] == [("a", {"n": 2}), ("late", {})]
+    else:
+        found = [row["n"] or None for row in (table() if out == "s.csv" else parquet.read_table(out).to_pylist())]
+        assert found == (["2", None] if out == "s.csv" else [2, None])
 
 
 @pytest.mark.parametrize("content", [b"PAR1", b"path,prompt\n", "other"])
@@ -154,11 +165,23 @@ def test_an_interrupted_table_is_gone_on_with(caplog: pytest.LogCaptureFixture) 
     assert files() == ["s.csv"]
 
 
-def test_a_table_has_the_clips_that_were_asked_for_in_their_order() -> None:
+def test_a_table_has_the_clips_that_were_asked_for_in_their_order(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     score_interrupted(1, "m/a.wav", "m/bb.mp3")
     score("m/sub/ccc.wav", "m/bb.mp3")
     assert ids() == ["ccc", "bb.mp3"]
+    assert caplog.messages[-1].endswith("/.s.csv.jsonl: keeps the scores of 1 other clip for a later run")
+    assert files() == [".s.csv.jsonl", "s.csv"], "with the clip that was finished, and not asked for"
+    score("m/a.wav", "m/bb.mp3", "m/sub/ccc.wav")
+    assert (FakeScorer.scored, ids()) == ((), ["a", "bb.mp3", "ccc"])
     assert files() == ["s.csv"]
+
+
+def test_no_finished_score_is_lost_to_a_table_of_one_clip() -> None:
+    score_interrupted(2, "m")
+    score("m/a.wav")
+    score("m")
+    assert (FakeScorer.scored, ids()) == (("sub/ccc",), ["a", "bb.mp3", "sub/ccc"])
 
 
 def test_a_retry_tries_only_what_failed_and_keeps_the_order() -> None:
