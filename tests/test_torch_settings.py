@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ import torch
 
 from audiomos_cache import Bundle, Scorer, extract, load_bundle, make_bundle, predict, train_head
 from audiomos_cache.audio import resample
+from audiomos_cache.audio.decode import Audio
 from audiomos_cache.encoders.base import AudioEncoder, TextEncoder
 from audiomos_cache.encoders.lookup import load_audio_encoder, load_text_encoder
 from audiomos_cache.testing.music import make_dataset
-from audiomos_cache.torch_settings import standard_torch
+from audiomos_cache.torch_settings import full_precision, standard_torch
 
 
 @contextmanager
@@ -51,6 +53,18 @@ def matmul_precision(precision: str) -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision("highest")
+        torch.backends.mkldnn.matmul.fp32_precision = torch.backends.cuda.matmul.fp32_precision = "none"
+
+
+@contextmanager
+def precision(owner: Any, precision: str) -> Iterator[None]:
+    """By PyTorch's newer interface; the last is what it says where nothing is set."""
+    before = owner.fp32_precision
+    owner.fp32_precision = precision
+    try:
+        yield
+    finally:
+        owner.fp32_precision = before
 
 
 SETTINGS: dict[str, Callable[[], AbstractContextManager[object]]] = {
@@ -64,6 +78,13 @@ SETTINGS: dict[str, Callable[[], AbstractContextManager[object]]] = {
     "inference mode": torch.inference_mode,
     "no gradients": torch.no_grad,
     "matrix products in bfloat16": lambda: matmul_precision("medium"),
+    "all in TF32": lambda: precision(torch.backends, "tf32"),
+    "all in float32": lambda: precision(torch.backends, "ieee"),
+    "oneDNN in bfloat16": lambda: torch.backends.mkldnn.flags(enabled=True, allow_tf32=None, fp32_precision="bf16"),
+    "oneDNN's products in bfloat16": lambda: precision(torch.backends.mkldnn.matmul, "bf16"),
+    "oneDNN's convolutions in bfloat16": lambda: precision(torch.backends.mkldnn.conv, "bf16"),
+    "cuBLAS in TF32": lambda: precision(torch.backends.cuda.matmul, "tf32"),
+    "cuDNN in float32": lambda: precision(torch.backends.cudnn.conv, "ieee"),
     "deterministic": lambda: deterministic(warn_only=False),
     "deterministic, warn only": lambda: deterministic(warn_only=True),
 }
@@ -71,13 +92,42 @@ SETTINGS: dict[str, Callable[[], AbstractContextManager[object]]] = {
 
 def found() -> tuple[object, ...]:
     return (
-        torch.is_autocast_enabled("cpu"), torch.get_default_dtype(), torch.get_default_device(),
+        *of_the_process(), torch.is_autocast_enabled("cpu"), torch.get_default_device(),
         torch.is_inference_mode_enabled(), torch.is_grad_enabled(), torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(), torch.get_float32_matmul_precision(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
     )  # fmt: skip
 
 
+def of_the_process() -> tuple[object, ...]:
+    try:
+        older = torch.get_float32_matmul_precision()
+    except RuntimeError as error:
+        older = str(error)
+    backends = torch.backends
+    owners: list[Any] = [
+        backends, backends.cudnn, backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn,
+        backends.mkldnn, backends.mkldnn.matmul, backends.mkldnn.conv, backends.mkldnn.rnn,
+    ]  # fmt: skip
+    return torch.get_default_dtype(), older, *(owner.fp32_precision for owner in owners)
+
+
+def computes() -> tuple[object, ...]:
+    """What a product, a sum and a new tensor are, with what is set."""
+    made = torch.ones(2, 2) @ torch.ones(2, 2)
+    full = [torch.backends.cuda.matmul, torch.backends.mkldnn.matmul, torch.backends.mkldnn.conv]
+    is_full = [owner.fp32_precision in ("none", "ieee") for owner in full]
+    return (
+        made.dtype,
+        made.device,
+        made.is_inference(),
+        torch.is_grad_enabled(),
+        torch.get_float32_matmul_precision(),
+        is_full,
+    )
+
+
 STANDARD = found()
+COMPUTES = computes()
 
 
 def make_all(folder: Path, data: Path) -> None:
@@ -126,9 +176,34 @@ def test_settings_are_standard_in_a_block_and_restored_after_it(name: str) -> No
         before = found()
         with pytest.raises(ZeroDivisionError), standard_torch():
             with standard_torch():
-                assert found() == STANDARD
-            assert found() == STANDARD
+                assert computes() == COMPUTES
+            assert computes() == COMPUTES
             raise ZeroDivisionError
+        assert found() == before
+    assert found() == STANDARD
+
+
+@pytest.mark.parametrize("name", ["deterministic", "deterministic, warn only"])
+def test_whether_algorithms_are_deterministic_is_the_callers_to_say(name: str) -> None:
+    with SETTINGS[name](), standard_torch():
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled() == (name != "deterministic")
+
+
+def test_what_one_falls_back_on_is_as_before() -> None:
+    with precision(torch.backends, "tf32"):
+        with full_precision():
+            assert torch.backends.mkldnn.matmul.fp32_precision == torch.backends.cudnn.conv.fp32_precision == "ieee"
+        torch.backends.fp32_precision = "none"
+        assert torch.backends.mkldnn.matmul.fp32_precision in ("none", "ieee"), "not TF32 of its own"
+    assert found() == STANDARD
+
+
+def test_both_interfaces_of_precision_are_as_before() -> None:
+    with matmul_precision("medium"), precision(torch.backends.mkldnn.matmul, "ieee"):
+        before = found()
+        with standard_torch():
+            assert computes() == COMPUTES
         assert found() == before
     assert found() == STANDARD
 
@@ -169,7 +244,7 @@ def test_around_scoring(name: str, made: Path, data: Path, scores: list[dict[str
         assert found() == before
 
 
-@pytest.mark.parametrize("name", ["autocast", "float64", "meta", "inference mode", "deterministic"])
+@pytest.mark.parametrize("name", ["autocast", "float64", "meta", "inference mode", "all in TF32", "deterministic"])
 def test_around_the_verbs(name: str, made: Path, data: Path, tmp_path: Path) -> None:
     with SETTINGS[name]():
         make_all(tmp_path, data)
@@ -178,6 +253,55 @@ def test_around_the_verbs(name: str, made: Path, data: Path, tmp_path: Path) -> 
     assert len(files) > 10
     for path in files:
         assert (tmp_path / path.relative_to(made)).read_bytes() == path.read_bytes(), path
+
+
+def test_what_the_caller_sets_while_others_compute_stays() -> None:
+    for setting in ("float64", "matrix products in bfloat16", "all in TF32", "cuDNN in float32"):
+        with SETTINGS[setting](), ExitStack() as ours, ExitStack() as later:
+            ours.enter_context(full_precision())
+            ours.enter_context(standard_torch())
+            later.enter_context(default_dtype(torch.float16))
+            later.enter_context(matmul_precision("high"))
+            set_by_caller = of_the_process()[:2]
+            ours.close()
+            assert of_the_process()[:2] == set_by_caller == (torch.float16, "high")
+    assert found() == STANDARD
+
+
+def test_a_clip_is_decoded_while_the_callers_code_runs_as_the_caller_has_set_it(
+    made: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer = Scorer(made / "model", device="cpu", batch_size=1)
+    clips = sorted((data / "wav").glob("*.wav"))[:2]
+    expected = scorer.score(clips, "a slow piano")
+    decoding, go_on = threading.Event(), threading.Event()
+    seen: list[tuple[object, ...]] = []
+    prepare = scorer._on_device.prepare
+
+    def prepare_slowly(clip: Audio) -> Audio:
+        assert threading.current_thread() is not threading.main_thread()
+        if next(started):
+            decoding.set()
+            assert go_on.wait(20)
+        made_ready = prepare(clip)
+        seen.append(of_the_process())
+        return made_ready
+
+    started = iter([False, True])
+    monkeypatch.setattr(scorer._on_device, "prepare", prepare_slowly)
+    monkeypatch.setattr(scorer, "_threads", 1)
+    with default_dtype(torch.float16), matmul_precision("medium"):
+        before = of_the_process()
+        stream = scorer.score_iter((clip, "a slow piano") for clip in clips)
+        assert next(stream) == expected[0]
+        assert decoding.wait(20)
+        assert of_the_process() == before
+        with default_dtype(torch.float64):
+            own = of_the_process()
+            go_on.set()
+            assert next(stream) == expected[1]
+            assert of_the_process() == own != before
+    assert seen == [before, own]
 
 
 def test_the_last_thread_restores_what_is_the_processs() -> None:

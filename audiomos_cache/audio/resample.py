@@ -1,6 +1,7 @@
 """Resampling with torchaudio's windowed sinc filter, whichever rates are asked for."""
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from audiomos_cache.errors import DataError
-from audiomos_cache.torch_settings import standard_torch
+from audiomos_cache.torch_settings import full_precision, standard_thread
 
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 1_000, 1_000_000  # music has no other; a damaged header, or kHz for Hz, may
 
@@ -44,12 +45,12 @@ def resample(samples: np.ndarray, rate_hz: int, new_rate_hz: int) -> np.ndarray:
         return _resample_by_taps(samples, old, new, reach)
     import torch
 
-    new_samples: np.ndarray = _resampler(old, new)(torch.from_numpy(samples)).numpy()
+    new_samples: np.ndarray = _resampler(old, new)(torch.from_numpy(samples)[None])[0].numpy()
     return new_samples
 
 
 def resampler_on(device: Any, rate_hz: int, new_rate_hz: int) -> Any:
-    """Return the module with which `resample` resamples, for (B, n) on a device of torch.
+    """Return the function with which `resample` resamples, for (B, n) on a device of torch.
 
     Its result is as long as `resample` makes it. None: it would need a kernel too large; `resample` has another way.
     """
@@ -87,13 +88,26 @@ def samples_needed(count: int, rate_hz: int, new_rate_hz: int) -> int:
 
 
 @lru_cache(maxsize=8)
-@standard_torch()
-def _resampler(old: int, new: int, device: str = "cpu") -> Any:
-    """Return torchaudio's `functional.resample` as a module that keeps its kernel: the same bits, given the dtype."""
+@standard_thread()
+def _resampler(old: int, new: int, device: str = "cpu") -> Callable[[Any], Any]:
+    """Return torchaudio's `functional.resample` as a function that keeps its kernel: the same bits, given the dtype.
+
+    It computes the new length in the default dtype of torch, which is the caller's, and may be of half precision.
+    """
     import torch
+    from torch.nn import functional
     from torchaudio.transforms import Resample
 
-    return Resample(old, new, METHOD, LOWPASS_FILTER_WIDTH, ROLLOFF, dtype=torch.float32).to(device)
+    made = Resample(old, new, METHOD, LOWPASS_FILTER_WIDTH, ROLLOFF, dtype=torch.float32).to(device)
+
+    def resampled(rows: Any) -> Any:
+        padded = functional.pad(rows, (made.width, made.width + old))
+        with full_precision():
+            new_rows = functional.conv1d(padded[:, None], made.kernel, stride=old)
+        new_rows = new_rows.transpose(1, 2).reshape(len(rows), -1)
+        return new_rows[:, : resampled_length(rows.shape[1], old, new)]
+
+    return resampled
 
 
 def _resample_by_taps(samples: np.ndarray, old: int, new: int, reach: int) -> np.ndarray:

@@ -21,6 +21,7 @@ from audiomos_cache.errors import AudiomosError, EncoderError, quoted, shown
 from audiomos_cache.files import read_json, require_file
 from audiomos_cache.hub import resolve_folder
 from audiomos_cache.registry import register
+from audiomos_cache.torch_settings import full_precision
 
 log = logging.getLogger(__name__)
 
@@ -184,7 +185,7 @@ class MuQEncoder:
     @torch.inference_mode()
     def encode_fp32(self, waveforms: Tensor) -> Tensor:
         """Encode in float32 throughout, by the class's own modules: what other precisions are measured against."""
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        with full_precision():
             return self._hidden_states(self._model.conv(self._mel(waveforms)))
 
     def compile(self, batch: int, samples: int, backend: str = "inductor") -> float | None:

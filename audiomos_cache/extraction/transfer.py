@@ -152,8 +152,7 @@ def resample_rows(rows: Tensor, lengths: Tensor, rate_hz: int, new_rate_hz: int)
         (B, ceil(n * new / old)), each clip as `audio.resample` resamples it alone, followed by zeros.
     """
     if rate_hz != new_rate_hz:
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            rows = resampler_on(rows.device, rate_hz, new_rate_hz)(rows)
+        rows = resampler_on(rows.device, rate_hz, new_rate_hz)(rows)
     # The filter rings beyond a clip's end, where zeros are expected.
     return rows * (torch.arange(rows.shape[1], device=rows.device) < lengths[:, None])
 

@@ -24,7 +24,7 @@ from audiomos_cache.scoring.inputs import Item, batched, until_error
 from audiomos_cache.scoring.results import NAMED, Score
 from audiomos_cache.scoring.windows import clip_score
 from audiomos_cache.targets import TARGETS
-from audiomos_cache.torch_settings import standard_torch
+from audiomos_cache.torch_settings import standard_thread, standard_torch
 
 if TYPE_CHECKING:
     from audiomos_cache.audio.decode import Audio
@@ -210,7 +210,7 @@ class Scorer:
         if errors:
             raise errors[0]
 
-    @standard_torch()
+    @standard_thread()
     def _read(self, item: Item) -> "list[Audio]":
         """Read a clip, on one of the threads that decode."""
         windows = item.windows(self._audio.sample_rate_hz, self._window_s)

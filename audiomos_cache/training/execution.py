@@ -69,15 +69,14 @@ def repeatable(device: torch.device, precision: Precision) -> Iterator[None]:
         yield
         return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at the first matrix product
-    enabled, warn_only = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-    )
+    if torch.are_deterministic_algorithms_enabled():  # by the caller, who may want an error in place of a warning
+        yield
+        return
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+        torch.use_deterministic_algorithms(False)
 
 
 def choose_precision(requested: Precision | None, device: torch.device) -> Precision:

@@ -413,6 +413,13 @@ def test_the_reference_is_computed_by_repeatable_algorithms(monkeypatch: pytest.
         with repeatable(torch.device(device), precision):  # type: ignore[arg-type]
             assert torch.are_deterministic_algorithms_enabled() is enabled
         assert not torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        with repeatable(torch.device("cuda"), "fp32"):
+            assert not torch.is_deterministic_algorithms_warn_only_enabled(), "what the caller has asked for"
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
 
 
