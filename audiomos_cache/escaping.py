@@ -6,6 +6,7 @@ Those for a terminal are `errors.escaped`.
 import re
 
 from audiomos_cache.errors import escaped
+from audiomos_cache.files import is_number
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r\n\uff0b\uff0d\uff1d\uff20]")  # the last four are as wide as Chinese characters
 _MARKDOWN = re.compile(r"([\\`*_\[\]#|~$]|:(?=//))")
@@ -19,12 +20,16 @@ _LATEX = {
 def csv_cell(value: object) -> object:
     """Return a value for a cell of CSV: a string that a spreadsheet would run as a formula gets an apostrophe first.
 
-    Numbers are numbers. `from_csv_cell` gives the string back.
+    Numbers are numbers, strings of one too. `from_csv_cell` gives the string back.
 
-    >>> csv_cell("=1+1"), csv_cell("'=1+1"), csv_cell(-1.5), csv_cell("it's")
-    ("'=1+1", "''=1+1", -1.5, "it's")
+    >>> csv_cell("=1+1"), csv_cell("'=1+1"), csv_cell(-1.5), csv_cell("-1.5"), csv_cell("it's")
+    ("'=1+1", "''=1+1", -1.5, "-1.5", "it's")
     """
-    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) and not _is_number(value) else value
+
+
+def _is_number(text: str) -> bool:
+    return text == text.strip() and is_number(text)
 
 
 def from_csv_cell(cell: str) -> str:

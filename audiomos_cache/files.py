@@ -252,6 +252,15 @@ def parse_number(text: str) -> float:
     return value
 
 
+def is_number(text: str) -> bool:
+    """Return whether a string is what `parse_number` reads."""
+    try:
+        parse_number(text)
+    except ValueError:
+        return False
+    return True
+
+
 def parse_integer(text: str) -> int:
     """Read a whole number as everybody writes it.
 

@@ -50,7 +50,7 @@ def full_precision() -> Iterator[None]:
         yield
 
 
-class _OfTheProcess:
+class ProcessSetting:
     """A setting of the process: a block that is left must not change it under another that is not.
 
     Args:
@@ -174,4 +174,4 @@ def _change_cudnn() -> Restore | None:
     return restore
 
 
-_DTYPE, _PRECISION, _CUDNN_PRECISION = map(_OfTheProcess, (_change_dtype, _change_precision, _change_cudnn))
+_DTYPE, _PRECISION, _CUDNN_PRECISION = map(ProcessSetting, (_change_dtype, _change_precision, _change_cudnn))

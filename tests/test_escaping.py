@@ -8,7 +8,21 @@ import pytest
 from audiomos_cache.escaping import csv_cell, from_csv_cell, latex, markdown
 from audiomos_cache.evaluation.summaries import csv_table, latex_table
 
-FORMULAS = ("=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", '=HYPERLINK("http://x")', "\uff1d1+1", "'=1+1", "''-x")
+FORMULAS = (
+    "=1+1",
+    "+1+1",
+    "-1-1",
+    "-",
+    "-1e999",
+    "@SUM(A1)",
+    "\t=1",
+    "\t1",
+    "\r=1",
+    '=HYPERLINK("http://x")',
+    "\uff1d1+1",
+    "'=1+1",
+    "''-x",
+)
 
 
 @pytest.mark.parametrize("text", FORMULAS)
@@ -17,7 +31,7 @@ def test_no_cell_begins_as_a_formula_and_it_can_be_read_back(text):
     assert cell == f"'{text}" and from_csv_cell(cell) == text
 
 
-@pytest.mark.parametrize("value", ["song", "it's", "'quoted'", "a=b", "", 3, -1.5, None])
+@pytest.mark.parametrize("value", ["song", "it's", "'quoted'", "a=b", "", 3, -1.5, "-1.5", "+1", "-2e-3", None])
 def test_what_no_spreadsheet_runs_stays_as_it_is(value):
     assert csv_cell(value) is value
     assert not isinstance(value, str) or from_csv_cell(value) == value

@@ -5,8 +5,7 @@ seeded random weights.
 """
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -16,6 +15,7 @@ import xxhash
 from torch import Tensor, nn
 
 from audiomos_cache.errors import ConfigError
+from audiomos_cache.torch_settings import ProcessSetting
 
 Identity = dict[str, str | int | float]
 Precision = Literal["fp16", "bf16", "fp32"]
@@ -146,24 +146,26 @@ def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-@contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Keep transformers from reporting on stderr what it loads: with a bar, and tables of weights that a class lacks.
-
-    What is wrong with the weights is for the encoder to raise.
-    """
+def _quieten_transformers() -> Callable[[], None]:
     from transformers.utils import logging
 
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
-    if bars:
-        logging.disable_progress_bar()
-    try:
-        yield
-    finally:
+    logging.disable_progress_bar()
+
+    def restore() -> None:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
+
+    return restore
+
+
+QUIET_TRANSFORMERS = ProcessSetting(_quieten_transformers)
+"""Keeps transformers from reporting on stderr what it loads: with a bar, and tables of weights that a class lacks.
+
+What is wrong with the weights is for the encoder to raise.
+"""
 
 
 def seed_weights(model: nn.Module, seed: int) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from audiomos_cache.artifacts import hash_bytes
-from audiomos_cache.encoders.base import Identity, TextFeatures, hash_tensors, quiet_transformers
+from audiomos_cache.encoders.base import QUIET_TRANSFORMERS, Identity, TextFeatures, hash_tensors
 from audiomos_cache.errors import EncoderError, shown
 from audiomos_cache.files import require_file
 from audiomos_cache.hub import resolve_folder
@@ -81,7 +81,7 @@ class HuggingFaceTextEncoder:
             require_file(path, "a file of a text encoder", EncoderError)  # transformers would wait at a pipe
         try:
             # Left unset, transformers asks on the terminal whether to run code that comes with the weights.
-            with quiet_transformers():
+            with QUIET_TRANSFORMERS:
                 tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
                 model, info = AutoModel.from_pretrained(
                     folder, trust_remote_code=False, use_safetensors=True, output_loading_info=True, dtype=torch.float32

@@ -3,10 +3,13 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from numbers import Real
+from pathlib import Path
 from typing import Any
 
+from audiomos_cache.audio.decode import Audio
+from audiomos_cache.audio.source import EncodedAudio
 from audiomos_cache.dataset.clip import clip_id_of
-from audiomos_cache.errors import DataError
+from audiomos_cache.errors import DataError, shown
 from audiomos_cache.scoring.clips import AudioLike, described, file_name, is_clip, read_clip
 from audiomos_cache.scoring.inputs import Item
 
@@ -51,15 +54,23 @@ def items_of_stream(clips: Iterable[tuple[AudioLike, str | None]], sample_rate: 
 
 def item_of(index: int, audio: object, prompt: object, name: str | None, sample_rate: float | None) -> Item:
     """Take what a user gave for the clip of an index; see `Scorer.score`."""
-    given = None
     own = str(index) if name is None else str(name)
+    given = problem = None
+    clip: Path | EncodedAudio | Audio | DataError
     try:
-        given = _prompt(index, prompt)
         if name is None and (file := file_name(audio)):
             own = clip_id_of(file)
-        return Item(own, read_clip(f"clip {own}", audio, sample_rate), given)
+        clip = read_clip(f"clip {own}", audio, sample_rate)
     except DataError as error:
-        return Item(own, error, given)
+        clip = error
+    except Exception as error:  # an object of the user's fails where it is looked at: a file that is gone, a network
+        reason = shown(" ".join(str(error).split()))
+        clip = DataError(f"clip {own}: cannot be read ({type(error).__name__}: {reason})")
+    try:
+        given = _prompt(own, prompt)
+    except DataError as error:
+        problem = error
+    return Item(own, clip, given, problem=problem)
 
 
 def _item_of_pair(index: int, pair: Any, sample_rate: float | None) -> Item:
@@ -67,7 +78,7 @@ def _item_of_pair(index: int, pair: Any, sample_rate: float | None) -> Item:
         if isinstance(pair, str | bytes | Mapping | Set):
             raise TypeError
         audio, prompt = pair
-    except (TypeError, ValueError):
+    except Exception:  # whatever the user's objects raise
         return Item(str(index), DataError(f"clip {index}: found {described(pair)}, expected a pair (clip, prompt)"))
     return item_of(index, audio, prompt, None, sample_rate)
 
@@ -79,16 +90,16 @@ def _in_order(name: str, given: Any, or_else: str) -> list[Any]:
     if isinstance(given, Iterable) and not of_one:
         if isinstance(given, Set):
             problem = ", which has no order"
-        elif not (hasattr(given, "__len__") and hasattr(given, "__getitem__")):
+        elif (ndim := getattr(given, "ndim", 1)) != 1:
+            problem = ", which is a table" if ndim else ", which is a single value"
+        elif not hasattr(given, "__len__"):
             problem = ", which has no length"
-        elif getattr(given, "ndim", 1) != 1:
-            problem = ", which is a table"
         else:
             return list(given)
     raise DataError(f"{name}: found {described(given)}{problem}, expected a sequence; give a list, or {or_else}")
 
 
-def _prompt(index: int, prompt: object) -> str | None:
+def _prompt(clip_id: str, prompt: object) -> str | None:
     """Return a prompt; None where there is none, as a table may say it too: NaN, NA."""
     if prompt is None or (isinstance(prompt, Real) and math.isnan(prompt)) or type(prompt).__name__ == "NAType":
         return None
@@ -98,4 +109,4 @@ def _prompt(index: int, prompt: object) -> str | None:
             return str(prompt)
     except UnicodeEncodeError:
         pass
-    raise DataError(f"clip {index}: its prompt is {described(prompt)}, expected a string or None")
+    raise DataError(f"clip {clip_id}: its prompt is {described(prompt)}, expected a string or None")

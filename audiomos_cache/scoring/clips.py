@@ -13,7 +13,8 @@ from audiomos_cache.audio.decode import Audio
 from audiomos_cache.audio.resample import check_rate
 from audiomos_cache.audio.samples import check_samples
 from audiomos_cache.audio.source import EncodedAudio
-from audiomos_cache.errors import DataError, first_five
+from audiomos_cache.errors import DataError, first_five, quoted
+from audiomos_cache.files import is_number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,6 +33,7 @@ EXPECTED = (
 )
 MOST_CHANNELS = 8  # in an array; by it the dimension of the channels is told from that of the samples
 _PCM = ("int8", "uint8", "int16", "uint16", "int32")  # wider integers are counts or sums, of no known full scale
+_FULL_SCALE_24 = 1 << 23  # decoders that give 24 bits as int32 mean this; of 32 bits it would be -48 dB
 _NUMBERS = tuple("biufc")  # kinds of a NumPy dtype
 _SAMPLES, _RATE = ("array", "raw"), "sampling_rate"  # as datasets and transformers name them in dicts
 _KEYS = frozenset((*_SAMPLES, "bytes", "path"))
@@ -56,17 +58,21 @@ def is_clip(given: object) -> bool:
 
 def described(given: object) -> str:
     """Return what something is, for a message: `an array of shape (2, 3)`, `a generator`, `None`, `'a.wav'`."""
-    if (shape := getattr(given, "shape", None)) is not None and not callable(shape):
+    try:
+        shape = getattr(given, "shape", None)
+    except Exception:  # an object of the user's may fail in any way
+        shape = None
+    if isinstance(shape, tuple):
         return f"an array of shape {tuple(shape)}"
     if isinstance(given, tuple):
         return f"a tuple of ({first_five([type(each).__name__ for each in given])})"
     if isinstance(given, Mapping):
-        return f"a {type(given).__name__} with {first_five([f'{key!r:.80}' for key in given]) or 'nothing in it'}"
+        return f"a {type(given).__name__} with {first_five([quoted(key) for key in given]) or 'nothing in it'}"
     if isinstance(given, str | PathLike):
-        return f"{fsdecode(given)!r:.80}"
+        return quoted(fsdecode(given))
     if isinstance(given, Bytes):
         return f"{bytes(given[:12])!r}{'...' if len(given) > 12 else ''}"
-    return f"{given!r:.80}" if given is None or isinstance(given, Real) else f"a {type(given).__name__}"
+    return quoted(given) if given is None or isinstance(given, Real) else f"a {type(given).__name__}"
 
 
 def file_name(given: object) -> str | None:
@@ -91,6 +97,8 @@ def read_clip(name: str, given: Any, sample_rate: float | None) -> Path | Encode
         DataError: it is nothing of these; the message says what was found.
     """
     if isinstance(given, str | PathLike):
+        if not fsdecode(given):
+            raise DataError(f"{name}: found '', expected the path of an audio file")
         return _path(given)
     if isinstance(given, Bytes):
         return EncodedAudio(name, bytes(given))
@@ -98,8 +106,12 @@ def read_clip(name: str, given: Any, sample_rate: float | None) -> Path | Encode
         return _from_dict(name, given, sample_rate)
     if isinstance(given, tuple):
         if not _is_pair(given):
-            raise DataError(f"{name}: found {described(given)}, {EXPECTED}")
+            strings = [each for each in given if isinstance(each, str) and is_number(each)]
+            rate = f"; the sample rate {quoted(strings[0])} is a string" if len(given) == 2 and strings else ""
+            raise DataError(f"{name}: found {described(given)}{rate}, {EXPECTED}")
         samples, rate = given if _is_number(given[1]) else reversed(given)
+        if isinstance(samples, str | PathLike):
+            raise DataError(f"{name}: found {described(samples)} with a sample rate; give the path alone")
         return audio_of(name, samples, rate)
     if read := _method(given, "read"):
         return EncodedAudio(name, _content(name, _result(name, read)))
@@ -126,7 +138,9 @@ def audio_of(name: str, samples: Any, rate_hz: object) -> Audio:
     if not (isinstance(samples, list) or hasattr(samples, "__array__")):
         raise DataError(f"{name}: found {described(samples)}, {EXPECTED}")
     if not isinstance(rate_hz, Real) or isinstance(rate_hz, bool):
-        raise DataError(f"{name}: an array at a sample rate of {rate_hz!r:.80}; give sample_rate, a whole number of Hz")
+        raise DataError(
+            f"{name}: an array at a sample rate of {quoted(rate_hz)}; give sample_rate, a whole number of Hz"
+        )
     rate = float(rate_hz)
     check_rate(name, rate)
     if rate % 1:
@@ -139,14 +153,15 @@ def audio_of(name: str, samples: Any, rate_hz: object) -> Audio:
 def _path(given: "str | PathLike[str]") -> Path:
     path = Path(fsdecode(given))
     if "\0" in str(path):
-        raise DataError(f"{str(path)!r}: no file can have this name")
+        raise DataError(f"{quoted(str(path))}: no file can have this name")
     return path
 
 
 def _from_dict(name: str, given: Mapping[str, Any], sample_rate: float | None) -> Path | EncodedAudio | Audio:
     for key in _SAMPLES:
         if given.get(key) is not None:
-            return audio_of(name, given[key], given.get(_RATE, sample_rate))
+            rate = given.get(_RATE)
+            return audio_of(name, given[key], sample_rate if rate is None else rate)
     if given.get("bytes") is not None:
         return EncodedAudio(name, _content(name, given["bytes"]))
     if isinstance(given.get("path"), str | PathLike):
@@ -199,6 +214,11 @@ def _as_floats(name: str, samples: Any) -> NDArray[np.float32]:
             tensor = samples.detach().cpu()
             samples = (tensor.float() if tensor.is_floating_point() else tensor).numpy()  # NumPy has no bfloat16
         held = np.asarray(samples)
+        if isinstance(samples, np.ma.MaskedArray) and np.any(samples.mask):
+            raise TypeError("samples under a mask; give them without one, .filled(0)")
+        peak = max(int(held.max()), -int(held.min())) if held.dtype.name == "int32" and held.size else 0
+        if 0 < peak <= _FULL_SCALE_24:
+            raise TypeError(f"int32 samples of at most {peak}: 24 bits? shift them by 8; 16 bits? give int16")
         if held.dtype.name in _PCM:
             full_scale = 1 << (8 * held.dtype.itemsize - 1)
             offset = full_scale if held.dtype.kind == "u" else 0

@@ -35,12 +35,14 @@ class Item:
             clip is to be scored.
         prompt: the text that the music was made from, as it was given; None: MI alone is asked for.
         columns: what else a manifest says of it; its score has the same.
+        problem: what is wrong with its prompt, which is raised likewise.
     """
 
     id: str
     audio: AudioSource | Audio | DataError
     prompt: str | None = None
     columns: Mapping[str, object] = field(default_factory=dict)
+    problem: DataError | None = None
 
     @property
     def path(self) -> AudioSource | None:
@@ -60,6 +62,8 @@ class Item:
         """
         if isinstance(self.audio, DataError):
             raise self.audio
+        if self.problem:
+            raise self.problem
         if isinstance(self.audio, Audio):
             return cut_windows(f"clip {self.id}", self.audio, sample_rate_hz, window_s)
         return read_windows(self.audio, sample_rate_hz, window_s)

@@ -44,7 +44,7 @@ def flatten(rows: Sequence[Row]) -> dict[str, list[Any]]:
     table |= {name: [row["scores"].get(name) for row in rows] for name in named}
     table |= {name: [row[name] for row in rows] for name in _LAST}
     for name in others:
-        column = _printable(name)
+        column = _in_utf8(name)
         while column in table:
             column = f"columns.{column}"
         table[column] = [row["columns"].get(name) for row in rows]
@@ -55,7 +55,7 @@ def _names(mappings: Iterable[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(name for each in mappings for name in each))
 
 
-def _printable(text: str) -> str:
+def _in_utf8(text: str) -> str:
     """Escape what UTF-8 cannot hold: bytes of a file's name, half a surrogate pair."""
     return text.encode(errors="backslashreplace").decode()
 
@@ -64,7 +64,7 @@ def _text(value: object) -> str | None:
     """Write a value of any type as text: a string as it is, others as JSON."""
     if value is None:
         return None
-    return _printable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    return _in_utf8(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
 # CSV
@@ -123,7 +123,7 @@ def _to_parquet(rows: Sequence[Row]) -> bytes:
         if kind == pa.string():
             values = [_text(each) for each in values]
         elif name == "warnings":
-            values = [[_printable(each) for each in warnings] for warnings in values]
+            values = [[_in_utf8(each) for each in warnings] for warnings in values]
         arrays[name] = pa.array(values, kind)
     file = BytesIO()
     parquet.write_table(pa.table(arrays), file)

@@ -154,6 +154,7 @@ class Scorer:
                 tensor of samples, (n,), (channels, n) or (n, channels), floats from -1 to 1 or integers of up to 32
                 bits; a tuple of these and their rate, in either order; a dict with `array` or `raw` and
                 `sampling_rate`, or with `bytes` or `path`; the bytes of an audio file; or one that is opened as binary.
+                A list of numbers is samples too; a list of such lists is several clips.
             prompts: the text of each clip; one for all; None: MI alone, also for single clips of a sequence (NaN too).
             sample_rate: of samples that come without their own, in Hz.
             ids: of the clips; None: the files' names without `.wav`, or where there is none, the index in the sequence.

@@ -1,13 +1,15 @@
 import random
 import struct
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
 import torch
 import xxhash
 from torch import nn
+from transformers.utils import logging as transformers_logging
 
-from audiomos_cache.encoders.base import hash_tensors, resolve_layers, seed_weights
+from audiomos_cache.encoders.base import QUIET_TRANSFORMERS, hash_tensors, resolve_layers, seed_weights
 from audiomos_cache.encoders.lookup import load_audio_encoder
 from audiomos_cache.errors import ConfigError
 
@@ -136,3 +138,16 @@ def test_loading_an_encoder_leaves_the_global_generators_alone():
     random.seed(1984)
     load_audio_encoder("muq-tiny")
     assert (torch.rand(3).tolist(), random.random()) == expected
+
+
+def test_transformers_speaks_again_after_two_loads_at_once() -> None:
+    def speaks() -> tuple[int, bool]:
+        return transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+
+    before = speaks()
+    with ExitStack() as first, ExitStack() as second:
+        first.enter_context(QUIET_TRANSFORMERS)
+        second.enter_context(QUIET_TRANSFORMERS)
+        first.close()
+        assert speaks() == (transformers_logging.ERROR, False), "the second load is not done"
+    assert speaks() == before

@@ -57,7 +57,18 @@ def items(audio: Any, prompts: Any = None, ids: Any = None, rate: Any = None) ->
     return list(items_of_arguments(audio, prompts, ids, rate))
 
 
-@pytest.mark.parametrize("kind", [list, tuple, deque, np.array, lambda paths: np.array(paths, object), Series])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        list,
+        tuple,
+        deque,
+        np.array,
+        lambda paths: dict(enumerate(paths)).values(),
+        lambda paths: np.array(paths, object),
+        Series,
+    ],
+)
 def test_sequences_of_paths_and_of_prompts(kind: Any) -> None:
     prompts = ["one", "", "three"]
     assert items(kind(PATHS), kind(prompts)) == [
@@ -117,7 +128,7 @@ SINGLE = "a single clip, expected a sequence of clips; put it in a list"
         ),
         (iter(PATHS), r"audio: found a list_iterator, .*, or pairs \(clip, prompt\) to score_iter"),
         (np.array([PATHS]), r"audio: found an array of shape \(1, 3\), which is a table, expected a sequence"),
-        (np.array("a.wav"), r"audio: found an array of shape \(\), .*expected a sequence"),
+        (np.array("a.wav"), r"audio: found an array of shape \(\), which is a single value, expected a sequence"),
         (None, "audio: found None, expected a sequence"),
         (7, "audio: found 7, expected a sequence"),
     ],
@@ -135,6 +146,7 @@ def test_what_is_no_sequence_of_clips(audio: Any, message: str) -> None:
         (frozenset(["rain"]), "a frozenset, which has no order, expected"),
         ({"a.wav": "rain"}, "a dict with 'a.wav', expected"),
         ((prompt for prompt in ["rain"]), "a generator, which has no length, expected"),
+        (np.array("rain"), r"an array of shape \(\), which is a single value, expected"),
         (np.array([["rain"]]), r"an array of shape \(1, 1\), which is a table, expected"),
         (7, "7, expected"),
     ],
@@ -160,6 +172,49 @@ def test_a_clip_that_cannot_be_read_keeps_its_prompt() -> None:
         "rain",
         "clip 0: a sample rate of 44 Hz, expected 1000 to 1000000; 44 kHz is 44000",
     )
+
+
+def test_a_clip_with_a_bad_prompt_keeps_its_name() -> None:
+    for found in (items(["m/a.wav"], [3]), list(items_of_stream([("m/a.wav", 3)], None))):  # type: ignore[list-item]
+        [item] = found
+        message = "clip a: its prompt is 3, expected a string or None"
+        assert (item.id, item.path, item.prompt, str(item.problem)) == ("a", Path("m/a.wav"), None, message)
+        score = item.failed(DataError(message))
+        assert (score.path, score.error) == ("m/a.wav", message)
+        with pytest.raises(DataError, match=f"^{message}$"):
+            item.windows(16000, 30.0)
+
+
+class Lazy:
+    """An array that is read when it is needed, as h5py's, zarr's and dask's; of a file that is gone."""
+
+    shape, dtype = (16000,), np.dtype(np.float32)
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        raise OSError("Can't synchronously read data (filter returned failure)")
+
+
+class Odd:
+    """It fails wherever it is looked at."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise LookupError(f"no {name}")
+
+    def __iter__(self) -> Iterator[Any]:
+        raise OSError("gone")
+
+
+def test_whatever_a_users_object_raises_is_its_clips_error_alone() -> None:
+    stream: Any = [("a.wav", None), (Lazy(), "rain"), (Odd(), None), ({"array": Lazy()}, None), Odd(), ("b.wav", None)]
+    found = list(items_of_stream(stream, 16000))
+    assert [item.id for item in found] == ["a", "1", "2", "3", "4", "b"]
+    read = "cannot be read (OSError: Can't synchronously read data (filter returned failure))"
+    errors = [str(item.audio) for item in found[1:5]]
+    assert errors[0] == f"clip 1: {read}" and errors[2] == f"clip 3: {read}"
+    assert errors[1].startswith("clip 2: cannot be read (LookupError: no ")
+    assert errors[3].startswith("clip 4: ")
+    assert found[1].prompt == "rain"
+    assert [str(item.audio) for item in items([Lazy()], rate=16000)] == [f"clip 0: {read}"]
 
 
 @pytest.mark.parametrize("clips", ["a.wav", b"a.wav", {"a.wav": "rain"}, None, 7])

@@ -94,6 +94,25 @@ def test_integers_are_divided_by_their_full_scale(kind: str) -> None:
         np.testing.assert_allclose(samples_of(each, RATE)[:3, 0], [-1, 0, 1 - step], atol=1e-9)
 
 
+def test_24_or_16_bits_in_int32_are_told_from_music_that_is_hardly_there() -> None:
+    mono = STEREO[:, 0].astype(float) / np.abs(STEREO[:, 0]).max()
+    for bits, peak in ((24, 8388607), (16, 32767)):
+        given = (mono * peak).astype(np.int32)
+        for each in (given, torch.from_numpy(given), given.astype(">i4")):
+            message = (
+                f"clip 0: int32 samples of at most {peak}: 24 bits? shift them by 8; 16 bits? give int16, {FLOATS}"
+            )
+            assert refused(each) == message
+        np.testing.assert_allclose(samples_of(given << (32 - bits), RATE)[:, 0], mono, atol=2 / peak)
+    assert refused(np.full(9, -(1 << 23), np.int32)).startswith("clip 0: int32 samples of at most 8388608: ")
+    assert samples_of(np.full(RATE, 1 + (1 << 23), np.int32), RATE).max() == pytest.approx(2**-8)
+    assert not samples_of(np.zeros(RATE, np.int32), RATE).any()
+
+
+def test_a_masked_array_without_a_masked_sample_is_an_array() -> None:
+    np.testing.assert_array_equal(samples_of(np.ma.masked_array(STEREO), RATE), STEREO)
+
+
 def test_integers_of_another_byte_order() -> None:
     given = np.arange(-8000, 8000).astype(">i2")
     np.testing.assert_array_equal(samples_of(given, RATE), samples_of(given.astype("<i2"), RATE))
@@ -139,13 +158,14 @@ def test_no_samples(shape: tuple[int, ...]) -> None:
 )
 def test_rates(rate: Any, message: str) -> None:
     assert refused(STEREO, rate) == message
-    assert refused({"array": STEREO, "sampling_rate": rate}) == message
+    assert refused({"array": STEREO, "sampling_rate": rate}, None) == message
 
 
 def test_samples_with_a_rate_of_their_own_keep_it() -> None:
     for given in ((RATE, STEREO), {"array": STEREO, "sampling_rate": RATE}):
         np.testing.assert_array_equal(samples_of(given, 48000), STEREO)
-    np.testing.assert_array_equal(samples_of({"raw": STEREO}, RATE), STEREO)
+    for given in ({"raw": STEREO}, {"array": STEREO, "sampling_rate": None}):
+        np.testing.assert_array_equal(samples_of(given, RATE), STEREO)
 
 
 EXPECTED = (
@@ -174,7 +194,14 @@ class Segment:
         ((1, 2), f"clip 0: found a tuple of (int, int), {EXPECTED}"),
         (("a.wav", "b.wav"), f"clip 0: found a tuple of (str, str), {EXPECTED}"),
         ((STEREO, RATE, "en"), f"clip 0: found a tuple of (ndarray, int, str), {EXPECTED}"),
-        ((RATE, "a.wav"), f"clip 0: found 'a.wav', {EXPECTED}"),
+        ((RATE, "a.wav"), "clip 0: found 'a.wav' with a sample rate; give the path alone"),
+        ((Path("m/a.wav"), RATE), "clip 0: found 'm/a.wav' with a sample rate; give the path alone"),
+        (
+            ("24000", STEREO),
+            f"clip 0: found a tuple of (str, ndarray); the sample rate '24000' is a string, {EXPECTED}",
+        ),
+        ("", "clip 0: found '', expected the path of an audio file"),
+        (SimpleNamespace(shape=5), f"clip 0: found a SimpleNamespace, {EXPECTED}"),
         ((RATE, None), f"clip 0: found None, {EXPECTED}"),
         ({}, f"clip 0: found a dict with nothing in it, {EXPECTED}"),
         ({"waveform": STEREO, "rate": 1}, f"clip 0: found a dict with 'waveform', 'rate', {EXPECTED}"),
@@ -185,6 +212,11 @@ class Segment:
         (SimpleNamespace(read=lambda: STEREO), "clip 0: expected the bytes of an audio file, found an array of shape "),
         (["a.wav"], f"clip 0: samples of <U5, {FLOATS}"),
         ([[0.0, 1.0], [0.0]], "clip 0: setting an array element with a sequence."),
+        (
+            np.ma.masked_array(STEREO, STEREO > 0.05),
+            f"clip 0: samples under a mask; give them without one, .filled(0), {FLOATS}",
+        ),
+        (np.zeros(0, np.int32), "clip 0: no samples, expected one or more"),
         (np.zeros(9, np.int64), f"clip 0: samples of int64, {FLOATS}"),
         (np.zeros(9, bool), f"clip 0: samples of bool, {FLOATS}"),
         (np.zeros(9, complex), f"clip 0: samples of complex128, {FLOATS}"),

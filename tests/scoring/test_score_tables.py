@@ -151,10 +151,12 @@ def test_what_is_no_table_of_scores_is_told(suffix: str, content: bytes, tmp_pat
 
 def test_no_cell_of_csv_begins_as_a_formula_and_ids_are_read_back(tmp_path: Path) -> None:
     names = ("=1+1", "-x", "@a", "song")
-    rows = [row(score(Item(name, Path("x.wav"), "+cmd|' /C calc'!A0"))) for name in names]
+    formula = "+cmd|' /C calc'!A0"
+    rows = [row(score(Item(name, Path("x.wav"), formula), columns={"offset": "-3.5", "n": -1})) for name in names]
     path = tmp_path / "t.csv"
     path.write_bytes(TABLES[".csv"].encode(rows))
     found = list(csv.DictReader(path.read_text().splitlines()))
     assert [row["id"] for row in found] == ["'=1+1", "'-x", "'@a", "song"]
     assert {row["prompt"] for row in found} == {"'+cmd|' /C calc'!A0"} and {row["mi"] for row in found} == {"3.25"}
+    assert {(row["offset"], row["n"]) for row in found} == {("-3.5", "-1")}, "numbers, also where they came as text"
     assert TABLES[".csv"].read_ids(path) == list(names)
