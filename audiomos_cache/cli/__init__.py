@@ -25,6 +25,7 @@ from audiomos_cache.cli.cmd_split import split
 from audiomos_cache.cli.cmd_submit import submit
 from audiomos_cache.cli.cmd_train_head import train_head
 from audiomos_cache.cli.cmd_verify import verify
+from audiomos_cache.cli.options import wrapped_error
 from audiomos_cache.cli.progress_bar import say
 from audiomos_cache.cli.streams import checked_streams
 from audiomos_cache.errors import AudiomosError, reason_of
@@ -65,7 +66,7 @@ class _Group(click.Group):
                 if on_stdout or ctx.params.get("debug"):
                     raise
                 named = AudiomosError(reason_of(error)) if isinstance(error, OSError) else error
-                raise click.ClickException(str(named)) from error
+                raise click.ClickException(wrapped_error(named)) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the first sentence of each command's help, uncut."""

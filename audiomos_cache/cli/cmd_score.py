@@ -104,6 +104,8 @@ def score(audio: tuple[Path, ...], out: Path | None, as_json: bool, **options: A
         else:
             outcome = score_files(audio, out=out or _print, progress=update, **options)
     say(str(outcome))
+    if outcome.failed and on_terminal and not as_json:  # the reasons are in the table
+        raise DataError(f"{outcome.count_failed()}; correct them and score them again")
     if outcome.failed:
         command = "run it again without --overwrite" if options["overwrite"] else "run it again"
         again = "score them again" if out is None else f"{command}, which tries only them"
@@ -120,6 +122,8 @@ def _print_table(audio: tuple[Path, ...], options: dict[str, Any]) -> "Outcome":
     _print("\n")
     for sentence in outcome.about:
         rows.write_wrapped(sentence)
+    if not rows.has_intervals:
+        rows.write_wrapped("There is no room for brackets here; a wider terminal shows them.")
     if not rows.has_prompts:
         rows.write_wrapped("TA needs the prompt: give the text that the music was made from as --prompt.")
     return outcome

@@ -1,10 +1,10 @@
 """What the commands share: their class, with its two-part help, the options of several of them, and how they print."""
 
 import logging
+import re
 import shlex
 import shutil
 import sys
-import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
@@ -99,7 +99,7 @@ class Command(click.Command):
         try:
             return super().invoke(ctx)
         except ArgumentError as error:
-            raise click.UsageError(str(error), ctx) from error
+            raise click.UsageError(wrapped_error(error), ctx) from error
 
 
 def announce(what: str, paths: Sequence[Path]) -> None:
@@ -126,17 +126,36 @@ def wrapped(text: str, stream: TextIO) -> str:
     lines = [escaped(line) for line in text.split("\n")]
     if stream.isatty():
         width = shutil.get_terminal_size().columns - 1
-        lines = [_wrapped(line, width) for line in lines]
+        lines = [each for line in lines for each in wrapped_line(line, width)]
     return "\n".join(lines)
 
 
-def _wrapped(line: str, width: int) -> str:
-    if len(line) <= width:
-        return line
+def wrapped_line(line: str, width: int) -> list[str]:
+    """Break a line between words, so that none takes more cells of a terminal; each has the first one's indent.
+
+    A word that is longer, such as a path, stays whole, so that it can be copied. Some letters take two cells.
+    """
+    if 2 * len(line) <= width:
+        return [line]
+    from rich.cells import cell_len
+
+    if cell_len(line) <= width:
+        return [line]
     indent = line[: len(line) - len(line.lstrip())]
-    return textwrap.fill(
-        line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False, replace_whitespace=False
-    )
+    lines, current = [], ""
+    for blanks, word in re.findall(r"(\s*)(\S+)", line):
+        if current and cell_len(longer := f"{current}{blanks}{word}") > width:
+            lines.append(current)
+            current = f"{indent}{word}"
+        else:
+            current = longer if current else f"{blanks}{word}"
+    return [*lines, current]
+
+
+def wrapped_error(error: Exception) -> str:
+    """Return the message of an error as click prints it on stderr, where "Error: " comes before it."""
+    start = "Error: "
+    return wrapped(f"{start}{error}", sys.stderr).removeprefix(start)
 
 
 def echo(text: object) -> None:

@@ -2,11 +2,11 @@
 
 import json
 import shutil
-import textwrap
 from collections.abc import Callable, Sequence
 
 from rich.cells import cell_len
 
+from audiomos_cache.cli.options import wrapped_line
 from audiomos_cache.cli.rendering import cut_in_the_middle
 from audiomos_cache.errors import escaped
 from audiomos_cache.scoring.inputs import Item
@@ -15,35 +15,43 @@ from audiomos_cache.scoring.results import Interval, Row
 _GAP = "  "
 _SHORTEST_NAME = 12  # cells, however narrow the terminal
 _INDENT = "    "
+_SCORE, _WITH_INTERVAL, _HEARD = 4, 17, ("heard", 10)  # cells
+_LAYOUTS = ((_WITH_INTERVAL, (_HEARD,)), (_WITH_INTERVAL, ()), (_SCORE, ()))  # the first one that there is room for
 
 
 class ScoreRows:
     """Prints a row for each clip, and below it what is wrong with it; it fits the terminal.
 
-    A row cannot wait for the others, so the widths follow from what is to be scored.
+    Where that is narrow, it leaves out how many windows were heard, then the intervals. A row cannot wait for the
+    others, so the widths follow from what is to be scored.
 
     Args:
         show: prints a line.
     Attributes:
         has_prompts: whether any clip has one, so that there is a column of TA.
+        has_intervals: whether there is room for them.
     """
 
     def __init__(self, show: Callable[[str], None]) -> None:
         self._show = show
         self._width = shutil.get_terminal_size().columns - 1
         self._columns: list[tuple[str, int]] = []
-        self._begun = False
+        self._begun, self.has_intervals = False, True
         self.has_prompts = False
         self._shown: set[str] = set()  # warnings
 
     def begin(self, items: Sequence[Item]) -> None:
         """Take what is to be scored, before the first row."""
         self.has_prompts = any(item.text for item in items)
-        targets = [("MI", 17), ("TA", 17)] if self.has_prompts else [("MI", 17)]
-        others = [("length", 7), *targets, ("heard", 10)]
-        room = self._width - sum(len(_GAP) + width for _, width in others)
         longest = max(cell_len(escaped(_name(str(item.path) if item.path else None, item.id))) for item in items)
-        self._columns = [("file", max(min(longest, max(room, _SHORTEST_NAME)), len("file"))), *others]
+        least = min(longest, _SHORTEST_NAME)
+        for score_width, last in _LAYOUTS:
+            others = [("length", 7), *((target, score_width) for target in ("MI", "TA")[: 1 + self.has_prompts]), *last]
+            room = self._width - sum(len(_GAP) + width for _, width in others)
+            if room >= least:
+                break
+        self.has_intervals = score_width > _SCORE
+        self._columns = [("file", max(min(longest, max(room, least)), len("file"))), *others]
 
     def write(self, line: bytes) -> None:
         """Print a line of scores as a row."""
@@ -56,8 +64,8 @@ class ScoreRows:
             {
                 "file": escaped(_name(row["path"], row["id"])),
                 "length": "-" if seconds is None else _length(seconds),
-                "MI": _score(row["mi"], row["mi_interval"]),
-                "TA": _score(row["ta"], row["ta_interval"]),
+                "MI": _score(row["mi"], row["mi_interval"] if self.has_intervals else None),
+                "TA": _score(row["ta"], row["ta_interval"] if self.has_intervals else None),
                 "heard": f"{windows} window{'s' if windows > 1 else ''}" if windows else "-",
             }
         )
@@ -68,9 +76,7 @@ class ScoreRows:
 
     def write_wrapped(self, text: str, indent: str = "") -> None:
         """Print a sentence on as many lines as it needs."""
-        for line in textwrap.wrap(
-            text, self._width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
-        ):
+        for line in wrapped_line(f"{indent}{text}", self._width):
             self._show(line)
 
     def _print_cells(self, cells: dict[str, str]) -> None:

@@ -202,10 +202,14 @@ class Outcome:
         scores = self.scores[target]
         return math.fsum(scores) / len(scores) if scores else None
 
+    def count_failed(self) -> str:
+        """Return how many clips could not be scored."""
+        return f"{len(self.failed)} of {self.total} clips could not be scored"
+
     def failures(self) -> str:
         """Return how many clips could not be scored, and the reasons of the first five, in one line."""
         reasons = [f"{clip_id}: {' '.join(reason.split())}" for clip_id, reason in self.failed.items()]
-        return f"{len(reasons)} of {self.total} clips could not be scored: {first_five(reasons)}"
+        return f"{self.count_failed()}: {first_five(reasons)}"
 
     def __str__(self) -> str:
         """Return it in one line."""

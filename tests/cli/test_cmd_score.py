@@ -368,7 +368,8 @@ class Slow:
         from audiomos_cache.scoring.results import Score
         for item in items:
             time.sleep(float(sys.argv[1]))
-            yield Score(item.id, str(item.path), item.prompt, 3.0)
+            error = f"{item.path}: no such file" if item.id == "gone" else None
+            yield Score(item.id, str(item.path), item.prompt, None if error else 3.0, error=error)
 sys.modules["audiomos_cache.scoring.scorer"] = SimpleNamespace(Scorer=Slow)
 sys.modules["audiomos_cache.bundle.load"] = SimpleNamespace(load_bundle=lambda *_: Slow)
 sys.modules["torch"] = SimpleNamespace(Tensor=type(None), cuda=SimpleNamespace(is_available=lambda: False))
@@ -515,6 +516,31 @@ def test_a_terminal_gets_a_table(music):
         "Made up.",
         "TA needs the prompt: give the text that the music was made from as --prompt.",
         "3 of 3 clips scored, 0 failed; mean MI 3.000, TA n/a",
+    ]
+
+
+@pytest.mark.process
+@pytest.mark.usefixtures("music")
+def test_a_reason_is_in_the_table_and_not_again_in_the_last_line(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    terminal, other_end = pty.openpty()
+    with start(0, "m/a.wav", "gone.wav", "--prompt", "x", stdout=other_end, stderr=other_end):
+        os.close(other_end)
+        lines = shown_on(terminal).splitlines()
+    assert lines[1:] == [
+        "file       length  MI    TA",
+        "m/a.wav         -  3.00  -",
+        "gone.wav        -  -     -",
+        "    error: gone.wav: no such file",
+        "",
+        "Made up.",
+        "There is no room for brackets here; a",
+        "wider terminal shows them.",
+        "1 of 2 clips scored, 1 failed; mean MI",
+        "3.000, TA n/a",
+        "Error: 1 of 2 clips could not be",
+        "scored; correct them and score them",
+        "again",
     ]
 
 

@@ -64,17 +64,32 @@ def test_a_warning_is_whole_once_and_an_error_is_there_in_full(monkeypatch):
     ]
 
 
-@pytest.mark.parametrize("columns", [60, 80, 132])
+@pytest.mark.parametrize("columns", [40, 60, 80, 132])
 def test_long_names_are_cut_so_that_every_row_is_one_line(monkeypatch, columns):
     names = (LONG, "夜曲の夜曲の夜曲の夜曲の夜曲の夜曲の夜曲の夜曲の夜曲の最終版.wav", "short.wav")
     head, *rows = table(monkeypatch, *(scored(name, ta=2.0, ta_interval=(1.0, 3.0)) for name in names), columns=columns)
     assert len(rows) == 3
-    assert all(line[-9:] == "7 windows" for line in rows)
-    if columns >= 80:
-        assert max(cell_len(line) for line in (head, *rows)) < columns
+    assert all((line[-9:] == "7 windows") == (columns >= 80) for line in rows)
+    assert max(cell_len(line) for line in (head, *rows)) < columns
     starts = [line.partition("   ")[0] for line in rows]
     assert all(start.endswith(".wav") for start in starts)
     assert ("…" in starts[0]) == (columns < 132 or LONG not in rows[0])
+
+
+def test_a_narrow_terminal_shows_what_matters_most(monkeypatch):
+    both = scored("music/song.wav", ta=2.0, ta_interval=(1.0, 3.0), windows=1)
+    assert table(monkeypatch, both, columns=65) == [
+        "file             length  MI                 TA",
+        "music/song.wav     3:12  3.41 [2.90, 3.90]  2.00 [1.00, 3.00]",
+    ]
+    assert table(monkeypatch, both, columns=40) == [
+        "file             length  MI    TA",
+        "music/song.wav     3:12  3.41  2.00",
+    ]
+    assert (
+        table(monkeypatch, scored("music/song.wav", None), columns=45)[1]
+        == "music/song.wav     3:12  3.41 [2.90, 3.90]"
+    )
 
 
 def test_what_a_file_name_says_to_the_terminal_is_escaped(monkeypatch):
