@@ -8,8 +8,9 @@ Training, prediction and scoring make their batches here, and nowhere else:
     output = head(*batch)
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TypeVar
 
 import torch
@@ -101,7 +102,14 @@ def valid_mask(lengths: Tensor, longest: int) -> Tensor:
 
 def chunks(items: Sequence[T], size: int) -> list[list[T]]:
     """Divide items, in their order, into lists of at most `size`."""
-    return [list(items[i : i + size]) for i in range(0, len(items), size)]
+    return list(batched(items, size))
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Give lists of `size` items, taken when they are needed; the last may be shorter."""
+    remaining = iter(items)
+    while batch := list(islice(remaining, size)):
+        yield batch
 
 
 def _sent(tensor: Tensor, device: torch.device) -> Tensor:

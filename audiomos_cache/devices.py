@@ -60,6 +60,8 @@ def _left_in_cgroups(root: Path) -> list[int]:
 def resolve_device(device: str) -> str:
     """Return `cuda` or `cpu`; `auto` is the GPU where there is one.
 
+    Args:
+        device: one of `DEVICES`.
     Raises:
         ArgumentError: the name is unknown, or CUDA was requested and PyTorch has none.
     """
@@ -71,3 +73,20 @@ def resolve_device(device: str) -> str:
     if device == "cuda" and not available:
         raise ArgumentError("--device cuda: PyTorch sees no CUDA device here; use --device cpu")
     return "cuda" if available and device != "cpu" else "cpu"
+
+
+def resolve_numbered_device(device: str) -> str:
+    """Return what `resolve_device` does, or one GPU of several, such as `cuda:1`.
+
+    Raises:
+        ArgumentError: as there; or there is no such GPU.
+    """
+    import torch
+
+    kind, colon, number = device.partition(":") if isinstance(device, str) else (device, "", "")
+    if kind != "cuda" or not colon:
+        return resolve_device(device)
+    resolve_device(kind)
+    if not number.isdecimal() or int(number) >= torch.cuda.device_count():
+        raise ArgumentError(f"device is {device!r}, expected cuda:0 to cuda:{torch.cuda.device_count() - 1}")
+    return device

@@ -73,6 +73,14 @@ def item_of(index: int, audio: object, prompt: object, name: str | None, sample_
     return Item(own, clip, given, problem=problem)
 
 
+def until_error(items: Iterable[Item], errors: list[Exception]) -> Iterator[Item]:
+    """Give items until the user's iterator fails, and keep its error for when they are scored."""
+    try:
+        yield from items
+    except Exception as error:  # of whatever kind
+        errors.append(error)
+
+
 def _item_of_pair(index: int, pair: Any, sample_rate: float | None) -> Item:
     try:
         if isinstance(pair, str | bytes | Mapping | Set):

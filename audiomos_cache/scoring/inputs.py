@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
 from math import isfinite
 from pathlib import Path
 
@@ -73,21 +72,6 @@ class Item:
         return Score(
             self.id, str(self.path) if self.path else None, self.prompt, error=str(error), columns=self.columns
         )
-
-
-def until_error(items: Iterable[Item], errors: list[Exception]) -> Iterator[Item]:
-    """Give items until the user's iterator fails, and keep its error for when they are scored."""
-    try:
-        yield from items
-    except Exception as error:  # of whatever kind
-        errors.append(error)
-
-
-def batched(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Give lists of `size` items; the last may be shorter."""
-    remaining = iter(items)
-    while batch := list(islice(remaining, size)):
-        yield batch
 
 
 SUFFIXES = (

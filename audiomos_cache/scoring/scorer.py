@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from audiomos_cache.dataset.clip import in_other_letters
-from audiomos_cache.errors import ArgumentError, AudiomosError, BundleError, ConfigError, EncoderError, one_of
+from audiomos_cache.devices import resolve_numbered_device
+from audiomos_cache.errors import AudiomosError, BundleError, ConfigError, EncoderError, one_of
 from audiomos_cache.files import is_folder
 from audiomos_cache.progress import counted
-from audiomos_cache.scoring.arguments import items_of_arguments, items_of_stream
+from audiomos_cache.scoring.arguments import items_of_arguments, items_of_stream, until_error
 from audiomos_cache.scoring.clips import AudioLike
-from audiomos_cache.scoring.inputs import Item, batched, until_error
-from audiomos_cache.scoring.results import NAMED, Score
-from audiomos_cache.scoring.windows import clip_score
+from audiomos_cache.scoring.inputs import Item
+from audiomos_cache.scoring.results import Score
+from audiomos_cache.scoring.windows import prompt_oddities, score_of_clip
 from audiomos_cache.targets import TARGETS
 from audiomos_cache.torch_settings import standard_thread, standard_torch
 
@@ -91,7 +91,7 @@ class Scorer:
         from audiomos_cache.scoring.encoders import load_encoders, options_of, require_same_features
         from audiomos_cache.scoring.inference import BundleOnDevice, Prompts
 
-        where = _resolved(device)
+        where = resolve_numbered_device(device)
         if precision is not None:
             one_of("precision", precision, get_args(base.Precision))
         self._arguments = {
@@ -189,6 +189,7 @@ class Scorer:
 
     def _run(self, items: Iterable[Item], on_error: OnError) -> Iterator[Score]:
         """Decode ahead, and on a GPU begin with the next clips before waiting for those begun."""
+        from audiomos_cache.batch import batched
         from audiomos_cache.extraction.batching import decode_ahead
 
         on_gpu = self._audio.device.type == "cuda"
@@ -259,34 +260,13 @@ class Scorer:
         prompt = prompts.get(item.text or "")
         if prompt and not _is_finite(prompt):
             return EncoderError(f"{name}: {self._text.name} gives NaN or Inf for {item.text!r}")
-        lengths = [window.length for window in windows]
-        values: dict[str, Any] = {}
-        named: dict[str, float | None] = dict.fromkeys(NAMED)
-        for target in TARGETS if prompt else TARGETS[:1]:
-            score, interval, spread = clip_score(*found[target], lengths, self._bundle.calibrations.get(target))
-            values |= {target: score, f"{target}_interval": interval}
-            named[f"{target}_spread"] = spread
-        return Score(
-            item.id,
-            str(item.path) if item.path else None,
-            item.prompt,
-            scores=named,
-            duration_s=windows[0].duration_s,
-            windows=len(windows),
-            warnings=(*windows[0].warnings, *self._warnings(item, prompt)),
-            columns=item.columns,
-            **values,
-        )
+        warnings = (*self._untrained_for(prompt), *prompt_oddities(item.prompt, prompt, self._text.max_tokens))
+        scored = {target: found[target] for target in (TARGETS if prompt else TARGETS[:1])}
+        return score_of_clip(item, windows, scored, self._bundle.calibrations, warnings)
 
-    def _warnings(self, item: Item, prompt: "TextFeatures | None") -> Iterator[str]:
+    def _untrained_for(self, prompt: "TextFeatures | None") -> Iterator[str]:
         if random := [encoder.name for encoder in self._untrained if prompt or encoder is self._audio]:
             yield f"untrained: the weights of {' and '.join(random)} are random, so the score means nothing"
-        if item.prompt is not None and prompt is None:
-            yield "prompt empty: MI alone"
-        if prompt and in_other_letters(item.text or ""):
-            yield "prompt mostly in other letters than Latin, expected English"
-        if prompt and prompt.cut:
-            yield f"prompt cut at {self._text.max_tokens} tokens"
 
 
 def _load_pickled(arguments: dict[str, Any], digest: str) -> Scorer:
@@ -308,21 +288,6 @@ def _absolute(given: Any) -> Any:
 
 def _is_finite(features: "TextFeatures") -> bool:
     return bool(features.tokens.isfinite().all())
-
-
-def _resolved(device: str) -> str:
-    """Return `cuda`, `cpu`, or one GPU of several, `cuda:1`, which must be there."""
-    import torch
-
-    from audiomos_cache.devices import resolve_device
-
-    kind, colon, number = device.partition(":") if isinstance(device, str) else (device, "", "")
-    if kind != "cuda" or not colon:
-        return resolve_device(device)
-    resolve_device(kind)
-    if not number.isdecimal() or int(number) >= torch.cuda.device_count():
-        raise ArgumentError(f"device is {device!r}, expected cuda:0 to cuda:{torch.cuda.device_count() - 1}")
-    return device
 
 
 def _result(future: "Future[list[Audio]]") -> Read:

@@ -1,9 +1,9 @@
 """A clip in windows as long as the encoder takes, its warnings, and its score from those of its windows."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +12,15 @@ from audiomos_cache.audio.decode import Audio, mixed_down, read_channels, silenc
 from audiomos_cache.audio.resample import resample, resampled_length
 from audiomos_cache.audio.samples import peak_of
 from audiomos_cache.audio.source import AudioSource
+from audiomos_cache.dataset.clip import in_other_letters
 from audiomos_cache.errors import DataError
-from audiomos_cache.scoring.results import Interval
+from audiomos_cache.scoring.results import NAMED, Interval, Score
 from audiomos_cache.targets import Floats
 
 if TYPE_CHECKING:
     from audiomos_cache.bundle.calibration import Calibration
+    from audiomos_cache.encoders.base import TextFeatures
+    from audiomos_cache.scoring.inputs import Item
 
 SHORTEST_S = 3.0  # below, a clip is hardly music
 SHORTEST_REST_S = 1.0  # of a long clip, what is left after its last whole window
@@ -49,6 +52,42 @@ def clip_score(
     spread = math.sqrt(float(weights @ spreads**2) + variance)
     interval = calibration.interval(score, spread) if calibration else None
     return score, interval, math.sqrt(variance) if len(lengths) > 1 else None
+
+
+def score_of_clip(
+    item: "Item",
+    windows: Sequence[Audio],
+    found: Mapping[str, tuple[Floats, Floats]],
+    calibrations: "Mapping[str, Calibration]",
+    warnings: Sequence[str],
+) -> Score:
+    """Put the scores of a clip's windows together.
+
+    Args:
+        item: the clip.
+        windows: W.
+        found: by target, (W,) scores and (W,) spreads; of targets that have none, nothing.
+        calibrations: by target, of those that have one.
+        warnings: that are added to the windows'.
+    """
+    lengths = [window.length for window in windows]
+    values: dict[str, Any] = {}
+    named: dict[str, float | None] = dict.fromkeys(NAMED)
+    for target, (scores, spreads) in found.items():
+        score, interval, spread = clip_score(scores, spreads, lengths, calibrations.get(target))
+        values |= {target: score, f"{target}_interval": interval}
+        named[f"{target}_spread"] = spread
+    return Score(
+        item.id,
+        str(item.path) if item.path else None,
+        item.prompt,
+        scores=named,
+        duration_s=windows[0].duration_s,
+        windows=len(windows),
+        warnings=(*windows[0].warnings, *warnings),
+        columns=item.columns,
+        **values,
+    )
 
 
 def read_windows(source: AudioSource, sample_rate_hz: int, window_s: float) -> list[Audio]:
@@ -99,6 +138,22 @@ def _oddities(decoded: Audio) -> Iterator[str]:
         yield f"clipped: {share:.1%} of the samples are cut off at full scale"
     if decoded.duration_s < SHORTEST_S:
         yield f"shorter than {SHORTEST_S:g} s: {decoded.duration_s:.2f} s"
+
+
+def prompt_oddities(prompt: str | None, features: "TextFeatures | None", most_tokens: int) -> Iterator[str]:
+    """Give warnings about a prompt.
+
+    Args:
+        prompt: as it was given.
+        features: what the text encoder gave for it; None: it was not encoded.
+        most_tokens: that the encoder takes.
+    """
+    if prompt is not None and features is None:
+        yield "prompt empty: MI alone"
+    if features and in_other_letters(prompt or ""):
+        yield "prompt mostly in other letters than Latin, expected English"
+    if features and features.cut:
+        yield f"prompt cut at {most_tokens} tokens"
 
 
 def clipped_share(samples: NDArray[np.float32]) -> float:
