@@ -1,9 +1,11 @@
 """Batches are made in one module: padding, masks, and the check of what a head could not pool."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
-from audiomos_cache.batch import Batch, check_masks, chunks, collate, pad_sequences, valid_mask
+from audiomos_cache.batch import Batch, batched, check_masks, chunks, collate, pad_sequences, valid_mask
 
 
 def example() -> Batch:
@@ -56,3 +58,16 @@ def test_masks_stay_on_the_device_of_their_lengths() -> None:
 def test_chunks_keep_the_order_and_the_rest() -> None:
     assert chunks(range(5), 2) == [[0, 1], [2, 3], [4]]
     assert chunks([], 2) == []
+
+
+def test_items_of_a_stream_are_taken_when_they_are_needed() -> None:
+    taken: list[int] = []
+
+    def stream() -> Iterator[int]:
+        for item in range(5):
+            taken.append(item)
+            yield item
+
+    batches = batched(stream(), 2)
+    assert (next(batches), taken) == ([0, 1], [0, 1])
+    assert (list(batches), list(batched([], 2)), chunks("abc", 2)) == ([[2, 3], [4]], [], [["a", "b"], ["c"]])
