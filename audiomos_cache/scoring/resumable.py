@@ -215,7 +215,7 @@ def _read_all(lines: Sequence[bytes], digest: str) -> list[Row] | None:
     # Each line is an object of its own, none a half, as the end of one in another's list might be.
     if len(rows) != len(lines) or joined.count(b"}\n,{") != len(lines) - 1 or {*map(len, rows)} != {len(LINE)}:
         return None
-    if {*columns["bundle"]} != {digest} or not all(LINE[name].accepts(values) for name, values in columns.items()):
+    if not all(LINE[name].accepts(values) for name, values in columns.items()) or {*columns["bundle"]} != {digest}:
         return None
     both = zip(columns["mi"], columns["error"], strict=True)
     return None if any((mi is None) is (error is None) for mi, error in both) else rows
