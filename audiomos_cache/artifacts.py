@@ -142,6 +142,16 @@ def sync_folder(folder: Path) -> None:
         raise OutputError(f"{folder}: {error.strerror}; check the disk and run the command again") from error
 
 
+def refuse_input(out: Path, inputs: Iterable[Path]) -> None:
+    """Refuse to write over a file that is read, whatever may be overwritten.
+
+    Raises:
+        ArgumentError: names it.
+    """
+    if any(each.exists() and out.exists() and each.samefile(out) for each in inputs):
+        raise ArgumentError(f"--out {out}: is one of the files that are read; give another")
+
+
 def refuse_suffix(out: Path, formats: Sequence[str]) -> None:
     """Refuse a file to write whose suffix, in small or capital letters, is not one of `formats`, such as ".jsonl".
 

@@ -214,6 +214,12 @@ def parse_json(content: str | bytes, *, finite: bool = True, whole_characters: b
         )
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    except json.JSONDecodeError:
+        raise
+    except ValueError as problem:
+        if "int_max_str_digits" in str(problem):  # what Python advises is for programmers
+            raise ValueError("a whole number of thousands of digits") from None
+        raise
     if whole_characters and _SURROGATE.search(text) and not _is_encodable(parsed):
         raise ValueError("half a surrogate pair, which is no character")
     return parsed

@@ -59,6 +59,8 @@ def require_hash(folder: Path, name: str, content: bytes, advice: str) -> None:
         DataError: names the file.
     """
     expected = read_hashes(folder).get(name)
+    if expected is None and not (folder / HASHES).exists():
+        raise DataError(f"{folder}: {HASHES} is missing, so {name} may be damaged; {advice}")
     if expected is None:
         raise DataError(f"{folder / name}: has no hash in {folder / HASHES}, so it may be damaged; {advice}")
     if (found := hash_bytes(content)) != expected:

@@ -106,7 +106,8 @@ def silence_of(samples: np.ndarray, mono: np.ndarray) -> str | None:
     loudest = np.ptp(samples, axis=0).max() / 2
     if loudest >= SILENT_PEAK:
         return f"silent as mono, peak {peak:.1g}: its channels, peak {loudest:.1g}, cancel each other"
-    return f"silent, peak {peak:.1g}"
+    constant = f", all samples about {mono[0]:.2g}" if abs(mono[0]) >= SILENT_PEAK else ""
+    return f"silent, peak {peak:.1g}{constant}"
 
 
 def mixed_down(samples: np.ndarray) -> np.ndarray:

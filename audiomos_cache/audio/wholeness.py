@@ -71,6 +71,9 @@ def _check_size(name: str, content: bytes, survey: Survey) -> tuple[str, ...]:
         raise DataError(f"{name}: truncated, {held} bytes of audio, expected {promised}; get it again")
     if promised == math.inf:
         return (NO_LENGTH,)
+    end = int.from_bytes(content[4:8], "little") + 8
+    if content[:4] == b"RIFF" and content[end : end + 4] == b"RIFF":
+        raise DataError(f"{name}: several recordings one after the other, expected one; cut it, or convert it again")
     if survey.cut:
         raise DataError(f"{name}: truncated, its last samples are cut off; get it again")
     return ()

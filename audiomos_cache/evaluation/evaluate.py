@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from audiomos_cache.artifacts import atomic_write, refuse_occupied, refuse_suffix
+from audiomos_cache.artifacts import atomic_write, refuse_input, refuse_occupied, refuse_suffix
 from audiomos_cache.dataset.labels import Labels, read_labels, read_system_truth, refuse_split_of_list
 from audiomos_cache.errors import ArgumentError, first_five, one_of, paths_of
 from audiomos_cache.evaluation import summaries
@@ -197,8 +197,9 @@ def evaluate(
         out: a file to write the numbers to, .csv, .json or .tex.
         overwrite: replace `out`.
     Raises:
-        ArgumentError: arguments that contradict each other. DataError: files or labels that are not valid, or not of
-        the same clips; a fusion's predictions of clips that it was fitted on. OutputExistsError: `out` exists.
+        ArgumentError: arguments that contradict each other, or `out` is one of the files. DataError: files or labels
+        that are not valid, or not of the same clips; a fusion's predictions of clips that it was fitted on.
+        OutputExistsError: `out` exists.
     Source: `bootstrap.bootstrap_intervals` for the intervals, `comparison.compare` for the tests.
 
     >>> from pathlib import Path
@@ -211,6 +212,7 @@ def evaluate(
     _check_arguments(paths, by, n_boot)
     if out is not None:
         check_output(Path(out), overwrite=overwrite)
+        refuse_input(Path(out), map(Path, (*paths, labels, *([] if system_truth is None else [system_truth]))))
     refuse_split_of_list(Path(labels), split)
     predictions = [read_predictions(path) for path in paths]
     listed = read_labels(Path(labels), split, of=set(predictions[0].ids))

@@ -7,6 +7,7 @@ from pydantic import Field, SerializeAsAny
 from audiomos_cache.errors import ConfigError
 from audiomos_cache.heads.parts import CONFIGS, Part, PartConfig, scaled
 
+WIDEST, MOST_LAYERS, MOST_BINS = 1 << 16, 64, 1000  # more of any would be a slip, and gigabytes
 RATER_BINS = 5  # a listener rates in whole numbers from 1 to 5
 
 
@@ -16,9 +17,9 @@ RATER_BINS = 5  # a listener rates in whole numbers from 1 to 5
 class TransformerConfig(PartConfig):
     """A transformer over the frames."""
 
-    layers: int = Field(1, ge=1)
-    heads: int = Field(4, ge=1)
-    feedforward: int = Field(2048, ge=1)
+    layers: int = Field(1, ge=1, le=MOST_LAYERS)
+    heads: int = Field(4, ge=1, le=WIDEST)
+    feedforward: int = Field(2048, ge=1, le=WIDEST)
 
     def arguments(self, audio_dim: int) -> dict[str, Any]:
         """Return layers, heads and the scaled width; refuse a width that heads or positions do not divide."""
@@ -36,7 +37,7 @@ class TransformerConfig(PartConfig):
 class BiLstmConfig(PartConfig):
     """A bidirectional LSTM over the frames."""
 
-    layers: int = Field(1, ge=1)
+    layers: int = Field(1, ge=1, le=MOST_LAYERS)
 
 
 class NoKeys(PartConfig):
@@ -49,7 +50,7 @@ class NoKeys(PartConfig):
 class PooledConfig(PartConfig):
     """Audio and prompt, or the audio alone, pooled and projected to a common width."""
 
-    common_dim: int = Field(768, ge=1)
+    common_dim: int = Field(768, ge=1, le=WIDEST)
 
     def arguments(self, audio_dim: int) -> dict[str, Any]:
         """Return the scaled width."""
@@ -59,7 +60,7 @@ class PooledConfig(PartConfig):
 class CrossAttentionConfig(PooledConfig):
     """The prompt's tokens look at the frames; "decoupled": at the encoder's own."""
 
-    heads: int = Field(4, ge=1)
+    heads: int = Field(4, ge=1, le=WIDEST)
 
     def arguments(self, audio_dim: int) -> dict[str, Any]:
         """Return heads, and the scaled width as a multiple of them."""
@@ -122,7 +123,7 @@ class DistributionConfig(OutputConfig):
     The loss makes it of the mean opinion scores, or, "raters", of each listener's rating, in 5 bins.
     """
 
-    bins: int = Field(20, ge=2)
+    bins: int = Field(20, ge=2, le=MOST_BINS)
     loss: Annotated[SerializeAsAny[PartConfig], LOSSES["distribution"].validator()] = Field(
         "gaussian", validate_default=True
     )

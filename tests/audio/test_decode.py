@@ -236,7 +236,8 @@ def test_silence_warns(tmp_path: Path) -> None:
 
 def test_a_constant_is_silence(tmp_path: Path) -> None:
     path = float_wav(tmp_path / "a.wav", np.full(RATE, 0.3), RATE)
-    assert decode(path, RATE, 30.0).warnings == (f"{path}: silent, peak 0, expected music; check the file",)
+    found = "silent, peak 0, all samples about 0.3"
+    assert decode(path, RATE, 30.0).warnings == (f"{path}: {found}, expected music; check the file",)
     audible = float_wav(path, sine(RATE, 1.0, peak=2e-4) + 0.3, RATE)
     assert decode(audible, RATE, 30.0).warnings == ()
 

@@ -233,6 +233,8 @@ def test_the_md5_of_a_flac_is_of_its_samples(subtype: str) -> None:
 def test_recordings_one_after_the_other_are_refused() -> None:
     with pytest.raises(DataError, match=r"^a: 2 recordings one after the other, expected one; convert it"):
         read(made("telling", "vorbis") + TELLING["vorbis"]())
+    with pytest.raises(DataError, match=r"^a: several recordings one after the other, expected one"):
+        read(made("telling", "wav") + made("telling", "wav"))
     mp3s = made("telling", "mp3, Info")
     with pytest.raises(DataError, match="damaged, 253 bytes between its frames are no audio"):
         read(mp3s + mp3s)

@@ -72,3 +72,11 @@ def test_a_folder_is_refused_before_the_work(tmp_path):
     (tmp_path / "dir.csv").mkdir()
     with pytest.raises(OutputExistsError, match=r"dir\.csv: is a folder, expected a file to write; "):
         evaluate("nowhere.pt", "nowhere.txt", out=tmp_path / "dir.csv", overwrite=True)
+
+
+def test_the_numbers_do_not_replace_what_they_are_of(tmp_path):
+    labels = tmp_path / "labels.csv"
+    labels.write_bytes(Path(LABELS).read_bytes())
+    with pytest.raises(ArgumentError, match=r"labels\.csv: is one of the files that are read; give another"):
+        evaluate(A, labels, n_boot=0, out=labels, overwrite=True)
+    assert labels.read_bytes() == Path(LABELS).read_bytes()

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from audiomos_cache.encoders.base import (
+    QUIET_TRANSFORMERS,
     Identity,
     Precision,
     hash_tensors,
-    quiet_transformers,
     resolve_layers,
     seed_weights,
 )
@@ -121,7 +121,7 @@ def load_wavlm(
     source = source or "microsoft/wavlm-base"
     folder, resolved = resolve_folder(source, revision, _FILES, "--audio-encoder", EncoderError)
     try:
-        with quiet_transformers():
+        with QUIET_TRANSFORMERS:
             model = WavLMModel.from_pretrained(folder, use_safetensors=True, dtype=torch.float32)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
