@@ -32,7 +32,6 @@ from audiomos_cache.cache.format import (
 )
 from audiomos_cache.cache.stable_file import Buffer
 from audiomos_cache.errors import CacheError
-from audiomos_cache.progress import gigabytes
 
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -229,7 +228,7 @@ def _new_file(path: Path, size: int) -> Iterator[int]:
     except BaseException as error:
         path.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            need = f", {gigabytes(size)} needed; free some" if error.errno in _NO_SPACE else "; check the disk"
+            need = f", {size / 1e9:.3f} GB needed; free some" if error.errno in _NO_SPACE else "; check the disk"
             raise CacheError(
                 f"{path}: {error.strerror}{need} and run the command again, it resumes where it stopped"
             ) from error

@@ -55,7 +55,7 @@ def test_a_config_cannot_be_changed():
          "fractional part"),
         ("dropout: 1", "dropout: 1: input should be less than 1"),
         ("output: {bins: 30000000}", "output.bins: 30000000: input should be less than or equal to 1000"),
-        ("temporal: {feedforward: 99999999999}", "temporal.feedforward: 99999999999: input should be less than or"),
+        ("temporal: {layers: 99999999999}", "temporal.layers: 99999999999: input should be less than or equal to 64"),
         ("output: {bins: 1}", "output.bins: 1: input should be greater than or equal to 2"),
         ("output: {loss: {sigma: 0}}", "output.loss.sigma: 0: input should be greater than or equal to 0.001"),
         ("training: {lr: '1_0'}", "training.lr: '1_0': input should be a number"),
