@@ -64,7 +64,8 @@ def extract_split(
         options: how to extract.
         progress: called with (done, total) clips of the share after each batch.
         on_plan: called with what is to be done, before it is begun.
-        together_with: other splits that are overwritten too, and so may still have another fingerprint.
+        together_with: other splits that are overwritten, or repaired, too, and so may still have another fingerprint,
+            or be unreadable.
         profile: collects the time that each stage takes.
         origin: where the clips came from, if that is a dataset on the hub.
     Raises:
@@ -81,7 +82,8 @@ def extract_split(
         if options.repair:
             summary.damaged = set_damaged_aside(cache, split, header.fingerprint)
         overwritten = {split, *together_with} if options.overwrite else set()
-        refuse_other_fingerprint(cache, header.fingerprint, overwritten)
+        repaired = together_with if options.repair else ()
+        refuse_other_fingerprint(cache, header.fingerprint, overwritten, repaired)
         done = {} if options.overwrite else _done(cache, clips, options)
         plan = plan_split(clips, cache, done, audio, options)  # all refusals come before anything is deleted
         on_plan(plan)

@@ -26,17 +26,19 @@ from audiomos_cache.files import exists
 from audiomos_cache.progress import gigabytes
 
 
-def refuse_other_fingerprint(cache: Path, fingerprint: Fingerprint, overwritten: Collection[str] = ()) -> None:
+def refuse_other_fingerprint(
+    cache: Path, fingerprint: Fingerprint, overwritten: Collection[str] = (), repaired: Collection[str] = ()
+) -> None:
     """Refuse to mix features of different fingerprints in one cache folder, finished or not.
 
-    Splits that are about to be overwritten may have another.
+    Splits that are about to be overwritten may have another; those that are about to be repaired may be unreadable.
     """
     for split in (split for split in all_names(cache) if split not in overwritten):
         for path in split_files(cache, split)[:1] + part_files(cache, split)[:1]:
             try:
                 found = CacheFile(path).header.fingerprint
             except CacheError:
-                if path.exists():
+                if path.exists() and split not in repaired:
                     raise
                 continue  # a part, published by another process since it was listed
             found.require(fingerprint, str(path), "give another --cache, or the options that this one was made with")

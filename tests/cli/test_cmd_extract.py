@@ -550,3 +550,17 @@ def test_debug_shows_the_traceback(tmp_path):
     with pytest.raises(Exception, match="contains no cache") as caught:
         CliRunner().invoke(main, ["--debug", "info", str(tmp_path)], catch_exceptions=False)
     assert type(caught.value).__name__ == "DataError"
+
+
+@pytest.mark.parametrize("size", [0, 100, 20_000])
+def test_a_split_that_cannot_be_read_is_repaired_with_the_others(tmp_path, size):
+    data = make_dataset(tmp_path / "data", prompts=3, seconds=(0.3, 0.4))
+    options = ("--data", data, "--cache", tmp_path / "cache", "--audio-encoder", "muq-tiny", "--pad-to", "0.5",
+               "--text-encoder", "roberta-tiny")  # fmt: skip
+    run("extract", *options)
+    expected = {path.name: path.read_bytes() for path in (tmp_path / "cache").glob("*.h5")}
+    assert len(expected) == 4
+    os.truncate(tmp_path / "cache" / "dev.h5", size)
+    assert "extract --repair" in fail_after_notices("extract", *options)
+    run("extract", *options, "--repair")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "cache").glob("*.h5")} == expected
