@@ -114,6 +114,11 @@ def quoted(value: object) -> str:
         return f"<{type(value).__name__}>"
 
 
+def in_one_line(error: object) -> str:
+    """Return what an error says, a library's of many lines too, as a part of a message."""
+    return " ".join(str(error).split())
+
+
 def _cut(string: str, most: int) -> str:
     if len(string) <= most:
         return string

@@ -13,7 +13,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from audiomos_cache.errors import AudiomosError, DataError, quoted, shown
+from audiomos_cache.errors import AudiomosError, DataError, in_one_line, quoted, shown
 
 # torch is imported where it is needed: the command line's help reads no file.
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def read_tensors(content: bytes) -> "dict[str, Tensor]":
     try:
         return load(content)
     except (SafetensorError, LookupError, TypeError, AttributeError, RuntimeError, OverflowError) as error:
-        raise ValueError(f"not safetensors: {' '.join(str(error).split())}") from error
+        raise ValueError(f"not safetensors: {in_one_line(error)}") from error
 
 
 def parse_json(content: str | bytes, *, finite: bool = True, whole_characters: bool = False) -> Any:

@@ -25,7 +25,7 @@ from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any, TypeVar
 
-from audiomos_cache.errors import ConfigError, quoted, shown
+from audiomos_cache.errors import ConfigError, in_one_line, quoted, shown
 
 log = logging.getLogger(__name__)
 
@@ -166,7 +166,7 @@ def import_parts(module_or_file: str) -> None:
         if isinstance(error, ModuleNotFoundError) and error.name == module_or_file:
             advice = "install it, add its folder to PYTHONPATH, or give the path of its .py file"
             raise ConfigError(f"--import {module_or_file}: module not found; {advice}") from error
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        reason = in_one_line(f"{type(error).__name__}: {error}")
         raise ConfigError(f"--import {module_or_file}: cannot be imported: {reason}") from error
     loaded = set(sys.modules) - before
     if module_or_file not in _imported and _user_parts() == parts_before and not _has_parts(module_or_file):

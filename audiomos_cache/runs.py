@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audiomos_cache.artifacts import Fingerprint, refuse_occupied
-from audiomos_cache.errors import AudiomosError, ConfigError, DataError, quoted
+from audiomos_cache.errors import AudiomosError, ConfigError, DataError, in_one_line, quoted
 from audiomos_cache.files import read_file, read_json, read_tensors
 from audiomos_cache.hashes import HASHES, read_hashes, require_hash
 from audiomos_cache.registry import require_parts
@@ -219,7 +219,7 @@ class Run:
             problems = "; ".join(readable(each, ()) for each in error.errors())
             raise ConfigError(f"{self.folder / CONFIG}: not the config of a run: head: {problems}") from error
         except (KeyError, TypeError, ValueError) as error:
-            reason = " ".join(str(error).split())
+            reason = in_one_line(error)
             raise ConfigError(f"{self.folder / CONFIG}: not the config of a run: {reason}") from error
 
     @property
@@ -279,7 +279,7 @@ class Run:
             weights = read_tensors(content)
             return build_with(weights, self.config, self.audio_dim, self.text_dim, layers=len(self.audio_layers))
         except (AudiomosError, ValueError, RuntimeError, TypeError, OverflowError) as error:
-            path, reason = checkpoint_path(self.folder, best), " ".join(str(error).split())
+            path, reason = checkpoint_path(self.folder, best), in_one_line(error)
             raise DataError(f"{path}: not the weights of this run's head: {reason}") from error
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 from yaml.constructor import ConstructorError
 
-from audiomos_cache.errors import AudiomosError, ConfigError, quoted, shown
+from audiomos_cache.errors import AudiomosError, ConfigError, in_one_line, quoted, shown
 from audiomos_cache.files import parse_integer, parse_number, read_file
 
 _MOST_BYTES = 1 << 20  # takes ten seconds at worst; a bundle of hundreds of members has less
@@ -169,7 +169,7 @@ def _reason(error: Exception) -> str:
     """Return what is wrong, and where, without the lines that PyYAML quotes."""
     mark = getattr(error, "problem_mark", None)
     where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-    return shown(" ".join(str(getattr(error, "problem", error)).split())) + where
+    return shown(in_one_line(getattr(error, "problem", error))) + where
 
 
 def readable(error: ErrorDetails, known_keys: Iterable[str]) -> str:

@@ -19,7 +19,16 @@ from audiomos_cache.bundle.manifest import (
     MemberEntry,
     read_manifest,
 )
-from audiomos_cache.errors import AudiomosError, BundleError, ConfigError, DataError, first_five, quoted, shown
+from audiomos_cache.errors import (
+    AudiomosError,
+    BundleError,
+    ConfigError,
+    DataError,
+    first_five,
+    in_one_line,
+    quoted,
+    shown,
+)
 from audiomos_cache.files import MOST_WEIGHTS, parse_json, read_file, read_tensors
 from audiomos_cache.fusion.base import Fusion, Members
 from audiomos_cache.fusion.record import fusion_of
@@ -235,7 +244,7 @@ def _try_out(fusion: Fusion, members: Sequence[MemberEntry], path: Path) -> None
         with np.errstate(over="ignore", invalid="ignore"):
             fusion.apply(_made_up(members))
     except (AudiomosError, ValueError) as error:
-        reason = " ".join(str(error).split())
+        reason = in_one_line(error)
         raise BundleError(f"{path}: does not fit the {len(members)} heads: {reason}; {_AGAIN}") from error
 
 
@@ -279,6 +288,6 @@ def _member(folder: Path, entry: MemberEntry, features: InputSpec) -> BundledHea
         weights, sizes = read_tensors(content), (entry.audio_dim, entry.text_dim)
         head = build_with(weights, entry.head, *sizes, layers=len(entry.audio_layers)).eval().requires_grad_(False)
     except (AudiomosError, ValueError, RuntimeError, TypeError, OverflowError) as error:
-        reason = " ".join(str(error).split())
+        reason = in_one_line(error)
         raise BundleError(f"{path}: not a head that can be used, {entry.name}: {reason}; {_AGAIN}") from error
     return BundledHead(entry.name, head, layers)

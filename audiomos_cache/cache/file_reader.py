@@ -45,7 +45,7 @@ from audiomos_cache.cache.hdf5_checks import (
     stored_array,
 )
 from audiomos_cache.cache.stable_file import StableFile
-from audiomos_cache.errors import CacheError, FormatVersionError, quoted
+from audiomos_cache.errors import CacheError, FormatVersionError, in_one_line, quoted
 from audiomos_cache.files import require_file
 
 
@@ -89,7 +89,7 @@ class CacheFile:
         except InvalidFileError as error:
             raise CacheError(f"{path}: {error}") from error
         except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError) as error:
-            reason = " ".join(str(error).split())
+            reason = in_one_line(error)
             raise CacheError(f"{path}: cannot be read as a cache file ({reason}); {REMEDY}") from error
 
     def __len__(self) -> int:

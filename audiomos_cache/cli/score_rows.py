@@ -8,7 +8,7 @@ from rich.cells import cell_len
 
 from audiomos_cache.cli.options import wrapped_line
 from audiomos_cache.cli.rendering import cut_in_the_middle
-from audiomos_cache.errors import escaped
+from audiomos_cache.errors import escaped, in_one_line
 from audiomos_cache.scoring.inputs import Item
 from audiomos_cache.scoring.results import Interval, Row
 
@@ -70,7 +70,7 @@ class ScoreRows:
             }
         )
         if row["error"] is not None:
-            self.write_wrapped(f"error: {escaped(' '.join(row['error'].split()))}", _INDENT)
+            self.write_wrapped(f"error: {escaped(in_one_line(row['error']))}", _INDENT)
         if row["warnings"]:
             self.write_wrapped("; ".join(self._once(escaped(each)) for each in row["warnings"]), _INDENT)
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from audiomos_cache.encoders.base import DTYPES, Identity, Precision, hash_tensors, resolve_layers
 from audiomos_cache.encoders.muq_fast import FastMuQ
-from audiomos_cache.errors import AudiomosError, EncoderError, quoted, shown
+from audiomos_cache.errors import AudiomosError, EncoderError, in_one_line, quoted, shown
 from audiomos_cache.files import read_json, require_file
 from audiomos_cache.hub import resolve_folder
 from audiomos_cache.registry import register
@@ -141,7 +141,7 @@ class MuQEncoder:
         except (AudiomosError, MemoryError):
             raise
         except Exception as error:  # transformers, muq and torch fail in their own ways on what they do not expect
-            reason = shown(" ".join(str(error).split()))
+            reason = shown(in_one_line(error))
             raise EncoderError(f"--audio-encoder {source}: not a MuQ that can be loaded: {reason}") from error
         return cls(
             model, name=name, source=source, revision=resolved, device=device, layers=layers, precision=precision
@@ -210,7 +210,7 @@ class MuQEncoder:
             self._compiled_batch = 0
             for layer in self._fast.layers:
                 layer._compiled_call_impl = None
-            reason = " ".join(str(error).split())[:200]
+            reason = in_one_line(error)[:200]
             log.warning("%s: cannot be compiled (%s: %s); not compiling it", self.name, type(error).__name__, reason)
             return None
         return time.perf_counter() - start

@@ -8,7 +8,7 @@ import torch
 
 from audiomos_cache.artifacts import hash_bytes
 from audiomos_cache.encoders.base import QUIET_TRANSFORMERS, Identity, TextFeatures, hash_tensors
-from audiomos_cache.errors import EncoderError, shown
+from audiomos_cache.errors import EncoderError, in_one_line, shown
 from audiomos_cache.files import require_file
 from audiomos_cache.hub import resolve_folder
 from audiomos_cache.registry import register
@@ -93,7 +93,7 @@ class HuggingFaceTextEncoder:
         except EncoderError:
             raise
         except Exception as error:  # the errors of transformers, tokenizers and safetensors share no base
-            reason = shown(" ".join(str(error).split()))
+            reason = shown(in_one_line(error))
             raise EncoderError(f"--text-encoder {source}: not a text encoder that can be loaded: {reason}") from error
         encoder._refuse_short_positions(source)
         return encoder
@@ -139,7 +139,7 @@ class HuggingFaceTextEncoder:
         try:
             self.encode(["music " * self.max_tokens])
         except Exception as error:  # each model has its own way to fail
-            reason = shown(" ".join(str(error).split()))
+            reason = shown(in_one_line(error))
             raise EncoderError(
                 f"--text-encoder {source}: cannot encode {self.max_tokens} tokens and a padding position: {reason}; "
                 "give an encoder-only model with room for that many"

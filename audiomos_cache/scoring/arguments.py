@@ -9,7 +9,7 @@ from typing import Any
 from audiomos_cache.audio.decode import Audio
 from audiomos_cache.audio.source import EncodedAudio
 from audiomos_cache.dataset.clip import clip_id_of
-from audiomos_cache.errors import DataError, shown
+from audiomos_cache.errors import DataError, in_one_line, shown
 from audiomos_cache.scoring.clips import AudioLike, described, file_name, is_clip, read_clip
 from audiomos_cache.scoring.inputs import Item
 
@@ -64,7 +64,7 @@ def item_of(index: int, audio: object, prompt: object, name: str | None, sample_
     except DataError as error:
         clip = error
     except Exception as error:  # an object of the user's fails where it is looked at: a file that is gone, a network
-        reason = shown(" ".join(str(error).split()))
+        reason = shown(in_one_line(error))
         clip = DataError(f"clip {own}: cannot be read ({type(error).__name__}: {reason})")
     try:
         given = _prompt(own, prompt)

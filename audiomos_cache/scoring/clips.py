@@ -13,7 +13,7 @@ from audiomos_cache.audio.decode import Audio
 from audiomos_cache.audio.resample import check_rate
 from audiomos_cache.audio.samples import check_samples
 from audiomos_cache.audio.source import EncodedAudio
-from audiomos_cache.errors import DataError, first_five, quoted
+from audiomos_cache.errors import DataError, first_five, in_one_line, quoted
 from audiomos_cache.files import is_number
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ def _result(name: str, read: Callable[[], Any]) -> Any:
     try:
         return read()
     except Exception as error:  # of whatever library it is
-        reason = " ".join(str(error).split())[:200]
+        reason = in_one_line(error)[:200]
         raise DataError(f"{name}: cannot be read ({type(error).__name__}: {reason})") from error
 
 
@@ -228,7 +228,7 @@ def _as_floats(name: str, samples: Any) -> NDArray[np.float32]:
         with np.errstate(over="ignore"):
             return held.astype(np.float32)
     except (TypeError, ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = in_one_line(error)[:200]
         raise DataError(f"{name}: {reason}, expected floats from -1 to 1, or integers of 8, 16 or 32 bits") from error
 
 

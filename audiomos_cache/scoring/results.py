@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from audiomos_cache.errors import first_five, quoted
+from audiomos_cache.errors import first_five, in_one_line, quoted
 from audiomos_cache.targets import HIGHEST, LOWEST, TARGETS
 
 Interval = tuple[float, float]
@@ -208,7 +208,7 @@ class Outcome:
 
     def failures(self) -> str:
         """Return how many clips could not be scored, and the reasons of the first five, in one line."""
-        reasons = [f"{clip_id}: {' '.join(reason.split())}" for clip_id, reason in self.failed.items()]
+        reasons = [f"{clip_id}: {in_one_line(reason)}" for clip_id, reason in self.failed.items()]
         return f"{self.count_failed()}: {first_five(reasons)}"
 
     def __str__(self) -> str:
