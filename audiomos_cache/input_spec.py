@@ -30,6 +30,14 @@ MAX_SECONDS = 30.0
 _WIDEST = 2**16  # frames and tokens: many times as wide as any encoder's
 _LONGEST_S = 3600
 
+Window = Literal["first", "centre", "whole"]
+"""What an encoder is given of a clip that is longer than `InputSpec.max_seconds`.
+
+`first`: its beginning (in a cache), or all of it in windows one after the other (in a score); `centre`: its middle, as
+some published heads do; `whole`: all of it at once, and a longer one is refused.
+"""
+Padding = Literal["masked", "heard"]
+
 Width = Annotated[int, Field(ge=1, le=_WIDEST)]
 Precision = Literal["fp32", "fp16", "bf16"]
 StoredDtype = Literal["float16", "float32"]
@@ -104,22 +112,38 @@ class InputSpec(_AsGiven):
     """What an encoder is given and gives, which is all that decides a feature's value.
 
     Attributes:
-        audio_encoder, text_encoder, resampler: what makes the features.
+        audio_encoder, text_encoder, resampler: what makes the features; no text encoder where no head hears a prompt.
         pad_to_s: the length that clips are padded to, in seconds; None: they are encoded at their own.
         max_seconds: where longer clips are cut.
         dtype: of the stored features.
+        window: what is encoded of a longer clip, see `Window`.
+        padding: whether the frames of padding are masked, or heard as if they were music, as in some published code.
     """
 
     audio_encoder: AudioIdentity
-    text_encoder: TextIdentity
+    text_encoder: TextIdentity | None = None
     resampler: ResamplerIdentity
     pad_to_s: Annotated[int | float | None, BeforeValidator(_seconds_or_none)]
     max_seconds: Annotated[int | float, BeforeValidator(_seconds)]
     dtype: StoredDtype
+    window: Window = "first"
+    padding: Padding = "masked"
 
     @classmethod
-    def of(cls, audio: "AudioEncoder", text: "TextEncoder", pad_to_s: float | None, dtype: StoredDtype) -> "InputSpec":
+    def of(
+        cls,
+        audio: "AudioEncoder",
+        text: "TextEncoder | None",
+        pad_to_s: float | None,
+        dtype: StoredDtype,
+        *,
+        max_seconds: float | None = None,
+        window: Window = "first",
+        padding: Padding = "masked",
+    ) -> "InputSpec":
         """Describe the features that encoders give for clips padded to a length, as they are stored.
+
+        What is as in every cache is not written, so that their fingerprints are as they were.
 
         The precision of the computation is part of it only where it changes features by more than the rounding of the
         stored ones. float16 arithmetic moves a clip's features by 0.7e-3 of their size, storing them as float16 by
@@ -132,19 +156,20 @@ class InputSpec(_AsGiven):
         coarse = audio.precision == "bf16" or (audio.precision == "fp16" and dtype == "float32")
         fields = {
             "audio_encoder": audio.identity() | ({"precision": audio.precision} if coarse else {}),
-            "text_encoder": text.identity(),
+            **({"text_encoder": text.identity()} if text else {}),
             "resampler": resampler_identity(),
             "pad_to_s": pad_to_s,
-            "max_seconds": longest_s(pad_to_s),
+            "max_seconds": longest_s(pad_to_s) if max_seconds is None else max_seconds,
             "dtype": dtype,
+            **({"window": window} if window != "first" else {}),
+            **({"padding": padding} if padding != "masked" else {}),
         }
         try:
             return cls.model_validate(fields)
         except ValidationError as error:
             problems = "; ".join(readable(each, ()) for each in error.errors())
-            raise EncoderError(
-                f"{audio.name} and {text.name}: {problems}; correct what their identity() returns"
-            ) from error
+            names = " and ".join(encoder.name for encoder in (audio, text) if encoder)
+            raise EncoderError(f"{names}: {problems}; correct what their identity() returns") from error
 
     @classmethod
     def of_fingerprint(cls, fingerprint: Fingerprint) -> "InputSpec":
@@ -164,6 +189,20 @@ class InputSpec(_AsGiven):
     def layers(self) -> tuple[int, ...]:
         """Numbers of the stored hidden states of the audio encoder, ascending."""
         return _numbers(self.audio_encoder.layers)
+
+    def with_encoders(self, audio: "AudioEncoder", text: "TextEncoder | None") -> "InputSpec":
+        """Return what this would be of other encoders.
+
+        Raises:
+            EncoderError: see `of`.
+        """
+        rule = {"max_seconds": self.max_seconds, "window": self.window, "padding": self.padding}
+        return InputSpec.of(audio, text, self.pad_to_s, self.dtype, **rule)  # type: ignore[arg-type]
+
+    @property
+    def of_audio(self) -> "InputSpec":
+        """What decides the frames alone: bundles for which it is equal are given the same ones."""
+        return type(self).model_validate({k: v for k, v in self.model_dump().items() if k != "text_encoder"})
 
     def makes_same_features(self, other: "InputSpec") -> bool:
         """Return whether the features are the same: another version of the resampler has the same filter."""

@@ -4,6 +4,8 @@ Scores are on the 1 to 5 scale. All functions take (N,) mean opinion scores, or 
 compute in float64. Nothing heavier than NumPy is imported here.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -13,6 +15,28 @@ NARROWEST_SIGMA = 1e-3  # of a gaussian target, in score units: narrower ones al
 
 TARGETS = ("mi", "ta")
 LOWEST, HIGHEST = 1.0, 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A score that a bundle predicts.
+
+    Attributes:
+        name: such as `mi`.
+        lowest, highest: the scale of the listeners whose mean is predicted.
+        clipped: whether predictions are kept within it; the scalar heads of others give 5.2 as it is.
+        hears_prompt: whether it depends on the prompt, and is predicted only where there is one.
+    """
+
+    name: str
+    lowest: float = LOWEST
+    highest: float = HIGHEST
+    clipped: bool = True
+    hears_prompt: bool = False
+
+
+TRAINED_TARGETS = (Target("mi"), Target("ta", hears_prompt=True))
+"""What heads that are trained here predict."""
 
 MEASURES = ("mse", "lcc", "srcc", "ktau")
 VIEWS = ("utt_mi", "utt_ta", "sys_mi", "sys_ta")  # a level and a score

@@ -14,24 +14,14 @@ import numpy as np
 from safetensors.torch import save_file
 
 from audiomos_cache.encoders.muq import build_muq
+from audiomos_cache.encoders.muq_weights import RELEASED_CONFIG
 from audiomos_cache.encoders.text import HuggingFaceTextEncoder
-from audiomos_cache.encoders.tiny import TINY_MUQ_CONFIG, _byte_tokenizer
+from audiomos_cache.encoders.tiny import _byte_tokenizer
 
 SAMPLE_RATE_HZ = 16_000
 SYSTEMS, PROMPTS = 31, 384  # MusicEval's
 
-# Those of the released model.
-FULL_MUQ_CONFIG: dict[str, Any] = TINY_MUQ_CONFIG | {
-    "encoder_dim": 1024,
-    "encoder_depth": 12,
-    "conv_dim": 512,
-    "w2v2_config": {
-        **TINY_MUQ_CONFIG["w2v2_config"],  # type: ignore[dict-item]
-        "num_attention_heads": 16,
-        "hidden_size": 1024,
-        "intermediate_size": 4096,
-    },
-}
+FULL_MUQ_CONFIG: dict[str, Any] = RELEASED_CONFIG
 
 
 def write_muq(folder: Path) -> Path:

@@ -29,7 +29,7 @@ from audiomos_cache.cache.reader import open_cache
 from audiomos_cache.dataset.labels import read_id_list, read_labels, read_ratings, read_system_truth
 from audiomos_cache.dataset.loading import load_dataset
 from audiomos_cache.describe import info
-from audiomos_cache.encoders.muq import _read_config
+from audiomos_cache.encoders.muq_weights import read_muq_config
 from audiomos_cache.errors import AudiomosError
 from audiomos_cache.evaluation.predictions import read_predictions
 from audiomos_cache.fusion.fuse import fuse
@@ -239,7 +239,7 @@ READERS = (
     Reader("published checkpoint", mutate_bytes, _upstream, _import, "ckpt.pth"),
     Reader("cache", mutate_bytes, _file("cache/dev.h5"), _cache, "cache/dev.h5"),
     Reader("scores", mutate_json_lines, lambda _made: b"".join(map(line, ITEMS)), _resume, "scores.jsonl"),
-    Reader("encoder config", mutate_json, lambda _made: _CONFIG, _read_config, "config.json"),
+    Reader("encoder config", mutate_json, lambda _made: _CONFIG, read_muq_config, "config.json"),
 )  # fmt: skip
 
 

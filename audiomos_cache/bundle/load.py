@@ -268,7 +268,7 @@ def _refuse_other_features(entry: MemberEntry, features: InputSpec) -> None:
     for name, found, expected in (
         ("audio_layers", entry.audio_layers, stored),
         ("audio_dim", entry.audio_dim, features.audio_encoder.dim or entry.audio_dim),
-        ("text_dim", entry.text_dim, features.text_encoder.dim or entry.text_dim),
+        ("text_dim", entry.text_dim, (features.text_encoder and features.text_encoder.dim) or entry.text_dim),
         ("bins", entry.bins, entry.head.output.predicted_bins),
     ):
         if found != expected:

@@ -26,7 +26,7 @@ from audiomos_cache.bundle.manifest import (
 )
 from audiomos_cache.bundle.sources import Source, Sources, find_sources
 from audiomos_cache.encoders.lookup import loader_of
-from audiomos_cache.encoders.muq import HUB_ID
+from audiomos_cache.encoders.muq_weights import HUB_ID
 from audiomos_cache.errors import BundleError, first_five, one_of, paths_of, quoted
 from audiomos_cache.folders import atomic_folder, clear_leftovers
 from audiomos_cache.heads.config import parts_of

@@ -4,35 +4,35 @@ import logging
 import math
 import random
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from copy import copy
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from audiomos_cache.encoders.base import DTYPES, Identity, Precision, hash_tensors, resolve_layers
+from audiomos_cache.encoders.base import DTYPES, Identity, Precision, resolve_layers
 from audiomos_cache.encoders.muq_fast import FastMuQ
-from audiomos_cache.errors import AudiomosError, EncoderError, in_one_line, quoted, shown
-from audiomos_cache.files import read_json, require_file
+from audiomos_cache.encoders.muq_weights import (
+    CONFIG,
+    HUB_ID,
+    SAMPLE_RATE_HZ,
+    WEIGHTS,
+    MuQWeights,
+    read_muq,
+    read_muq_config,
+)
+from audiomos_cache.errors import AudiomosError, EncoderError, in_one_line, shown
 from audiomos_cache.hub import resolve_folder
 from audiomos_cache.registry import register
 from audiomos_cache.torch_settings import full_precision
 
 log = logging.getLogger(__name__)
 
-HUB_ID = "OpenMuQ/MuQ-large-msd-iter"
 _MELS = 128
-_FILES = ("config.json", "model.safetensors")
-# The parts whose weights decide a frame; the rest of a checkpoint serves pre-training.
-_PARTS = ("model.conv.", "model.conformer.layers.", "model.conformer.layer_norm.")
-# What decides a frame and is no weight.
-_CONFORMER_KEYS = ("hidden_act", "layer_norm_eps", "position_embeddings_type", "rotary_embedding_base")
-_FRONT_END = {"hop_length": 240, "label_rate": 25}
 
 
 def build_muq(config: dict[str, Any]) -> Any:
@@ -67,7 +67,7 @@ class MuQEncoder:
     In half precision the same function is computed by `FastMuQ`, from the mel spectrogram on, which stays in float32.
     """
 
-    sample_rate_hz = 24_000
+    sample_rate_hz = SAMPLE_RATE_HZ
     min_samples = 2048  # the front end mirrors 1024 samples at each end
 
     def __init__(
@@ -82,8 +82,8 @@ class MuQEncoder:
         precision: Precision = "fp32",
         untrained: bool = False,
     ) -> None:
-        depth = int(model.config.encoder_depth)
-        self.layers = resolve_layers(layers, depth, name)
+        weights = MuQWeights.of_model(model, name)
+        self.layers = resolve_layers(layers, weights.depth, name)
         self.name = name
         self.untrained = untrained
         self.dim = int(model.config.encoder_dim)
@@ -93,20 +93,7 @@ class MuQEncoder:
         self._model = model.model.to(self.device)
         self._fast = self._arranged(precision)
         self._compiled_batch = 0
-        self._identity: Identity = {
-            "class": "MuQ",
-            "weights_xxh3_128": hash_tensors(
-                {key: value for key, value in model.state_dict().items() if key.startswith(_PARTS)}
-            ),
-            "layers": ",".join(map(str, self.layers)),
-            "depth": depth,
-            "attention_heads": int(model.config.w2v2_config["num_attention_heads"]),
-            **{key: model.config.w2v2_config[key] for key in _CONFORMER_KEYS if key in model.config.w2v2_config},
-            "mel_mean": float(model.config.stat["melspec_2048_mean"]),
-            "mel_std": float(model.config.stat["melspec_2048_std"]),
-            "sample_rate_hz": self.sample_rate_hz,
-            "dim": self.dim,
-        }
+        self._identity = weights.identity(self.layers)
 
     @classmethod
     def load(
@@ -125,27 +112,47 @@ class MuQEncoder:
             ConfigError: a layer it does not have; found out before its weights are read.
             EncoderError: not available, not in that format, or weights missing or of another shape.
         """
+        files = (CONFIG, WEIGHTS)
         folder, resolved = resolve_folder(
-            source, revision, _FILES, "--audio-encoder", EncoderError, [(file,) for file in _FILES]
+            source, revision, files, "--audio-encoder", EncoderError, [(file,) for file in files]
         )
-        for file in _FILES:
+        for file in files:
             if not (folder / file).is_file():
                 raise EncoderError(
-                    f"--audio-encoder {source}: {file} not found; a MuQ folder contains {' and '.join(_FILES)}"
+                    f"--audio-encoder {source}: {file} not found; a MuQ folder contains {' and '.join(files)}"
                 )
-        try:
-            config = _read_config(folder / "config.json")
-            resolve_layers(layers, _depth(config), name)
-            model = build_muq(config)
-            _load_weights(model, folder / "model.safetensors")
-        except (AudiomosError, MemoryError):
-            raise
-        except Exception as error:  # transformers, muq and torch fail in their own ways on what they do not expect
-            reason = shown(in_one_line(error))
-            raise EncoderError(f"--audio-encoder {source}: not a MuQ that can be loaded: {reason}") from error
-        return cls(
-            model, name=name, source=source, revision=resolved, device=device, layers=layers, precision=precision
+        config = read_muq_config(folder / CONFIG)
+        with _failures_of_libraries(source):
+            resolve_layers(layers, MuQWeights(config, {}, source).depth, name)
+            weights = read_muq(folder)
+        return cls.of_weights(
+            weights, name=name, source=source, revision=resolved, device=device, layers=layers, precision=precision
         )
+
+    @classmethod
+    def of_weights(cls, weights: MuQWeights, *, source: str, **options: Any) -> "MuQEncoder":
+        """Build a MuQ with these weights; the options are those of the class.
+
+        Raises:
+            ConfigError: a layer it does not have. EncoderError: a tensor is missing, unknown or of another shape.
+        """
+        with _failures_of_libraries(source):
+            model = build_muq(weights.config)
+            weights.require(model.state_dict())
+            model.load_state_dict(weights.deciding(), strict=False)
+            return cls(model, source=source, **options)
+
+    def with_layers(self, layers: Sequence[int]) -> "MuQEncoder":
+        """Return an encoder of other layers that shares the weights with this one.
+
+        Raises:
+            ConfigError: a layer it does not have.
+        """
+        other = copy(self)
+        other.layers = resolve_layers(layers, int(self._identity["depth"]), self.name)
+        other._identity = self._identity | {"layers": ",".join(map(str, other.layers))}
+        other._fast = other._arranged(self.precision)
+        return other
 
     def identity(self) -> Identity:
         """Return all that decides the value of a frame."""
@@ -239,42 +246,21 @@ class MuQEncoder:
         return torch.stack([frames[i] for i in self.layers])
 
 
+@contextmanager
+def _failures_of_libraries(source: str) -> Iterator[None]:
+    """Turn what transformers, muq and torch raise about what they do not expect into one line."""
+    try:
+        yield
+    except (AudiomosError, MemoryError):
+        raise
+    except Exception as error:
+        reason = shown(in_one_line(error))
+        raise EncoderError(f"--audio-encoder {source}: not a MuQ that can be loaded: {reason}") from error
+
+
 def _keep_input(kept: dict[int, Tensor], i: int, _layer: nn.Module, args: tuple[Tensor, ...]) -> None:
     """Keep what enters layer i: what the one before it gave, whatever form a version of transformers gives it in."""
     kept[i] = args[0]
-
-
-def _read_config(path: Path) -> dict[str, Any]:
-    """Read a MuQ's config; one that is another model's, or of another front end, is refused."""
-    config = read_json(path, "the config of a MuQ", EncoderError)
-    if not isinstance(config, dict) or not {"w2v2_config", "stat"} <= config.keys():
-        raise EncoderError(f"{path}: not the config of a MuQ, which has encoder_dim, stat, w2v2_config and more")
-    for key, expected in _FRONT_END.items():
-        if config.get(key, expected) != expected:
-            raise EncoderError(f"{path}: {key} is {quoted(config[key])}, and only {expected} can be used")
-    for key in ("melspec_2048_mean", "melspec_2048_std"):
-        if not isinstance(config["stat"], dict) or not isinstance(config["stat"].get(key), float | int):
-            raise EncoderError(f"{path}: stat lacks the number {key}")
-    return config
-
-
-def _depth(config: dict[str, Any]) -> int:
-    from muq.muq.muq import MuQConfig
-
-    return int(config.get("encoder_depth", MuQConfig.encoder_depth))
-
-
-def _load_weights(model: Any, path: Path) -> None:
-    """Load a checkpoint; every tensor of the parts that decide a frame must be there, in its shape."""
-    require_file(path, "the weights of a MuQ", EncoderError)
-    found = load_file(path)
-    expected = {key for key in model.state_dict() if key.startswith(_PARTS) and not key.endswith("num_batches_tracked")}
-    missing = sorted(expected - found.keys())
-    foreign = sorted(key for key in found.keys() - model.state_dict().keys() if key.startswith(_PARTS))
-    for problem, keys in (("lacks", missing), ("holds unknown", foreign)):
-        if keys:
-            raise EncoderError(f"{path}: {problem} {keys[0]} ({len(keys)} tensors); expected the weights of a MuQ")
-    model.load_state_dict(found, strict=False)
 
 
 @register("audio_encoder", "muq")

@@ -8,6 +8,7 @@ from typing import Any
 
 from audiomos_cache.encoders.base import Precision, seed_weights
 from audiomos_cache.encoders.muq import MuQEncoder, build_muq
+from audiomos_cache.encoders.muq_weights import RELEASED_CONFIG
 from audiomos_cache.encoders.text import HuggingFaceTextEncoder
 from audiomos_cache.errors import ConfigError
 from audiomos_cache.registry import register
@@ -16,28 +17,11 @@ SEED = 2025
 
 # The released MuQ's config with smaller widths and depth.
 TINY_MUQ_CONFIG = {
+    **RELEASED_CONFIG,
     "encoder_dim": 128,
     "encoder_depth": 2,
     "conv_dim": 32,
-    "stat": {"melspec_2048_mean": 6.768444971712967, "melspec_2048_std": 18.417922652295623},
-    "w2v2_config": {
-        "num_attention_heads": 4,
-        "intermediate_size": 256,
-        "activation_dropout": 0.1,
-        "attention_dropout": 0.1,
-        "conformer_conv_dropout": 0.1,
-        "conv_depthwise_kernel_size": 31,
-        "feat_extract_activation": "gelu",
-        "hidden_act": "swish",
-        "hidden_dropout": 0.1,
-        "layer_norm_eps": 1e-5,
-        "layerdrop": 0.0,
-        "max_source_positions": 5000,
-        "num_conv_pos_embeddings": 128,
-        "num_conv_pos_embedding_groups": 16,
-        "position_embeddings_type": "rotary",
-        "rotary_embedding_base": 10000,
-    },
+    "w2v2_config": RELEASED_CONFIG["w2v2_config"] | {"num_attention_heads": 4, "intermediate_size": 256},
 }
 
 

@@ -3,24 +3,22 @@
 A checkpoint holds the whole model: the head, two buffers that follow from its sizes, and the frozen encoders.
 """
 
-import reprlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from audiomos_cache.errors import DataError, first_five, shown
+from audiomos_cache.errors import DataError, first_five
 from audiomos_cache.heads.config import UPSTREAM_HEADS
 from audiomos_cache.heads.model import Head
 from audiomos_cache.heads.outputs import CoralOutput, DistributionOutput, LstmDownstream, ScalarOutput
 from audiomos_cache.upstream.quirks import float32_bin_centres, float32_positions
-from audiomos_cache.upstream.torch_files import DENSE_TENSORS, ForeignNameError, load_torch_file
+from audiomos_cache.upstream.tensors import fault, read_checkpoint, tensors_by_name, wrong_names
 
 _ENCODERS = ("muq.", "roberta.")  # prefixes of the frozen encoders' names
 _WRAPPERS = ("state_dict", "model_state_dict")  # where the published code looks for the tensors, in this order
 _POSITIONS, _BIN_CENTRES = "audio_pos_encoder.pe", "bin_centers"
-_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 # Prefixes of our names, and of the original's. The rest of a name differs in attentions alone; see upstream_names.
 _NAMES = {
@@ -63,21 +61,7 @@ def read_upstream_checkpoint(path: Path) -> dict[str, Tensor]:
     Raises:
         DataError: the file does not exist, is damaged, foreign, of torch's old format, or holds more than tensors.
     """
-    try:
-        content = load_torch_file(path, DENSE_TENSORS, mmap=True)
-    except DataError:
-        raise
-    except ForeignNameError as error:
-        raise DataError(
-            f"{path}: expected dense tensors by name alone, and it holds {shown(str(error))}: save its "
-            "state_dict alone; nothing in it was run"
-        ) from error
-    except Exception as error:  # a hostile or damaged file may raise anything
-        raise DataError(
-            f"{path}: damaged, or not a checkpoint of the published code; expected tensors by name; nothing in it was "
-            "run"
-        ) from error
-    return _tensors_by_name(content, str(path))
+    return read_checkpoint(path, _WRAPPERS, "the published code")
 
 
 def load_upstream_state(head: Head, state: Mapping[str, object], source: str = "the checkpoint") -> None:
@@ -94,12 +78,12 @@ def load_upstream_state(head: Head, state: Mapping[str, object], source: str = "
             head of these parts; names all these tensors. The head is left unchanged.
     """
     names = upstream_names(head)
-    tensors = {n: t for n, t in _tensors_by_name(state, source).items() if not n.startswith(_ENCODERS)}
+    tensors = {n: t for n, t in tensors_by_name(state, source, _WRAPPERS).items() if not n.startswith(_ENCODERS)}
     own = head.state_dict()
-    problems = list(_wrong_names(set(tensors), set(names), set(_buffers(head))))
-    faults = [_fault(name, tensors[name], own[names[name]].shape) for name in names if name in tensors]
+    problems = list(wrong_names(set(tensors), set(names), set(_buffers(head))))
+    faults = [fault(name, tensors[name], own[names[name]].shape) for name in names if name in tensors]
     faults += [_buffer_fault(head, name, tensors[name]) for name in _buffers(head) if name in tensors]
-    if found := [fault for fault in faults if fault]:
+    if found := [each for each in faults if each]:
         problems.append(first_five(found))
     if problems:
         raise DataError(f"{source}: not the tensors of this head: {'; '.join(problems)}; give the head it was made for")
@@ -126,37 +110,6 @@ def upstream_names(head: Head) -> dict[str, str]:
     }
 
 
-def _tensors_by_name(content: object, source: str) -> dict[str, Tensor]:
-    """Unwrap the tensors as the published code does, and refuse anything else."""
-    if isinstance(content, Mapping):
-        content = next((content[wrapper] for wrapper in _WRAPPERS if wrapper in content), content)
-    if not isinstance(content, Mapping):
-        raise DataError(f"{source}: found {reprlib.repr(content)}, expected a dict of tensors by name")
-    others = [reprlib.repr(n) for n, t in content.items() if not (isinstance(n, str) and isinstance(t, Tensor))]
-    if others:
-        raise DataError(f"{source}: expected tensors by name, and these are none: {first_five(others)}")
-    return dict(content)
-
-
-def _wrong_names(found: set[str], expected: set[str], optional: set[str]) -> Iterator[str]:
-    if missing := sorted(expected - found):
-        yield f"missing: {first_five(missing)}"
-    if unknown := sorted(found - expected - optional):
-        yield f"unknown: {first_five(unknown)}"
-
-
-def _fault(name: str, tensor: Tensor, shape: Sequence[int]) -> str | None:
-    """Describe what keeps a tensor from being dense floats of a shape; nothing is computed that fills the memory."""
-    dense = tensor.layout == torch.strided and not (tensor.is_nested or tensor.is_quantized or tensor.is_meta)
-    if tensor.dtype not in _FLOATS or not dense:
-        return f"{name} is {tensor.dtype}, {tensor.layout}, on {tensor.device}, expected dense floats"
-    if tensor.shape != tuple(shape):
-        return f"{name} is {tuple(tensor.shape)}, expected {tuple(shape)}"
-    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        return f"{name} has {tensor.numel()} numbers and stores fewer, expected each"
-    return None if tensor.to(torch.float32).isfinite().all() else f"{name} is not finite"
-
-
 def _buffers(head: Head) -> tuple[str, ...]:
     """Name the original's buffers, which a checkpoint may leave out: our heads compute them."""
     has_bins = isinstance(head.get_submodule("mi.1"), DistributionOutput)
@@ -168,8 +121,8 @@ def _buffer_fault(head: Head, name: str, tensor: Tensor) -> str | None:
     own = head.state_dict()
     width, bins = own["pooling.weight.weight"].shape[1], len(own["mi.1.linear.bias"])
     positions = 0 if tensor.is_nested or not tensor.dim() else len(tensor)
-    if fault := _fault(name, tensor, (positions, 1, width) if name == _POSITIONS else (bins,)):
-        return fault
+    if found := fault(name, tensor, (positions, 1, width) if name == _POSITIONS else (bins,)):
+        return found
     computed = float32_positions(positions, width).unsqueeze(1) if name == _POSITIONS else float32_bin_centres(bins)
     if not torch.allclose(tensor.to(computed.dtype), computed, rtol=0, atol=1e-2):
         return f"{name} holds other numbers than the published code's"

@@ -1,0 +1,1 @@
+"""Other people's heads for frozen MuQ: what is published, how their files are read, and what they compute."""
