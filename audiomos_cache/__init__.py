@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING
 from audiomos_cache._version import __version__
 
 if TYPE_CHECKING:
-    from audiomos_cache.bundle.load import Bundle as Bundle
+    from audiomos_cache.bundle.bundle import Bundle as Bundle
     from audiomos_cache.bundle.load import load_bundle as load_bundle
     from audiomos_cache.bundle.make import make_bundle as make_bundle
+    from audiomos_cache.bundle.published import make_published_bundle as make_published_bundle
     from audiomos_cache.cache.folder import Cache as Cache
     from audiomos_cache.cache.maintenance import merge as merge
     from audiomos_cache.cache.verify import verify as verify
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from audiomos_cache.upstream.import_run import import_upstream as import_upstream
 
 _HOMES = {
-    "Bundle": "bundle.load",
+    "Bundle": "bundle.bundle",
     "Cache": "cache.folder",
     "Fusion": "fusion.base",
     "PartConfig": "heads.parts",
@@ -60,6 +61,7 @@ _HOMES = {
     "load_bundle": "bundle.load",
     "load_fusion": "fusion.record",
     "make_bundle": "bundle.make",
+    "make_published_bundle": "bundle.published",
     "merge": "cache.maintenance",
     "predict": "training.predict",
     "register": "registry",

@@ -5,7 +5,7 @@ The module is not called `info`, since `audiomos_cache.info` is the function.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,10 @@ from typing import Any
 from audiomos_cache import registry
 from audiomos_cache.errors import CacheError, DataError
 from audiomos_cache.progress import counted, gigabytes
+from audiomos_cache.published.catalogue import DEFAULT, PUBLISHED
 from audiomos_cache.runs import CONFIG
 
 WORDS = ("bundles", "encoders", "heads")
-NO_BUNDLES = (
-    "No bundle is published yet. Make one of your runs: audiomos-cache bundle RUN... --fusion DIR --out model; or give "
-    "score the folder of one, or the hub repository that it was uploaded to."
-)
-
 _VIEWS = {"utt_mi": "utterance MI", "utt_ta": "utterance TA", "sys_mi": "system MI", "sys_ta": "system TA"}
 
 
@@ -158,21 +154,58 @@ def _fusion(folder: Path) -> Info:
 
 
 def _bundle(folder: Path) -> Info:
-    from audiomos_cache.bundle.manifest import read_manifest
+    from audiomos_cache.bundle.manifest import PublishedManifest, read_manifest
 
     manifest, digest = read_manifest(folder)
-    names = [member.name for member in manifest.members]
-    both = (manifest.encoders.audio, manifest.encoders.text)
-    encoders = [f"{each.name} ({each.source}, {each.revision})" for each in both]
-    details = [f"heads: {', '.join(names)}", f"encoders: {', '.join(encoders)}", f"licence: {manifest.licence.id}"]
-    details += manifest.intervals.lines() if manifest.intervals else ["no intervals: it was not calibrated"]
+    audio = manifest.encoders.audio
+    if isinstance(manifest, PublishedManifest):
+        made_of = f"the published head {manifest.published.name}"
+        encoders, details = [audio], []
+    else:
+        names = [member.name for member in manifest.members]
+        made_of = f"{manifest.fusion.method} of {counted(len(names), 'head')}"
+        encoders, details = [audio, manifest.encoders.text], [f"heads: {', '.join(names)}"]
+    details += [
+        "targets: " + ", ".join(f"{each.name} ({each.lowest:g} to {each.highest:g})" for each in manifest.targets),
+        "encoders: " + ", ".join(f"{each.name} ({each.source}, {each.revision})" for each in encoders),
+        f"licence: {manifest.licence.id}",
+    ]
+    if not isinstance(manifest, PublishedManifest):
+        details += manifest.intervals.lines() if manifest.intervals else ["no intervals: it was not calibrated"]
     content = {"bundle": str(folder), "digest": digest} | json.loads(manifest.model_dump_json())
-    title = f"{folder}: a bundle, {manifest.fusion.method} of {counted(len(names), 'head')}, digest {digest}"
-    return Info("bundle", title, content, tuple(details))
+    return Info("bundle", f"{folder}: a bundle, {made_of}, digest {digest}", content, tuple(details))
 
 
 def _bundles() -> Info:
-    return Info("bundles", "bundles", {"bundles": []}, (NO_BUNDLES,))
+    """Describe the published bundles, a block of lines for each."""
+    listed, details = [], []
+    for each in PUBLISHED.values():
+        default = " (default of score)" if each.name == DEFAULT else ""
+        targets = ", ".join(target.name for target in each.targets)
+        listed.append(
+            {
+                "name": each.name,
+                "targets": [asdict(target) for target in each.targets],
+                "heard": each.heard,
+                "licence": each.licence,
+                "size": each.size,
+                "paper": each.paper,
+                "address": each.address,
+                "in_domain": each.in_domain,
+                "out_of_domain": each.out_of_domain,
+            }
+        )
+        details += [
+            f"{each.name}{default}: {each.summary}",
+            f"  targets: {targets}",
+            f"  hears: {each.heard}; {each.size}; {each.terms}",
+            f"  paper: {each.paper}; {each.address}",
+            f"  in domain: {each.in_domain}",
+            f"  out of domain: {each.out_of_domain}",
+        ]
+    return Info(
+        "bundles", "published bundles; bundle makes those of your own runs", {"bundles": listed}, tuple(details)
+    )
 
 
 def _encoders() -> Info:
@@ -193,5 +226,6 @@ def _heads() -> Info:
 def _everything() -> Info:
     found = [_bundles(), _encoders(), _heads()]
     content = {each.kind: each.to_dict() for each in found}
-    details = tuple(line for each in found for line in each.lines())
+    bundles = (f"  {each.name}: {each.summary}" for each in PUBLISHED.values())  # `info bundles` says more
+    details = ("bundles", *bundles, *(line for each in found[1:] for line in each.lines()))
     return Info("known", "known bundles, encoders and heads", content, details)

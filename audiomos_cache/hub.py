@@ -51,6 +51,7 @@ def resolve_folder(
     needed: Sequence[tuple[str, ...]] = (),
     *,
     repo_type: str | None = None,
+    advice: str | None = None,
 ) -> tuple[Path, str]:
     """Find a folder of files: a local one, or a snapshot of a hub repository.
 
@@ -63,6 +64,7 @@ def resolve_folder(
         needed: without a network, a snapshot that another tool fetched a part of will do if it has, of each of these
             sets of patterns, a file that one of them matches; without such sets none will do.
         repo_type: "dataset"; None: a model.
+        advice: what to do without a network; None: fetch it elsewhere, and give `option` the folder.
     Returns:
         The folder, and the resolved commit (`local` for a folder).
     Raises:
@@ -88,10 +90,19 @@ def resolve_folder(
         raise error(
             f"{given}: folder not found, and cannot be fetched from the Hugging Face hub "
             f"({type(failure).__name__}: {reason}). "
-            f"On a machine with a network run `{download_command(source, revision, repo_type)}`, copy the folder "
-            f"here, and give {option} its path"
+            + (
+                advice
+                or f"On a machine with a network run `{download_command(source, revision, repo_type)}`, copy the "
+                f"folder here, and give {option} its path"
+            )
         ) from failure
     return Path(folder), Path(folder).name
+
+
+def is_fetched(repository: str, revision: str | None, files: Sequence[str]) -> bool:
+    """Return whether all of some files of a hub repository are in the hub's cache."""
+    snapshot = _partial_snapshot(repository, revision, files)
+    return snapshot is not None and all((snapshot / file).is_file() for file in files)
 
 
 def _partial_snapshot(source: str, revision: str | None, patterns: Sequence[str]) -> Path | None:

@@ -154,9 +154,35 @@ class InputSpec(_AsGiven):
             EncoderError: an encoder's identity, or a length, is not valid; names every problem.
         """
         coarse = audio.precision == "bf16" or (audio.precision == "fp16" and dtype == "float32")
+        identity = audio.identity() | ({"precision": audio.precision} if coarse else {})
+        rule = {"max_seconds": max_seconds, "window": window, "padding": padding}
+        try:
+            return cls.of_identities(identity, text and text.identity(), pad_to_s, dtype, **rule)  # type: ignore[arg-type]
+        except ValidationError as error:
+            problems = "; ".join(readable(each, ()) for each in error.errors())
+            names = " and ".join(encoder.name for encoder in (audio, text) if encoder)
+            raise EncoderError(f"{names}: {problems}; correct what their identity() returns") from error
+
+    @classmethod
+    def of_identities(
+        cls,
+        audio: Mapping[str, Any],
+        text: Mapping[str, Any] | None,
+        pad_to_s: float | None,
+        dtype: StoredDtype,
+        *,
+        max_seconds: float | None = None,
+        window: Window = "first",
+        padding: Padding = "masked",
+    ) -> "InputSpec":
+        """Do what `of` does, for encoders that are not loaded.
+
+        Raises:
+            ValidationError: an identity, or a length, is not valid.
+        """
         fields = {
-            "audio_encoder": audio.identity() | ({"precision": audio.precision} if coarse else {}),
-            **({"text_encoder": text.identity()} if text else {}),
+            "audio_encoder": audio,
+            **({"text_encoder": text} if text else {}),
             "resampler": resampler_identity(),
             "pad_to_s": pad_to_s,
             "max_seconds": longest_s(pad_to_s) if max_seconds is None else max_seconds,
@@ -164,12 +190,7 @@ class InputSpec(_AsGiven):
             **({"window": window} if window != "first" else {}),
             **({"padding": padding} if padding != "masked" else {}),
         }
-        try:
-            return cls.model_validate(fields)
-        except ValidationError as error:
-            problems = "; ".join(readable(each, ()) for each in error.errors())
-            names = " and ".join(encoder.name for encoder in (audio, text) if encoder)
-            raise EncoderError(f"{names}: {problems}; correct what their identity() returns") from error
+        return cls.model_validate(fields)
 
     @classmethod
     def of_fingerprint(cls, fingerprint: Fingerprint) -> "InputSpec":
@@ -202,7 +223,7 @@ class InputSpec(_AsGiven):
     @property
     def of_audio(self) -> "InputSpec":
         """What decides the frames alone: bundles for which it is equal are given the same ones."""
-        return type(self).model_validate({k: v for k, v in self.model_dump().items() if k != "text_encoder"})
+        return InputSpec.model_validate({k: v for k, v in self.model_dump().items() if k != "text_encoder"})
 
     def makes_same_features(self, other: "InputSpec") -> bool:
         """Return whether the features are the same: another version of the resampler has the same filter."""

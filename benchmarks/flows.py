@@ -29,7 +29,7 @@ from audiomos_cache.cli import main as command_line
 from audiomos_cache.heads.losses import objective_of
 from audiomos_cache.heads.model import build_head
 from audiomos_cache.heads.presets import load_head_config
-from audiomos_cache.scoring.results import to_line
+from audiomos_cache.scoring.lines import to_line
 from audiomos_cache.scoring.scorer import Scorer
 from audiomos_cache.testing.music import make_dataset
 from audiomos_cache.training.batches import FeatureBatches
@@ -118,7 +118,7 @@ def trace_score(bundle: Path, wav: Path) -> Trace:
         scorer.score([wav], "slow piano")
         trace.on = True
         [score] = scorer.score([wav], "fast piano")
-        to_line(score, scorer.digest)
+        to_line(score, scorer.entries)
     return trace
 
 

@@ -22,7 +22,7 @@ from figures import Figure, in_turns, machine, seconds
 from rich.console import Console
 from rich.table import Table
 
-from audiomos_cache.bundle.load import Bundle, BundledHead, EncoderSource
+from audiomos_cache.bundle.bundle import Bundle, BundledHead, EncoderSource
 from audiomos_cache.dataset.clip import Clip
 from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder
 from audiomos_cache.encoders.lookup import load_audio_encoder, load_text_encoder
@@ -87,6 +87,7 @@ class Ways:
 
         def run() -> None:
             members = [predictions_of(run_head(member.head, batches), batches) for member in self.bundle.members]
+            assert self.bundle.fusion is not None, "of heads that were trained here"
             fused = fuse_predictions(self.bundle.fusion, members)
             self.fused = {"ids": np.array(fused.ids), "mi": fused.mi, "ta": fused.ta}
 

@@ -7,7 +7,7 @@ import yaml
 
 from audiomos_cache.bundle.calibration import FEW, LEVEL, RESAMPLES, Calibration
 from audiomos_cache.bundle.evidence import Calibrated, Evidence
-from audiomos_cache.bundle.manifest import Manifest
+from audiomos_cache.bundle.manifest import EncoderEntry, Manifest
 from audiomos_cache.escaping import markdown
 from audiomos_cache.targets import MEASURES, TARGETS, VIEWS
 
@@ -60,21 +60,24 @@ _RESAMPLED = {"prompt": "prompts", "system": "systems", "none": "clips"}
 def model_card(manifest: Manifest, evidence: Evidence) -> str:
     """Write the card of a bundle, in Markdown; the same bundle gives the same text."""
     sections = [
-        _front_matter(manifest),
+        front_matter(manifest.licence.id),
         _INTRODUCTION,
         _members(manifest),
         _evaluation(evidence, len(manifest.members)),
         _intervals(evidence.calibrated),
-        _encoders(manifest),
+        encoder_section(
+            [("audio", manifest.encoders.audio), ("text", manifest.encoders.text)], manifest.fingerprint.xxh3_128
+        ),
         _data(manifest),
         f"## Licence\n\n{manifest.licence.notice}",
     ]
     return "\n\n".join(sections) + "\n"
 
 
-def _front_matter(manifest: Manifest) -> str:
+def front_matter(licence_id: str) -> str:
+    """Return what the hub reads of a card."""
     content = {
-        "license": manifest.licence.id,
+        "license": licence_id,
         "library_name": "audiomos-cache",
         "tags": ["audio", "music", "mean-opinion-score"],
     }
@@ -93,9 +96,9 @@ def _members(manifest: Manifest) -> str:
         )
         for each in manifest.members
     ]
-    table = _table(("member", "head", "output", "layers", "seed", "checkpoint, best by"), rows)
+    listed = table(("member", "head", "output", "layers", "seed", "checkpoint, best by"), rows)
     blended = f"Their predictions are blended by `{manifest.fusion.method}`." if len(rows) > 1 else ""
-    return f"## Members\n\n{table}\n\n{blended}".rstrip()
+    return f"## Members\n\n{listed}\n\n{blended}".rstrip()
 
 
 def _evaluation(evidence: Evidence, members: int) -> str:
@@ -110,7 +113,7 @@ def _evaluation(evidence: Evidence, members: int) -> str:
     rows = [(_VIEW_NAMES[view], *(_number(scores[view], measure) for measure in MEASURES)) for view in VIEWS]
     parts = [
         f"{how} {scores['n_clips']} clips of {scores['n_systems']} systems.",
-        _table(("level and score", *(measure.upper() for measure in MEASURES)), rows),
+        table(("level and score", *(measure.upper() for measure in MEASURES)), rows),
     ]
     if intervals := scores.get("intervals"):
         parts.append(
@@ -139,9 +142,9 @@ def _intervals(calibrated: Calibrated | None) -> str:
         (target.upper(), f"{each.factor:.4f}", each.clips, _coverage(each), f"{each.mean_width:.3f}")
         for target, each in ((target, calibrated.targets[target]) for target in TARGETS)
     ]
-    table = _table(("score", "factor", "clips", "coverage", "mean width"), rows)
+    listed = table(("score", "factor", "clips", "coverage", "mean width"), rows)
     how = f"{100 * LEVEL:.0f} % intervals: score ± factor x spread of the opinions, calibrated with {calibrated.folds}."
-    return "\n\n".join(["## Intervals", how, table, _HONEST, *_doubts(calibrated)])
+    return "\n\n".join(["## Intervals", how, listed, _HONEST, *_doubts(calibrated)])
 
 
 def _coverage(calibration: Calibration) -> str:
@@ -162,15 +165,18 @@ def _doubts(calibrated: Calibrated) -> Iterator[str]:
         )
 
 
-def _encoders(manifest: Manifest) -> str:
-    encoders = manifest.encoders
-    both = (("audio", encoders.audio), ("text", encoders.text))
-    rows = [(kind, each.source, each.revision, each.weights_xxh3_128) for kind, each in both]
-    table = _table(("encoder", "source", "revision", "weights, xxh3_128"), rows)
-    notes = [_elsewhere(kind) for kind, each in both if each.revision == "local"]
-    notes += sorted({f"**{markdown(each.name)}: {markdown(each.notice)}.**" for _, each in both if each.notice})
-    fingerprint = f"Fingerprint of the features: `{manifest.fingerprint.xxh3_128}`."
-    return "\n\n".join(["## Encoders", table, *notes, fingerprint])
+def encoder_section(encoders: Sequence[tuple[str, EncoderEntry]], fingerprint: str) -> str:
+    """Return the section about where the encoders are to be had.
+
+    Args:
+        encoders: kind and entry of each.
+        fingerprint: of the features.
+    """
+    rows = [(kind, each.source, each.revision, each.weights_xxh3_128) for kind, each in encoders]
+    notes = [_elsewhere(kind) for kind, each in encoders if each.revision == "local"]
+    notes += sorted({f"**{markdown(each.name)}: {markdown(each.notice)}.**" for _, each in encoders if each.notice})
+    listed = table(("encoder", "source", "revision", "weights, xxh3_128"), rows)
+    return "\n\n".join(["## Encoders", listed, *notes, f"Fingerprint of the features: `{fingerprint}`."])
 
 
 def _elsewhere(kind: str) -> str:
@@ -183,14 +189,15 @@ def _elsewhere(kind: str) -> str:
 def _data(manifest: Manifest) -> str:
     trained = sorted({("training", each.train.clips, each.train.labels_xxh3_128) for each in manifest.members})
     chosen = sorted({("choice of checkpoints", each.dev.clips, each.dev.labels_xxh3_128) for each in manifest.members})
-    parts = ["## Data", _table(("labels for", "clips", "hash of the labels, xxh3_128"), trained + chosen)]
+    parts = ["## Data", table(("labels for", "clips", "hash of the labels, xxh3_128"), trained + chosen)]
     if manifest.intervals:
         labels = manifest.intervals.labels
         parts.append(f"Intervals: the list {markdown(labels.name)}, xxh3_128 `{labels.xxh3_128}`.")
     return "\n\n".join(parts)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table in Markdown, its cells escaped."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines)
 

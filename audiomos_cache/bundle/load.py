@@ -1,24 +1,28 @@
-"""A bundle in memory, and loading one: every part is there, unchanged, and fits the others."""
+"""Loading a bundle: every part is there, unchanged, and fits the others."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from audiomos_cache.artifacts import Fingerprint, hash_bytes
-from audiomos_cache.bundle.calibration import Calibration
+from audiomos_cache.bundle.bundle import Bundle, BundledHead, EncoderSource
 from audiomos_cache.bundle.manifest import (
+    ENCODER,
+    ENCODER_FILES,
     FUSION,
     HEADS,
     MANIFEST,
     EncoderEntry,
     Manifest,
     MemberEntry,
+    PublishedManifest,
     read_manifest,
 )
+from audiomos_cache.bundle.published import OWN, bundle_of, open_published
+from audiomos_cache.encoders.muq import MuQEncoder
 from audiomos_cache.errors import (
     AudiomosError,
     BundleError,
@@ -29,126 +33,19 @@ from audiomos_cache.errors import (
     quoted,
     shown,
 )
-from audiomos_cache.files import MOST_WEIGHTS, parse_json, read_file, read_tensors
+from audiomos_cache.files import MOST_WEIGHTS, is_folder, parse_json, read_file, read_tensors
 from audiomos_cache.fusion.base import Fusion, Members
 from audiomos_cache.fusion.record import fusion_of
 from audiomos_cache.heads.layers import layers_to_read
-from audiomos_cache.heads.model import Head, build_with
+from audiomos_cache.heads.model import build_with
 from audiomos_cache.hub import resolve_folder, split_revision
 from audiomos_cache.input_spec import InputSpec
-from audiomos_cache.progress import counted
-from audiomos_cache.targets import HIGHEST, LOWEST, TARGETS
+from audiomos_cache.published.catalogue import PUBLISHED, find
+from audiomos_cache.registry import not_one_of
+from audiomos_cache.targets import TARGETS
 from audiomos_cache.torch_settings import standard_torch
 
-
-@dataclass(frozen=True, slots=True)
-class EncoderSource:
-    """Where an encoder's weights are to be had.
-
-    Attributes:
-        name: by which it was loaded: a registered one, a folder or a hub repository id.
-        source: the folder or hub repository; a sentence where the weights are made by code.
-        revision: the resolved commit of a hub repository; `local` of a folder, `none` where there is nothing to load.
-        weights_hash: xxh3_128 of the weights, 32 hex digits.
-    """
-
-    name: str
-    source: str
-    revision: str
-    weights_hash: str
-
-
-@dataclass(frozen=True, slots=True)
-class BundledHead:
-    """One member.
-
-    Attributes:
-        name: of its run.
-        head: in evaluation mode, on the CPU.
-        layers: which of the encoder's hidden states it reads, by their numbers.
-    """
-
-    name: str
-    head: Head
-    layers: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Bundle:
-    """Heads, their fusion, and what features they take. `load_bundle` makes it.
-
-    Attributes:
-        name: the folder or hub repository that it was loaded from.
-        digest: 32 hex digits of xxh3_128 of all that `bundle.yaml` contains, which identifies it.
-        fingerprint: of the features that its heads were trained on.
-        audio_encoder, text_encoder: which make these features.
-        members: in the order that the fusion expects.
-        fusion: of their predictions.
-        calibrations: by target (`mi`, `ta`), how wide an interval is; none of a bundle that was not calibrated.
-
-    >>> from audiomos_cache import load_bundle
-    >>> load_bundle("model").to_dict()["method"]
-    'mean'
-    """
-
-    name: str
-    digest: str
-    fingerprint: Fingerprint
-    audio_encoder: EncoderSource
-    text_encoder: EncoderSource
-    members: tuple[BundledHead, ...]
-    fusion: Fusion
-    calibrations: Mapping[str, Calibration]
-
-    @property
-    def input(self) -> InputSpec:
-        """What the encoders are given and give."""
-        return InputSpec.of_fingerprint(self.fingerprint)
-
-    def __repr__(self) -> str:
-        names, encoders = [member.name for member in self.members], (self.audio_encoder, self.text_encoder)
-        lines = [
-            f"Bundle {self.name!r}",
-            f"{self.fusion.method} of {counted(len(names), 'head')}: {first_five(names)}",
-            f"encoders: {', '.join(f'{each.name} ({each.source}, {each.revision})' for each in encoders)}",
-            f"intervals: {'80 % of MI and TA' if self.calibrations else 'none, it was not calibrated'}",
-            f"digest: {self.digest}",
-        ]
-        return "\n  ".join(lines)
-
-    def about(self) -> list[str]:
-        """Return what its scores mean, and what makes them, a sentence each."""
-        known = ", ".join(
-            f"{100 * each.coverage:.0f} % of {each.clips} clips for {target.upper()}"
-            for target, each in self.calibrations.items()
-        )
-        brackets = f"In brackets: where that is for 80 % of clips like those of the calibration (measured: {known})."
-        encoders = f"{self.audio_encoder.name} and {self.text_encoder.name}"
-        windows = f"in windows of {self.input.max_seconds:g} s, whose mean by length is the score"
-        return [
-            f"MI: music impression, TA: text alignment, {LOWEST:g} to {HIGHEST:g}: the mean opinion of listeners.",
-            brackets if known else "There are no intervals, as the bundle was not calibrated.",
-            f"Scored by {shown(self.name)}: {self.fusion.method} of {counted(len(self.members), 'head')} on features "
-            f"of {shown(encoders)}; heard {windows}.",
-        ]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, without the weights."""
-        calibrations = {target: asdict(each) for target, each in self.calibrations.items()}
-        for each in calibrations.values():
-            each["coverage_ci"] = each["coverage_ci"] and list(each["coverage_ci"])
-        return {
-            "name": self.name,
-            "digest": self.digest,
-            "fingerprint": self.fingerprint.digest,
-            "encoders": {"audio": asdict(self.audio_encoder), "text": asdict(self.text_encoder)},
-            "members": [{"name": member.name, "layers": list(member.layers)} for member in self.members],
-            "method": self.fusion.method,
-            "calibrations": calibrations,
-        }
-
-
-_PATTERNS = (MANIFEST, FUSION, f"{HEADS}/*.safetensors")
+_PATTERNS = (MANIFEST, FUSION, f"{HEADS}/*.safetensors", *ENCODER_FILES)
 _MOST_BYTES = {"fusion": 2**26, "head": MOST_WEIGHTS}  # some have 1 MB
 _AGAIN = "copy, download or make the bundle again"
 
@@ -159,6 +56,7 @@ def load_bundle(source: str | PathLike[str]) -> Bundle:
 
     Args:
         source: the folder, or the hub id, such as `owner/name`; `owner/name@REVISION` pins a branch, tag or commit.
+            Or the name of a published bundle, see `published.catalogue`, whose files are fetched from the hub.
     Raises:
         BundleError: no folder or repository of this name; a part that is missing or was changed, a newer format, or
         parts that do not belong together.
@@ -172,12 +70,20 @@ def load_bundle(source: str | PathLike[str]) -> Bundle:
       digest: ...
     """
     given = fspath(source)
-    folder, _ = resolve_folder(*split_revision(given), _PATTERNS, "--bundle", BundleError, [(MANIFEST,)])
+    name, revision = split_revision(given)
+    if (known := find(name)) and not is_folder(given):
+        return open_published(known, revision)
+    if "/" not in name and not is_folder(given):
+        raise BundleError(
+            f"--bundle {shown(given)}: {not_one_of(name, list(PUBLISHED))}, nor a folder, nor a hub id of the form "
+            "owner/name"
+        )
+    folder, _ = resolve_folder(name, revision, _PATTERNS, "--bundle", BundleError, [(MANIFEST,)])
     manifest, digest = read_manifest(folder)
+    if isinstance(manifest, PublishedManifest):
+        return _published(given, folder, manifest, digest)
     fingerprint = _fingerprint(manifest, folder)
-    files = [manifest.fusion.file, *(member.file for member in manifest.members)]
-    if missing := [file for file in files if not (folder / file).is_file()]:
-        raise BundleError(f"{folder}: missing {first_five(missing)}, which {MANIFEST} lists; {_AGAIN}")
+    _require_files(folder, [manifest.fusion.file, *(member.file for member in manifest.members)])
     members = tuple(_member(folder, entry, manifest.fingerprint.fields) for entry in manifest.members)
     intervals = manifest.intervals
     return Bundle(
@@ -189,7 +95,27 @@ def load_bundle(source: str | PathLike[str]) -> Bundle:
         members=members,
         fusion=_fusion(folder, manifest),
         calibrations={target: getattr(intervals, target).calibration() for target in TARGETS} if intervals else {},
+        targets=tuple(each.target() for each in manifest.targets),
+        licence=manifest.licence.id,
     )
+
+
+def _published(given: str, folder: Path, manifest: PublishedManifest, digest: str) -> Bundle:
+    entry = manifest.published
+    own = manifest.encoders.audio.revision == OWN
+    _require_files(folder, [entry.file, *(ENCODER_FILES if own else ())])
+    content = _read_part(folder / entry.file, entry.xxh3_128, "head")
+    try:
+        tensors = read_tensors(content)
+    except ValueError as error:
+        raise BundleError(f"{folder / entry.file}: {error}; {_AGAIN}") from error
+    load_own = partial(MuQEncoder.load, str(folder / ENCODER), name="muq") if own else None
+    return bundle_of(manifest, digest, tensors, given, load_own)
+
+
+def _require_files(folder: Path, files: Sequence[str]) -> None:
+    if missing := [file for file in files if not (folder / file).is_file()]:
+        raise BundleError(f"{folder}: missing {first_five(missing)}, which {MANIFEST} lists; {_AGAIN}")
 
 
 def _fingerprint(manifest: Manifest, folder: Path) -> Fingerprint:

@@ -16,12 +16,16 @@ from audiomos_cache.bundle.card import model_card
 from audiomos_cache.bundle.evidence import Calibrated, Evidence, find_evidence
 from audiomos_cache.bundle.manifest import (
     CARD,
+    ENCODER_FILES,
     FUSION,
     HEADS,
     MANIFEST,
+    AnyManifest,
     Manifest,
+    PublishedManifest,
     is_head_file,
     problems_in,
+    target_entries,
     write_manifest,
 )
 from audiomos_cache.bundle.sources import Source, Sources, find_sources
@@ -34,6 +38,7 @@ from audiomos_cache.progress import counted, gigabytes
 from audiomos_cache.registry import not_built_in, warn_of_scripts
 from audiomos_cache.run_writer import weights_bytes
 from audiomos_cache.runs import BESTS, CONFIG, versions
+from audiomos_cache.targets import TRAINED_TARGETS
 from audiomos_cache.torch_settings import standard_torch
 
 log = logging.getLogger(__name__)
@@ -68,6 +73,7 @@ def describe(sources: Sources, evidence: Evidence, hashes: Mapping[str, str]) ->
     licence_id, notice = _NON_COMMERCIAL if encoders["audio"]["source"] == HUB_ID else _OTHER
     content = {
         "licence": {"id": licence_id, "notice": notice},
+        "targets": target_entries(TRAINED_TARGETS),
         "fingerprint": {"xxh3_128": fingerprint.digest, "fields": fingerprint.fields},
         "encoders": encoders,
         "members": [_member(each, fingerprint, hashes[file_of(each)]) for each in sources.members],
@@ -180,12 +186,21 @@ class MadeBundle:
     """
 
     folder: Path
-    manifest: Manifest
+    manifest: AnyManifest
     digest: str
     size_bytes: int
 
     def lines(self) -> list[str]:
         """Return what it is made of, its digest, and how well its intervals cover."""
+        if isinstance(self.manifest, PublishedManifest):
+            encoder = self.manifest.encoders.audio
+            return [
+                f"{self.folder}: the published head {self.manifest.published.name}, {gigabytes(self.size_bytes)}",
+                f"targets: {', '.join(each.name for each in self.manifest.targets)}",
+                f"encoder: {encoder.name} ({encoder.source}, {encoder.revision})",
+                f"licence: {self.manifest.licence.notice}",
+                f"digest: {self.digest}",
+            ]
         names = [member.name for member in self.manifest.members]
         method = self.manifest.fusion.method
         lines = [
@@ -247,7 +262,7 @@ def make_bundle(
     out = Path(out)
     folders = paths_of("runs", runs)
     clear_leftovers(out)
-    refuse_occupied(out, what="bundle", own=_is_own, marker=MANIFEST, overwrite=overwrite)
+    refuse_occupied(out, what="bundle", own=is_own_file, marker=MANIFEST, overwrite=overwrite)
     sources = find_sources(folders, Path(fusion) if fusion is not None else None, best)
     evidence = find_evidence(sources, Path(labels) if labels is not None else None, fit_split, n_boot)
     names = [member.name for member in sources.members]
@@ -276,6 +291,6 @@ def _warn_of_local_encoders(manifest: Manifest) -> None:
             )
 
 
-def _is_own(name: str) -> bool:
+def is_own_file(name: str) -> bool:
     """Return whether a bundle may have a file of this path."""
-    return name in (MANIFEST, FUSION, CARD, f"{HEADS}/") or is_head_file(name)
+    return name in (MANIFEST, FUSION, CARD, f"{HEADS}/", *ENCODER_FILES) or is_head_file(name)

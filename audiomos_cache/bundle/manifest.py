@@ -2,7 +2,8 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,16 +15,20 @@ from audiomos_cache.artifacts import atomic_write, hash_bytes, require_format_ve
 from audiomos_cache.bundle.calibration import LEVEL, Calibration
 from audiomos_cache.errors import BundleError, ConfigError, first_five, quoted
 from audiomos_cache.heads.config import HeadConfig
-from audiomos_cache.input_spec import InputSpec, Width
+from audiomos_cache.input_spec import InputSpec, TextIdentity, Width
 from audiomos_cache.registry import require_parts
+from audiomos_cache.targets import TRAINED_TARGETS, Target
 from audiomos_cache.yaml_files import Group, read_mapping, readable
 
 MANIFEST = "bundle.yaml"
 FUSION = "fusion.json"
 CARD = "README.md"
 HEADS = "heads"
+ENCODER = "encoder"  # the folder of an encoder that came with a published head
+ENCODER_FILES = (f"{ENCODER}/config.json", f"{ENCODER}/model.safetensors")
 FORMAT = "audiomos-cache bundle"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+_WITHOUT_TARGETS = 1  # the version before, whose bundles all predict `targets.TRAINED_TARGETS`
 
 _AGAIN = "copy, download or make the bundle again"
 _HEAD_FILE = re.compile(rf"{HEADS}/[\w+-][\w.+-]*\.safetensors")
@@ -63,6 +68,18 @@ class FeaturesEntry(Group):
     fields: InputSpec
 
 
+class HeadInput(InputSpec):
+    """What heads that are trained here take: frames and the tokens of a prompt."""
+
+    text_encoder: TextIdentity
+
+
+class TrainedFeaturesEntry(FeaturesEntry):
+    """The same, of frames and tokens."""
+
+    fields: HeadInput
+
+
 class EncoderEntry(Group):
     """Where an encoder's weights are to be had, and what they hash to. `precision` is that of the training features."""
 
@@ -79,6 +96,34 @@ class EncodersEntry(Group):
 
     audio: EncoderEntry
     text: EncoderEntry
+
+
+class AudioEncoderEntry(Group):
+    """The encoder of heads that hear no prompt."""
+
+    audio: EncoderEntry
+
+
+class TargetEntry(Group):
+    """A score that the bundle predicts; see `targets.Target`."""
+
+    name: Annotated[str, Field(pattern="^[a-z][a-z0-9_]*$", max_length=64)]
+    lowest: float
+    highest: float
+    clipped: bool
+    hears_prompt: bool
+
+    def target(self) -> Target:
+        """Return it."""
+        return Target(**self.model_dump())
+
+
+class PublishedEntry(Group):
+    """A head that others published: which one, and where its tensors are."""
+
+    name: Name
+    file: HeadFile
+    xxh3_128: Hash
 
 
 class ClipsEntry(Group):
@@ -186,11 +231,20 @@ def _refuse_twins(members: list[MemberEntry]) -> list[MemberEntry]:
     return members
 
 
+Targets = Annotated[list[TargetEntry], Field(min_length=1)]
+
+
+def target_entries(targets: Iterable[Target]) -> list[dict[str, Any]]:
+    """Return what `targets` contains in a manifest."""
+    return [asdict(target) for target in targets]
+
+
 class Manifest(Group):
     """The content of `bundle.yaml`, besides format and digest. `intervals` is None without a calibration."""
 
     licence: Licence
-    fingerprint: FeaturesEntry
+    targets: Targets = Field(default_factory=lambda: [TargetEntry(**each) for each in target_entries(TRAINED_TARGETS)])
+    fingerprint: TrainedFeaturesEntry
     encoders: EncodersEntry
     members: Annotated[list[MemberEntry], Field(min_length=1), AfterValidator(_refuse_twins)]
     fusion: FusionEntry
@@ -199,17 +253,43 @@ class Manifest(Group):
     versions: dict[str, str]
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> str:
+class PublishedManifest(Group):
+    """The content of `bundle.yaml` of a published head, besides format and digest.
+
+    The same weights have the same content wherever they came from, so the digest identifies them.
+    """
+
+    licence: Licence
+    targets: Targets
+    fingerprint: FeaturesEntry
+    encoders: AudioEncoderEntry
+    published: PublishedEntry
+
+
+AnyManifest = Manifest | PublishedManifest
+
+
+def write_manifest(folder: Path, manifest: AnyManifest) -> str:
     """Write `bundle.yaml`, and return its digest: 32 hex digits of xxh3_128 of all that it contains."""
-    content = json.loads(manifest.model_dump_json(by_alias=True))
-    about = {"format": FORMAT, "format_version": FORMAT_VERSION}
-    digest = _digest(about | content)
-    text = yaml.safe_dump(about | {"digest": digest} | content, sort_keys=False, allow_unicode=True, width=120)
+    content = _content(manifest)
+    digest = _digest(content)
+    first = {"format": content.pop("format"), "format_version": content.pop("format_version"), "digest": digest}
+    text = yaml.safe_dump(first | content, sort_keys=False, allow_unicode=True, width=120)
     atomic_write(folder / MANIFEST, text.encode())
     return digest
 
 
-def read_manifest(folder: Path) -> tuple[Manifest, str]:
+def digest_of(manifest: AnyManifest) -> str:
+    """Return the digest that a bundle of this content has."""
+    return _digest(_content(manifest))
+
+
+def _content(manifest: AnyManifest) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(manifest.model_dump_json(by_alias=True))
+    return {"format": FORMAT, "format_version": FORMAT_VERSION} | content
+
+
+def read_manifest(folder: Path) -> tuple[AnyManifest, str]:
     """Read `bundle.yaml`, and its digest.
 
     Raises:
@@ -223,11 +303,13 @@ def read_manifest(folder: Path) -> tuple[Manifest, str]:
             f"{path}: format is {quoted(content.get('format'))}, expected {quoted(FORMAT)}; give a bundle's folder"
         )
     version = content.get("format_version")
-    require_format_version(path, version, FORMAT_VERSION, again="make the bundle again", error=BundleError)
+    if type(version) is not int or version != _WITHOUT_TARGETS:
+        require_format_version(path, version, FORMAT_VERSION, again="make the bundle again", error=BundleError)
     about = {key: value for key, value in content.items() if key not in ("format", "format_version", "digest")}
     try:
         require_parts(content.get("parts"), str(path))
-        manifest = Manifest.model_validate_json(_canonical(about), strict=True, context={"strict": True})
+        kind: type[AnyManifest] = PublishedManifest if "published" in content else Manifest
+        manifest = kind.model_validate_json(_canonical(about), strict=True, context={"strict": True})
     except ConfigError as error:
         raise BundleError(str(error)) from error
     except ValidationError as error:

@@ -10,7 +10,7 @@ from audiomos_cache.runs import BESTS
 
 
 @click.command(cls=Command)
-@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=FILE)
+@click.argument("runs", metavar="[RUN...]", nargs=-1, type=FILE)
 @click.option(
     "--fusion",
     metavar="DIR",
@@ -18,6 +18,19 @@ from audiomos_cache.runs import BESTS
     help="Bundle the fusion of the runs that fuse wrote in this folder.  [default: none]",
 )
 @click.option("--out", required=True, type=FILE, help="Make this folder.")
+@click.option(
+    "--published",
+    metavar="NAME",
+    help="Bundle the head that others published under this name, instead of runs; see info bundles.",
+)
+@click.option(
+    "--weights", metavar="PATH", type=FILE, help="Take the published head's files from here: their folder, or the file."
+)
+@click.option(
+    "--audio-encoder",
+    metavar="NAME|DIR|REPO[@REV]",
+    help="Use this MuQ with the published head.  [default: the one in its checkpoint, else muq]",
+)
 @click.option(
     "--best", type=click.Choice(BESTS), default="loss", help="Take this checkpoint of a run, without --fusion."
 )
@@ -36,6 +49,8 @@ from audiomos_cache.runs import BESTS
 def bundle(context: click.Context, /, **options: Any) -> None:
     """Make one folder of trained heads and their fusion, to score new music with, here or elsewhere.
 
+    Or of a head that others published: --published NAME --weights PATH, on a machine without a network for example.
+
     Takes runs, or folders of runs. Writes the heads' weights (safetensors), the fusion, bundle.yaml, which says what
     they need and the hash of each part, and a model card. The folder can be uploaded to the Hugging Face hub as it is.
     Its scores have 80 % intervals, calibrated on the out-of-fold predictions of labelled clips.
@@ -45,11 +60,46 @@ def bundle(context: click.Context, /, **options: Any) -> None:
       audiomos-cache bundle runs --fusion fused --out model
       audiomos-cache bundle runs/transformer-dist-seed1984 --out model \\
         --labels sets/dev_mos_list.txt
+      audiomos-cache bundle --published muq-eval-a1 --weights MuQ-Eval-A1 --out muq-eval
     """
+    if options["published"]:
+        _bundle_published(context, options)
+        return
+    for name in ("weights", "audio_encoder"):
+        if options.pop(name) is not None:
+            raise click.UsageError(f"--{name.replace('_', '-')} goes with --published")
+    del options["published"]
+    if not options["runs"]:
+        raise click.UsageError("Missing argument 'RUN...'; or give --published and --weights")
     if options["fusion"] and context.get_parameter_source("best") == ParameterSource.COMMANDLINE:
         raise click.UsageError("--best: the fusion says which checkpoints it is of; leave it out")
     announce("reading", options["runs"])
     from audiomos_cache import make_bundle
 
     for line in make_bundle(**options).lines():
+        echo(line)
+
+
+_OF_RUNS = ("runs", "fusion", "best", "labels", "fit_split")
+
+
+def _bundle_published(context: click.Context, options: dict[str, Any]) -> None:
+    given = [name for name in _OF_RUNS if context.get_parameter_source(name) == ParameterSource.COMMANDLINE]
+    given = [name for name in given if options[name] not in ((), None)]
+    if given:
+        names = ", ".join("RUN" if name == "runs" else f"--{name.replace('_', '-')}" for name in given)
+        raise click.UsageError(f"{names}: not of a published head; leave it out")
+    if options["weights"] is None:
+        raise click.UsageError(f"--published {options['published']}: give its files with --weights")
+    announce("reading", [options["weights"]])
+    from audiomos_cache import make_published_bundle
+
+    made = make_published_bundle(
+        options["published"],
+        options["weights"],
+        options["out"],
+        options["audio_encoder"],
+        overwrite=options["overwrite"],
+    )
+    for line in made.lines():
         echo(line)

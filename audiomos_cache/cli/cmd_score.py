@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 @click.argument("audio", metavar="[AUDIO...]", nargs=-1, type=FILE)
 @click.option(
     "--bundle",
-    required=True,
-    metavar="DIR|REPO[@REV]",
-    help="Score with this bundle: a folder, or a repository on the Hugging Face hub; @REV pins a revision of it.",
+    multiple=True,
+    metavar="NAME|DIR|REPO[@REV]",
+    help="Score with this bundle: a published one (see info bundles), a folder, or a repository on the Hugging Face "
+    "hub; @REV pins a revision of it. Repeat it for several.  [default: muq-eval-a1]",
 )
 @click.option(
     "--prompt",
@@ -59,6 +60,12 @@ if TYPE_CHECKING:
     metavar="DIR|REPO[@REV]",
     help="Take the weights of the text encoder from here, not from where the bundle names.",
 )
+@click.option(
+    "--windows",
+    type=click.Choice(("released", "mean")),
+    default="released",
+    help="Of a song that is longer than a window, hear what the bundle was released with, or the mean of all of it.",
+)
 @device_option
 @advanced_option(
     "--precision",
@@ -71,15 +78,18 @@ if TYPE_CHECKING:
     metavar="N",
     help="Encode so many clips at once.  [default: 4, on CUDA as memory allows]",
 )
-def score(audio: tuple[Path, ...], out: Path | None, as_json: bool, **options: Any) -> None:
+def score(audio: tuple[Path, ...], out: Path | None, as_json: bool, bundle: tuple[str, ...], **options: Any) -> None:
     """Score music: how good it is (MI) and how well it fits its prompt (TA), from 1 to 5, as listeners would.
+
+    Without --bundle, muq-eval-a1 gives MI: a published head, whose weights are fetched once (1.34 GB).
 
     AUDIO are files (wav, flac, mp3, ogg, opus, m4a, aac, mp4, webm, aiff and more) and folders of them, which share one
     --prompt. Clips with prompts of their own come in a --manifest, whose paths are relative to its folder, or to
     --audio-root; absolute ones must lie in it.
 
-    Each clip gives a line with its id, path, mi and ta, intervals that hold the listeners' mean for 80 % of clips, and
-    warnings. A clip that cannot be scored gives a line with an error; the others are scored, and the exit code is 1.
+    Each clip gives a line with its id, path, mi and ta, intervals that hold the listeners' mean for 80 % of clips,
+    where the bundle was calibrated, all scores by name, and warnings. A clip that cannot be scored gives a line with an
+    error; the others are scored, and the exit code is 1.
 
     A clip's id is that of its manifest row, else the name of its file, with the path inside a given folder: song for
     song.wav, song.mp3 for song.mp3. (extract gives both of them the id song.)
@@ -90,9 +100,12 @@ def score(audio: tuple[Path, ...], out: Path | None, as_json: bool, **options: A
 
     \b
     Examples:
+      audiomos-cache score song.wav
       audiomos-cache score song.wav --prompt "slow, sad piano" --bundle model
       audiomos-cache score --manifest new.csv --bundle model --out scores.jsonl
     """
+    if bundle:
+        options["bundle"] = bundle
     if as_json and out:
         raise click.UsageError("--json goes without --out, whose suffix is the format")
     from audiomos_cache.scoring.score_files import score_files
@@ -118,13 +131,13 @@ def _print_table(audio: tuple[Path, ...], options: dict[str, Any]) -> "Outcome":
     from audiomos_cache.scoring.score_files import score_files
 
     rows = ScoreRows(lambda line: _print(f"{line}\n"))
-    outcome = score_files(audio, out=rows.write, on_items=rows.begin, **options)
+    outcome = score_files(audio, out=rows.write, on_start=rows.begin, **options)
     _print("\n")
     for sentence in outcome.about:
         rows.write_wrapped(sentence)
     if not rows.has_intervals:
         rows.write_wrapped("There is no room for brackets here; a wider terminal shows them.")
-    if not rows.has_prompts:
+    if not rows.has_prompts and rows.hears_prompts:
         rows.write_wrapped("TA needs the prompt: give the text that the music was made from as --prompt.")
     return outcome
 

@@ -33,6 +33,7 @@ from audiomos_cache.torch_settings import full_precision
 log = logging.getLogger(__name__)
 
 _MELS = 128
+_ATTENTION_COPIES = 4  # of the scores that are there together
 
 
 def build_muq(config: dict[str, Any]) -> Any:
@@ -83,6 +84,7 @@ class MuQEncoder:
         untrained: bool = False,
     ) -> None:
         weights = MuQWeights.of_model(model, name)
+        self._config = weights.config
         self.layers = resolve_layers(layers, weights.depth, name)
         self.name = name
         self.untrained = untrained
@@ -142,6 +144,11 @@ class MuQEncoder:
             model.load_state_dict(weights.deciding(), strict=False)
             return cls(model, source=source, **options)
 
+    def weights(self) -> MuQWeights:
+        """Return its weights, and what else decides a frame."""
+        tensors = {f"model.{name}": tensor.cpu() for name, tensor in self._model.state_dict().items()}
+        return MuQWeights(self._config, tensors, self.name)
+
     def with_layers(self, layers: Sequence[int]) -> "MuQEncoder":
         """Return an encoder of other layers that shares the weights with this one.
 
@@ -167,10 +174,14 @@ class MuQEncoder:
         return math.ceil(math.ceil(samples // 240 / 2) / 2)
 
     def working_bytes(self, samples: int) -> int:
-        """Count the largest images of the front end, which are there together; measured on an H100."""
+        """Count the largest images of the front end, which are there together, or the scores of long attention.
+
+        The images as measured on an H100, the attention, of which `FastMuQ` holds no scores, on a CPU.
+        """
         channels, height, width = self._model.conv.conv[0].conv2.out_channels, _MELS // 2, samples // 480
         images, size = (3, 2) if self._fast is not None else (5, 4)
-        return int(images * channels * height * width * size) + 8 * samples
+        scores = 0 if self._fast is not None else int(self._identity["attention_heads"]) * self.frames_for(samples) ** 2
+        return int(max(images * channels * height * width * size, _ATTENTION_COPIES * 4 * scores)) + 8 * samples
 
     @torch.inference_mode()
     def encode(self, waveforms: Tensor) -> Tensor:

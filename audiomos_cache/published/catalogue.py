@@ -10,7 +10,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from audiomos_cache.errors import BundleError, shown
-from audiomos_cache.input_spec import Window
 from audiomos_cache.registry import not_one_of
 from audiomos_cache.targets import Target
 
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from audiomos_cache.encoders.muq_weights import MuQWeights
+    from audiomos_cache.input_spec import Window
 
 DEFAULT = "muq-eval-a1"
 MOST_SECONDS = 3600.0  # of a song that is heard whole; memory allows less
@@ -69,7 +69,7 @@ class PublishedBundle:
     licence_id: str
     targets: tuple[Target, ...]
     layer: int
-    window: Window
+    window: "Window"
     seconds: float
     in_domain: str
     out_of_domain: str
@@ -79,6 +79,11 @@ class PublishedBundle:
     def is_non_commercial(self) -> bool:
         """Return whether its own licence forbids commercial use; that of MuQ does in any case."""
         return "-NC" in self.licence
+
+    @property
+    def terms(self) -> str:
+        """Say what may be done with its scores."""
+        return f"head {self.licence}, encoder MuQ CC-BY-NC-4.0: non-commercial use only"
 
     @property
     def heard(self) -> str:

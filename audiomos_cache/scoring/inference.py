@@ -1,9 +1,9 @@
-"""A bundle at work: windows of audio and prompts in, the blended scores of each window out."""
+"""Bundles at work: windows of audio and prompts in, the scores of each window by each bundle out."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -12,8 +12,8 @@ from torch import Tensor
 
 from audiomos_cache.audio.decode import Audio
 from audiomos_cache.batch import chunks, collate, pad_sequences
+from audiomos_cache.bundle.bundle import Bundle
 from audiomos_cache.bundle.calibration import spreads
-from audiomos_cache.bundle.load import Bundle
 from audiomos_cache.encoders.base import DTYPES, AudioEncoder, TextEncoder, TextFeatures
 from audiomos_cache.evaluation.predictions import valid_rows
 from audiomos_cache.extraction.batching import group_by_length, prompt_batches
@@ -21,15 +21,21 @@ from audiomos_cache.extraction.encoding import WaveformEncoder, valid_frames
 from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.extraction.transfer import on_own_stream, transfer_for
 from audiomos_cache.fusion.base import Members
-from audiomos_cache.heads.model import HeadOutput
 from audiomos_cache.targets import HIGHEST, LOWEST, TARGETS, Floats
 
 MOST_KEPT = 1024  # prompts; of 128 tokens and 768 dimensions, 200 MB
 
 Columns = dict[str, Floats]
-"""What a head predicts of N windows: `mi` and `ta` (N,), and `mi_dist` and `ta_dist` (N, bins) where it has them."""
+"""What a head predicts of N windows: (N,) by target, and `mi_dist` and `ta_dist` (N, bins) where it has them."""
 WindowScores = dict[str, tuple[Floats, Floats]]
-"""By target, (N,) scores of windows from 1 to 5, and their (N,) spreads, see `audiomos_cache.bundle.calibration`."""
+"""By target, (N,) scores of windows and their (N,) spreads, see `bundle.calibration`; NaN where a head has none."""
+
+
+class HasColumns(Protocol):
+    """What a head gives for a batch of clips."""
+
+    def columns(self) -> dict[str, Tensor]:
+        """Return (B,) by target, and distributions where the head has them."""
 
 
 class Prompts:
@@ -66,37 +72,79 @@ class Prompts:
             self._known[prompt] = replace(features, tokens=features.tokens.to(self._dtype))
 
 
-class BundleOnDevice:
-    """The heads of a bundle on the device of the encoder that makes their features.
+class _Heads:
+    """The heads of one bundle, on the device of the encoder that makes their features."""
+
+    def __init__(self, bundle: Bundle, audio: AudioEncoder) -> None:
+        rows = {number: row for row, number in enumerate(audio.layers)}
+        self.fusion, self.targets = bundle.fusion, bundle.targets
+        self.members = [
+            (member.head.to(audio.device).eval(), [rows[number] for number in member.layers])
+            for member in bundle.members
+        ]
+
+    def run(self, frames: Tensor, counts: Sequence[int], tokens: Sequence[Tensor]) -> "list[HasColumns]":
+        """Run every head on the (B, layers, T, dim) features of B windows and their prompts."""
+        batch = collate(frames, torch.tensor(counts), *pad_sequences(tokens))
+        outputs = []
+        for head, layers in self.members:
+            own = frames[:, layers] if len(layers) > 1 else frames[:, layers[0]]
+            outputs.append(head(*replace(batch, frames=own)))
+        return outputs
+
+    def blend(self, predicted: "_Predicted") -> WindowScores:
+        """Blend what the members predict of the windows that can be scored."""
+        count = len(predicted.usable)
+        found = {target.name: (np.full(count, np.nan), np.full(count, np.nan)) for target in self.targets}
+        if not predicted.usable.any():
+            return found
+        if self.fusion is None:
+            rows, (columns,) = predicted.usable, predicted.usable_columns()
+            for target in self.targets:
+                own = columns[target.name]
+                found[target.name][0][rows] = own.clip(target.lowest, target.highest) if target.clipped else own
+            return found
+        members = predicted.members(self.fusion.names)
+        blend = self.fusion.apply(members)
+        for name, (scores, spread) in found.items():
+            valid = valid_rows(blend.scores[name])
+            if (dist := blend.dists.get(name)) is not None:
+                valid &= valid_rows(dist)
+            indices = np.flatnonzero(predicted.usable)[valid]
+            scores[indices] = blend.scores[name][valid].clip(LOWEST, HIGHEST)
+            with np.errstate(invalid="ignore"):
+                spread[indices] = spreads(members, blend, name)[valid]
+        return found
+
+
+class BundlesOnDevice:
+    """Bundles whose heads take the same frames, on the device of the encoder that makes them.
 
     Attributes:
         prepare: what is to be done with a decoded window before it is given to `start`, on any thread.
     """
 
-    def __init__(self, bundle: Bundle, audio: AudioEncoder, options: ExtractionOptions) -> None:
-        self._fusion, self._audio, self._options = bundle.fusion, audio, options
+    def __init__(self, bundles: Sequence[Bundle], audio: AudioEncoder, options: ExtractionOptions) -> None:
+        self._audio, self._options = audio, options
+        self._hears_padding = bundles[0].input.padding == "heard"
         transfer = transfer_for(audio)
         self.prepare = transfer.prepare
         self._encoder = WaveformEncoder(audio, options, transfer)
         self._half = audio.precision != "fp32"
         self._ahead = 1 if audio.device.type == "cuda" else 0  # batches that are not waited for when the next is begun
-        rows = {number: row for row, number in enumerate(audio.layers)}
-        self._heads = [
-            (member.head.to(audio.device).eval(), [rows[number] for number in member.layers])
-            for member in bundle.members
-        ]
+        self._bundles = [_Heads(bundle, audio) for bundle in bundles]
 
-    def start(self, windows: Sequence[Audio], tokens: Sequence[Tensor]) -> Callable[[], WindowScores]:
-        """Begin to score windows, those of one length together.
+    def start(self, windows: Sequence[Audio], tokens: Sequence[Sequence[Tensor]]) -> Callable[[], list[WindowScores]]:
+        """Begin to score windows, those of one length together; each is encoded once for all bundles.
 
         Args:
             windows: N, as `prepare` gave them.
-            tokens: (L, dim) of each window's prompt.
+            tokens: for each bundle, (L, dim) of each window's prompt.
         Returns:
-            What waits for them and returns the scores of all N; NaN where the encoder gives NaN or Inf, or where a head
-            or the fusion gives no valid prediction.
+            What waits for them and returns, of each bundle, the scores of all N; NaN where the encoder gives NaN or
+            Inf, or where a head or the fusion gives no valid prediction.
         """
-        predicted = _Predicted(len(windows), len(self._heads))
+        predicted = [_Predicted(len(windows), len(heads.members)) for heads in self._bundles]
         pending: deque[Callable[[], None]] = deque()
 
         def wait(most: int) -> None:
@@ -109,64 +157,49 @@ class BundleOnDevice:
                 pending.append(self._begin(predicted, rows, [each for _, each in some], length, tokens))
                 wait(self._ahead)  # no more of the features of a long clip than these are held
 
-        def finish() -> WindowScores:
+        def finish() -> list[WindowScores]:
             wait(0)
-            return self._blend(predicted)
+            return [heads.blend(own) for heads, own in zip(self._bundles, predicted, strict=True)]
 
         return finish
 
     def _begin(
-        self, predicted: "_Predicted", rows: list[int], windows: list[Audio], length: int, tokens: Sequence[Tensor]
+        self,
+        predicted: "list[_Predicted]",
+        rows: list[int],
+        windows: list[Audio],
+        length: int,
+        tokens: Sequence[Sequence[Tensor]],
     ) -> Callable[[], None]:
         """Begin with windows of one length; return what waits for them. On a GPU they are being computed still."""
         waveforms = self._encoder.upload(windows, length)
         frames, finite = self._encoder.encode(waveforms)
-        counts = [valid_frames(window, frames.shape[2], self._audio) for window in windows]
-        own = [tokens[row] for row in rows]
-        fetched = _fetch(self._run_heads(frames, counts, own, half=self._half), finite)
+        stored = frames.shape[2]
+        counts = [stored if self._hears_padding else valid_frames(each, stored, self._audio) for each in windows]
+        own = [[each[row] for row in rows] for each in tokens]
+        fetched = [_fetch(outputs, finite) for outputs in self._run_heads(frames, counts, own, half=self._half)]
 
         def finish() -> None:
-            usable = predicted.put(rows, *fetched())
-            if not usable.all() and self._half:  # windows without a valid prediction get another try in float32
-                bad = np.flatnonzero(~usable).tolist()
+            usable = [into.put(rows, *fetch()) for into, fetch in zip(predicted, fetched, strict=True)]
+            bad = np.flatnonzero(~np.logical_and.reduce(usable)).tolist()
+            if bad and self._half:  # windows without a valid prediction get another try in float32
                 frames, finite = self._encoder.encode_fp32(waveforms[bad])
-                outputs = self._run_heads(frames, [counts[i] for i in bad], [own[i] for i in bad], half=False)
-                predicted.put([rows[i] for i in bad], *_fetch(outputs, finite)())
+                some = [[each[i] for i in bad] for each in own]
+                again = self._run_heads(frames, [counts[i] for i in bad], some, half=False)
+                for into, outputs in zip(predicted, again, strict=True):
+                    into.put([rows[i] for i in bad], *_fetch(outputs, finite)())
 
         return finish
 
     @torch.inference_mode()
     def _run_heads(
-        self, frames: Tensor, counts: Sequence[int], tokens: Sequence[Tensor], *, half: bool
-    ) -> list[HeadOutput]:
-        """Run every head on the (layers, B, T, dim) features of B windows and their prompts."""
+        self, frames: Tensor, counts: Sequence[int], tokens: Sequence[Sequence[Tensor]], *, half: bool
+    ) -> "list[list[HasColumns]]":
+        """Run each bundle's heads on the (layers, B, T, dim) features of B windows and their prompts."""
         by_clip = frames[:, :, : max(counts)].float().transpose(0, 1)  # (B, layers, T, dim)
-        batch = collate(by_clip, torch.tensor(counts), *pad_sequences(tokens))
-        outputs = []
         # Eight heads in float32 would take a GPU about as long as the encoder in half precision.
         with torch.autocast(frames.device.type, DTYPES[self._audio.precision], enabled=half):
-            for head, layers in self._heads:
-                own = by_clip[:, layers] if len(layers) > 1 else by_clip[:, layers[0]]
-                outputs.append(head(*replace(batch, frames=own)))
-        return outputs
-
-    def _blend(self, predicted: "_Predicted") -> WindowScores:
-        """Blend what the members predict of the windows that can be scored."""
-        count = len(predicted.usable)
-        found = {target: (np.full(count, np.nan), np.full(count, np.nan)) for target in TARGETS}
-        if not predicted.usable.any():
-            return found
-        members = predicted.members(self._fusion.names)
-        blend = self._fusion.apply(members)
-        for target, (scores, spread) in found.items():
-            valid = valid_rows(blend.scores[target])
-            if (dist := blend.dists.get(target)) is not None:
-                valid &= valid_rows(dist)
-            rows = np.flatnonzero(predicted.usable)[valid]
-            scores[rows] = blend.scores[target][valid].clip(LOWEST, HIGHEST)
-            with np.errstate(invalid="ignore"):
-                spread[rows] = spreads(members, blend, target)[valid]
-        return found
+            return [heads.run(by_clip, counts, own) for heads, own in zip(self._bundles, tokens, strict=True)]
 
 
 class _Predicted:
@@ -198,9 +231,13 @@ class _Predicted:
         self.usable[rows] = usable
         return usable
 
+    def usable_columns(self) -> list[Columns]:
+        """Return what each member predicts of the usable windows."""
+        return [{name: values[self.usable] for name, values in each.items()} for each in self._columns]
+
     def members(self, names: tuple[str, ...]) -> Members:
-        """Return the predictions of the usable windows, as a fusion takes them."""
-        columns = [{name: values[self.usable] for name, values in each.items()} for each in self._columns]
+        """Return the same as a fusion takes it."""
+        columns = self.usable_columns()
         return Members(
             names,
             {target: np.stack([each[target] for each in columns]) for target in TARGETS},
@@ -208,7 +245,7 @@ class _Predicted:
         )
 
 
-def _fetch(outputs: Sequence[HeadOutput], finite: Tensor) -> Callable[[], tuple[list[Columns], NDArray[np.bool_]]]:
+def _fetch(outputs: Sequence[HasColumns], finite: Tensor) -> Callable[[], tuple[list[Columns], NDArray[np.bool_]]]:
     """Begin to fetch what the members gave for B windows, and whether the windows' features are finite.
 
     Returns:

@@ -19,7 +19,7 @@ from audiomos_cache.dataset.tables import string_of
 from audiomos_cache.errors import DataError, first_five
 from audiomos_cache.progress import counted
 from audiomos_cache.scoring.results import Score
-from audiomos_cache.scoring.windows import cut_windows, read_windows
+from audiomos_cache.scoring.windows import DecodedClip
 
 log = logging.getLogger(__name__)
 
@@ -53,19 +53,19 @@ class Item:
         """The string that is encoded: the prompt without outer blanks, as in every list of prompts; None: nothing."""
         return (self.prompt or "").strip() or None
 
-    def windows(self, sample_rate_hz: int, window_s: float) -> list[Audio]:
-        """Read the clip and cut it into windows; see `audiomos_cache.scoring.windows.cut_windows`.
+    def decode(self) -> DecodedClip:
+        """Read the clip, whole.
 
         Raises:
-            DataError: it cannot be read.
+            DataError: it cannot be read, or is silent.
         """
         if isinstance(self.audio, DataError):
             raise self.audio
         if self.problem:
             raise self.problem
         if isinstance(self.audio, Audio):
-            return cut_windows(f"clip {self.id}", self.audio, sample_rate_hz, window_s)
-        return read_windows(self.audio, sample_rate_hz, window_s)
+            return DecodedClip(f"clip {self.id}", self.audio)
+        return DecodedClip.read(self.audio)
 
     def failed(self, error: Exception) -> Score:
         """Return a score without numbers, with the error."""

@@ -1,39 +1,40 @@
-"""The result of scoring: the score of a clip, what a line of JSON has of it, and the outcome of many."""
+"""The result of scoring: the score of a clip, and the outcome of many; `lines.py` writes and reads them."""
 
-import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from audiomos_cache.errors import first_five, in_one_line, quoted
-from audiomos_cache.targets import HIGHEST, LOWEST, TARGETS
+from audiomos_cache.targets import TARGETS
 
 Interval = tuple[float, float]
 DECIMALS = 6
-NAMED = ("mi_spread", "ta_spread")
-"""The values that every score has in `Score.scores`."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Score:
-    """What a bundle predicts of one clip.
+    """What a bundle predicts of one clip, or several do.
 
     Attributes:
         id: of the clip.
         path: of the file; None of an array.
         prompt: of the clip.
-        mi: music impression, 1 to 5; None where the clip cannot be scored.
-        ta: text alignment, 1 to 5; None too where there is no prompt.
+        mi: music impression, 1 to 5; None where the clip cannot be scored, or the bundle has no such target.
+        ta: text alignment, 1 to 5; None too where there is no prompt, or the bundle does not hear it.
         mi_interval, ta_interval: hold the mean opinion of listeners for 80 % of clips like those that the bundle was
             calibrated on; None where there is no score, or the bundle was not calibrated.
-        scores: further values by their names. `mi_spread` and `ta_spread` are the standard deviation of the windows'
-            scores, weighted by length; None of a single window.
+        scores: all targets of the bundle by their names, `mi` and `ta` among them. `mi_spread` and so on, where a clip
+            may be heard in several windows, are the standard deviation of the windows' scores, weighted by length; None
+            of a single window.
         duration_s: of the whole clip; None where it cannot be read.
         windows: how many pieces it was scored in: more than one, if it is longer than the encoders take at once.
+        heard: from when to when, in seconds; None where nothing was.
         warnings: such as a silent or a clipped clip, a sentence each.
         error: why it could not be scored; None if it was.
         columns: of the manifest that listed it, those that are not read here; as they are there.
+        bundles: by the bundle's name, where several were asked: the score of each. All that a bundle predicts is there,
+            `error` names those that failed, and `warnings` are those of the clip.
 
     >>> from audiomos_cache import Scorer
     >>> [score] = Scorer("model", device="cpu").score(["song.wav"], ["A slow piano ballad."])
@@ -50,24 +51,49 @@ class Score:
     ta: float | None = None
     mi_interval: Interval | None = None
     ta_interval: Interval | None = None
-    scores: Mapping[str, float | None] = field(default_factory=lambda: dict.fromkeys(NAMED))
+    scores: Mapping[str, float | None] = field(default_factory=dict)
     duration_s: float | None = None
     windows: int = 0
+    heard: Interval | None = None
     warnings: tuple[str, ...] = ()
     error: str | None = None
     columns: Mapping[str, Any] = field(default_factory=dict)
+    bundles: "Mapping[str, Score]" = field(default_factory=dict)
 
     def __repr__(self) -> str:
         """Return the numbers first: `Score('song': MI 3.41 (2.90 to 3.92), TA none; clipped: 2.0% of ...)`."""
         if self.error is not None:
             return f"Score({quoted(self.id)}: error: {self.error})"
-        numbers = [_shown(t.upper(), getattr(self, t), getattr(self, f"{t}_interval")) for t in TARGETS]
-        return f"Score({quoted(self.id)}: {'; '.join([', '.join(numbers), *self.warnings])})"
+        if self.bundles:
+            return (
+                f"Score({quoted(self.id)}: {'; '.join(f'{name}: {s._numbers()}' for name, s in self.bundles.items())})"
+            )
+        return f"Score({quoted(self.id)}: {'; '.join([self._numbers(), *self.warnings])})"
+
+    def _numbers(self) -> str:
+        if self.mi is None and self.scores:
+            return ", ".join(_shown(name, value, None) for name, value in self.scores.items() if is_target(name))
+        return ", ".join(_shown(t.upper(), getattr(self, t), getattr(self, f"{t}_interval")) for t in TARGETS)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, the same keys for every clip, numbers with `DECIMALS`."""
-        plain = {name: _rounded(getattr(self, name)) for name in self.__dataclass_fields__ if name != "columns"}
+        """Return plain values, the same keys for every clip of a scorer, numbers with `DECIMALS`."""
+        plain = {name: _rounded(getattr(self, name)) for name in self.__dataclass_fields__ if name not in _NESTED}
+        if self.bundles:
+            plain = {name: value for name, value in plain.items() if name not in _OF_ONE}
+            plain["bundles"] = {label: each._of_one() for label, each in self.bundles.items()}
         return plain | {"columns": dict(self.columns)}
+
+    def _of_one(self) -> dict[str, Any]:
+        return {name: _rounded(getattr(self, name)) for name in (*_OF_ONE, "warnings", "error")}
+
+
+_NESTED = ("columns", "bundles")
+_OF_ONE = ("mi", "ta", "mi_interval", "ta_interval", "scores", "windows", "heard")  # what each bundle says of a clip
+
+
+def is_target(name: str) -> bool:
+    """Return whether a value of `Score.scores` is a bundle's target; the others say how far windows differ."""
+    return not name.endswith("_spread")
 
 
 def _shown(name: str, score: float | None, interval: Interval | None) -> str:
@@ -84,90 +110,15 @@ def _rounded(value: object) -> object:
     return [_rounded(each) for each in value] if isinstance(value, tuple) else value
 
 
-Row = dict[str, Any]
-"""A line of scores as it is read from JSON: what `Score.to_dict` returns, and the digest of its bundle."""
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """What a key of a line holds.
-
-    Attributes:
-        expected: for messages.
-        types: which a value has, as it is read from JSON.
-        is_valid: whether a value of these types is one; None: each is.
-    """
-
-    expected: str
-    types: frozenset[type]
-    is_valid: Callable[[Any], bool] | None = None
-
-    def accepts(self, values: Sequence[object]) -> bool:
-        """Return whether all of some values are valid."""
-        return self.types.issuperset(map(type, values)) and (self.is_valid is None or all(map(self.is_valid, values)))
-
-
-_NUMBERS, _NONE = frozenset({int, float}), frozenset({type(None)})
-
-
-def _is_opinion(value: float | None) -> bool:
-    return value is None or LOWEST <= value <= HIGHEST
-
-
-def _is_interval(value: list[Any] | None) -> bool:
-    return value is None or (
-        len(value) == 2 and _NUMBERS.issuperset(map(type, value)) and LOWEST <= value[0] <= value[1] <= HIGHEST
-    )
-
-
-def _are_numbers(value: Mapping[str, Any]) -> bool:
-    return all(each is None or (type(each) in _NUMBERS and -math.inf < each < math.inf) for each in value.values())
-
-
-_STRING, _STRING_OR_NULL = Key("a string", frozenset({str})), Key("a string or null", _NONE | {str})
-_OPINION = Key(f"a number from {LOWEST:g} to {HIGHEST:g}, or null", _NUMBERS | _NONE, _is_opinion)
-_INTERVAL = Key(
-    f"two numbers from {LOWEST:g} to {HIGHEST:g}, the lower one first, or null", _NONE | {list}, _is_interval
-)
-
-LINE: Mapping[str, Key] = {
-    "id": _STRING,
-    "path": _STRING_OR_NULL,
-    "prompt": _STRING_OR_NULL,
-    "mi": _OPINION,
-    "ta": _OPINION,
-    "mi_interval": _INTERVAL,
-    "ta_interval": _INTERVAL,
-    "scores": Key("an object of numbers and nulls", frozenset({dict}), _are_numbers),
-    "duration_s": Key(
-        "a number of seconds, or null", _NUMBERS | _NONE, lambda value: value is None or 0 < value < math.inf
-    ),
-    "windows": Key("a whole number", frozenset({int}), lambda value: value >= 0),
-    "warnings": Key("a list of strings", frozenset({list}), lambda value: all(isinstance(each, str) for each in value)),
-    "error": _STRING_OR_NULL,
-    "bundle": _STRING,
-    "columns": Key("an object", frozenset({dict})),
-}
-"""The keys of a line, in their order. All are there in every line."""
-
-# Line breaks for some readers, what a terminal obeys, and what turns the direction of a text.
-_OBEYED = [*range(0x7F, 0xA0), 0x61C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A), 0xFEFF]
-_BREAKS = {char: f"\\u{char:04x}" for char in _OBEYED}
-
-
-def to_line(score: Score, digest: str) -> bytes:
-    r"""Return a score, and the digest of the bundle it is from, as one line of JSON in UTF-8 with its `\n`.
-
-    Bytes of a file name that are not UTF-8 are written as the JSON escapes of Python's substitutes for them (`\udce9`
-    for 0xe9), so that `os.fsencode` gives the name back.
-    """
-    return row_to_line(score.to_dict() | {"bundle": digest})
-
-
-def row_to_line(row: Row) -> bytes:
-    """Return the line that a row was read from."""
-    text = json.dumps({key: row[key] for key in LINE}, ensure_ascii=False, allow_nan=False)
-    return f"{text.translate(_BREAKS)}\n".encode(errors="backslashreplace")
+def scores_of_row(row: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return the targets of a row by name; of several bundles, by `BUNDLE.NAME`."""
+    if "bundles" in row:
+        return {
+            f"{label}.{name}": value
+            for label, each in row["bundles"].items()
+            for name, value in scores_of_row(each).items()
+        }
+    return {name: value for name, value in row["scores"].items() if is_target(name)}
 
 
 @dataclass(slots=True)
@@ -176,14 +127,16 @@ class Outcome:
 
     Attributes:
         total: how many there were.
-        scores: by target, of the clips that have one.
+        scored: how many have scores.
+        scores: by target, of the clips that have one; by `BUNDLE.TARGET` of several bundles.
         warned: how many have warnings.
         failed: by id, why a clip could not be scored.
         about: what the scores mean and what made them, a sentence each; none where no clip was left to score.
     """
 
     total: int
-    scores: dict[str, list[float]] = field(default_factory=lambda: {target: [] for target in TARGETS})
+    scored: int = 0
+    scores: dict[str, list[float]] = field(default_factory=dict)
     warned: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     about: tuple[str, ...] = ()
@@ -192,14 +145,15 @@ class Outcome:
         """Count a clip, whose score is given in plain values."""
         if row["error"] is not None:
             self.failed[row["id"]] = row["error"]
-        for target, scores in self.scores.items():
-            if row[target] is not None:
-                scores.append(row[target])
-        self.warned += bool(row["warnings"])
+        found = {name: value for name, value in scores_of_row(row).items() if value is not None}
+        for name, value in found.items():
+            self.scores.setdefault(name, []).append(value)
+        self.scored += bool(found)
+        self.warned += bool(row["warnings"]) or any(each["warnings"] for each in row.get("bundles", {}).values())
 
     def mean(self, target: str) -> float | None:
-        """Return the mean score of `mi` or `ta`; None where no clip has one."""
-        scores = self.scores[target]
+        """Return the mean of a score, such as `mi`; None where no clip has one."""
+        scores = self.scores.get(target)
         return math.fsum(scores) / len(scores) if scores else None
 
     def count_failed(self) -> str:
@@ -213,22 +167,25 @@ class Outcome:
 
     def __str__(self) -> str:
         """Return it in one line."""
-        scored = len(self.scores["mi"])
         means = []
-        for target, scores in self.scores.items():
-            mean = "n/a" if (value := self.mean(target)) is None else f"{value:.3f}"
-            means.append(f"{target.upper()} {mean}" + (f" (of {len(scores)})" if 0 < len(scores) < scored else ""))
+        for name, scores in self.scores.items():
+            shown = name.upper() if name in TARGETS else name
+            means.append(
+                f"{shown} {self.mean(name):.3f}" + (f" (of {len(scores)})" if len(scores) < self.scored else "")
+            )
         warned = f", {self.warned} with warnings" if self.warned else ""
-        return f"{scored} of {self.total} clips scored, {len(self.failed)} failed{warned}; mean {', '.join(means)}"
+        ended = f"; mean {', '.join(means)}" if means else ""
+        return f"{self.scored} of {self.total} clips scored, {len(self.failed)} failed{warned}{ended}"
 
     __repr__ = __str__
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values: `total, scored, warned, failed, mi, ta`, the last two being means."""
+        """Return plain values: `total, scored, warned, failed, mi, ta, scores`; the last three are means."""
         return {
             "total": self.total,
-            "scored": len(self.scores["mi"]),
+            "scored": self.scored,
             "warned": self.warned,
             "failed": dict(self.failed),
             **{target: self.mean(target) for target in TARGETS},
+            "scores": {name: self.mean(name) for name in self.scores},
         }

@@ -15,7 +15,7 @@ from audiomos_cache.errors import DataError, OutputError, OutputExistsError
 from audiomos_cache.files import parse_json, real_path
 from audiomos_cache.locks import locked
 from audiomos_cache.progress import counted
-from audiomos_cache.scoring.results import LINE, Row, row_to_line
+from audiomos_cache.scoring.lines import LINE, OF_CLIP, Entries, Row, is_made_by, keys_of, row_to_line
 
 if TYPE_CHECKING:
     from audiomos_cache.scoring.inputs import Item
@@ -71,7 +71,7 @@ class ScoreFile:
         """Return whether there is anything to resume."""
         return not self._overwrite and self._path.exists() and self._path.stat().st_size > 0
 
-    def resume(self, items: "Sequence[Item]", digest: str, found: Callable[[Row], object]) -> set[str]:
+    def resume(self, items: "Sequence[Item]", entries: Entries, found: Callable[[Row], object]) -> set[str]:
         """Read what the file holds, drop from it what is to be done again, and take the columns of now.
 
         Dropped are a last line that was not finished, zeros at the end, as a power cut leaves them, and the lines of
@@ -80,12 +80,12 @@ class ScoreFile:
 
         Args:
             items: what is to be scored now, files.
-            digest: of the bundle that is to score it.
+            entries: of the bundles that are to score it.
             found: called with the line of each of `items` that is done.
         Returns:
             Their ids.
         Raises:
-            DataError: a line is not of this bundle, or of its item's file and prompt, or no score; the first is
+            DataError: a line is not of these bundles, or of its item's file and prompt, or no score; the first is
             named, and the file left as it is.
             OutputError: it cannot be written.
         """
@@ -96,12 +96,12 @@ class ScoreFile:
         number = position = other_columns = 0
         line = b""
         for lines in _batches(self._path):
-            rows = _read_all(lines, digest)
+            rows = _read_all(lines, entries)
             for index, line in enumerate(lines):
                 number += 1
                 position += len(line)
                 try:
-                    row = rows[index] if rows else _read(line, digest)
+                    row = rows[index] if rows else _read(line, entries)
                     if row is None or (row["error"] is not None and row["id"] in asked):
                         replaced.append((position - len(line), position, b""))
                         continue
@@ -180,7 +180,8 @@ def _parse(line: bytes) -> object:
 
 
 def _is_score(row: object) -> TypeGuard[Row]:
-    return isinstance(row, dict) and row.keys() >= LINE.keys() and isinstance(row["id"], str)
+    keys = row.keys() if isinstance(row, dict) else frozenset()
+    return isinstance(row, dict) and any(keys >= each.keys() for each in (LINE, OF_CLIP)) and isinstance(row["id"], str)
 
 
 def _batches(path: Path) -> Iterator[list[bytes]]:
@@ -204,28 +205,40 @@ def _with_replaced(path: Path, replaced: Iterable[tuple[int, int, bytes]], size:
             start = next_start
 
 
-def _read_all(lines: Sequence[bytes], digest: str) -> list[Row] | None:
+def _read_all(lines: Sequence[bytes], entries: Entries) -> list[Row] | None:
     """Read many lines at once, five times faster than one by one; None: one is not what `_read` takes for a score."""
-    joined = b",".join(lines)
+    joined, keys = b",".join(lines), keys_of(entries)
     try:
         rows = parse_json(b"[" + joined + b"]", finite=False)  # all numbers have bounds
-        columns = {name: [row[name] for row in rows] for name in LINE}
+        columns = {name: [row[name] for row in rows] for name in keys}
     except (ValueError, LookupError, TypeError):
         return None
     # Each line is an object of its own, none a half, as the end of one in another's list might be.
-    if len(rows) != len(lines) or joined.count(b"}\n,{") != len(lines) - 1 or {*map(len, rows)} != {len(LINE)}:
+    if len(rows) != len(lines) or joined.count(b"}\n,{") != len(lines) - 1 or {*map(len, rows)} != {len(keys)}:
         return None
-    if not all(LINE[name].accepts(values) for name, values in columns.items()) or {*columns["bundle"]} != {digest}:
+    if not all(keys[name].accepts(values) for name, values in columns.items()):
         return None
-    both = zip(columns["mi"], columns["error"], strict=True)
-    return None if any((mi is None) is (error is None) for mi, error in both) else rows
+    return rows if all(is_made_by(row, entries) and not _problem_of(row) for row in rows) else None
 
 
-def _read(line: bytes, digest: str) -> Row | None:
+def _problem_of(row: Row) -> str | None:
+    """Say what is wrong with a line whose values are each valid: one bundle gave a score or an error, not both."""
+    failed = row["error"] is not None
+    if "bundles" in row:
+        problems = [_problem_of(each) for each in row["bundles"].values()]
+        whole = all(each["error"] is None for each in row["bundles"].values())
+        return next(filter(None, problems), None) or ("an error of no bundle" if failed is whole else None)
+    scored = any(value is not None for value in row["scores"].values())
+    return (
+        None if scored is not failed else f"{'both' if scored else 'neither'} scores {'and' if scored else 'nor'} error"
+    )
+
+
+def _read(line: bytes, entries: Entries) -> Row | None:
     """Read a line; None of a blank one, and of a last one that was cut off.
 
     Raises:
-        DataError: it is no score, or not of this bundle.
+        DataError: it is no score, or not of these bundles.
     """
     if not line.endswith(b"\n"):
         line = line.rstrip(b"\0")  # of a power cut
@@ -241,16 +254,22 @@ def _read(line: bytes, digest: str) -> Row | None:
         raise DataError(str(problem)) from None
     if not _is_score(row):
         raise DataError(f"found {line[:40].decode(errors='replace')!r}, expected a score")
-    if unknown := sorted(row.keys() - LINE.keys()):
-        raise DataError(f"{row['id']!r} has the key {unknown[0]!r:.50}, expected only {', '.join(LINE)}")
-    for name, key in LINE.items():
+    keys = keys_of(entries)
+    if ("bundles" in row) is (keys is LINE):
+        found = "of several bundles" if "bundles" in row else "of one bundle"
+        raise DataError(f"{row['id']!r} was scored {found}, expected {counted(len(entries), 'bundle')}")
+    if unknown := sorted(row.keys() - keys.keys()):
+        raise DataError(f"{row['id']!r} has the key {unknown[0]!r:.50}, expected only {', '.join(keys)}")
+    for name, key in keys.items():
         if not key.accepts([row[name]]):
             raise DataError(f"{row['id']!r} has the {name} {row[name]!r:.50}, expected {key.expected}")
-    if (row["mi"] is None) is (row["error"] is None):
-        found = "neither mi nor error" if row["mi"] is None else "both mi and error"
-        raise DataError(f"{row['id']!r} has {found}, expected one of them")
-    if row["bundle"] != digest:
-        raise DataError(f"{row['id']!r} was scored by the bundle {row['bundle']!r:.50}, expected {digest}")
+    if both_or_neither := _problem_of(row):
+        raise DataError(f"{row['id']!r} has {both_or_neither}, expected one of them")
+    if not is_made_by(row, entries):
+        made_by = row["bundles"].values() if "bundles" in row else [row]
+        found = ", ".join(f"{each['bundle']['digest']:.50} ({each['bundle']['windows']:.20})" for each in made_by)
+        expected = ", ".join(f"{each['digest']} ({each['windows']})" for each in entries.values())
+        raise DataError(f"{row['id']!r} was scored by the bundle {found}, expected {expected}")
     return row
 
 

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from audiomos_cache.artifacts import atomic_write, refuse_occupied, refuse_suffix
 from audiomos_cache.errors import ArgumentError, DataError, OutputError, OutputExistsError, paths_of, shown
-from audiomos_cache.files import real_path
+from audiomos_cache.files import is_folder, real_path
 from audiomos_cache.progress import Progress, counted
+from audiomos_cache.published.catalogue import DEFAULT, find
 from audiomos_cache.scoring.inputs import Item, items_of_manifest, items_of_paths
-from audiomos_cache.scoring.results import Outcome, to_line
+from audiomos_cache.scoring.lines import Entries, to_line
+from audiomos_cache.scoring.results import Outcome
 from audiomos_cache.scoring.resumable import ScoreFile, read_lines, score_file
 from audiomos_cache.scoring.score_tables import TABLES, TableFormat
 
@@ -26,21 +28,22 @@ FORMATS = (".jsonl", *TABLES)
 def score_files(
     audio: str | PathLike[str] | Iterable[str | PathLike[str]] = (),
     *,
-    bundle: "str | PathLike[str] | Scorer",
+    bundle: "str | PathLike[str] | Sequence[str | PathLike[str]] | Scorer" = DEFAULT,
     out: str | PathLike[str] | Callable[[bytes], object],
     prompt: str | None = None,
     manifest: str | PathLike[str] | None = None,
     audio_root: str | PathLike[str] | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
-    on_items: Callable[[Sequence[Item]], object] = lambda _items: None,
+    on_start: "Callable[[Sequence[Item], Scorer], object]" = lambda _items, _scorer: None,
     **options: Any,
 ) -> Outcome:
     r"""Score audio files, and write a line or a row for each. A file that cannot be scored gives one with an error.
 
     Args:
         audio: files of sound, and folders of them, which share one prompt.
-        bundle: a folder or a hub repository, `NAME@REVISION` to pin one; or a `Scorer` that is loaded already.
+        bundle: a folder, a hub repository or the name of a published bundle, `NAME@REVISION` to pin one, or several of
+            these; or a `Scorer` that is loaded already.
         out: a file, whose suffix is the format. `.jsonl`: a line is written as soon as its clip is scored; if the file
             holds scores already, only what is missing is scored and appended. `.csv`, `.parquet`: a table, written at
             the end, a row for each clip of this call, in its order. What an interrupted run finished is kept in a
@@ -54,9 +57,9 @@ def score_files(
             that of the manifest.
         overwrite: whether all clips are scored again and `out` is replaced, if it holds scores.
         progress: called as `progress("score", done, total, note)`.
-        on_items: called with what is to be scored, before anything is loaded.
-        options: of the `Scorer`: audio_encoder, text_encoder, device, precision, batch_size; none with a `Scorer` that
-            is loaded already.
+        on_start: called with what is to be scored and the scorer, when that is loaded.
+        options: of the `Scorer`: audio_encoder, text_encoder, device, precision, batch_size, windows; none with a
+            `Scorer` that is loaded already.
     Returns:
         How many were scored and failed, and the mean scores.
     Raises:
@@ -72,12 +75,14 @@ def score_files(
     root = None if audio_root is None else Path(audio_root)
     target = out if callable(out) else Path(out)
     _check_arguments(paths, prompt, listed, root, target, overwrite)
-    _refuse_options(bundle, options)
     items = items_of_manifest(listed, root) if listed else items_of_paths(paths, prompt)
-    on_items(items)
     if isinstance(bundle, str | PathLike):
-        log.info("loading the bundle %s ...", shown(fspath(bundle)))  # what does that takes seconds to import
-    run = _Run(items, bundle, options, progress)
+        bundle = [bundle]
+    _refuse_options(bundle, options)
+    if isinstance(bundle, Sequence):
+        for each in bundle:
+            log.info("%s", _loading(fspath(each)))  # what does that takes seconds to import
+    run = _Run(items, bundle, options, progress, on_start)
     if not isinstance(target, Path):
         run.score(items, target)
     elif table := TABLES.get(target.suffix.lower()):
@@ -117,10 +122,19 @@ def _check_arguments(
         refuse_occupied(out, what="file of scores", overwrite=True)  # a folder; of files, it depends on what they hold
 
 
-def _refuse_options(bundle: "str | PathLike[str] | Scorer", options: Mapping[str, Any]) -> None:
+def _loading(bundle: str) -> str:
+    """Say what is loaded, and of a published head what may be done with its scores."""
+    entry = None if is_folder(bundle) else find(bundle.partition("@")[0])
+    if entry is None:
+        return f"loading the bundle {shown(bundle)} ..."
+    default = " (default)" if entry.name == DEFAULT else ""
+    return f"{entry.name}{default}: {entry.terms}"
+
+
+def _refuse_options(bundle: "Sequence[str | PathLike[str]] | Scorer", options: Mapping[str, Any]) -> None:
     """Refuse options of a scorer that is loaded already."""
     given = [name for name, value in options.items() if value is not None]
-    if given and not isinstance(bundle, str | PathLike):
+    if given and not isinstance(bundle, Sequence):
         raise ArgumentError(
             f"{', '.join(given)}: the scorer is loaded already; leave these out, or give them to Scorer"
         )
@@ -132,18 +146,20 @@ class _Run:
     def __init__(
         self,
         items: Sequence[Item],
-        bundle: "str | PathLike[str] | Scorer",
+        bundle: "Sequence[str | PathLike[str]] | Scorer",
         options: dict[str, Any],
         progress: Progress | None,
+        on_start: "Callable[[Sequence[Item], Scorer], object]",
     ) -> None:
         self.outcome = Outcome(len(items))
         self._items, self._bundle, self._options, self._progress = items, bundle, options, progress
+        self._on_start = on_start
 
     def complete(self, file: ScoreFile) -> None:
         """Score what a file of lines does not hold yet. Where it holds everything, no encoder is loaded."""
         left = self._items
         if file.holds_lines():
-            done = file.resume(self._items, self._digest(), self.outcome.add)
+            done = file.resume(self._items, self._entries(), self.outcome.add)
             left = [item for item in self._items if item.id not in done]
             log.info("%d of %d done before", len(done), len(self._items))
         if left:
@@ -153,26 +169,29 @@ class _Run:
         """Score items, and write a line for each."""
         scorer = self._scorer()
         self.outcome.about = tuple(scorer.about())
+        self._on_start(items, scorer)
         for done, made in enumerate(scorer.score_items(items), 1):
-            write(to_line(made, scorer.digest))
+            write(to_line(made, scorer.entries))
             self.outcome.add(made.to_dict())
             if self._progress:
                 failed = len(self.outcome.failed)
                 self._progress("score", done, len(items), f"{failed} failed" if failed else "")
 
-    def _digest(self) -> str:
+    def _entries(self) -> Entries:
+        if not isinstance(self._bundle, Sequence):
+            return self._bundle.entries
         from audiomos_cache.bundle.load import load_bundle
+        from audiomos_cache.scoring.lines import entries_of
 
-        if isinstance(self._bundle, str | PathLike):
-            return load_bundle(fspath(self._bundle)).digest
-        return self._bundle.digest
+        return entries_of([load_bundle(each) for each in self._bundle], self._options.get("windows") or "released")
 
     def _scorer(self) -> "Scorer":
-        if not isinstance(self._bundle, str | PathLike):
+        if not isinstance(self._bundle, Sequence):
             return self._bundle
         from audiomos_cache.scoring.scorer import Scorer
 
-        scorer = Scorer(self._bundle, **self._options)
+        options = {name: value for name, value in self._options.items() if value is not None}
+        scorer = Scorer(self._bundle, **options)
         if scorer.untrained:
             from audiomos_cache.encoders.lookup import UNTRAINED_NOTICE
 

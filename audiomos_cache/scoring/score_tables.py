@@ -10,11 +10,14 @@ from typing import Any, NamedTuple
 
 from audiomos_cache.errors import DataError
 from audiomos_cache.escaping import csv_cell, from_csv_cell
-from audiomos_cache.scoring.results import Row
+from audiomos_cache.scoring.lines import Row
 from audiomos_cache.targets import TARGETS
 
-_FIRST = ("id", "path", "prompt", *(name for each in TARGETS for name in (each, f"{each}_low", f"{each}_high")))
-_LAST = ("duration_s", "windows", "warnings", "error", "bundle")
+_ID = ("id", "path", "prompt")
+_OF_TARGETS = tuple(name for each in TARGETS for name in (each, f"{each}_low", f"{each}_high"))
+_FIRST = (*_ID, *_OF_TARGETS)
+_FIRST_OF_SEVERAL = (*_ID, "duration_s", "warnings", "error")
+_LISTS = ("warnings",)
 
 
 class TableFormat(NamedTuple):
@@ -29,25 +32,53 @@ class TableFormat(NamedTuple):
     read_ids: Callable[[Path], list[str]]
 
 
-def flatten(rows: Sequence[Row]) -> dict[str, list[Any]]:
-    """Turn lines of scores into columns, all of one length.
+Table = dict[str, list[Any]]
 
-    An interval becomes two columns, `mi_low` and `mi_high`; each of the named `scores` is a column after them, and each
-    of the manifest's columns is one at the end. One of these that is called as a column of ours, such as `mi`, becomes
-    `columns.mi`. What a line lacks is None.
+
+def flatten(rows: Sequence[Row]) -> tuple[Table, Table]:
+    """Turn lines of scores into columns, all of one length: ours, and the manifest's.
+
+    An interval becomes two columns, `mi_low` and `mi_high`; each of the named `scores` but these two is a column after
+    them. One of the manifest's that is called as a column of ours, such as `mi`, becomes `columns.mi`. Of several
+    bundles, all that one says is in columns `BUNDLE.mi` and so on. What a line lacks is None.
     """
-    named, others = (_names(row[key] for row in rows) for key in ("scores", "columns"))
-    table: dict[str, list[Any]] = {name: [row.get(name) for row in rows] for name in _FIRST}
+    ours: Table = {name: [row[name] for row in rows] for name in _ID}
+    if any("bundles" in row for row in rows):
+        ours |= {name: [row[name] for row in rows] for name in _FIRST_OF_SEVERAL if name not in _ID}
+        for label in rows[0]["bundles"]:
+            own = _columns_of_bundle([row["bundles"][label] for row in rows])
+            ours |= {f"{label}.{name}": values for name, values in own.items()}
+    else:
+        own = _columns_of_bundle(rows)
+        ours |= {name: own.pop(name) for name in [*own][: [*own].index(_AFTER_SCORES)]}
+        ours |= {"duration_s": [row["duration_s"] for row in rows]} | own
+    others: Table = {}
+    for name in _names(row["columns"] for row in rows):
+        column = _in_utf8(name)
+        while column in ours or column in others:
+            column = f"columns.{column}"
+        others[column] = [row["columns"].get(name) for row in rows]
+    return ours, others
+
+
+_AFTER_SCORES = "windows"
+_ENTRY = ("name", "digest", "licence")
+
+
+def _columns_of_bundle(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the columns of what one bundle says."""
+    table: Table = {}
     for target in TARGETS:
+        table[target] = [row[target] for row in rows]
         bounds = [row[f"{target}_interval"] or (None, None) for row in rows]
         table[f"{target}_low"], table[f"{target}_high"] = ([each[end] for each in bounds] for end in (0, 1))
+    named = [name for name in _names(row["scores"] for row in rows) if name not in TARGETS]
     table |= {name: [row["scores"].get(name) for row in rows] for name in named}
-    table |= {name: [row[name] for row in rows] for name in _LAST}
-    for name in others:
-        column = _in_utf8(name)
-        while column in table:
-            column = f"columns.{column}"
-        table[column] = [row["columns"].get(name) for row in rows]
+    table["windows"] = [row["windows"] for row in rows]
+    heard = [row["heard"] or (None, None) for row in rows]
+    table["heard_from_s"], table["heard_to_s"] = ([each[end] for each in heard] for end in (0, 1))
+    table |= {name: [row[name] for row in rows] for name in ("warnings", "error")}
+    table["bundle"], table["digest"], table["licence"] = ([row["bundle"][key] for row in rows] for key in _ENTRY)
     return table
 
 
@@ -67,6 +98,15 @@ def _text(value: object) -> str | None:
     return _in_utf8(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
+def _base(column: str) -> str:
+    """Return the name of one of our columns without that of the bundle."""
+    return column.rpartition(".")[2]
+
+
+def _is_ours(header: Sequence[str]) -> bool:
+    return any(tuple(header[: len(each)]) == each for each in (_FIRST, _FIRST_OF_SEVERAL))
+
+
 # CSV
 
 
@@ -75,8 +115,9 @@ def _to_csv(rows: Sequence[Row]) -> bytes:
 
     Strings are `escaping.csv_cell`s.
     """
-    table = flatten(rows)
-    table["warnings"] = ["; ".join(each) for each in table["warnings"]]
+    ours, others = flatten(rows)
+    ours |= {name: ["; ".join(each) for each in values] for name, values in ours.items() if _base(name) in _LISTS}
+    table = ours | others
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(map(csv_cell, table))
@@ -92,7 +133,7 @@ def _csv_ids(path: Path) -> list[str]:
     ids = []
     with path.open(newline="", encoding="utf-8", errors="replace") as file, suppress(csv.Error):
         reader = csv.reader(file)
-        if tuple(next(reader, ())[: len(_FIRST)]) == _FIRST:
+        if _is_ours(next(reader, [])):
             try:
                 ids += [from_csv_cell(fields[0]) for fields in reader if fields]
             except csv.Error:
@@ -113,16 +154,15 @@ def _to_parquet(rows: Sequence[Row]) -> bytes:
     import pyarrow as pa
     from pyarrow import parquet
 
-    table = flatten(rows)
+    ours, others = flatten(rows)
     own = {"windows": pa.int64(), "warnings": pa.list_(pa.string())}
-    own |= dict.fromkeys(("id", "path", "prompt", "error", "bundle"), pa.string())
-    ours = list(table)[: list(table).index(_LAST[-1]) + 1]
+    own |= dict.fromkeys((*_ID, "error", "bundle", "digest", "licence"), pa.string())
     arrays = {}
-    for name, values in table.items():
-        kind = own.get(name, pa.float64()) if name in ours else _arrow_type(values)
+    for name, values in (ours | others).items():
+        kind = own.get(_base(name), pa.float64()) if name in ours else _arrow_type(values)
         if kind == pa.string():
             values = [_text(each) for each in values]
-        elif name == "warnings":
+        elif name in ours and _base(name) in _LISTS:
             values = [[_in_utf8(each) for each in warnings] for warnings in values]
         arrays[name] = pa.array(values, kind)
     file = BytesIO()
@@ -150,7 +190,7 @@ def _parquet_ids(path: Path) -> list[str]:
 
     try:
         with parquet.ParquetFile(path) as file:
-            if tuple(file.schema_arrow.names[: len(_FIRST)]) == _FIRST:
+            if _is_ours(file.schema_arrow.names):
                 return [str(each) for each in file.read(["id"]).column("id").to_pylist()]
     except (pa.ArrowException, OSError):
         pass

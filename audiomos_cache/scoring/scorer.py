@@ -1,4 +1,4 @@
-"""`Scorer`: encoders and a bundle loaded once, then MI and TA of any number of clips.
+"""`Scorer`: encoders and bundles loaded once, then scores of any number of clips.
 
 Torch and what needs it are imported when a scorer is made, so that `from audiomos_cache import Scorer` is fast.
 """
@@ -7,59 +7,65 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import closing
+from dataclasses import replace
 from os import PathLike, fspath
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
-import numpy as np
-
 from audiomos_cache.devices import resolve_numbered_device
-from audiomos_cache.errors import AudiomosError, BundleError, ConfigError, EncoderError, one_of
+from audiomos_cache.errors import AudiomosError, BundleError, ConfigError, one_of
 from audiomos_cache.files import is_folder
-from audiomos_cache.progress import counted
+from audiomos_cache.published.catalogue import DEFAULT
 from audiomos_cache.scoring.arguments import items_of_arguments, items_of_stream, until_error
 from audiomos_cache.scoring.clips import AudioLike
 from audiomos_cache.scoring.inputs import Item
+from audiomos_cache.scoring.lines import entries_of
 from audiomos_cache.scoring.results import Score
-from audiomos_cache.scoring.windows import prompt_oddities, score_of_clip
-from audiomos_cache.targets import TARGETS
+from audiomos_cache.scoring.windows import WindowMode, Windows
+from audiomos_cache.targets import Target
 from audiomos_cache.torch_settings import standard_thread, standard_torch
 
 if TYPE_CHECKING:
-    from audiomos_cache.audio.decode import Audio
-    from audiomos_cache.bundle.load import Bundle
-    from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder, TextFeatures
-    from audiomos_cache.scoring.inference import WindowScores
+    from audiomos_cache.bundle.bundle import Bundle
+    from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder
+    from audiomos_cache.scoring.listeners import Listener
+
+    BundleLike: TypeAlias = str | PathLike[str] | Bundle
 
 OnError = Literal["raise", "return"]
-Read: TypeAlias = "list[Audio] | AudiomosError"
-Made: TypeAlias = tuple[Item, Score | AudiomosError]
-
-UNPADDED_BATCHES = 2  # whose clips are sorted by length, where they are encoded at their own
+Read: TypeAlias = "list[Windows | AudiomosError] | AudiomosError"
+Made: TypeAlias = tuple[Item, "Score | AudiomosError"]
 
 
 class Scorer:
-    """Scores clips with the heads and the fusion of a bundle.
+    """Scores clips with the heads and the fusion of a bundle, or of several.
 
-    A clip's score depends on the clip and its prompt alone: not on the batch, the order, or its neighbours. Several
-    threads may use one scorer; they take turns. A scorer is pickled by its arguments: in the process that unpickles it,
-    it is loaded again, and refused if it is no longer the same bundle.
+    A clip's score depends on the clip and its prompt alone: not on the batch, the order, or its neighbours. Of several
+    bundles, each clip is decoded once, and encoded once for those whose heads take the same frames. Several threads may
+    use one scorer; they take turns. A scorer is pickled by its arguments: in the process that unpickles it, it is
+    loaded again, and refused if it is no longer the same bundle.
 
     Args:
-        bundle: a folder or a hub repository id, `NAME@REVISION` to pin a branch, tag or commit; or a loaded bundle.
+        bundle: a folder, a hub repository id, or the name of a published bundle (see `audiomos-cache info bundles`);
+            `NAME@REVISION` pins a branch, tag or commit. Or a loaded bundle; or several of these.
         audio_encoder, text_encoder: folders or hub repositories with the encoders' weights, if they are not to be
             loaded from where the bundle has them from; or loaded encoders.
         device: "auto": a GPU where there is one; "cpu", "cuda".
         precision: of the audio encoder: "fp32", "fp16" or "bf16"; None: the one that the features were made in, where
             it shows in them; else float16 on a GPU and float32 on a CPU.
         batch_size: windows encoded at once, at least 1; None: 4 on a CPU, what the memory allows on a GPU.
+        windows: what is heard of a long clip by a bundle that was released for the middle of it: "released", or "mean":
+            all of it, in windows whose mean by length is the score.
     Attributes:
-        digest: identifies the bundle, 32 hex digits.
+        digests: what identifies the bundles, 32 hex digits each.
+        entries: what a line of scores says of the bundles, by their names.
+        targets: what is predicted; of several bundles, by `BUNDLE.TARGET`.
         untrained: names of encoders whose weights are random.
     Raises:
-        BundleError: no bundle, or a damaged one. EncoderError: encoders that cannot be loaded. CacheError: encoders
-        with other features than the bundle's heads were trained on. ConfigError: another batch size or device.
+        BundleError: no bundle, a damaged one, or two of one name. EncoderError: encoders that cannot be loaded.
+        CacheError: encoders with other features than the bundle's heads take. ConfigError: another batch size or
+        device.
 
     >>> scorer = Scorer("model", device="cpu")
     >>> scorer
@@ -72,71 +78,77 @@ class Scorer:
     @standard_torch()
     def __init__(
         self,
-        bundle: "str | PathLike[str] | Bundle",
+        bundle: "BundleLike | Sequence[BundleLike]" = DEFAULT,
         *,
         audio_encoder: "str | PathLike[str] | AudioEncoder | None" = None,
         text_encoder: "str | PathLike[str] | TextEncoder | None" = None,
         device: str = "auto",
         precision: "Precision | None" = None,
         batch_size: int | None = None,
+        windows: WindowMode = "released",
     ) -> None:
         if batch_size is not None and batch_size < 1:
             raise ConfigError(f"batch_size is {batch_size}, expected 1 or more")
-        import torch
-
         from audiomos_cache.bundle.load import load_bundle
         from audiomos_cache.encoders import base
-        from audiomos_cache.extraction.batching import decode_threads
-        from audiomos_cache.extraction.options import batch_size_for, free_gpu_bytes
-        from audiomos_cache.scoring.encoders import load_encoders, options_of, require_same_features
-        from audiomos_cache.scoring.inference import BundleOnDevice, Prompts
+        from audiomos_cache.scoring.encoders import Encoders
+        from audiomos_cache.scoring.listeners import listeners_of
 
         where = resolve_numbered_device(device)
+        one_of("windows", windows, get_args(WindowMode))
         if precision is not None:
             one_of("precision", precision, get_args(base.Precision))
+        asked = _listed(bundle)
         self._arguments = {
-            "bundle": _absolute(bundle),
+            "bundle": [_absolute(each) for each in asked],
             "audio_encoder": _absolute(audio_encoder),
             "text_encoder": _absolute(text_encoder),
             "device": device,
             "precision": precision,
             "batch_size": batch_size,
+            "windows": windows,
         }
-        if isinstance(bundle, str | PathLike):
-            bundle = load_bundle(bundle)
-        audio, text = load_encoders(bundle, audio_encoder, text_encoder, where, precision)
-        features = bundle.input
-        size = batch_size or batch_size_for(audio, features.pad_to_s, free_gpu_bytes)
-        options = options_of(features, size)
-        require_same_features(bundle, audio, text, options)
-        self.digest = bundle.digest
-        self._untrained = tuple(encoder for encoder in (audio, text) if base.is_untrained(encoder))
-        self.untrained = tuple(encoder.name for encoder in self._untrained)
-        self._bundle, self._audio, self._text, self._batch_size = bundle, audio, text, options.batch_size
-        self._window_s, self._threads = options.max_seconds, decode_threads(audio.device)
-        self._together = options.batch_size * (1 if options.pad_to_s is not None else UNPADDED_BATCHES)
-        dtype: torch.dtype = getattr(torch, options.dtype)
-        self._prompts = Prompts(text, dtype, options.batch_size, audio.device)
-        self._no_prompt = torch.zeros(1, text.dim, dtype=dtype)  # MI does not look at it
-        self._on_device = BundleOnDevice(bundle, audio, options)
+        bundles = [load_bundle(each) if isinstance(each, str | PathLike) else each for each in asked]
+        self.entries = entries_of(bundles, windows)
+        self._bundles = dict(zip(self.entries, bundles, strict=True))
+        encoders = Encoders(audio_encoder, text_encoder, where, precision)
+        self._listeners = listeners_of(self._bundles, encoders, batch_size, windows)
+        by_label = {each.label: each for listener in self._listeners for each in listener.bundles}
+        self._prompted = [by_label[label] for label in self._bundles]
+        self.digests = tuple(each.digest for each in bundles)
+        self.targets: tuple[Target, ...] = tuple(
+            replace(target, name=f"{label}.{target.name}") if len(bundles) > 1 else target
+            for label, each in self._bundles.items()
+            for target in each.targets
+        )
+        used = [encoder for each in self._prompted for encoder in (each.audio, each.text) if encoder]
+        self.untrained = tuple(dict.fromkeys(each.name for each in used if base.is_untrained(each)))
+        self._threads, self._together = _threads_and_batch(self._listeners)
         self._turn = Lock()
 
-    def __reduce__(self) -> tuple[Callable[..., "Scorer"], tuple[dict[str, Any], str]]:
-        """Pickle the arguments, and the digest that the bundle must still have."""
-        return _load_pickled, (self._arguments, self.digest)
+    def __reduce__(self) -> "tuple[Callable[..., Scorer], tuple[dict[str, Any], tuple[str, ...]]]":
+        """Pickle the arguments, and the digests that the bundles must still have."""
+        return _load_pickled, (self._arguments, self.digests)
 
     def __repr__(self) -> str:
         """Return what it scores with: `Scorer('model': ridge of 8 heads; muq in fp16 and roberta, on cuda, ...)`."""
-        bundle, audio = self._bundle, self._audio
-        heads = f"{bundle.fusion.method} of {counted(len(bundle.members), 'head')}"
-        encoders = f"{audio.name} in {audio.precision} and {self._text.name}"
-        return (
-            f"Scorer({bundle.name!r}: {heads}; {encoders}, on {audio.device.type}, {self._batch_size} windows at once)"
-        )
+        described = []
+        for each in self._prompted:
+            text = f" and {each.text.name}" if each.text else ""
+            made_of = f"{each.bundle.name!r}: {each.bundle.made_of}"
+            described.append(f"{made_of}; {each.audio.name} in {each.audio.precision}{text}")
+        first = self._listeners[0]
+        return f"Scorer({'; '.join(described)}, on {first.audio.device.type}, {first.batch_size} windows at once)"
+
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether scores have intervals."""
+        return any(bundle.calibrations for bundle in self._bundles.values())
 
     def about(self) -> list[str]:
         """Return what the scores mean, and what makes them, a sentence each."""
-        return self._bundle.about()
+        sentences = [each for bundle in self._bundles.values() for each in bundle.about()]
+        return [*dict.fromkeys(sentences)]
 
     def score(
         self,
@@ -192,7 +204,7 @@ class Scorer:
         from audiomos_cache.batch import batched
         from audiomos_cache.extraction.batching import decode_ahead
 
-        on_gpu = self._audio.device.type == "cuda"
+        on_gpu = self._listeners[0].audio.device.type == "cuda"
         started: deque[Callable[[], Iterator[Made]]] = deque()
         errors: list[Exception] = []
         batches = batched(until_error(items, errors), self._together)
@@ -213,10 +225,10 @@ class Scorer:
             raise errors[0]
 
     @standard_thread()
-    def _read(self, item: Item) -> "list[Audio]":
-        """Read a clip, on one of the threads that decode."""
-        windows = item.windows(self._audio.sample_rate_hz, self._window_s)
-        return [self._on_device.prepare(window) for window in windows]
+    def _read(self, item: Item) -> "list[Windows | AudiomosError]":
+        """Read a clip and cut it for each listener, on one of the threads that decode."""
+        clip = item.decode()
+        return [listener.cut(clip) for listener in self._listeners]
 
     @standard_torch()
     def _start(self, clips: Sequence[tuple[Item, Read]]) -> Callable[[], Iterator[Made]]:
@@ -225,58 +237,79 @@ class Scorer:
         Returns:
             What waits for them and gives each with its score, or with its error.
         """
-        readable = [(item, windows) for item, windows in clips if isinstance(windows, list)]
         with self._turn:
-            prompts = self._prompts.encode(item.text for item, _ in readable if item.text)
-        tokens = {text: found.tokens for text, found in prompts.items() if _is_finite(found)}
-        together = [window for _, windows in readable for window in windows]
-        of_windows = [tokens.get(item.text or "", self._no_prompt) for item, windows in readable for _ in windows]
-        with self._turn:
-            wait = self._on_device.start(together, of_windows)
+            waits = []
+            for index, listener in enumerate(self._listeners):
+                heard = [(item, read[index]) for item, read in clips if isinstance(read, list)]
+                waits.append(listener.start(heard))
 
         def finish() -> Iterator[Made]:
             with standard_torch(), self._turn:
-                found = wait()
-            first = 0
-            for item, windows in clips:
-                if not isinstance(windows, list):
-                    yield item, windows
-                    continue
-                rows = slice(first, first + len(windows))
-                first = rows.stop
-                own = {target: (scores[rows], spreads[rows]) for target, (scores, spreads) in found.items()}
-                yield item, self._score(item, windows, own, prompts)
+                found = [wait() for wait in waits]  # by listener, of each clip: the bundles' scores
+            readable = iter(zip(*found, strict=True))
+            for item, read in clips:
+                if isinstance(read, list):
+                    by_label = {label: made for each in next(readable) for label, made in each.items()}
+                    yield item, self._together_of(item, {label: by_label[label] for label in self._bundles})
+                else:
+                    yield item, read if len(self._bundles) == 1 else self._failed(item, read)
 
         return finish
 
-    def _score(
-        self, item: Item, windows: "list[Audio]", found: "WindowScores", prompts: "Mapping[str, TextFeatures]"
-    ) -> Score | EncoderError:
-        """Put the scores of a clip's windows together."""
-        name = item.path or item.id
-        if not all(np.isfinite(scores).all() for scores, _ in found.values()):
-            whose = f"{self._audio.name}, or a head of {self._bundle.name},"
-            return EncoderError(f"{name}: {whose} gives NaN, Inf or an invalid distribution; check the clip")
-        prompt = prompts.get(item.text or "")
-        if prompt and not _is_finite(prompt):
-            return EncoderError(f"{name}: {self._text.name} gives NaN or Inf for {item.text!r}")
-        warnings = (*self._untrained_for(prompt), *prompt_oddities(item.prompt, prompt, self._text.max_tokens))
-        scored = {target: found[target] for target in (TARGETS if prompt else TARGETS[:1])}
-        return score_of_clip(item, windows, scored, self._bundle.calibrations, warnings)
-
-    def _untrained_for(self, prompt: "TextFeatures | None") -> Iterator[str]:
-        if random := [encoder.name for encoder in self._untrained if prompt or encoder is self._audio]:
-            yield f"untrained: the weights of {' and '.join(random)} are random, so the score means nothing"
-
-
-def _load_pickled(arguments: dict[str, Any], digest: str) -> Scorer:
-    scorer = Scorer(**arguments)
-    if scorer.digest != digest:
-        raise BundleError(
-            f"{arguments['bundle']}: is the bundle {scorer.digest}, expected {digest} as when the scorer was pickled; "
-            "pickle a scorer of the bundle as it is now, or pin one with NAME@REVISION"
+    def _together_of(self, item: Item, made: "Mapping[str, Score | AudiomosError]") -> "Score | AudiomosError":
+        """Return the score of a clip by one bundle, or put those by several together."""
+        if len(made) == 1:
+            return next(iter(made.values()))
+        scores = {label: each if isinstance(each, Score) else item.failed(each) for label, each in made.items()}
+        problems = [f"{label}: {each.error}" for label, each in scores.items() if each.error is not None]
+        known = [each for each in scores.values() if each.duration_s is not None]
+        shared = [
+            warning for warning in (known[0].warnings if known else ()) if all(warning in s.warnings for s in known)
+        ]
+        return Score(
+            item.id,
+            str(item.path) if item.path else None,
+            item.prompt,
+            duration_s=known[0].duration_s if known else None,
+            warnings=tuple(shared),
+            error="; ".join(problems) or None,
+            columns=item.columns,
+            bundles={
+                label: replace(each, warnings=tuple(w for w in each.warnings if w not in shared))
+                for label, each in scores.items()
+            },
         )
+
+    def _failed(self, item: Item, error: "AudiomosError") -> Score:
+        """Return what all bundles say of a clip that cannot be read."""
+        failed = item.failed(error)
+        return replace(failed, bundles=dict.fromkeys(self._bundles, failed))
+
+
+def _load_pickled(arguments: dict[str, Any], digests: tuple[str, ...]) -> Scorer:
+    scorer = Scorer(**arguments)
+    for name, found, expected in zip(arguments["bundle"], scorer.digests, digests, strict=True):
+        if found != expected:
+            raise BundleError(
+                f"{name}: is the bundle {found}, expected {expected} as when the scorer was pickled; "
+                "pickle a scorer of the bundle as it is now, or pin one with NAME@REVISION"
+            )
     return scorer
+
+
+def _listed(bundle: "BundleLike | Sequence[BundleLike]") -> "list[BundleLike]":
+    """List what may be one bundle or several."""
+    asked = list(bundle) if isinstance(bundle, Sequence) and not isinstance(bundle, str | PathLike) else [bundle]
+    if not asked:
+        raise ConfigError("bundle is an empty list, expected a bundle or several")
+    return asked
+
+
+def _threads_and_batch(listeners: "Sequence[Listener]") -> tuple[int, int]:
+    """Return how many threads decode, and how many clips are taken together."""
+    from audiomos_cache.extraction.batching import decode_threads
+
+    return decode_threads(listeners[0].audio.device), max(listener.together for listener in listeners)
 
 
 def _absolute(given: Any) -> Any:
@@ -286,11 +319,7 @@ def _absolute(given: Any) -> Any:
     return given
 
 
-def _is_finite(features: "TextFeatures") -> bool:
-    return bool(features.tokens.isfinite().all())
-
-
-def _result(future: "Future[list[Audio]]") -> Read:
+def _result(future: "Future[list[Windows | AudiomosError]]") -> Read:
     try:
         return future.result()
     except AudiomosError as error:

@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,17 +14,19 @@ from audiomos_cache.audio.samples import peak_of
 from audiomos_cache.audio.source import AudioSource
 from audiomos_cache.dataset.clip import in_other_letters
 from audiomos_cache.errors import DataError
-from audiomos_cache.scoring.results import NAMED, Interval, Score
+from audiomos_cache.scoring.results import Interval, Score
 from audiomos_cache.targets import Floats
 
 if TYPE_CHECKING:
     from audiomos_cache.bundle.calibration import Calibration
     from audiomos_cache.encoders.base import TextFeatures
+    from audiomos_cache.input_spec import InputSpec, Window
     from audiomos_cache.scoring.inputs import Item
 
 SHORTEST_S = 3.0  # below, a clip is hardly music
 SHORTEST_REST_S = 1.0  # of a long clip, what is left after its last whole window
 FULL_SCALE = 0.999
+_ANY_RATE_HZ = 24_000  # the length of a clip at another rate is computed from all of its samples
 CLIPPED_SHARE = 1e-4  # of the samples; a peak that touches full scale is no clipping
 
 
@@ -56,8 +58,8 @@ def clip_score(
 
 def score_of_clip(
     item: "Item",
-    windows: Sequence[Audio],
-    found: Mapping[str, tuple[Floats, Floats]],
+    windows: "Windows",
+    found: Mapping[str, tuple[Floats, Floats] | None],
     calibrations: "Mapping[str, Calibration]",
     warnings: Sequence[str],
 ) -> Score:
@@ -65,70 +67,153 @@ def score_of_clip(
 
     Args:
         item: the clip.
-        windows: W.
-        found: by target, (W,) scores and (W,) spreads; of targets that have none, nothing.
+        windows: W of it.
+        found: by target, (W,) scores and (W,) spreads; None for a target that cannot be predicted without a prompt.
         calibrations: by target, of those that have one.
-        warnings: that are added to the windows'.
+        warnings: that are added to the clip's.
     """
-    lengths = [window.length for window in windows]
-    values: dict[str, Any] = {}
-    named: dict[str, float | None] = dict.fromkeys(NAMED)
-    for target, (scores, spreads) in found.items():
-        score, interval, spread = clip_score(scores, spreads, lengths, calibrations.get(target))
-        values |= {target: score, f"{target}_interval": interval}
-        named[f"{target}_spread"] = spread
+    lengths = [window.length for window in windows.pieces]
+    named: dict[str, float | None] = {}
+    spreads: dict[str, float | None] = {}
+    intervals: dict[str, Interval | None] = {}
+    for target, both in found.items():
+        score, interval, spread = clip_score(*both, lengths, calibrations.get(target)) if both else (None, None, None)
+        named[target], intervals[target] = score, interval
+        if windows.may_be_several:
+            spreads[f"{target}_spread"] = spread
     return Score(
         item.id,
         str(item.path) if item.path else None,
         item.prompt,
-        scores=named,
-        duration_s=windows[0].duration_s,
-        windows=len(windows),
-        warnings=(*windows[0].warnings, *warnings),
+        mi=named.get("mi"),
+        ta=named.get("ta"),
+        mi_interval=intervals.get("mi"),
+        ta_interval=intervals.get("ta"),
+        scores=named | spreads,
+        duration_s=windows.pieces[0].duration_s,
+        windows=len(windows.pieces),
+        heard=windows.heard,
+        warnings=(*windows.pieces[0].warnings, *warnings),
         columns=item.columns,
-        **values,
     )
 
 
-def read_windows(source: AudioSource, sample_rate_hz: int, window_s: float) -> list[Audio]:
-    """Read an audio file, whole, and cut it; see `cut_windows`.
+WindowMode = Literal["released", "mean"]
+"""What is heard of a clip that is longer than a window: what the bundle was released with, or all of it, averaged."""
 
-    Raises:
-        DataError: see `audiomos_cache.audio.decode.decode`; or it is silent.
+
+@dataclass(frozen=True, slots=True)
+class WindowRule:
+    """What of a clip is encoded; see `audiomos_cache.input_spec.Window`.
+
+    Attributes:
+        kind: "first": all of it, in windows one after the other; "centre": its middle; "whole": all of it at once.
+        seconds: of a window; of a whole clip, the most.
     """
-    return cut_windows(str(source), read_channels(source, None, sample_rate_hz), sample_rate_hz, window_s)
+
+    kind: "Window"
+    seconds: float
+
+    @classmethod
+    def of(cls, features: "InputSpec", mode: WindowMode) -> "WindowRule":
+        """Return the rule of some features; "mean" hears all of a clip where only its middle would be."""
+        kind = "first" if features.window == "centre" and mode == "mean" else features.window
+        return cls(kind, features.max_seconds)
+
+    def __str__(self) -> str:
+        """Return it for a line of scores: `centre 10 s`, `mean of 30 s`, `whole`."""
+        how = {"first": f"mean of {self.seconds:g} s", "centre": f"centre {self.seconds:g} s", "whole": "whole"}
+        return how[self.kind]
 
 
-def cut_windows(name: str, decoded: Audio, sample_rate_hz: int, window_s: float) -> list[Audio]:
-    """Cut a clip into windows, and look at it.
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """What is encoded of a clip.
 
-    A rest that is too short for a window is left out, as an extraction leaves out all after the first window.
+    Attributes:
+        pieces: one at the clip's own rate, or several in order, or a cut one, at the encoder's rate. Each has the whole
+            clip's duration, and its warnings: what is odd about it.
+        heard: from when to when, in seconds.
+        may_be_several: whether a longer clip has several.
+    """
+
+    pieces: list[Audio]
+    heard: tuple[float, float]
+    may_be_several: bool
+
+
+class DecodedClip:
+    """A clip that was read whole, and looked at; bundles cut their windows from it.
 
     Args:
         name: of the clip, for messages.
-        decoded: (n, channels) samples of the whole clip.
-        sample_rate_hz: what the encoder expects.
-        window_s: the longest that is encoded at once.
-    Returns:
-        One window at the clip's own rate; or several of a clip that is longer than a window, in order, at the encoder's
-        rate. Each has the whole clip's duration, and its warnings: what is odd about it.
+        audio: (n, channels) samples of all of it.
     Raises:
         DataError: it is silent: a score of nothing means nothing.
     """
-    mono, rate = mixed_down(decoded.samples), decoded.sample_rate_hz
-    if silence := silence_of(decoded.samples, mono):
-        raise DataError(f"{name}: {silence}, expected music; check the clip")
-    size, whole = round(window_s * sample_rate_hz), resampled_length(len(mono), rate, sample_rate_hz)
-    if whole <= size:  # resampled where that is done for an extraction, on a GPU if there is one
-        windows = [replace(decoded, samples=mono, length=whole)]
-    else:
-        resampled = resample(mono, rate, sample_rate_hz)
-        rest = whole % size
-        end = whole - (rest if rest < SHORTEST_REST_S * sample_rate_hz else 0)
-        pieces = (resampled[start : min(start + size, end)] for start in range(0, end, size))
-        windows = [replace(decoded, samples=p, sample_rate_hz=sample_rate_hz, length=len(p)) for p in pieces]
-    warnings = (*decoded.warnings, *_oddities(decoded))
-    return [replace(window, warnings=warnings) for window in windows]
+
+    def __init__(self, name: str, audio: Audio) -> None:
+        self.name = name
+        self._mono = mixed_down(audio.samples)
+        if silence := silence_of(audio.samples, self._mono):
+            raise DataError(f"{name}: {silence}, expected music; check the clip")
+        self._audio = replace(audio, samples=self._mono, warnings=(*audio.warnings, *_oddities(audio)))
+        self._resampled: dict[int, NDArray[np.float32]] = {}
+
+    @classmethod
+    def read(cls, source: AudioSource) -> "DecodedClip":
+        """Read an audio file, whole.
+
+        Raises:
+            DataError: see `audiomos_cache.audio.decode.decode`; or it is silent.
+        """
+        return cls(str(source), read_channels(source, None, _ANY_RATE_HZ))
+
+    def cut(self, rule: WindowRule, sample_rate_hz: int, most_samples: int | None = None) -> Windows:
+        """Cut it into windows.
+
+        A rest that is too short for a window is left out, as an extraction leaves out all after the first window.
+
+        Args:
+            rule: what is encoded.
+            sample_rate_hz: what the encoder expects.
+            most_samples: that memory allows at once.
+        Raises:
+            DataError: all of it is to be encoded at once, and it is too long.
+        """
+        rate, several = self._audio.sample_rate_hz, rule.kind == "first"
+        size, whole = round(rule.seconds * sample_rate_hz), resampled_length(len(self._mono), rate, sample_rate_hz)
+        if rule.kind == "whole":
+            self._require_room(whole, sample_rate_hz, rule.seconds, most_samples)
+        if whole <= size:  # resampled where that is done for an extraction, on a GPU if there is one
+            piece = replace(self._audio, length=whole)
+            return Windows([piece], (0.0, self._audio.duration_s), several)
+        resampled = self._at(sample_rate_hz)
+        if rule.kind == "centre":
+            starts, end = [(whole - size) // 2], (whole - size) // 2 + size
+        else:
+            rest = whole % size
+            end = whole - (rest if rest < SHORTEST_REST_S * sample_rate_hz else 0)
+            starts = list(range(0, end, size))
+        cut = [resampled[start : min(start + size, end)] for start in starts]
+        pieces = [replace(self._audio, samples=each, sample_rate_hz=sample_rate_hz, length=len(each)) for each in cut]
+        return Windows(pieces, (starts[0] / sample_rate_hz, end / sample_rate_hz), several)
+
+    def _at(self, sample_rate_hz: int) -> NDArray[np.float32]:
+        if sample_rate_hz not in self._resampled:
+            self._resampled[sample_rate_hz] = resample(self._mono, self._audio.sample_rate_hz, sample_rate_hz)
+        return self._resampled[sample_rate_hz]
+
+    def _require_room(self, samples: int, rate_hz: int, most_s: float, most_samples: int | None) -> None:
+        limits = {f"expected at most {most_s:g} s": round(most_s * rate_hz)}
+        if most_samples is not None:
+            limits[f"and there is memory for {most_samples / rate_hz:.0f} s at once"] = most_samples
+        limit, most = min(limits.items(), key=lambda each: each[1])
+        if samples > most:
+            raise DataError(
+                f"{self.name}: {samples / rate_hz:.0f} s long, {limit}; all of it is heard at once: cut it, or score "
+                "it where there is more memory"
+            )
 
 
 def _oddities(decoded: Audio) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""For our tests and users' tests: checks of heads and encoders, made-up music, and encoders that cost nothing."""
+"""For tests, ours and users': checks of heads and encoders, made-up music and weights, encoders that cost nothing."""
 
 from audiomos_cache.testing.check_encoder import check_encoder
 from audiomos_cache.testing.check_head import check_head
@@ -14,6 +14,7 @@ from audiomos_cache.testing.music import (
     make_dataset,
     render_prompt,
 )
+from audiomos_cache.testing.published import make_muq_eval
 
 __all__ = [
     "DAMAGE_SPREAD",
@@ -28,5 +29,6 @@ __all__ = [
     "check_head",
     "damage",
     "make_dataset",
+    "make_muq_eval",
     "render_prompt",
 ]

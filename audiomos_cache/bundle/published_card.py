@@ -1,0 +1,38 @@
+"""`README.md` of a bundle of a published head; `card.py` has that of heads that were trained here."""
+
+from audiomos_cache.bundle.card import encoder_section, front_matter, table
+from audiomos_cache.bundle.manifest import PublishedManifest
+from audiomos_cache.published.catalogue import PublishedBundle
+
+_USE = """\
+## How to use it
+
+    audiomos-cache score song.wav --bundle model/
+
+```python
+from audiomos_cache import Scorer
+
+Scorer("model").score(["song.wav"])
+```
+
+`model/` is this folder, or the id of the hub repository that holds it."""
+
+
+def published_card(entry: PublishedBundle, manifest: PublishedManifest) -> str:
+    """Write the card, in Markdown; the same bundle gives the same text."""
+    rows = [
+        (each.name, f"{each.lowest:g} to {each.highest:g}", "yes" if each.clipped else "no")
+        for each in manifest.targets
+    ]
+    sections = [
+        front_matter(manifest.licence.id),
+        f"# {entry.name}: {entry.summary}\n\nThe head of {entry.paper}, as it was published at {entry.address}, for "
+        f"`audiomos-cache`. It hears {entry.heard}.",
+        "\n\n".join(["## What the scores mean", *entry.meaning]),
+        _USE,
+        "## Targets\n\n" + table(("target", "scale", "kept within it"), rows),
+        f"## Evaluation\n\nIn domain: {entry.in_domain}.\n\nOut of domain: {entry.out_of_domain}.",
+        encoder_section([("audio", manifest.encoders.audio)], manifest.fingerprint.xxh3_128),
+        f"## Licence\n\n{manifest.licence.notice}",
+    ]
+    return "\n\n".join(sections) + "\n"
