@@ -100,8 +100,8 @@ class Bundle:
 
     @property
     def label(self) -> str:
-        """What it is called among several: the name of a published one or of its folder, the id of a repository."""
-        return self.published or (Path(self.name).absolute().name if is_folder(self.name) else self.name)
+        """What it is called among several: the name of its folder or of a published one, the id of a repository."""
+        return Path(self.name).absolute().name if is_folder(self.name) else self.name
 
     @property
     def made_of(self) -> str:

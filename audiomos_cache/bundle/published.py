@@ -9,7 +9,6 @@ from os import PathLike, fspath
 from pathlib import Path
 
 from pydantic import ValidationError
-from safetensors.torch import save_file
 from torch import Tensor
 
 from audiomos_cache.artifacts import atomic_write, hash_bytes, refuse_occupied
@@ -29,7 +28,7 @@ from audiomos_cache.bundle.manifest import (
 from audiomos_cache.bundle.published_card import published_card
 from audiomos_cache.encoders.base import AudioEncoder, resolve_layers
 from audiomos_cache.encoders.lookup import load_audio_encoder
-from audiomos_cache.encoders.muq import MuQEncoder
+from audiomos_cache.encoders.muq import MuQEncoder, require_weights
 from audiomos_cache.encoders.muq_weights import CONFIG, LICENCE, WEIGHTS, MuQWeights
 from audiomos_cache.errors import BundleError, DataError, shown
 from audiomos_cache.folders import atomic_folder, clear_leftovers
@@ -110,6 +109,7 @@ def assemble(entry: PublishedBundle, weights: Path, audio_encoder: "str | AudioE
         raise BundleError(str(error)) from error
     encoder, own = _choose_encoder(entry, checkpoint, audio_encoder)
     if own:
+        require_weights(own)
         layers = resolve_layers([entry.layer], own.depth, "the encoder of the checkpoint")
         identity, source = own.identity(layers), EncoderSource("muq", ENCODER, OWN, "")
     else:
@@ -268,7 +268,5 @@ def _require_width(entry: PublishedBundle, head: "object", dim: object) -> None:
 
 def _write_encoder(encoder: MuQWeights, folder: Path) -> None:
     """Write what decides a frame, in the format of a folder of MuQ."""
-    folder.mkdir()
     atomic_write(folder / CONFIG, f"{json.dumps(encoder.config, indent=1)}\n".encode())
-    tensors = {name: tensor.float().contiguous() for name, tensor in encoder.deciding().items()}
-    save_file(tensors, folder / WEIGHTS)
+    atomic_write(folder / WEIGHTS, weights_bytes({name: each.float() for name, each in encoder.deciding().items()}))

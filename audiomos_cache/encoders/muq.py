@@ -55,6 +55,23 @@ def build_muq(config: dict[str, Any]) -> Any:
         random.setstate(state)
 
 
+def require_weights(weights: MuQWeights) -> None:
+    """Refuse weights that no MuQ can be built with, without building all of it.
+
+    Raises:
+        EncoderError: a tensor that decides a frame is missing, unknown, or of another shape than the others say.
+    """
+    with _failures_of_libraries(weights.where):
+        one_layer = build_muq(weights.config | {"encoder_depth": 1}).state_dict()
+        first = ".conformer.layers.0."
+        expected = {
+            name.replace(first, f".conformer.layers.{layer}."): tensor
+            for name, tensor in one_layer.items()
+            for layer in (range(weights.depth) if first in name else (0,))
+        }
+        weights.require(expected)
+
+
 class MuQEncoder:
     """Hidden states of a MuQ, numbered as `MuQ.forward` numbers them on transformers 4.
 

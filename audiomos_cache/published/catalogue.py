@@ -178,12 +178,20 @@ PUBLISHED = {
 }
 
 REFUSED = {
-    "muq-eval-a3a": "zhudi2825/MuQ-Eval has LoRA weights in the encoder's attention, so that no frozen MuQ serves it",
+    "zhudi2825/MuQ-Eval": "its LoRA weights change the encoder's attention (MuQ-Eval-A3a), so no frozen MuQ serves it; "
+    "muq-eval-a1 is the published head for a frozen one",
 }
+"""Repositories whose heads cannot be used, and why."""
 
 
 def find(name: str) -> PublishedBundle | None:
-    """Return the published bundle of a name, or of the hub repository that it is in; None: there is none."""
+    """Return the published bundle of a name, or of the hub repository that it is in; None: there is none.
+
+    Raises:
+        BundleError: it is known that it cannot be used; says why.
+    """
+    if name in REFUSED:
+        raise BundleError(f"{name}: {REFUSED[name]}")
     by_repository = {each.repository: each for each in PUBLISHED.values() if each.repository}
     return PUBLISHED.get(name) or by_repository.get(name)
 

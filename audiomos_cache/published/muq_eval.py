@@ -92,7 +92,7 @@ def read(path: Path) -> Checkpoint:
         start = next((start for start in _NAMES if name.startswith(start)), None)
         if start:
             head[_NAMES[start] + name.removeprefix(start)] = tensor
-        elif name.startswith(_ENCODER):
+        elif name.startswith(f"{_ENCODER}model."):
             encoder[name.removeprefix(_ENCODER)] = tensor
         else:
             unknown.append(name)
