@@ -1,7 +1,8 @@
 """Folders that a user gives: on this machine, or in a repository of the Hugging Face hub."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from audiomos_cache.errors import AudiomosError, ConfigError, quoted, shown
@@ -81,7 +82,8 @@ def resolve_folder(
     from huggingface_hub import snapshot_download
 
     try:
-        folder = snapshot_download(source, revision=revision, repo_type=repo_type, allow_patterns=list(patterns))
+        with _bars(hidden=is_fetched(source, revision, patterns)):
+            folder = snapshot_download(source, revision=revision, repo_type=repo_type, allow_patterns=list(patterns))
     except Exception as failure:  # the hub's network errors differ between its versions and share no base
         partial = _partial_snapshot(source, revision, patterns) if needed else None
         if partial and all(any(any(partial.glob(each)) for each in either) for either in needed):
@@ -103,6 +105,21 @@ def is_fetched(repository: str, revision: str | None, files: Sequence[str]) -> b
     """Return whether all of some files of a hub repository are in the hub's cache."""
     snapshot = _partial_snapshot(repository, revision, files)
     return snapshot is not None and all((snapshot / file).is_file() for file in files)
+
+
+@contextmanager
+def _bars(*, hidden: bool) -> Iterator[None]:
+    """Keep the hub's client from showing bars for what is in its cache already."""
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    if not hidden or are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()
 
 
 def _partial_snapshot(source: str, revision: str | None, patterns: Sequence[str]) -> Path | None:

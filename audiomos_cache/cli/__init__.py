@@ -112,7 +112,17 @@ def main(ctx: click.Context, debug: bool, profiled: bool, modules: tuple[str, ..
       audiomos-cache demo
     """
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[_Stderr()], format="%(message)s")
-    for noisy in ("httpx", "httpcore", "huggingface_hub", "transformers", "urllib3", "numba", "matplotlib"):
+    for noisy in (
+        "httpx",
+        "httpx2",
+        "httpcore",
+        "httpcore2",
+        "huggingface_hub",
+        "transformers",
+        "urllib3",
+        "numba",
+        "matplotlib",
+    ):
         logging.getLogger(noisy).setLevel(logging.ERROR)
     ctx.obj = Profile(on=profiled)
     for module in modules:

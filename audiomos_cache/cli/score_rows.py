@@ -58,13 +58,17 @@ class ScoreRows:
             columns.append("TA")
         longest = max(cell_len(escaped(_name(str(item.path) if item.path else None, item.id))) for item in items)
         least = min(longest, _SHORTEST_NAME)
-        layouts = _LAYOUTS if scorer.is_calibrated else _LAYOUTS[2:]
+        layouts: Sequence[tuple[int, tuple[tuple[str, int], ...]]] = (
+            _LAYOUTS if scorer.is_calibrated and columns else _LAYOUTS[2:]
+        )
+        if len(scorer.entries) > 1:
+            layouts = _LAYOUTS[3:]
         for score_width, last in layouts:
             others = [("length", 7), *((target, score_width) for target in columns), *last]
             room = self._width - sum(len(_GAP) + width for _, width in others)
             if room >= least:
                 break
-        self.has_intervals = score_width > _SCORE or not scorer.is_calibrated
+        self.has_intervals = score_width > _SCORE or not scorer.is_calibrated or not columns
         self._columns = [("file", max(min(longest, max(room, least)), len("file"))), *others]
 
     def write(self, line: bytes) -> None:
@@ -74,13 +78,12 @@ class ScoreRows:
             self._print_cells({name: name for name, _ in self._columns})
         row: Row = json.loads(line)
         cells = {"file": escaped(_name(row["path"], row["id"])), "length": _length(row["duration_s"])}
-        warnings = list(row["warnings"])
         if "bundles" in row:
             self._print_cells(cells)
             for label, each in row["bundles"].items():
                 if each["error"] is None:
                     self.write_wrapped(f"{escaped(label)}: {_listed(each)}; heard {_heard(each, row)}", _INDENT)
-                warnings += [f"{label}: {warning}" for warning in each["warnings"]]
+                self._write_warnings(each["warnings"], 2 * _INDENT)
         else:
             with_intervals = any(width > _SCORE for name, width in self._columns if name in ("MI", "TA"))
             for name, target in (("MI", "mi"), ("TA", "ta")):
@@ -90,13 +93,16 @@ class ScoreRows:
                 self.write_wrapped(_listed(row), _INDENT)
         if row["error"] is not None:
             self.write_wrapped(f"error: {escaped(in_one_line(row['error']))}", _INDENT)
-        if warnings:
-            self.write_wrapped("; ".join(self._once(escaped(each)) for each in warnings), _INDENT)
+        self._write_warnings(row["warnings"], _INDENT)
 
     def write_wrapped(self, text: str, indent: str = "") -> None:
         """Print a sentence on as many lines as it needs."""
         for line in wrapped_line(f"{indent}{text}", self._width):
             self._show(line)
+
+    def _write_warnings(self, warnings: Sequence[str], indent: str) -> None:
+        if warnings:
+            self.write_wrapped("; ".join(self._once(escaped(each)) for each in warnings), indent)
 
     def _print_cells(self, cells: dict[str, str]) -> None:
         self._show(
@@ -146,9 +152,12 @@ def _heard(of_bundle: Row, row: Row) -> str:
 
 
 def _listed(of_bundle: Row) -> str:
-    """List scores by name: `MI 3.41, coherence 2.80`."""
+    """List scores by name: `MI 3.41 [2.90, 3.92], coherence 2.80`."""
     named = ((name, value) for name, value in of_bundle["scores"].items() if is_target(name))
-    return ", ".join(f"{name.upper() if name in TARGETS else name} {_score(value, None)}" for name, value in named)
+    return ", ".join(
+        f"{name.upper() if name in TARGETS else name} {_score(value, of_bundle.get(f'{name}_interval'))}"
+        for name, value in named
+    )
 
 
 def _score(score: float | None, interval: Interval | None) -> str:

@@ -148,6 +148,8 @@ class Scorer:
     def about(self) -> list[str]:
         """Return what the scores mean, and what makes them, a sentence each."""
         sentences = [each for bundle in self._bundles.values() for each in bundle.about()]
+        middles = [each.rule.seconds for each in self._listeners if each.rule.kind == "centre"]
+        sentences += [f"Heard: the middle {each:g} s, as released; the whole song: --windows mean." for each in middles]
         return [*dict.fromkeys(sentences)]
 
     def score(
