@@ -9,10 +9,15 @@ export PYTHONDONTWRITEBYTECODE :=
 # A process for each core, with one thread.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8
 
-.PHONY: demo check unit test lint clean
+.PHONY: demo reproduce check unit test lint clean
 
 demo: $(VENV)/.installed
 	$(BIN)/audiomos-cache demo --out demo --overwrite
+
+# Published figures on MusicEval, and ours, with a GPU and the hub; benchmarks/reproduce.py says more. DATA=demo: made-up.
+reproduce: $(if $(DATA),$(VENV)/.installed)
+	@test -n "$(DATA)" || { echo "usage: make reproduce DATA=MusicEval-phase1 [OUT=results]; DATA=demo: made-up music" >&2; exit 2; }
+	$(BIN)/python benchmarks/reproduce.py --data "$(DATA)" --out "$(or $(OUT),results)" $(ARGS)
 
 # While working: what needs neither processes nor seconds. mypy runs at the same time as the tests.
 check: $(VENV)/.installed

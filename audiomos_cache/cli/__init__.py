@@ -41,6 +41,23 @@ class _Stderr(logging.Handler):
         say(self.format(record))
 
 
+def log_to_stderr(level: int) -> None:
+    """Write the log to stderr, above progress bars; of other libraries only their errors."""
+    logging.basicConfig(level=level, handlers=[_Stderr()], format="%(message)s")
+    for noisy in (
+        "httpx",
+        "httpx2",
+        "httpcore",
+        "httpcore2",
+        "huggingface_hub",
+        "transformers",
+        "urllib3",
+        "numba",
+        "matplotlib",
+    ):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+
+
 class _Group(click.Group):
     """Turns our errors into one line and exit code 1, and interrupts into the line and the code of `interrupts.py`."""
 
@@ -111,19 +128,7 @@ def main(ctx: click.Context, debug: bool, profiled: bool, modules: tuple[str, ..
     Run it all on made-up music:
       audiomos-cache demo
     """
-    logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[_Stderr()], format="%(message)s")
-    for noisy in (
-        "httpx",
-        "httpx2",
-        "httpcore",
-        "httpcore2",
-        "huggingface_hub",
-        "transformers",
-        "urllib3",
-        "numba",
-        "matplotlib",
-    ):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
+    log_to_stderr(logging.DEBUG if debug else logging.INFO)
     ctx.obj = Profile(on=profiled)
     for module in modules:
         import_parts(module)
