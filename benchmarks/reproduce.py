@@ -15,7 +15,8 @@ Interrupt it whenever you like: the same command continues, and skips what is do
   bundle/        is to be published: audiomos-cache score song.wav --bundle results/bundle
 and the rest (cache/, runs/, predictions/, ..., and steps.json, which says what is done) may be deleted at the end.
 
-Without the hub, give folders: ARGS="--audio-encoder ./muq --text-encoder ./roberta --muq-eval ./BUNDLE".
+Without the hub, give folders: ARGS="--audio-encoder ./muq --text-encoder ./roberta --muq-eval ./BUNDLE". A bundle names
+the folders of its encoders: publish one that was made with those of the hub.
 """
 
 import json

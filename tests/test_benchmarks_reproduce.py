@@ -22,6 +22,8 @@ from audiomos_cache.errors import DataError, OutputExistsError
 from audiomos_cache.locks import locked
 from audiomos_cache.testing import make_dataset
 
+pytestmark = pytest.mark.xdist_group("reproduce")  # the run on made-up music is made once
+
 ROOT = Path(__file__).parents[1]
 NOTICE = "made labels, untrained encoders: shows that it runs, nothing more"
 PERSON, MACHINE = "ada-lovelace", "analytical-engine"
