@@ -1,9 +1,13 @@
 """The Hugging Face hub's cache, as its own client lays it out, and no network."""
 
+import hashlib
 import json
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -49,3 +53,52 @@ def fill_cache(folder: Path, cache: Path, name: str = "someone/model", without: 
     (repository / "trees").mkdir()
     (repository / "trees" / f"{COMMIT}.json").write_text(json.dumps({"format_version": 1, "files": files}))
     return snapshot
+
+
+@contextmanager
+def served(name: str, folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Serve one repository as the hub does, as far as its own client asks: where it is, and what was asked for."""
+    asked: list[str] = []
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    ids = {file: hashlib.sha1(content, usedforsecurity=False).hexdigest() for file, content in files.items()}
+
+    class Hub(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_HEAD(self) -> None:
+            self._answer(with_content=False)
+
+        def do_GET(self) -> None:
+            self._answer(with_content=True)
+
+        def _answer(self, *, with_content: bool) -> None:
+            asked.append(f"{self.command} {self.path}")
+            path = self.path.partition("?")[0]
+            headers: dict[str, str] = {}
+            status, content = 404, b"{}"
+            if path.startswith(f"/api/models/{name}/tree/"):
+                listed = [{"type": "file", "path": f, "size": len(c), "oid": ids[f]} for f, c in files.items()]
+                status, content = 200, json.dumps(listed).encode()
+            elif path.startswith(f"/api/models/{name}"):
+                siblings = [{"rfilename": file} for file in files]
+                status, content = 200, json.dumps({"id": name, "sha": COMMIT, "siblings": siblings}).encode()
+            elif (file := path.removeprefix(f"/{name}/resolve/{COMMIT}/")) in files:
+                status, content = 200, files[file]
+                headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{ids[file]}"'}
+            self.send_response(status)
+            headers |= {"Content-Length": str(len(content)), "Content-Type": "application/json"}
+            for key, value in headers.items():
+                self.send_header(key, value)
+            self.end_headers()
+            if with_content:
+                self.wfile.write(content)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}", asked
+        finally:
+            server.shutdown()
