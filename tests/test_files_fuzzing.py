@@ -55,7 +55,7 @@ from tests.support.fuzzing import (
     mutate_yaml,
 )
 from tests.support.heads import AUDIO_DIM, TEXT_DIM
-from tests.support.score_lines import BUNDLE, ITEMS, line
+from tests.support.score_lines import ITEMS, SEVERAL, entries, line, line_of_several
 from tests.support.training import extract, job, make_clips
 
 pytestmark = pytest.mark.slow
@@ -180,8 +180,9 @@ def _dataset(path: Path) -> object:
 
 
 def _resume(path: Path) -> object:
+    made_by = SEVERAL if "several" in path.name else entries()
     with score_file(path, overwrite=False) as file:
-        return file.resume(ITEMS, BUNDLE, [].append) if file.holds_lines() else None
+        return file.resume(ITEMS, made_by, [].append) if file.holds_lines() else None
 
 
 _LIST = _text(*(f"audiomos2025-track1-S{n % 3:03d}_P{n:03d}.wav,{1 + n / 4},3.5" for n in range(12)))
@@ -190,7 +191,7 @@ _CONFIG = b"""{"label_rate": 25, "hop_length": 240, "encoder_depth": 2, "w2v2_co
 RUN = "runs/pooling-dist-seed1"
 
 # A folder that lacks them may be read, and scores written where there is none.
-OPTIONAL = ("metrics", "history", "clips", "prompts", "cache", "scores")
+OPTIONAL = ("metrics", "history", "clips", "prompts", "cache", "scores", "scores of several bundles")
 
 READERS = (
     Reader("wav", mutate_bytes, _audio("WAV"), _hear, "a.wav"),
@@ -239,6 +240,8 @@ READERS = (
     Reader("published checkpoint", mutate_bytes, _upstream, _import, "ckpt.pth"),
     Reader("cache", mutate_bytes, _file("cache/dev.h5"), _cache, "cache/dev.h5"),
     Reader("scores", mutate_json_lines, lambda _made: b"".join(map(line, ITEMS)), _resume, "scores.jsonl"),
+    Reader("scores of several bundles", mutate_json_lines, lambda _made: b"".join(map(line_of_several, ITEMS)), _resume,
+           "several.jsonl"),
     Reader("encoder config", mutate_json, lambda _made: _CONFIG, read_muq_config, "config.json"),
 )  # fmt: skip
 

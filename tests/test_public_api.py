@@ -32,6 +32,7 @@ OTHERS = (
     "import_upstream",
     "load_bundle",
     "load_fusion",
+    "make_published_bundle",
     "register",
     "score_files",
 )
@@ -214,7 +215,24 @@ def test_what_info_says_of_words_and_of_nothing():
     found = audiomos_cache.info("heads").to_dict()
     assert "transformer-dist" in found["presets"] and found["plans"] == ["ensemble8"]
     assert "attentive" in found["pooling"]
-    assert audiomos_cache.info("bundles").to_dict() == {"bundles": []}
-    assert "audiomos-cache bundle RUN..." in repr(audiomos_cache.info("bundles"))
+    bundles = audiomos_cache.info("bundles")
+    listed = bundles.to_dict()["bundles"]
+    assert [each["name"] for each in listed] == ["muq-eval-a1", "songeval", "madb"]
+    assert [[target["name"] for target in each["targets"]][:2] for each in listed] == [
+        ["mi", "ta_without_prompt"], ["coherence", "musicality"], ["overall_score", "melody_perception"]
+    ]  # fmt: skip
+    assert [len(each["targets"]) for each in listed] == [2, 5, 11]
+    assert [each["heard"] for each in listed] == ["the middle 10 s", "the whole song", "the whole song"]
+    assert plain(bundles.to_dict())
+    first, *lines = repr(bundles).splitlines()
+    assert first == "published bundles; bundle makes those of your own runs"
+    assert [line for line in lines if not line.startswith("    ")] == [
+        "  muq-eval-a1 (default of score): MI of text-to-music clips; its TA head hears the audio alone",
+        "  songeval: five dimensions of whole songs",
+        "  madb: eleven dimensions of music aesthetics",
+    ]
+    for each in listed:
+        for key in ("licence", "paper", "address", "size", "in_domain", "out_of_domain"):
+            assert each[key] in repr(bundles), key
     result = CliRunner().invoke(main, ["info"])
     assert (result.exit_code, result.stdout.splitlines()[0]) == (0, "known bundles, encoders and heads")

@@ -239,11 +239,20 @@ def target_entries(targets: Iterable[Target]) -> list[dict[str, Any]]:
     return [asdict(target) for target in targets]
 
 
+def _require_trained(targets: list[TargetEntry]) -> list[TargetEntry]:
+    """Refuse other targets than those of heads that are trained here."""
+    if tuple(each.target() for each in targets) != TRAINED_TARGETS:
+        raise PydanticCustomError("targets", "expected mi and ta, which heads that are trained here predict")
+    return targets
+
+
 class Manifest(Group):
     """The content of `bundle.yaml`, besides format and digest. `intervals` is None without a calibration."""
 
     licence: Licence
-    targets: Targets = Field(default_factory=lambda: [TargetEntry(**each) for each in target_entries(TRAINED_TARGETS)])
+    targets: Annotated[Targets, AfterValidator(_require_trained)] = Field(
+        default_factory=lambda: [TargetEntry(**each) for each in target_entries(TRAINED_TARGETS)]
+    )
     fingerprint: TrainedFeaturesEntry
     encoders: EncodersEntry
     members: Annotated[list[MemberEntry], Field(min_length=1), AfterValidator(_refuse_twins)]

@@ -62,7 +62,7 @@ def bundle(context: click.Context, /, **options: Any) -> None:
         --labels sets/dev_mos_list.txt
       audiomos-cache bundle --published muq-eval-a1 --weights MuQ-Eval-A1 --out muq-eval
     """
-    if options["published"]:
+    if options["published"] is not None:
         _bundle_published(context, options)
         return
     for name in ("weights", "audio_encoder"):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _GAP = "  "
 _SHORTEST_NAME = 12  # cells, however narrow the terminal
 _INDENT = "    "
-_SCORE, _WITH_INTERVAL, _HEARD = 4, 17, ("heard", 11)  # cells
+_SCORE, _WITH_INTERVAL, _HEARD = 4, 17, ("heard", 15)  # cells
 # The first one that there is room for; the last two where there are no intervals.
 _LAYOUTS = ((_WITH_INTERVAL, (_HEARD,)), (_WITH_INTERVAL, ()), (_SCORE, (_HEARD,)), (_SCORE, ()))
 
@@ -29,9 +29,9 @@ _LAYOUTS = ((_WITH_INTERVAL, (_HEARD,)), (_WITH_INTERVAL, ()), (_SCORE, (_HEARD,
 class ScoreRows:
     """Prints a row for each clip, and below it what is wrong with it; it fits the terminal.
 
-    Where that is narrow, it leaves out what was heard, then the intervals. A row cannot wait for the
-    others, so the widths follow from what is to be scored. Scores other than MI and TA, and those of several bundles,
-    stand below the row of their clip, a line for each bundle.
+    Where that is narrow, it leaves out what was heard, then the intervals. A row cannot wait for the others, so the
+    widths follow from what is to be scored. Scores of a bundle without MI, and those of several bundles, stand below
+    the row of their clip, a line for each bundle.
 
     Args:
         show: prints a line.

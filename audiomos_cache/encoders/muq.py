@@ -33,7 +33,7 @@ from audiomos_cache.torch_settings import full_precision
 log = logging.getLogger(__name__)
 
 _MELS = 128
-_ATTENTION_COPIES = 4  # of the scores that are there together
+_ATTENTION_COPIES = 3  # of the scores that are there together; measured: 2.2 for a clip of 300 s
 
 
 def build_muq(config: dict[str, Any]) -> Any:

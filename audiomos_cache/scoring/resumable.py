@@ -15,13 +15,14 @@ from audiomos_cache.errors import DataError, OutputError, OutputExistsError
 from audiomos_cache.files import parse_json, real_path
 from audiomos_cache.locks import locked
 from audiomos_cache.progress import counted
-from audiomos_cache.scoring.lines import LINE, OF_CLIP, Entries, Row, is_made_by, keys_of, row_to_line
+from audiomos_cache.scoring.lines import LINE, Entries, Row, is_made_by, keys_of, row_to_line
 
 if TYPE_CHECKING:
     from audiomos_cache.scoring.inputs import Item
 
 log = logging.getLogger(__name__)
 
+_ALWAYS = {"id", "path", "prompt", "duration_s", "warnings", "error"}  # in lines of any version
 _START = b'{"id": '  # of every line of ours
 _NOTHING = b" \t\r\n\0"  # a power cut may leave zeros after what was written
 _LONGEST = 1 << 26  # bytes of a line
@@ -180,8 +181,7 @@ def _parse(line: bytes) -> object:
 
 
 def _is_score(row: object) -> TypeGuard[Row]:
-    keys = row.keys() if isinstance(row, dict) else frozenset()
-    return isinstance(row, dict) and any(keys >= each.keys() for each in (LINE, OF_CLIP)) and isinstance(row["id"], str)
+    return isinstance(row, dict) and row.keys() >= _ALWAYS and isinstance(row["id"], str)
 
 
 def _batches(path: Path) -> Iterator[list[bytes]]:
@@ -227,7 +227,8 @@ def _problem_of(row: Row) -> str | None:
     if "bundles" in row:
         problems = [_problem_of(each) for each in row["bundles"].values()]
         whole = all(each["error"] is None for each in row["bundles"].values())
-        return next(filter(None, problems), None) or ("an error of no bundle" if failed is whole else None)
+        wrong = "an error, and no bundle has one" if failed else "no error, and a bundle has one"
+        return next(filter(None, problems), None) or (wrong if failed is whole else None)
     scored = any(value is not None for value in row["scores"].values())
     return (
         None if scored is not failed else f"{'both' if scored else 'neither'} scores {'and' if scored else 'nor'} error"
@@ -258,13 +259,15 @@ def _read(line: bytes, entries: Entries) -> Row | None:
     if ("bundles" in row) is (keys is LINE):
         found = "of several bundles" if "bundles" in row else "of one bundle"
         raise DataError(f"{row['id']!r} was scored {found}, expected {counted(len(entries), 'bundle')}")
+    if missing := sorted(keys.keys() - row.keys()):
+        raise DataError(f"{row['id']!r} lacks {', '.join(missing)}, as the scores of another version do")
     if unknown := sorted(row.keys() - keys.keys()):
         raise DataError(f"{row['id']!r} has the key {unknown[0]!r:.50}, expected only {', '.join(keys)}")
     for name, key in keys.items():
         if not key.accepts([row[name]]):
             raise DataError(f"{row['id']!r} has the {name} {row[name]!r:.50}, expected {key.expected}")
     if both_or_neither := _problem_of(row):
-        raise DataError(f"{row['id']!r} has {both_or_neither}, expected one of them")
+        raise DataError(f"{row['id']!r} has {both_or_neither}")
     if not is_made_by(row, entries):
         made_by = row["bundles"].values() if "bundles" in row else [row]
         found = ", ".join(f"{each['bundle']['digest']:.50} ({each['bundle']['windows']:.20})" for each in made_by)

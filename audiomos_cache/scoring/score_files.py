@@ -10,7 +10,7 @@ from audiomos_cache.artifacts import atomic_write, refuse_occupied, refuse_suffi
 from audiomos_cache.errors import ArgumentError, DataError, OutputError, OutputExistsError, paths_of, shown
 from audiomos_cache.files import is_folder, real_path
 from audiomos_cache.progress import Progress, counted
-from audiomos_cache.published.catalogue import DEFAULT, find
+from audiomos_cache.published.catalogue import DEFAULT, PublishedBundle, find
 from audiomos_cache.scoring.inputs import Item, items_of_manifest, items_of_paths
 from audiomos_cache.scoring.lines import Entries, to_line
 from audiomos_cache.scoring.results import Outcome
@@ -122,9 +122,15 @@ def _check_arguments(
         refuse_occupied(out, what="file of scores", overwrite=True)  # a folder; of files, it depends on what they hold
 
 
+def _published(bundle: str | PathLike[str]) -> PublishedBundle | None:
+    """Return the published bundle that is asked for by its name."""
+    given = fspath(bundle)
+    return None if is_folder(given) else find(given.partition("@")[0])
+
+
 def _loading(bundle: str) -> str:
     """Say what is loaded, and of a published head what may be done with its scores."""
-    entry = None if is_folder(bundle) else find(bundle.partition("@")[0])
+    entry = _published(bundle)
     if entry is None:
         return f"loading the bundle {shown(bundle)} ..."
     default = " (default)" if entry.name == DEFAULT else ""
@@ -192,6 +198,10 @@ class _Run:
 
         options = {name: value for name, value in self._options.items() if value is not None}
         scorer = Scorer(self._bundle, **options)
+        said = {each.terms for each in map(_published, self._bundle) if each}
+        for entry in scorer.entries.values():
+            if "nc" in entry["licence"].lower().split("-") and entry["licence"] not in said:
+                log.info("%s: licence %s", shown(entry["name"]), shown(entry["licence"]))
         if scorer.untrained:
             from audiomos_cache.encoders.lookup import UNTRAINED_NOTICE
 

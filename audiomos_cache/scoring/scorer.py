@@ -115,6 +115,7 @@ class Scorer:
         self._listeners = listeners_of(self._bundles, encoders, batch_size, windows)
         by_label = {each.label: each for listener in self._listeners for each in listener.bundles}
         self._prompted = [by_label[label] for label in self._bundles]
+        self._names = {label: names for listener in self._listeners for label, names in listener.names().items()}
         self.digests = tuple(each.digest for each in bundles)
         self.targets: tuple[Target, ...] = tuple(
             replace(target, name=f"{label}.{target.name}") if len(bundles) > 1 else target
@@ -216,7 +217,9 @@ class Scorer:
                 for item, made in started.popleft()():
                     if on_error == "raise" and not isinstance(made, Score):
                         raise made
-                    yield made if isinstance(made, Score) else item.failed(made)
+                    if on_error == "raise" and isinstance(made, Score) and made.error is not None:
+                        raise AudiomosError(made.error)  # of one of several bundles
+                    yield made if isinstance(made, Score) else self._failed(item, made)
 
         with closing(decode_ahead(batches, self._read, self._threads)) as ahead:
             for batch in ahead:
@@ -254,7 +257,7 @@ class Scorer:
                     by_label = {label: made for each in next(readable) for label, made in each.items()}
                     yield item, self._together_of(item, {label: by_label[label] for label in self._bundles})
                 else:
-                    yield item, read if len(self._bundles) == 1 else self._failed(item, read)
+                    yield item, read
 
         return finish
 
@@ -262,7 +265,10 @@ class Scorer:
         """Return the score of a clip by one bundle, or put those by several together."""
         if len(made) == 1:
             return next(iter(made.values()))
-        scores = {label: each if isinstance(each, Score) else item.failed(each) for label, each in made.items()}
+        scores = {
+            label: each if isinstance(each, Score) else self._failed_by(label, item, each)
+            for label, each in made.items()
+        }
         problems = [f"{label}: {each.error}" for label, each in scores.items() if each.error is not None]
         known = [each for each in scores.values() if each.duration_s is not None]
         shared = [
@@ -283,9 +289,15 @@ class Scorer:
         )
 
     def _failed(self, item: Item, error: "AudiomosError") -> Score:
-        """Return what all bundles say of a clip that cannot be read."""
-        failed = item.failed(error)
-        return replace(failed, bundles=dict.fromkeys(self._bundles, failed))
+        """Return what the bundles say of a clip that cannot be scored."""
+        failed = {label: self._failed_by(label, item, error) for label in self._bundles}
+        if len(failed) == 1:
+            return next(iter(failed.values()))
+        return replace(item.failed(error), bundles=failed)
+
+    def _failed_by(self, label: str, item: Item, error: "AudiomosError") -> Score:
+        """Return the same of one bundle, with the keys that its other scores have."""
+        return replace(item.failed(error), scores=dict.fromkeys(self._names[label]))
 
 
 def _load_pickled(arguments: dict[str, Any], digests: tuple[str, ...]) -> Scorer:

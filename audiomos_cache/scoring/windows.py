@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from audiomos_cache.audio.resample import resample, resampled_length
 from audiomos_cache.audio.samples import peak_of
 from audiomos_cache.audio.source import AudioSource
 from audiomos_cache.dataset.clip import in_other_letters
-from audiomos_cache.errors import DataError
+from audiomos_cache.errors import DataError, one_of
 from audiomos_cache.scoring.results import Interval, Score
 from audiomos_cache.targets import Floats
 
@@ -116,7 +116,12 @@ class WindowRule:
 
     @classmethod
     def of(cls, features: "InputSpec", mode: WindowMode) -> "WindowRule":
-        """Return the rule of some features; "mean" hears all of a clip where only its middle would be."""
+        """Return the rule of some features; "mean" hears all of a clip where only its middle would be.
+
+        Raises:
+            ArgumentError: an unknown mode.
+        """
+        one_of("windows", mode, get_args(WindowMode))
         kind = "first" if features.window == "centre" and mode == "mean" else features.window
         return cls(kind, features.max_seconds)
 
@@ -211,7 +216,7 @@ class DecodedClip:
         limit, most = min(limits.items(), key=lambda each: each[1])
         if samples > most:
             raise DataError(
-                f"{self.name}: {samples / rate_hz:.0f} s long, {limit}; all of it is heard at once: cut it, or score "
+                f"{self.name}: {samples / rate_hz:.1f} s long, {limit}; all of it is heard at once: cut it, or score "
                 "it where there is more memory"
             )
 

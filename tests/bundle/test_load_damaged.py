@@ -112,14 +112,69 @@ def test_a_bundle_yaml_without_its_digest(bundle, digest):
 
 
 def test_a_newer_format(bundle):
-    edit(bundle, lambda content: content.update(format_version=2, tomorrow="unknown"))
-    assert refusal(bundle) == (f"{bundle / 'bundle.yaml'}: format version is 2, expected 1; update audiomos-cache")
+    edit(bundle, lambda content: content.update(format_version=3, tomorrow="unknown"))
+    assert refusal(bundle) == (f"{bundle / 'bundle.yaml'}: format version is 3, expected 2; update audiomos-cache")
 
 
-@pytest.mark.parametrize("version", [0, "1", None, True, 1.5])
+@pytest.mark.parametrize("version", [0, "1", "2", None, True, 1.0, 1.5])
 def test_a_format_that_never_was(bundle, version):
     edit(bundle, lambda content: content.update(format_version=version))
-    assert f"format version is {version!r}, expected 1; make the bundle again" in refusal(bundle)
+    assert f"format version is {version!r}, expected 2; make the bundle again" in refusal(bundle)
+
+
+def test_a_bundle_of_the_version_before_is_read(bundle):
+    """It had no targets, and all bundles had these."""
+    made = load_bundle(str(bundle))
+    edit(bundle, lambda content: (content.update(format_version=1), content.pop("targets")))
+    text = (bundle / "bundle.yaml").read_text()
+    older = load_bundle(str(bundle))
+    assert (bundle / "bundle.yaml").read_text() == text and "targets" not in yaml.safe_load(text)
+    assert older.digest == yaml.safe_load(text)["digest"] != made.digest
+    assert [(each.name, each.lowest, each.highest, each.clipped, each.hears_prompt) for each in older.targets] == [
+        ("mi", 1.0, 5.0, True, False),
+        ("ta", 1.0, 5.0, True, True),
+    ]
+    assert older.targets == made.targets
+    assert {**older.to_dict(), "digest": made.digest} == made.to_dict()
+
+
+def test_a_bundle_of_the_version_before_that_was_changed_is_refused(bundle):
+    edit(bundle, lambda content: (content.update(format_version=1), content.pop("targets")))
+    path = bundle / "bundle.yaml"
+    content = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump(content | {"format_version": 2}))
+    line = refusal(bundle)
+    assert line.startswith(f"{path}: its content hashes to ")
+    assert line.endswith(f", and its digest is {content['digest']!r}, so it was changed; {AGAIN}")
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda targets: targets[0].update(name="M I"), "0.name: 'M I': string should match pattern"),
+        (lambda targets: targets[0].pop("lowest"), "0.lowest: missing"),
+        (lambda targets: targets[1].update(clipped=1), "1.clipped: 1: input should be a valid boolean"),
+        (lambda targets: targets[1].update(tomorrow=1), "1.tomorrow: unknown key"),
+        (lambda targets: targets.clear(), " []: list should have at least 1 item"),
+    ],
+)
+def test_targets_that_are_none(bundle, change, problem):
+    edit(bundle, lambda content: change(content["targets"]))
+    line = refusal(bundle)
+    assert line.startswith(f"{bundle / 'bundle.yaml'}: targets")
+    assert problem in line
+
+
+@pytest.mark.parametrize("names", [["mi"], ["mi", "ta", "coherence"], ["mi", "mi"]])
+def test_heads_that_are_trained_here_predict_mi_and_ta(bundle, names):
+    """Others would fail at the first clip, or give the wrong name to a score."""
+
+    def change(content):
+        by_name = {each["name"]: each for each in content["targets"]}
+        content["targets"] = [{**by_name.get(name, by_name["mi"]), "name": name} for name in names]
+
+    edit(bundle, change)
+    assert refusal(bundle).startswith(f"{bundle / 'bundle.yaml'}: targets")
 
 
 def test_another_format(bundle):

@@ -103,11 +103,36 @@ def test_what_the_hub_says_is_escaped(monkeypatch):
     assert r"--bundle 'someone/mo\x1bdel'" in str(caught.value)
 
 
-@pytest.mark.parametrize("source", ["./nowhere", "/no/where", "~/model", "one/two/three", "nowhere"])
+@pytest.mark.parametrize("source", ["./nowhere", "/no/where", "~/model", "one/two/three"])
 def test_a_folder_that_is_not_there(source):
     with pytest.raises(BundleError) as caught:
         load_bundle(source)
     assert str(caught.value) == f"--bundle {source}: folder not found, and not a hub id of the form owner/name"
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("nowhere", "'nowhere' is not one of muq-eval-a1, songeval, madb"),
+        ("nowhere@v1", "'nowhere' is not one of muq-eval-a1, songeval, madb"),
+        ("songevl", "'songevl' is not one of songeval, muq-eval-a1, madb"),
+        ("no\x1bwhere", r"'no\x1bwhere' is not one of muq-eval-a1, songeval, madb"),
+    ],
+)
+def test_a_bare_name_may_be_of_a_published_bundle(offline, source, found):
+    shown = repr(source) if "\x1b" in source else source
+    with pytest.raises(BundleError) as caught:
+        load_bundle(source)
+    assert str(caught.value) == f"--bundle {shown}: {found}, nor a folder, nor a hub id of the form owner/name"
+    assert not offline.exists(), "nothing was asked of the hub"
+
+
+def test_a_folder_of_the_name_of_a_published_bundle_is_loaded(ridge_bundle, tmp_path, monkeypatch, offline):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ridge_bundle, "songeval")
+    found = load_bundle("songeval")
+    assert (found.published, found.digest) == (None, load_bundle(str(ridge_bundle)).digest)
+    assert not offline.exists()
 
 
 def test_a_repository_of_something_else(offline, tmp_path):

@@ -78,6 +78,13 @@ def test_names_may_begin_with_module(model, tmp_path):
     assert made.digest == load_bundle(model).digest
 
 
+def test_the_trainers_own_file_will_do(checkpoint, model, tmp_path):
+    tensors = torch.load(checkpoint / "model_state_dict.pt", weights_only=True)
+    torch.save({"epoch": 7, "model_state": tensors, "metrics": {"srcc": 0.8}}, tmp_path / "best_model.pt")
+    made = make_published_bundle("muq-eval-a1", tmp_path / "best_model.pt", tmp_path / "out")
+    assert made.digest == load_bundle(model).digest
+
+
 def test_what_it_predicts_and_what_may_be_done_with_it(model):
     bundle = load_bundle(model)
     targets = [(t.name, t.lowest, t.highest, t.clipped, t.hears_prompt) for t in bundle.targets]

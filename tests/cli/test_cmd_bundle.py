@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from audiomos_cache.bundle.load import load_bundle
 from audiomos_cache.cli import main
 from audiomos_cache.fusion.fuse import fuse
+from audiomos_cache.testing import make_muq_eval
 from audiomos_cache.training.train_heads import train_heads
 from tests.support.commands import fail, run
 from tests.support.training import extract, job, make_clips
@@ -68,6 +69,61 @@ def test_the_checkpoint_of_a_fusion_is_not_said_again(made, tmp_path):
     assert "Error: --best: the fusion says which checkpoints it is of; leave it out" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "Missing argument 'RUN...'; or give --published and --weights"),
+        (["--weights", "w"], "--weights goes with --published"),
+        (["run", "--audio-encoder", "muq"], "--audio-encoder goes with --published"),
+        (["--published", "muq-eval-a1"], "--published muq-eval-a1: give its files with --weights"),
+        (
+            ["run", "--published", "madb", "--weights", "w", "--best", "loss", "--fit-split", "dev", "--labels", "l"],
+            "RUN, --best, --labels, --fit-split: not of a published head; leave it out",
+        ),
+        (
+            ["--published", "madb", "--weights", "w", "--fusion", "f"],
+            "--fusion: not of a published head; leave it out",
+        ),
+    ],
+)
+def test_runs_or_a_published_head(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(main, ["bundle", *arguments, "--out", "model"])
+    assert (result.exit_code, result.stdout, list(tmp_path.iterdir())) == (2, "", [])
+    assert result.stderr.splitlines()[-1] == f"Error: {message}"
+
+
+def test_a_published_head_of_its_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_muq_eval("weights")
+    arguments = ("bundle", "--published", "muq-eval-a1", "--weights", "weights", "--out", "model")
+    lines = run(*arguments).splitlines()
+    bundle = load_bundle("model")
+    size = sum(path.stat().st_size for path in (tmp_path / "model").rglob("*") if path.is_file())
+    assert lines == [
+        f"model: the published head muq-eval-a1, {size / 1e6:.1f} MB",
+        "targets: mi, ta_without_prompt",
+        "encoder: muq (encoder, bundle)",
+        "licence: muq-eval-a1 (Zhu and Li 2026, arXiv 2603.22677; https://huggingface.co/zhudi2825/MuQ-Eval-A1): head "
+        "MIT, encoder MuQ CC-BY-NC-4.0: non-commercial use only.",
+        f"digest: {bundle.digest}",
+    ]
+    assert fail(*arguments).startswith("Error: model: exists already; ")
+    assert run(*arguments, "--overwrite").splitlines() == lines, "the same files give the same bundle"
+    assert run("info", "model").splitlines() == [
+        f"model: a bundle, the published head muq-eval-a1, digest {bundle.digest}",
+        "  targets: mi (1 to 5), ta_without_prompt (1 to 5)",
+        "  encoders: muq (encoder, bundle)",
+        "  licence: cc-by-nc-4.0",
+    ]
+
+
+def test_a_name_that_nothing_was_published_under(tmp_path):
+    line = fail("bundle", "--published", "muq-eval", "--weights", tmp_path, "--out", tmp_path / "model")
+    assert line == "Error: --published muq-eval: 'muq-eval' is not one of muq-eval-a1, songeval, madb"
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.process
 def test_its_help_has_an_example_and_imports_nothing_heavy():
     code = (
@@ -76,4 +132,5 @@ def test_its_help_has_an_example_and_imports_nothing_heavy():
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert "audiomos-cache bundle runs --fusion fused --out model" in answer
+    assert "audiomos-cache bundle --published muq-eval-a1 --weights MuQ-Eval-A1 --out muq-eval" in answer
     assert answer.splitlines()[-1] == "[]"

@@ -23,7 +23,7 @@ from audiomos_cache.cli import main
 from audiomos_cache.scoring.inputs import SUFFIXES
 from audiomos_cache.scoring.results import Score
 from tests.support.commands import fail, run
-from tests.support.fake_scorer import DIGEST, FakeScorer, install_fake_scorer
+from tests.support.fake_scorer import DIGEST, FakeScorer, install_fake_scorer, scores_of
 
 CHECKOUT = Path(audiomos_cache.__file__).parents[1]
 
@@ -62,7 +62,8 @@ def test_files_and_folders_with_one_prompt(music):
         ["score: 4 of 4 clips, 0 s", "4 of 4 clips scored, 0 failed; mean MI 1.450, TA 2.000"],
     )
     assert rows(result.stdout) == [
-        Score(clip_id, path, "slow piano", mi, 2.0, windows=1).to_dict() | {"warnings": [], "bundle": DIGEST}
+        Score(clip_id, path, "slow piano", mi, 2.0, scores=scores_of(mi, 2.0), windows=1, heard=(0.0, 20.0)).to_dict()
+        | {"warnings": [], "bundle": {"name": "model", "digest": DIGEST, "windows": "mean of 30 s", "licence": "mit"}}
         for clip_id, path, mi in (
             ("song", "song.wav", 1.4),
             ("a", "m/a.wav", 1.1),
@@ -87,7 +88,7 @@ def test_without_a_prompt_mi_alone(options, prompt, warnings):
     result = score("m/a.wav", *options)
     [row] = rows(result.stdout)
     assert (row["prompt"], row["mi"], row["ta"], row["warnings"]) == (prompt, 1.1, None, warnings)
-    assert result.stderr.endswith("; mean MI 1.100, TA n/a\n")
+    assert result.stderr.endswith("; mean MI 1.100\n")
 
 
 def test_the_audio_root_of_a_manifest_elsewhere(music, tmp_path_factory):
@@ -127,10 +128,36 @@ def test_wrong_usage(music, arguments, message):
     assert (music / "m.csv").read_bytes() == before
 
 
-def test_a_bundle_is_wanted():
-    result = CliRunner().invoke(main, ["score", "m"])
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert "Missing option '--bundle'" in result.stderr
+def test_without_a_bundle_the_published_default_scores(caplog):
+    caplog.set_level("INFO")
+    run("score", "m")
+    assert FakeScorer.asked == {"bundle": ["muq-eval-a1"], "device": "auto", "windows": "released"}
+    assert caplog.messages == ["muq-eval-a1 (default): head MIT, encoder MuQ CC-BY-NC-4.0: non-commercial use only"]
+
+
+def test_several_bundles_score_in_one_call():
+    result = CliRunner().invoke(main, ["score", "m", "--bundle", "model", "--bundle", "deaf", "--windows", "mean"])
+    assert (result.exit_code, FakeScorer.asked) == (
+        1, {"bundle": ("model", "deaf"), "device": "auto", "windows": "mean"}
+    )  # fmt: skip
+    assert [{name: each["mi"] for name, each in row["bundles"].items()} for row in rows(result.stdout)] == [
+        {"model": 1.1, "deaf": None},
+        {"model": 1.6, "deaf": 1.6},
+        {"model": 1.7, "deaf": 1.7},
+    ]
+    assert result.stderr.splitlines()[-2:] == [
+        "3 of 3 clips scored, 1 failed; mean model.mi 1.467, deaf.mi 1.650 (of 2)",
+        "Error: 1 of 3 clips could not be scored: a: deaf: it hears nothing; correct them and score them again",
+    ]
+
+
+def test_two_bundles_of_one_name_cannot_be_told_apart():
+    score("m", "--out", "s.jsonl")
+    both = ("--bundle", "a/model", "--bundle", "b/model")
+    assert fail("score", "m", *both, "--out", "s.jsonl") == (
+        "Error: 2 bundles, and more than one is called 'model', which their scores are named by; rename a folder, or "
+        "give each bundle once"
+    )
 
 
 @pytest.mark.parametrize(
@@ -162,10 +189,9 @@ def test_the_scorer_gets_what_was_asked_for():
     asked = {"audio_encoder": "muq", "text_encoder": "bert", "device": "cpu", "precision": "bf16"}
     options = [word for name, value in asked.items() for word in (f"--{name.replace('_', '-')}", value)]
     run("score", "m", "--bundle", "owner/name@v1", *options, "--batch-size", "3")
-    assert FakeScorer.asked == {"bundle": "owner/name@v1", "batch_size": 3, **asked}
+    assert FakeScorer.asked == {"bundle": ("owner/name@v1",), "batch_size": 3, "windows": "released", **asked}
     run("score", "m", "--bundle", "model", "--device", "cpu")
-    given = {name: value for name, value in FakeScorer.asked.items() if value is not None}
-    assert given == {"bundle": "model", "device": "cpu"}
+    assert FakeScorer.asked == {"bundle": ("model",), "device": "cpu", "windows": "released"}
 
 
 def test_untrained_encoders_are_logged(monkeypatch, caplog):
@@ -278,7 +304,7 @@ def test_where_all_is_done_no_encoder_is_loaded(music, caplog):
     result = score("m", "--out", "s.jsonl")
     assert (result.exit_code, FakeScorer.asked) == (0, None)
     assert caplog.messages[-1] == "3 of 3 done before"
-    assert result.stderr.splitlines() == ["3 of 3 clips scored, 0 failed; mean MI 1.467, TA n/a"]
+    assert result.stderr.splitlines() == ["3 of 3 clips scored, 0 failed; mean MI 1.467"]
     assert (music / "s.jsonl").read_bytes() == before
 
 
@@ -294,7 +320,10 @@ def test_another_bundle_prompt_or_path_is_refused_and_the_file_kept(music, monke
     assert f"'a' was scored with the path 'm/a.wav', expected '{music}/a.wav'; {advice}" in line
     monkeypatch.setattr(FakeScorer, "digest", "cd" * 16)
     line = fail(*arguments, "m/bb.mp3", "--prompt", "x")
-    assert line.endswith(f"s.jsonl:1: 'a' was scored by the bundle '{DIGEST}', expected {'cd' * 16}; {advice}")
+    assert line == (
+        f"Error: {music}/s.jsonl:1: 'a' was scored by the bundle {DIGEST} (mean of 30 s), expected {'cd' * 16} (mean "
+        f"of 30 s); {advice}"
+    )
     assert (music / "s.jsonl").read_bytes() == before
     run(*arguments, "m/bb.mp3", "--prompt", "x", "--overwrite")
     assert [row["id"] for row in rows((music / "s.jsonl").read_text())] == ["bb.mp3"]
@@ -360,8 +389,11 @@ PROCESS = """
 import signal, sys, time
 from types import SimpleNamespace
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
+entry = {"name": "model", "digest": "ab" * 16, "windows": "mean of 30 s", "licence": "mit"}
 class Slow:
-    digest, untrained, about = "digest", (), lambda _: ["Made up."]
+    entries, untrained, about = {"model": entry}, (), lambda _: ["Made up."]
+    targets = (SimpleNamespace(name="mi", hears_prompt=False), SimpleNamespace(name="ta", hears_prompt=True))
+    is_calibrated = True
     def __init__(self, *_, **__):
         pass
     def score_items(self, items):
@@ -369,9 +401,12 @@ class Slow:
         for item in items:
             time.sleep(float(sys.argv[1]))
             error = f"{item.path}: no such file" if item.id == "gone" else None
-            yield Score(item.id, str(item.path), item.prompt, None if error else 3.0, error=error)
+            mi = None if error else 3.0
+            yield Score(item.id, str(item.path), item.prompt, mi, scores={"mi": mi, "ta": None}, error=error)
 sys.modules["audiomos_cache.scoring.scorer"] = SimpleNamespace(Scorer=Slow)
-sys.modules["audiomos_cache.bundle.load"] = SimpleNamespace(load_bundle=lambda *_: Slow)
+sys.modules["audiomos_cache.bundle.load"] = SimpleNamespace(load_bundle=lambda name: SimpleNamespace(
+    label=name, digest="ab" * 16, licence="mit", input=SimpleNamespace(window="first", max_seconds=30.0)
+))
 sys.modules["torch"] = SimpleNamespace(Tensor=type(None), cuda=SimpleNamespace(is_available=lambda: False))
 from audiomos_cache.__main__ import main
 main(["score", "--bundle", "model", *sys.argv[2:]])
@@ -493,7 +528,7 @@ def test_lines_on_a_terminal_have_no_bar_between_them(many):
         os.close(other_end)
         _, *lines, summary = shown_on(terminal).splitlines()
     assert [json.loads(line)["id"] for line in lines] == [str(number) for number in range(300)]
-    assert summary == "300 of 300 clips scored, 0 failed; mean MI 3.000, TA n/a"
+    assert summary == "300 of 300 clips scored, 0 failed; mean MI 3.000"
 
 
 @pytest.mark.process
@@ -515,7 +550,7 @@ def test_a_terminal_gets_a_table(music):
         "",
         "Made up.",
         "TA needs the prompt: give the text that the music was made from as --prompt.",
-        "3 of 3 clips scored, 0 failed; mean MI 3.000, TA n/a",
+        "3 of 3 clips scored, 0 failed; mean MI 3.000",
     ]
 
 
@@ -537,7 +572,7 @@ def test_a_reason_is_in_the_table_and_not_again_in_the_last_line(monkeypatch):
         "There is no room for brackets here; a",
         "wider terminal shows them.",
         "1 of 2 clips scored, 1 failed; mean MI",
-        "3.000, TA n/a",
+        "3.000",
         "Error: 1 of 2 clips could not be",
         "scored; correct them and score them",
         "again",
@@ -553,4 +588,4 @@ def test_help_has_examples_and_loads_nothing_heavy():
     command = [sys.executable, "-c", code]
     lines = subprocess.run(command, capture_output=True, text=True, check=True, cwd=CHECKOUT).stdout.splitlines()
     assert lines[-1] == "[]"
-    assert sum(line.startswith("    audiomos-cache score ") for line in lines) == 2
+    assert sum(line.startswith("    audiomos-cache score ") for line in lines) == 3

@@ -182,7 +182,7 @@ def test_a_clip_with_a_bad_prompt_keeps_its_name() -> None:
         score = item.failed(DataError(message))
         assert (score.path, score.error) == ("m/a.wav", message)
         with pytest.raises(DataError, match=f"^{message}$"):
-            item.windows(16000, 30.0)
+            item.decode()
 
 
 class Lazy:

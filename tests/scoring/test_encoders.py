@@ -1,19 +1,28 @@
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from audiomos_cache.artifacts import Fingerprint
-from audiomos_cache.bundle.load import EncoderSource
+from audiomos_cache.bundle.bundle import Bundle, EncoderSource
 from audiomos_cache.encoders.base import AudioEncoder, TextEncoder
 from audiomos_cache.encoders.lookup import load_audio_encoder
 from audiomos_cache.errors import CacheError, EncoderError
 from audiomos_cache.extraction.options import ExtractionOptions
+from audiomos_cache.input_spec import InputSpec
 from audiomos_cache.scoring import encoders
-from audiomos_cache.scoring.encoders import load_encoders, options_of, require_same_features
+from audiomos_cache.scoring.encoders import Encoders, options_of, require_same_features
 from tests.support.scoring import make_bundle
 
 HASH = "a" * 32
+
+
+def load_encoders(bundle: Bundle, *arguments: Any, **options: Any) -> tuple[AudioEncoder, TextEncoder | None]:
+    loaded = Encoders(*arguments, **options)
+    audio = loaded.audio_for(bundle)
+    return audio, loaded.text_for(bundle, audio)
 
 
 @pytest.fixture
@@ -21,8 +30,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the encoders that are loaded, which none is."""
     found = []
 
-    def load(name: str, *_: object, **__: object) -> None:
+    def load(name: str, *_: object, **__: object) -> object:
         found.append(name)
+        return SimpleNamespace(device="cpu")
 
     monkeypatch.setattr(encoders, "load_audio_encoder", load)
     monkeypatch.setattr(encoders, "load_text_encoder", load)
@@ -114,14 +124,33 @@ def test_what_is_not_here_is_not_looked_for_elsewhere(
 
 def test_other_features_are_refused_in_one_line(audio: AudioEncoder, text: TextEncoder) -> None:
     bundle = make_bundle(audio, text)
-    other = ExtractionOptions(pad_to_s=2.0).input_spec(audio, text).fingerprint
+    fields = bundle.fingerprint.fields
+    found = fields["text_encoder"]["weights_xxh3_128"]
+    expected = Fingerprint.of(fields | {"text_encoder": fields["text_encoder"] | {"weights_xxh3_128": "f" * 32}})
     with pytest.raises(CacheError) as caught:
-        require_same_features(bundle, audio, text, ExtractionOptions(pad_to_s=2.0))
+        require_same_features(replace(bundle, fingerprint=expected), audio, text)
     [line] = str(caught.value).splitlines()
     assert line == (
-        f"muq-tiny and roberta-tiny: fingerprint {other.digest}, expected {bundle.fingerprint.digest}; first "
-        "difference: max_seconds is 2.0, expected 30.0; model scores with features of weights with these hashes "
-        f"alone: audio {'a' * 32}, text {'b' * 32}; give --audio-encoder and --text-encoder that have them"
+        f"muq-tiny and roberta-tiny: fingerprint {bundle.fingerprint.digest}, expected {expected.digest}; first "
+        f"difference: text_encoder.weights_xxh3_128 is {found!r}, expected {'f' * 32!r}; model scores with features "
+        f"of weights with these hashes alone: audio {'a' * 32}, text {'b' * 32}; give --audio-encoder and "
+        "--text-encoder that have them"
+    )
+
+
+def test_other_frames_of_heads_that_hear_no_prompt_are_refused(audio: AudioEncoder, text: TextEncoder) -> None:
+    spec = InputSpec.of(audio, None, 5.0, "float16", window="centre")
+    bundle = replace(make_bundle(audio, text), fingerprint=spec.fingerprint, text_encoder=None)
+    require_same_features(bundle, audio, None)
+    fields = spec.fingerprint.fields
+    expected = Fingerprint.of(fields | {"audio_encoder": fields["audio_encoder"] | {"weights_xxh3_128": "f" * 32}})
+    with pytest.raises(CacheError) as caught:
+        require_same_features(replace(bundle, fingerprint=expected), audio, None)
+    assert str(caught.value) == (
+        f"muq-tiny: fingerprint {spec.fingerprint.digest}, expected {expected.digest}; first difference: "
+        f"audio_encoder.weights_xxh3_128 is {fields['audio_encoder']['weights_xxh3_128']!r}, expected {'f' * 32!r}; "
+        f"model scores with features of weights with these hashes alone: audio {'a' * 32}; give --audio-encoder that "
+        "has them"
     )
 
 
@@ -130,16 +159,49 @@ def test_layers_and_precision_are_those_of_the_features(text: TextEncoder, monke
     bundle = make_bundle(both, text)
     loaded, _ = load_encoders(bundle)
     assert (loaded.layers, loaded.precision) == ((1, 2), "fp32")
-    require_same_features(bundle, loaded, text, ExtractionOptions())
+    require_same_features(bundle, loaded, text)
     fields = bundle.fingerprint.fields
     coarse = fields | {"audio_encoder": fields["audio_encoder"] | {"precision": "bf16"}}
     asked = []
-    monkeypatch.setattr(encoders, "load_audio_encoder", lambda *_, precision, **__: asked.append(precision))
+
+    def load(*_: object, precision: str, **__: object) -> object:
+        asked.append(precision)
+        return SimpleNamespace(device="cpu")
+
+    monkeypatch.setattr(encoders, "load_audio_encoder", load)
     monkeypatch.setattr(encoders, "load_text_encoder", lambda *_: None)
     for device in ("cpu", "cuda"):
         load_encoders(replace(bundle, fingerprint=Fingerprint.of(coarse)), device=device)
         load_encoders(bundle, device=device)
     assert asked == ["bf16", "fp32", "bf16", "fp16"]
+
+
+def test_each_encoder_is_loaded_once_for_all_bundles(
+    audio: AudioEncoder, text: TextEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And for those that read other layers of it, once too."""
+    asked = []
+    load_audio, load_text = encoders.load_audio_encoder, encoders.load_text_encoder
+
+    def count(load: Any) -> Any:
+        def counted(name: str, *arguments: object, **options: object) -> object:
+            asked.append(name)
+            return load(name, *arguments, **options)
+
+        return counted
+
+    monkeypatch.setattr(encoders, "load_audio_encoder", count(load_audio))
+    monkeypatch.setattr(encoders, "load_text_encoder", count(load_text))
+    loaded = Encoders()
+    spec = InputSpec.of(audio, None, 5.0, "float32", window="centre")
+    no_prompts = replace(make_bundle(audio, text), fingerprint=spec.fingerprint, text_encoder=None)
+    other_layers = make_bundle(load_audio_encoder("muq-tiny", layers=(1, 2)), text)
+    found = [loaded.audio_for(each) for each in (make_bundle(audio, text), no_prompts, other_layers)]
+    assert [each.layers for each in found] == [audio.layers, audio.layers, (1, 2)]
+    assert loaded.text_for(no_prompts, found[1]) is None
+    first, again = (loaded.text_for(each, found[0]) for each in (other_layers, make_bundle(audio, text)))
+    assert first is again
+    assert asked == ["muq-tiny", "roberta-tiny"]
 
 
 def test_options_are_those_of_the_features(audio: AudioEncoder, text: TextEncoder) -> None:

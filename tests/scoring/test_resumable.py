@@ -14,10 +14,21 @@ import pytest
 from audiomos_cache.errors import BusyError, DataError, OutputError, OutputExistsError
 from audiomos_cache.scoring import resumable
 from audiomos_cache.scoring.inputs import Item
-from audiomos_cache.scoring.results import LINE
+from audiomos_cache.scoring.lines import LINE, OF_CLIP, to_line
 from audiomos_cache.scoring.resumable import score_file
 from tests.support.faults import full_disk
-from tests.support.score_lines import BUNDLE, ITEMS, OTHER, line, read, resume
+from tests.support.score_lines import (
+    BUNDLE,
+    ITEMS,
+    OTHER,
+    SEVERAL,
+    entries,
+    line,
+    line_of_several,
+    read,
+    resume,
+    score,
+)
 
 
 def test_a_file_name_that_is_not_utf8_is_written_and_found_again(tmp_path):
@@ -60,7 +71,7 @@ def test_a_resume_keeps_what_is_done_and_appends_the_rest(tmp_path):
     with score_file(path, overwrite=False) as file:
         assert file.holds_lines()
         done = []
-        assert file.resume(ITEMS, BUNDLE, done.append) == {"e", "b"}
+        assert file.resume(ITEMS, entries(), done.append) == {"e", "b"}
         assert [(row["id"], row["mi"], row["ta"]) for row in done] == [("e", 4.5, 2.5), ("b", 3.25, None)]
         file.write(line(ITEMS[0]))
     assert [row["id"] for row in read(path)] == ["e", "b", "a"]
@@ -155,8 +166,11 @@ def test_a_last_line_that_nobody_writes_is_not_one_that_was_cut_off(tmp_path):
     assert path.read_bytes() == content
 
 
-@pytest.mark.parametrize(("mi", "ta"), [(1, 5), (1.0, 5.0), (5, None), (3.000001, 1)])
-def test_the_ends_of_the_scale_are_scores(tmp_path, mi, ta):
+@pytest.mark.parametrize(
+    ("mi", "ta"), [(1, 5), (1.0, 5.0), (5, None), (3.000001, 1), (None, 2.5), (0.999999, 5.000001), (99.0, -1e300)]
+)
+def test_any_number_is_a_score_also_beyond_the_scale(tmp_path, mi, ta):
+    """As a head that is not kept within it gives it."""
     (tmp_path / "s.jsonl").write_bytes(line(ITEMS[0], mi=mi, ta=ta))
     assert [(row["mi"], row["ta"]) for row in resume(tmp_path / "s.jsonl").values()] == [(mi, ta)]
 
@@ -196,33 +210,51 @@ def test_a_file_of_another_kind_is_left_as_it_is(tmp_path, content, overwrite):
     assert list(tmp_path.iterdir()) == [path]
 
 
+BY_ANOTHER = f"was scored by the bundle {OTHER} (mean of 30 s), expected {BUNDLE} (mean of 30 s)"
+[ENTRY] = entries().values()
+
+
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (line(ITEMS[1], OTHER), f"'b' was scored by the bundle '{OTHER}', expected {BUNDLE}"),
-        (line(ITEMS[1], OTHER, mi=None, error="x"), f"'b' was scored by the bundle '{OTHER}', expected {BUNDLE}"),
-        (line(Item("z", Path("z"), None), OTHER), f"'z' was scored by the bundle '{OTHER}', expected {BUNDLE}"),
+        (line(ITEMS[1], OTHER), f"'b' {BY_ANOTHER}"),
+        (line(ITEMS[1], OTHER, mi=None, ta=None, error="x"), f"'b' {BY_ANOTHER}"),
+        (line(Item("z", Path("z"), None), OTHER), f"'z' {BY_ANOTHER}"),
+        (to_line(score(ITEMS[1]), entries(windows="centre 10 s")),
+         f"'b' was scored by the bundle {BUNDLE} (centre 10 s), expected {BUNDLE} (mean of 30 s)"),
+        (line_of_several(ITEMS[1]), "'b' was scored of several bundles, expected 1 bundle"),
         (line(Item("b", Path("b.wav"), ITEMS[1].prompt)), "'b' was scored with the path 'b.wav', expected 'm/b.wav'"),
         (line(Item("b", ITEMS[1].path, None)), "'b' was scored with the prompt None, expected 'prompt of b, é'"),
         (line(Item("b", ITEMS[1].path, "")), "'b' was scored with the prompt '', expected 'prompt of b, é'"),
         (line(ITEMS[0]), "found 'a' again"),
-        (line(ITEMS[1], mi=None), "'b' has neither mi nor error, expected one of them"),
-        (line(ITEMS[1], error="x"), "'b' has both mi and error, expected one of them"),
+        (line(ITEMS[1], mi=None, ta=None), "'b' has neither scores nor error"),
+        (line(ITEMS[1], error="x"), "'b' has both scores and error"),
+        (line(ITEMS[1], mi=None, ta=None, scores={"clarity": 2}, error="x"),
+         "'b' has both scores and error"),
+        (line(ITEMS[1], mi=None, ta=None, scores={}), "'b' has neither scores nor error"),
         (line(ITEMS[1], mi=None, error=7), "'b' has the error 7, expected a string or null"),
-        (line(ITEMS[1], mi=99.0), "'b' has the mi 99.0, expected a number from 1 to 5, or null"),
-        (line(ITEMS[1], mi=0.999999), "'b' has the mi 0.999999, expected a number from 1 to 5, or null"),
-        (line(ITEMS[1], mi=True), "'b' has the mi True, expected a number from 1 to 5, or null"),
-        (line(ITEMS[1], mi="3"), "'b' has the mi '3', expected a number from 1 to 5, or null"),
-        (line(ITEMS[1], ta="high"), "'b' has the ta 'high', expected a number from 1 to 5, or null"),
-        (line(ITEMS[1], ta=5.000001), "'b' has the ta 5.000001, expected a number from 1 to 5, or null"),
+        (line(ITEMS[1], mi=(3.25,)), "'b' has the mi [3.25], expected a number, or null"),
+        (line(ITEMS[1], mi={"x": 3.25}), "'b' has the mi {'x': 3.25}, expected a number, or null"),
+        (line(ITEMS[1], mi=True), "'b' has the mi True, expected a number, or null"),
+        (line(ITEMS[1], mi="3"), "'b' has the mi '3', expected a number, or null"),
+        (line(ITEMS[1], ta="high"), "'b' has the ta 'high', expected a number, or null"),
         (line(ITEMS[1], mi_interval=(3.0, 2.5)),
          "'b' has the mi_interval [3.0, 2.5], expected two numbers from 1 to 5, the lower one first, or null"),
         (line(ITEMS[1], windows=1.5), "'b' has the windows 1.5, expected a whole number"),
         (line(ITEMS[1], warnings=(1,)), "'b' has the warnings [1], expected a list of strings"),
         (line(ITEMS[1], duration_s=-1.0), "'b' has the duration_s -1.0, expected a number of seconds, or null"),
         (line(ITEMS[1], scores={"x": "y"}), "'b' has the scores {'x': 'y'}, expected an object of numbers and nulls"),
+        (line(ITEMS[1], scores={"x": True}), "'b' has the scores {'x': True}, expected an object of numbers and nulls"),
+        (line(ITEMS[1], scores=(1.0,)), "'b' has the scores [1.0], expected an object of numbers and nulls"),
+        *((line(ITEMS[1], heard=heard),
+           f"'b' has the heard {shown}, expected two numbers of seconds, the lower one first, or null")
+          for heard, shown in (((2.0, 1.0), "[2.0, 1.0]"), ((-1.0, 2.0), "[-1.0, 2.0]"), ((1.0,), "[1.0]"),
+                               ((0.0, True), "[0.0, True]"), ("all", "'all'"), ((0.0, None), "[0.0, None]"))),
+        *((line(ITEMS[1]).replace(json.dumps(ENTRY).encode(), json.dumps(entry).encode()),
+           f"'b' has the bundle {entry!r:.50}, expected an object with the strings name, digest, windows, licence")
+          for entry in (BUNDLE, None, {}, ENTRY | {"digest": 7}, ENTRY | {"x": "y"}, [*ENTRY])),
         (line(ITEMS[1]).replace(b'"m/b.wav"', b"7"), "'b' has the path 7, expected a string or null"),
-        (line(ITEMS[1], ta=False), "'b' has the ta False, expected a number from 1 to 5, or null"),
+        (line(ITEMS[1], ta=False), "'b' has the ta False, expected a number, or null"),
         (line(ITEMS[1]).replace(b'"mi": 3.25', b'"mi": NaN'), "found NaN, expected a number that JSON has"),
         (line(ITEMS[1]).replace(b"3.25", b"1e999"), "found 1e999, expected a number that a computer can hold"),
         (line(ITEMS[1]).replace(b"null", b"-Infinity", 1), "found -Infinity, expected a number that JSON has"),
@@ -302,7 +334,7 @@ def test_a_second_process_is_refused(tmp_path):
 
 def test_of_a_link_the_file_is_written(tmp_path):
     (tmp_path / "link.jsonl").symlink_to("s.jsonl")
-    (tmp_path / "s.jsonl").write_bytes(line(ITEMS[0]) + line(ITEMS[1], mi=None, error="x"))
+    (tmp_path / "s.jsonl").write_bytes(line(ITEMS[0]) + line(ITEMS[1], mi=None, ta=None, error="x"))
     resume(tmp_path / "link.jsonl")
     assert (tmp_path / "link.jsonl").is_symlink()
     assert (tmp_path / "s.jsonl").read_bytes() == line(ITEMS[0])
@@ -325,6 +357,89 @@ def test_a_full_disk_keeps_what_was_written(tmp_path):
     assert str(caught.value) == f"{path}: cannot be written: File too large; make room there, or give another --out"
     assert list(resume(path)) == ["a"]
     assert path.read_bytes() == line(ITEMS[0])
+
+
+# Several bundles
+
+EXPECTED = f"{BUNDLE} (mean of 30 s), {OTHER} (centre 10 s)"
+
+
+def edited(item: Item, change) -> bytes:
+    """A line of several bundles that somebody changed."""
+    row = json.loads(line_of_several(item))
+    change(row)
+    return json.dumps(row, ensure_ascii=False).encode() + b"\n"
+
+
+def of_second(**values):
+    """Change what the second bundle says."""
+    return lambda row: row["bundles"]["muq-eval-a1"].update(values)
+
+
+def test_lines_of_several_bundles_are_resumed(tmp_path):
+    """A clip that one of them could not score is tried again by all."""
+    path = tmp_path / "s.jsonl"
+    failed = score(ITEMS[1], mi=None, ta=None, scores={}, windows=0, error="too long")
+    lines = [
+        line_of_several(ITEMS[2], columns={"n": 1}),
+        line_of_several(ITEMS[1], failed, error="muq-eval-a1: too long"),
+        line_of_several(ITEMS[0]),
+    ]
+    path.write_bytes(b"".join(lines) + line_of_several(ITEMS[3])[:200])
+    found = resume(path, ITEMS, SEVERAL)
+    of_clips = {clip_id: [each["mi"] for each in row["bundles"].values()] for clip_id, row in found.items()}
+    assert of_clips == {"c": [3.25, 5.25], "a": [3.25, 5.25]}
+    assert path.read_bytes() == line_of_several(ITEMS[2]) + line_of_several(ITEMS[0]), "with the columns of now"
+    with score_file(path, overwrite=False) as file:
+        assert file.resume(ITEMS, dict(reversed(SEVERAL.items())), id) == {"c", "a"}, "in whatever order they are given"
+        file.write(line_of_several(ITEMS[1]))
+    assert [row["id"] for row in read(path)] == ["c", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (line(ITEMS[1]), "'b' was scored of one bundle, expected 2 bundles"),
+        (line_of_several(ITEMS[1], made_by=entries() | entries(BUNDLE, "centre 10 s", "muq-eval-a1")),
+         f"'b' was scored by the bundle {BUNDLE} (mean of 30 s), {BUNDLE} (centre 10 s), expected {EXPECTED}"),
+        (line_of_several(ITEMS[1], made_by=entries() | entries(OTHER, "mean of 10 s", "muq-eval-a1")),
+         f"'b' was scored by the bundle {BUNDLE} (mean of 30 s), {OTHER} (mean of 10 s), expected {EXPECTED}"),
+        (edited(ITEMS[1], lambda row: row["bundles"].pop("muq-eval-a1")),
+         f"'b' was scored by the bundle {BUNDLE} (mean of 30 s), expected {EXPECTED}"),
+        (edited(ITEMS[1], lambda row: row.update(x=1)),
+         f"'b' has the key 'x', expected only {', '.join(OF_CLIP)}"),
+        (edited(ITEMS[1], lambda row: row.update(error="x")), "'b' has an error, and no bundle has one"),
+        (edited(ITEMS[1], of_second(error="x")), "'b' has both scores and error"),
+        (edited(ITEMS[1], of_second(scores={})), "'b' has neither scores nor error"),
+        *((edited(ITEMS[1], lambda row, bundles=bundles: row.update(bundles=bundles)),
+           f"'b' has the bundles {bundles!r:.50}, expected an object of scores by the bundle's name")
+          for bundles in ({}, [], None, {"model": 3}, {"model": {"mi": 3.25}})),
+    ],
+)  # fmt: skip
+def test_the_first_line_of_several_bundles_that_does_not_fit_is_named(tmp_path, bad, message):
+    path = tmp_path / "s.jsonl"
+    content = line_of_several(ITEMS[0]) + bad + line_of_several(ITEMS[2])[:-9]
+    path.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        resume(path, ITEMS, SEVERAL)
+    assert str(caught.value) == f"{path}:2: {message}; give another --out, or --overwrite to start again"
+    assert path.read_bytes() == content
+
+
+def test_an_error_of_a_bundle_is_one_of_the_clip(tmp_path):
+    failed = score(ITEMS[0], mi=None, ta=None, scores={}, windows=0, error="too long")
+    (tmp_path / "s.jsonl").write_bytes(line_of_several(ITEMS[0], failed))
+    with pytest.raises(DataError, match=r":1: 'a' has .*error.*; give another --out, or --overwrite to start again$"):
+        resume(tmp_path / "s.jsonl", ITEMS, SEVERAL)
+
+
+@pytest.mark.parametrize(
+    "value", [{"mi": "3"}, {"windows": -1}, {"heard": [2, 1]}, {"warnings": [1]}, {"scores": {"x": True}}, {"x": 1}]
+)
+def test_what_one_of_several_bundles_says_has_the_keys_and_values_of_a_line(tmp_path, value):
+    (tmp_path / "s.jsonl").write_bytes(edited(ITEMS[0], of_second(**value)))
+    with pytest.raises(DataError, match=r":1: 'a' has the bundles \{.*, expected an object of scores by the bundle's"):
+        resume(tmp_path / "s.jsonl", ITEMS, SEVERAL)
 
 
 def damaged(content: bytes, chance: random.Random) -> bytes:
@@ -351,19 +466,21 @@ def test_many_lines_at_once_are_read_as_one_by_one(tmp_path, monkeypatch):
     failed = {"mi": None, "ta": None, "error": "no such file", "windows": 0}
     content = b"".join(line(item, **(failed if chance.random() < 0.1 else {})) for item in items)
     outcomes = Counter()
-    for _ in range(200):
-        changed = damaged(content, chance)
+    content_of_several = b"".join(line_of_several(item) for item in items)
+    for number in range(300):
+        made_by = SEVERAL if number % 3 == 0 else None
+        changed = damaged(content_of_several if made_by else content, chance)
         found = []
         for batch in (1, 4000, 1 << 20):
             monkeypatch.setattr(resumable, "_BATCH", batch)
             path.write_bytes(changed)
             try:
-                found.append((list(resume(path, items).items()), path.read_bytes()))
+                found.append((list(resume(path, items, made_by).items()), path.read_bytes()))
             except (DataError, OutputExistsError) as error:
                 found.append((str(error), path.read_bytes()))
         assert found[0] == found[1] == found[2]
-        outcomes["refused" if isinstance(found[0][0], str) else "resumed"] += 1
-    assert min(outcomes.values()) > 50, outcomes
+        outcomes["refused" if isinstance(found[0][0], str) else "resumed", made_by is None] += 1
+    assert len(outcomes) == 4 and min(outcomes.values()) > 25, outcomes
 
 
 def test_what_is_read_of_a_large_file_is_not_held(tmp_path):
@@ -374,7 +491,7 @@ def test_what_is_read_of_a_large_file_is_not_held(tmp_path):
     tracemalloc.start()
     try:
         with score_file(path, overwrite=False) as file:
-            file.resume(items, BUNDLE, lambda _row: None)
+            file.resume(items, entries(), lambda _row: None)
         assert tracemalloc.get_traced_memory()[1] < 3e6 < path.stat().st_size / 6
     finally:
         tracemalloc.stop()
@@ -388,16 +505,19 @@ import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
 from pathlib import Path
 from audiomos_cache.scoring.inputs import Item
-from audiomos_cache.scoring.results import Score, to_line
+from audiomos_cache.scoring.lines import to_line
+from audiomos_cache.scoring.results import Score
 from audiomos_cache.scoring.resumable import score_file
 
 items = [Item(f"{number}", Path(f"{number}.wav"), "slow piano " * 500) for number in range(200)]
+entries = {"model": {"name": "model", "digest": "ab" * 16, "windows": "whole", "licence": "mit"}}
 with score_file(Path(sys.argv[1]), overwrite=False) as file:
-    done = file.resume(items, "digest", id) if file.holds_lines() else {}
+    done = file.resume(items, entries, id) if file.holds_lines() else {}
     print(len(done), flush=True)
     for item in items:
         if item.id not in done:
-            file.write(to_line(Score(item.id, str(item.path), item.prompt, 3.0, 2.0), "digest"))
+            made = Score(item.id, str(item.path), item.prompt, 3.0, 2.0, scores={"mi": 3.0, "ta": 2.0})
+            file.write(to_line(made, entries))
             time.sleep(0.001)
 """
 

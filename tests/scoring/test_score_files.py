@@ -10,12 +10,12 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from audiomos_cache.errors import ArgumentError, BusyError, OutputExistsError
+from audiomos_cache.errors import ArgumentError, BundleError, BusyError, DataError, OutputExistsError
 from audiomos_cache.scoring import score_files as module
 from audiomos_cache.scoring.inputs import Item
 from audiomos_cache.scoring.results import Outcome, Score
 from audiomos_cache.scoring.score_files import score_files
-from tests.support.fake_scorer import FakeScorer, install_fake_scorer
+from tests.support.fake_scorer import DIGEST, FakeScorer, install_fake_scorer
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +27,7 @@ def music(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def score(*audio: str, out: str = "s.csv", **options: Any) -> Outcome:
     FakeScorer.scored = ()
-    return score_files(audio, bundle="model", out=out, **options)
+    return score_files(audio, out=out, **({"bundle": "model"} | options))
 
 
 def table(path: str = "s.csv") -> list[dict[str, str]]:
@@ -59,16 +59,22 @@ def score_interrupted(after: int, *audio: str) -> None:
 def test_a_notebook_makes_the_same_call(music: Path) -> None:
     shown: list[tuple[object, ...]] = []
     lines: list[bytes] = []
-    scorer: Any = FakeScorer("model")
+    scorer: Any = FakeScorer(["model"])
+    started: list[tuple[list[str], object]] = []
     outcome = score_files(
-        [music / "m", "gone.wav"], bundle=scorer, out=lines.append, progress=lambda *a: shown.append(a)
+        [music / "m", "gone.wav"],
+        bundle=scorer,
+        out=lines.append,
+        progress=lambda *a: shown.append(a),
+        on_start=lambda items, with_scorer: started.append(([item.id for item in items], with_scorer)),
     )
+    assert started == [(["a", "bb.mp3", "sub/ccc", "gone"], scorer)]
     assert [json.loads(line)["id"] for line in lines] == ["a", "bb.mp3", "sub/ccc", "gone"]
     assert shown == [("score", done, 4, "1 failed" if done == 4 else "") for done in (1, 2, 3, 4)]
-    assert repr(outcome) == str(outcome) == "3 of 4 clips scored, 1 failed; mean MI 1.467, TA n/a"
+    assert repr(outcome) == str(outcome) == "3 of 4 clips scored, 1 failed; mean MI 1.467"
     assert outcome.to_dict() == {
         "total": 4, "scored": 3, "warned": 0, "failed": {"gone": "gone.wav: no such file, expected audio"},
-        "mi": pytest.approx(1.4666667), "ta": None,
+        "mi": pytest.approx(1.4666667), "ta": None, "scores": {"mi": pytest.approx(1.4666667)},
     }  # fmt: skip
     score_files(["m/a.wav"], bundle=scorer, out="s.jsonl", prompt="x")
     assert [json.loads(line)["prompt"] for line in Path("s.jsonl").read_text().splitlines()] == ["x"]
@@ -86,8 +92,10 @@ def test_a_table_holds_what_the_lines_hold() -> None:
     typed = parquet.read_table("s.parquet").to_pylist()
     for line, row, typed_row in zip(lines, table(), typed, strict=True):
         assert list(row) == list(typed_row)
-        flat = line | line.pop("scores") | line.pop("columns")
+        flat = {"mi_spread": None, "ta_spread": None} | line | line.pop("scores") | line.pop("columns")
         flat |= {f"{target}_{end}": None for target in ("mi", "ta") for end in ("low", "high")}
+        flat["heard_from_s"], flat["heard_to_s"] = line["heard"] or (None, None)
+        flat |= {"bundle": "model", "digest": DIGEST, "licence": "mit"}
         assert typed_row == {name: flat[name] for name in row}
         flat["warnings"] = "; ".join(flat["warnings"])
         assert row == {name: "" if flat[name] is None else str(flat[name]) for name in row}
@@ -225,3 +233,78 @@ def test_a_table_is_made_while_no_other_process_can_write(monkeypatch: pytest.Mo
     monkeypatch.setattr(module, step, at_the_same_time)
     score("m/a.wav")
     assert (ids(), refused, files()) == (["a"], [step], ["s.csv"])
+
+
+# Several bundles
+
+
+def test_several_bundles_score_in_one_call_and_what_one_could_not_is_tried_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    both = ["somewhere/model", "deaf"]
+    outcome = score("m", prompt="x", out="s.jsonl", bundle=both)
+    assert caplog.messages == ["loading the bundle somewhere/model ...", "loading the bundle deaf ..."]
+    assert FakeScorer.asked == {"bundle": both}
+    assert str(outcome) == (
+        "3 of 3 clips scored, 1 failed; mean model.mi 1.467, model.ta 2.000, deaf.mi 1.650 (of 2), deaf.ta 2.000 (of 2)"
+    )
+    lines = Path("s.jsonl").read_bytes().splitlines(keepends=True)
+    found = [json.loads(line) for line in lines]
+    assert [(row["id"], row["error"], list(row["bundles"])) for row in found] == [
+        ("a", "deaf: it hears nothing", ["model", "deaf"]),
+        ("bb.mp3", None, ["model", "deaf"]),
+        ("sub/ccc", None, ["model", "deaf"]),
+    ]
+    assert found[0]["bundles"]["model"]["mi"] == 1.1
+    assert [found[0]["bundles"]["deaf"][key] for key in ("mi", "error", "heard")] == [None, "it hears nothing", None]
+    FakeScorer.asked = None
+    score("m", prompt="x", out="s.jsonl", bundle=both)
+    assert FakeScorer.scored == ("a",)
+    assert Path("s.jsonl").read_bytes() == b"".join([*lines[1:], lines[0]])
+    assert score("m/bb.mp3", prompt="x", out="s.jsonl", bundle=both).to_dict()["scored"] == 1
+    assert FakeScorer.scored == ()
+    with pytest.raises(DataError, match=r":1: 'bb\.mp3' was scored of several bundles, expected 1 bundle; give"):
+        score("m", prompt="x", out="s.jsonl")
+
+
+@pytest.mark.parametrize("out", ["s.csv", "s.parquet"])
+def test_a_table_of_several_bundles_is_run_again_for_what_failed(out: str) -> None:
+    both = ["model", "deaf"]
+    for _ in range(2):
+        score("m/bb.mp3", "m/a.wav", out=out, bundle=both)
+        rows = table() if out == "s.csv" else parquet.read_table(out).to_pylist()
+        found = [[row[name] for name in ("id", "model.mi", "deaf.mi", "error", "deaf.error")] for row in rows]
+        nothing, values = ("", ("1.6", "1.1")) if out == "s.csv" else (None, (1.6, 1.1))
+        assert found == [
+            ["bb.mp3", values[0], values[0], nothing, nothing],
+            ["a", values[1], nothing, "deaf: it hears nothing", "it hears nothing"],
+        ]
+    assert (FakeScorer.scored, files()) == (("a",), [f".{out}.jsonl", out])
+
+
+def test_two_bundles_of_one_name_are_refused_before_a_line_is_read() -> None:
+    score("m", out="s.jsonl", bundle=["model", "other"])
+    with pytest.raises(BundleError) as caught:
+        score("m", out="s.jsonl", bundle=["model", "somewhere/model"])
+    assert str(caught.value) == (
+        "2 bundles, and more than one is called 'model', which their scores are named by; rename a folder, or give "
+        "each bundle once"
+    )
+
+
+def test_without_a_bundle_the_published_default_is_named_with_its_terms(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    score_files(["m/a.wav"], out="s.jsonl")
+    assert FakeScorer.asked == {"bundle": ["muq-eval-a1"]}
+    assert caplog.messages == ["muq-eval-a1 (default): head MIT, encoder MuQ CC-BY-NC-4.0: non-commercial use only"]
+
+
+def test_a_folder_of_the_name_of_a_published_bundle_is_a_folder(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    Path("songeval").mkdir()
+    score("m/a.wav", bundle=["songeval", "madb@v2"])
+    assert caplog.messages == [
+        "loading the bundle songeval ...",
+        "madb: head CC-BY-NC-4.0, encoder MuQ CC-BY-NC-4.0: non-commercial use only",
+    ]

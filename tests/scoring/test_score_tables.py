@@ -12,19 +12,20 @@ from pyarrow import parquet
 
 from audiomos_cache.errors import DataError
 from audiomos_cache.scoring.inputs import Item
-from audiomos_cache.scoring.results import Row, Score, to_line
+from audiomos_cache.scoring.lines import Row, to_line
+from audiomos_cache.scoring.results import Score
 from audiomos_cache.scoring.score_tables import TABLES
-from tests.support.score_lines import BUNDLE, ITEMS, score
+from tests.support.score_lines import BUNDLE, ITEMS, OTHER, SEVERAL, entries, score, score_of_several
 
 COLUMNS = [
     "id", "path", "prompt", "mi", "mi_low", "mi_high", "ta", "ta_low", "ta_high", "mi_spread", "ta_spread",
-    "duration_s", "windows", "warnings", "error", "bundle",
+    "duration_s", "windows", "heard_from_s", "heard_to_s", "warnings", "error", "bundle", "digest", "licence",
 ]  # fmt: skip
 
 
 def row(made: Score) -> Row:
     """As it is read back from a line."""
-    content: Row = json.loads(to_line(made, BUNDLE))
+    content: Row = json.loads(to_line(made, SEVERAL if made.bundles else entries()))
     return content
 
 
@@ -42,9 +43,11 @@ def as_parquet(rows: list[Row]) -> pa.Table:
 
 FULL = Score(
     "a", "m/a.wav", 'sad "blues",\nslow', 3.123456789, 2.0, (1.5, 4.25), (1.0, 5.0),
-    {"mi_spread": 0.1, "ta_spread": None}, 40.5, 2, ("clipped: 2.0 %", "odd"),
+    {"mi": 3.123456789, "ta": 2.0, "mi_spread": 0.1, "ta_spread": None}, 40.5, 2, (0.0, 40.0),
+    ("clipped: 2.0 %", "odd"),
 )  # fmt: skip
-FAILED = Score("b", None, None, error="b: no audio")
+NONE = dict.fromkeys(("mi", "ta", "mi_spread", "ta_spread"))
+FAILED = Score("b", None, None, scores=NONE, error="b: no audio")
 
 
 def test_a_row_has_every_value_of_its_line() -> None:
@@ -52,14 +55,17 @@ def test_a_row_has_every_value_of_its_line() -> None:
     expected = {
         "id": "a", "path": "m/a.wav", "prompt": 'sad "blues",\nslow', "mi": 3.123457, "mi_low": 1.5, "mi_high": 4.25,
         "ta": 2.0, "ta_low": 1.0, "ta_high": 5.0, "mi_spread": 0.1, "ta_spread": None, "duration_s": 40.5, "windows": 2,
-        "warnings": ["clipped: 2.0 %", "odd"], "error": None, "bundle": BUNDLE,
+        "heard_from_s": 0.0, "heard_to_s": 40.0, "warnings": ["clipped: 2.0 %", "odd"], "error": None,
+        "bundle": "model", "digest": BUNDLE, "licence": "mit",
     }  # fmt: skip
     failed = dict.fromkeys(COLUMNS) | {
         "id": "b",
         "windows": 0,
         "warnings": [],
         "error": "b: no audio",
-        "bundle": BUNDLE,
+        "bundle": "model",
+        "digest": BUNDLE,
+        "licence": "mit",
     }
     table = as_parquet(rows)
     assert table.column_names == list(as_csv(rows)[0]) == COLUMNS
@@ -67,14 +73,14 @@ def test_a_row_has_every_value_of_its_line() -> None:
     text = {name: "" if value is None else str(value) for name, value in expected.items()}
     assert as_csv(rows)[0] == text | {"warnings": "clipped: 2.0 %; odd"}
     assert as_csv(rows)[1] == dict.fromkeys(COLUMNS, "") | {
-        "id": "b", "windows": "0", "error": "b: no audio", "bundle": BUNDLE
+        "id": "b", "windows": "0", "error": "b: no audio", "bundle": "model", "digest": BUNDLE, "licence": "mit"
     }  # fmt: skip
 
 
 def test_parquet_has_types_also_where_every_value_is_missing() -> None:
     for rows in ([row(FULL)], [row(FAILED)]):
         kinds = {name: str(kind) for name, kind in zip(COLUMNS, as_parquet(rows).schema.types, strict=True)}
-        strings = {"id", "path", "prompt", "error", "bundle"}
+        strings = {"id", "path", "prompt", "error", "bundle", "digest", "licence"}
         assert {name for name, kind in kinds.items() if kind == "string"} == strings
         assert (kinds["windows"], kinds["warnings"]) == ("int64", "list<element: string>")
         assert {kind for name, kind in kinds.items() if name not in {*strings, "windows", "warnings"}} == {"double"}
@@ -114,10 +120,59 @@ def test_columns_that_are_called_as_ours_are_told_apart() -> None:
 
 
 def test_further_scores_come_after_the_intervals() -> None:
-    more = score(ITEMS[0], scores={"mi_spread": None, "ta_spread": None, "ta_without_prompt": 2.125})
+    more = score(ITEMS[0], scores={"mi": 3.25, **NONE, "ta_without_prompt": 2.125})
     table = as_parquet([row(more), row(FAILED)])
     assert table.column_names == [*COLUMNS[:11], "ta_without_prompt", *COLUMNS[11:]]
     assert table.column("ta_without_prompt").to_pylist() == [2.125, None]
+
+
+def test_a_row_of_several_bundles_has_all_that_each_says(tmp_path: Path) -> None:
+    """And its columns are told from the manifest's, also where those are called as a bundle's."""
+    failed = score(ITEMS[1], mi=None, ta=None, scores={}, windows=0, error="too long", warnings=("odd", "b"))
+    rows = [
+        row(score_of_several(ITEMS[0], columns={"model.mi": "mine", "warnings": 1})),
+        row(score_of_several(ITEMS[1], failed, error="muq-eval-a1: too long", warnings=("clipped", "c"))),
+    ]
+    shared = ["id", "path", "prompt", "duration_s", "warnings", "error"]
+    of_one = [name for name in COLUMNS if name not in shared or name in ("warnings", "error")]
+    own = [name for name in of_one if not name.endswith("_spread")]
+    own.insert(own.index("ta_high") + 1, "ta_without_prompt")
+    several = [*(f"model.{name}" for name in of_one), *(f"muq-eval-a1.{name}" for name in own)]
+    assert several.count("model.warnings") == several.count("muq-eval-a1.error") == 1
+    nothing = dict.fromkeys([*shared, *several, "columns.model.mi", "columns.warnings"])
+    of_model = {
+        "model.mi": 3.25, "model.ta": 2.5, "model.windows": 7, "model.heard_from_s": 0.0, "model.heard_to_s": 192.5,
+        "model.warnings": [], "model.bundle": "model", "model.digest": BUNDLE, "model.licence": "mit",
+        "muq-eval-a1.bundle": "muq-eval-a1", "muq-eval-a1.digest": OTHER, "muq-eval-a1.licence": "mit",
+        "duration_s": 192.5,
+    }  # fmt: skip
+    expected = [
+        nothing | of_model | {
+            "id": "a", "path": "m/a.wav", "prompt": "prompt of a, é", "warnings": [], "muq-eval-a1.mi": 5.25,
+            "muq-eval-a1.ta_without_prompt": -0.5, "muq-eval-a1.windows": 1, "muq-eval-a1.heard_from_s": 91.0,
+            "muq-eval-a1.heard_to_s": 101.0, "muq-eval-a1.warnings": [], "columns.model.mi": "mine",
+            "columns.warnings": 1,
+        },
+        nothing | of_model | {
+            "id": "b", "path": "m/b.wav", "prompt": "prompt of b, é", "warnings": ["clipped", "c"],
+            "error": "muq-eval-a1: too long", "muq-eval-a1.windows": 0, "muq-eval-a1.error": "too long",
+            "muq-eval-a1.warnings": ["odd", "b"],
+        },
+    ]  # fmt: skip
+    table = as_parquet(rows)
+    assert table.column_names == list(as_csv(rows)[0]) == list(nothing)
+    assert table.to_pylist() == expected
+    for found, typed in zip(as_csv(rows), expected, strict=True):
+        joined = {name: "; ".join(value) if isinstance(value, list) else value for name, value in typed.items()}
+        assert found == {name: "" if value is None else str(value) for name, value in joined.items()}
+    kinds = dict(zip(table.column_names, map(str, table.schema.types), strict=True))
+    assert {kinds[f"{name}.windows"] for name in SEVERAL} == {"int64"}
+    assert {kinds[f"{name}.warnings"] for name in SEVERAL} == {kinds["warnings"]} == {"list<element: string>"}
+    texts = ("error", "bundle", "digest", "licence")
+    assert {kinds[f"{name}.{end}"] for name in SEVERAL for end in texts} == {"string"}
+    for suffix, each in TABLES.items():
+        (tmp_path / f"s{suffix}").write_bytes(each.encode(rows))
+        assert each.read_ids(tmp_path / f"s{suffix}") == ["a", "b"]
 
 
 def test_the_same_scores_give_the_same_bytes() -> None:

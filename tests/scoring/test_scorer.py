@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from audiomos_cache.dataset.clip import Clip
 from audiomos_cache.encoders.base import AudioEncoder, TextEncoder
-from audiomos_cache.errors import CacheError, DataError, EncoderError
+from audiomos_cache.errors import BundleError, CacheError, ConfigError, DataError, EncoderError
 from audiomos_cache.evaluation.predictions import Predictions
 from audiomos_cache.extraction.extract_split import extract_split
 from audiomos_cache.extraction.options import ExtractionOptions
@@ -80,6 +80,7 @@ def test_without_a_prompt_there_is_mi_alone(clips: list[Path], make_scorer: Make
     assert without.mi == pytest.approx(with_prompt.mi, abs=1e-6)
     untrained = "untrained: the weights of muq-tiny are random, so the score means nothing"
     assert (without.ta, without.ta_interval, without.warnings) == (None, None, (untrained,))
+    assert without.scores == {"mi": without.mi, "mi_spread": None, "ta": None, "ta_spread": None}
     assert (blank.ta, blank.warnings) == (None, (untrained, "prompt empty: MI alone"))
     assert without.mi_interval is not None
     assert [score.ta for score in scorer.score(clips[:2])] == [None, None]
@@ -140,7 +141,7 @@ def test_a_long_clip_is_the_mean_of_its_windows_by_length(make_scorer: MakeScore
     samples = music(12.5, 24000)[:, 0]
     parts = scorer.score(np.split(samples, [120000, 240000]), "rain", sample_rate=24000)
     long = scorer.score([samples], "rain", sample_rate=24000)[0]
-    assert (long.windows, long.duration_s) == (3, 12.5)
+    assert (long.windows, long.duration_s, long.heard) == (3, 12.5, (0.0, 12.5))
     assert [each for each in long.warnings if "untrained" not in each] == [], "several windows are no warning"
     shares = np.array([5, 5, 2.5]) / 12.5
     for target in ("mi", "ta"):
@@ -159,7 +160,7 @@ def test_a_rest_of_less_than_a_second_is_left_out_as_by_extract(
     clip = wav(tmp_path / "a.wav", 5.9, rate)
     scorer = make_scorer(pad_to_s=5.0)
     score = scorer.score([clip], [PROMPTS[0]])[0]
-    assert (score.windows, score.scores["mi_spread"]) == (1, None)
+    assert (score.windows, score.scores["mi_spread"], score.heard) == (1, None, (0.0, 5.0))
     bundle = make_bundle(audio, text, pad_to_s=5.0)
     others = [wav(tmp_path / f"b{i}.wav", 3.0) for i in range(4)]
     members = through_a_cache(
@@ -324,6 +325,52 @@ def test_encoders_of_other_features_are_refused(audio: AudioEncoder, text: TextE
         Scorer(replace(bundle, fingerprint=Fingerprint.of(other)), audio_encoder=audio, text_encoder=text)
 
 
+def test_a_scorer_says_what_it_predicts_and_by_which_bundle(audio: AudioEncoder, text: TextEncoder) -> None:
+    bundle = make_bundle(audio, text, pad_to_s=5.0)
+    scorer = Scorer(bundle, audio_encoder=audio, text_encoder=text)
+    assert [(each.name, each.hears_prompt) for each in scorer.targets] == [("mi", False), ("ta", True)]
+    assert scorer.entries == {
+        "model": {"name": "model", "digest": "0" * 32, "windows": "mean of 5 s", "licence": bundle.licence}
+    }
+    assert (scorer.digests, scorer.is_calibrated) == (("0" * 32,), True)
+    other = replace(bundle, name="someone/other", digest="f" * 32, calibrations={})
+    both = Scorer([bundle, other], audio_encoder=audio, text_encoder=text)
+    assert [each.name for each in both.targets] == ["model.mi", "model.ta", "someone/other.mi", "someone/other.ta"]
+    assert [(each["name"], each["digest"]) for each in both.entries.values()] == [
+        ("model", "0" * 32),
+        ("someone/other", "f" * 32),
+    ]
+    assert (both.digests, both.is_calibrated) == (("0" * 32, "f" * 32), True)
+    assert not Scorer([other], audio_encoder=audio, text_encoder=text).is_calibrated
+
+
+@pytest.mark.parametrize(
+    ("names", "error", "message"),
+    [
+        ([], ConfigError, "bundle is an empty list, expected a bundle or several"),
+        (
+            ["model", "other", "model"],
+            BundleError,
+            "3 bundles, and more than one is called 'model', which their scores are named by; rename a folder, or give "
+            "each bundle once",
+        ),
+    ],
+)
+def test_bundles_that_cannot_be_told_apart(
+    names: list[str], error: type[Exception], message: str, audio: AudioEncoder, text: TextEncoder
+) -> None:
+    bundle = make_bundle(audio, text, pad_to_s=5.0)
+    with pytest.raises(error) as caught:
+        Scorer([replace(bundle, name=name) for name in names], audio_encoder=audio, text_encoder=text)
+    assert str(caught.value) == message
+
+
+def test_windows_are_released_or_mean(audio: AudioEncoder, text: TextEncoder) -> None:
+    never: Any = "all"
+    with pytest.raises(ConfigError, match=r"^windows is 'all', expected one of released, mean$"):
+        Scorer(make_bundle(audio, text), audio_encoder=audio, text_encoder=text, windows=never)
+
+
 def test_another_version_of_the_resampler_is_told(
     audio: AudioEncoder, text: TextEncoder, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -444,7 +491,9 @@ def test_a_score_in_plain_values(clips: list[Path], make_scorer: MakeScorer) -> 
     plain = score.to_dict()
     assert list(plain) == [
         "id", "path", "prompt", "mi", "ta", "mi_interval", "ta_interval", "scores", "duration_s", "windows",
-        "warnings", "error", "columns",
+        "heard", "warnings", "error", "columns",
     ]  # fmt: skip
+    assert plain["scores"] == {"mi": plain["mi"], "mi_spread": None, "ta": plain["ta"], "ta_spread": None}
+    assert plain["heard"] == [0.0, 3.0]
     assert plain["mi"] == round(score.mi or 0, 6)
     assert isinstance(plain["mi_interval"], list)

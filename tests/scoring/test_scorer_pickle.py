@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from audiomos_cache.bundle.load import Bundle
+from audiomos_cache.bundle.bundle import Bundle
 from audiomos_cache.encoders.base import AudioEncoder, TextEncoder
 from audiomos_cache.errors import BundleError
 from audiomos_cache.scoring.scorer import Scorer
@@ -37,7 +37,7 @@ def test_a_pickled_scorer_is_loaded_again_with_its_arguments(
     assert repr(again) == (
         f"Scorer('{tmp_path}/model': mean of 3 heads; muq-tiny in fp32 and roberta-tiny, on cpu, 3 windows at once)"
     )
-    assert again.digest == scorer.digest == bundle.digest
+    assert again.digests == scorer.digests == (bundle.digest,)
     assert again.score(clips[:2], "rain") == scorer.score(clips[:2], "rain")
     assert repr(pickle.loads(pickle.dumps(again))) == repr(again)
 

@@ -10,37 +10,74 @@ import pytest
 
 from audiomos_cache.errors import DataError
 from audiomos_cache.scoring.inputs import Item
+from audiomos_cache.scoring.lines import BundleEntry
 from audiomos_cache.scoring.results import Score
+from audiomos_cache.targets import TRAINED_TARGETS
 
 DIGEST = "ab" * 16
 
 
+def scores_of(mi: float, ta: float | None) -> dict[str, float | None]:
+    """All that the scorer says of a clip, by name."""
+    return {"mi": mi, "mi_spread": None, "ta": ta, "ta_spread": None}
+
+
 class FakeScorer:
-    """MI is 1 and a tenth of the length of the id's, TA 2; of a file that is not there, an error."""
+    """MI is 1 and a tenth of the length of the id's, TA 2; of a file that is not there, an error.
+
+    Of several bundles, each says the same but the one called `deaf`, which cannot score the clip `a`.
+    """
 
     digest = DIGEST
+    targets = TRAINED_TARGETS
+    is_calibrated = True
     untrained = ()
     asked: ClassVar[dict[str, Any] | None] = None  # what the last one was made with
     scored: ClassVar[tuple[str, ...]] = ()  # ids
 
-    def __init__(self, bundle: object, **options: object) -> None:
+    def __init__(self, bundle: Sequence[str], **options: object) -> None:
         FakeScorer.asked = {"bundle": bundle, **options}
+        names = [Path(each).name for each in bundle]
+        self.entries = {
+            name: BundleEntry(name=name, digest=self.digest, windows="mean of 30 s", licence="mit") for name in names
+        }
 
     def about(self) -> list[str]:
         return ["MI is made up."]
 
     def score_items(self, items: Sequence[Item]) -> Iterator[Score]:
         for item in items:
-            assert isinstance(item.path, Path)
             FakeScorer.scored = (*FakeScorer.scored, item.id)
-            if not item.path.exists():
-                error = DataError(f"{item.path}: no such file, expected audio")
-                yield item.failed(error)
-                continue
-            warnings = ("prompt empty",) if item.prompt == "" else ()
-            ta = 2.0 if item.prompt else None
-            mi, path = 1 + len(item.id) / 10, str(item.path)
-            yield Score(item.id, path, item.prompt, mi, ta, windows=1, warnings=warnings, columns=item.columns)
+            if len(self.entries) == 1:
+                yield self._score(item)
+            else:
+                yield self._score_by_several(item)
+
+    def _score(self, item: Item) -> Score:
+        assert isinstance(item.path, Path)
+        if not item.path.exists():
+            return item.failed(DataError(f"{item.path}: no such file, expected audio"))
+        warnings = ("prompt empty",) if item.prompt == "" else ()
+        mi, ta = 1 + len(item.id) / 10, 2.0 if item.prompt else None
+        return Score(
+            item.id,
+            str(item.path),
+            item.prompt,
+            mi,
+            ta,
+            scores=scores_of(mi, ta),
+            windows=1,
+            heard=(0.0, 20.0),
+            warnings=warnings,
+            columns=item.columns,
+        )
+
+    def _score_by_several(self, item: Item) -> Score:
+        made = self._score(item)
+        of_deaf = item.failed(DataError("it hears nothing")) if item.id == "a" else made
+        both = {name: of_deaf if name == "deaf" else made for name in self.entries}
+        failed = made.error or ("deaf: it hears nothing" if of_deaf.error and "deaf" in both else None)
+        return Score(item.id, made.path, item.prompt, error=failed, columns=item.columns, bundles=both)
 
 
 def install_fake_scorer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,4 +88,9 @@ def install_fake_scorer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (folder / name).touch()
     FakeScorer.asked, FakeScorer.scored = None, ()
     monkeypatch.setitem(sys.modules, "audiomos_cache.scoring.scorer", SimpleNamespace(Scorer=FakeScorer))
-    monkeypatch.setattr("audiomos_cache.bundle.load.load_bundle", lambda *_: SimpleNamespace(digest=FakeScorer.digest))
+    monkeypatch.setattr("audiomos_cache.bundle.load.load_bundle", _load_bundle)
+
+
+def _load_bundle(name: str) -> SimpleNamespace:
+    heard = SimpleNamespace(window="first", max_seconds=30.0)
+    return SimpleNamespace(label=Path(name).name, digest=FakeScorer.digest, licence="mit", input=heard)

@@ -8,8 +8,8 @@ import numpy as np
 import soundfile
 import torch
 
+from audiomos_cache.bundle.bundle import Bundle, BundledHead, EncoderSource
 from audiomos_cache.bundle.calibration import Calibration
-from audiomos_cache.bundle.load import Bundle, BundledHead, EncoderSource
 from audiomos_cache.encoders.base import AudioEncoder, TextEncoder
 from audiomos_cache.extraction.options import ExtractionOptions
 from audiomos_cache.fusion.averages import MeanFusion
