@@ -222,8 +222,8 @@ def test_a_clip_that_is_too_long_for_one_bundle_has_the_scores_of_the_other(
     assert short.scores == dict.fromkeys(dimensions, 3.0)
     assert long.error is not None and long.scores == dict.fromkeys(dimensions)
     assert re.fullmatch(
-        rf"{songs[1]}: 20\.0 s long, and there is memory for [45] s at once; all of it is heard at once: cut it, or score "
-        "it where there is more memory",
+        rf"{songs[1]}: 20\.0 s long, and there is memory for [45] s at once; all of it is heard at once: cut it, "
+        "or score it where there is more memory",
         long.error,
     )
     # Two encoders here, so each is loaded for its own bundle.

@@ -81,7 +81,7 @@ def test_what_is_too_long_to_be_heard_at_once_is_refused(tmp_path: Path, most_sa
     with pytest.raises(DataError) as caught:
         cut(path, WindowRule("whole", 5.0), most_samples)
     assert str(caught.value) == (
-        f"{path}: 6 s long, {limit}; all of it is heard at once: cut it, or score it where there is more memory"
+        f"{path}: 6.0 s long, {limit}; all of it is heard at once: cut it, or score it where there is more memory"
     )
 
 
