@@ -82,7 +82,7 @@ def resolve_folder(
     from huggingface_hub import snapshot_download
 
     try:
-        with _bars(hidden=is_fetched(source, revision, patterns)):
+        with _bars(hidden=repo_type is None and is_fetched(source, revision, patterns)):
             folder = snapshot_download(source, revision=revision, repo_type=repo_type, allow_patterns=list(patterns))
     except Exception as failure:  # the hub's network errors differ between its versions and share no base
         partial = _partial_snapshot(source, revision, patterns) if needed else None

@@ -3,6 +3,7 @@
 import csv
 import importlib
 import json
+import os
 import platform
 import re
 import shutil
@@ -484,7 +485,8 @@ def test_seconds_of_an_interrupted_step_count(steps, tmp_path, monkeypatch):
 
 @pytest.mark.process
 def test_without_data_the_makefile_gives_its_usage_in_one_line():
-    result = subprocess.run(["make", "reproduce"], cwd=ROOT, capture_output=True, text=True)
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "DATA"))}
+    result = subprocess.run(["make", "reproduce"], cwd=ROOT, env=own, capture_output=True, text=True)
     assert (result.returncode, result.stdout) == (2, "")
     usage, _ = result.stderr.splitlines()  # and make's own line
     assert usage.startswith("usage: make reproduce DATA=MusicEval-phase1 [OUT=results]")

@@ -276,7 +276,8 @@ def test_a_clip_is_decoded_while_the_callers_code_runs_as_the_caller_has_set_it(
     expected = scorer.score(clips, "a slow piano")
     decoding, go_on = threading.Event(), threading.Event()
     seen: list[tuple[object, ...]] = []
-    prepare = scorer._on_device.prepare
+    on_device = scorer._listeners[0]._on_device
+    prepare = on_device.prepare
 
     def prepare_slowly(clip: Audio) -> Audio:
         assert threading.current_thread() is not threading.main_thread()
@@ -288,7 +289,7 @@ def test_a_clip_is_decoded_while_the_callers_code_runs_as_the_caller_has_set_it(
         return made_ready
 
     started = iter([False, True])
-    monkeypatch.setattr(scorer._on_device, "prepare", prepare_slowly)
+    monkeypatch.setattr(on_device, "prepare", prepare_slowly)
     monkeypatch.setattr(scorer, "_threads", 1)
     with default_dtype(torch.float16), matmul_precision("medium"):
         before = of_the_process()

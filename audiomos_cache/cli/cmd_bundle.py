@@ -60,7 +60,7 @@ def bundle(context: click.Context, /, **options: Any) -> None:
       audiomos-cache bundle runs --fusion fused --out model
       audiomos-cache bundle runs/transformer-dist-seed1984 --out model \\
         --labels sets/dev_mos_list.txt
-      audiomos-cache bundle --published muq-eval-a1 --weights MuQ-Eval-A1 --out muq-eval
+      audiomos-cache bundle --published muq-eval-a1 --weights FOLDER --out muq
     """
     if options["published"] is not None:
         _bundle_published(context, options)
