@@ -1,7 +1,7 @@
 """Bundles that are given the same frames, with their encoders: a decoded clip in, the score of each bundle out."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -173,6 +173,41 @@ class Listener:
             fits = self.audio.working_bytes(middle) <= SHARE_OF_MEMORY * free
             low, high = (middle, high) if fits else (low, middle)
         return high if self.audio.working_bytes(high) <= SHARE_OF_MEMORY * free else low
+
+
+def combined(item: Item, made: Made, names: Mapping[str, Sequence[str]]) -> Score:
+    """Return the score of a clip by one bundle, or put those by several together.
+
+    Args:
+        item: the clip.
+        made: what each bundle says of it.
+        names: of the values in a score of each bundle; all are there also where it failed.
+    """
+    scores = {
+        label: each if isinstance(each, Score) else replace(item.failed(each), scores=dict.fromkeys(names[label]))
+        for label, each in made.items()
+    }
+    if len(scores) == 1:
+        return next(iter(scores.values()))
+    known = [each for each in scores.values() if each.error is None]
+    first = known[0].warnings if known else ()
+    shared = [warning for warning in first if all(warning in each.warnings for each in known)]
+    failed = {label: each.error for label, each in scores.items() if each.error is not None}
+    is_the_clips = len(failed) == len(scores) and len(set(failed.values())) == 1
+    problems = [*failed.values()][:1] if is_the_clips else [f"{label}: {error}" for label, error in failed.items()]
+    return Score(
+        item.id,
+        str(item.path) if item.path else None,
+        item.prompt,
+        duration_s=known[0].duration_s if known else None,
+        warnings=tuple(shared),
+        error="; ".join(map(str, problems)) or None,
+        columns=item.columns,
+        bundles={
+            label: replace(each, warnings=tuple(warning for warning in each.warnings if warning not in shared))
+            for label, each in scores.items()
+        },
+    )
 
 
 def listeners_of(

@@ -4,10 +4,11 @@ Torch and what needs it are imported when a scorer is made, so that `from audiom
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
 from threading import Lock
@@ -29,13 +30,13 @@ from audiomos_cache.torch_settings import standard_thread, standard_torch
 if TYPE_CHECKING:
     from audiomos_cache.bundle.bundle import Bundle
     from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder
-    from audiomos_cache.scoring.listeners import Listener
+    from audiomos_cache.scoring.listeners import Listener, Made
 
     BundleLike: TypeAlias = str | PathLike[str] | Bundle
 
 OnError = Literal["raise", "return"]
+Finish: TypeAlias = "Callable[[], Iterator[tuple[Item, Made]]]"
 Read: TypeAlias = "list[Windows | AudiomosError] | AudiomosError"
-Made: TypeAlias = tuple[Item, "Score | AudiomosError"]
 
 
 class Scorer:
@@ -92,7 +93,7 @@ class Scorer:
         from audiomos_cache.bundle.load import load_bundle
         from audiomos_cache.encoders import base
         from audiomos_cache.scoring.encoders import Encoders
-        from audiomos_cache.scoring.listeners import listeners_of
+        from audiomos_cache.scoring.listeners import combined, listeners_of
 
         where = resolve_numbered_device(device)
         one_of("windows", windows, get_args(WindowMode))
@@ -115,7 +116,8 @@ class Scorer:
         self._listeners = listeners_of(self._bundles, encoders, batch_size, windows)
         by_label = {each.label: each for listener in self._listeners for each in listener.bundles}
         self._prompted = [by_label[label] for label in self._bundles]
-        self._names = {label: names for listener in self._listeners for label, names in listener.names().items()}
+        names = {label: found for listener in self._listeners for label, found in listener.names().items()}
+        self._combine = partial(combined, names=names)
         self.digests = tuple(each.digest for each in bundles)
         self.targets: tuple[Target, ...] = tuple(
             replace(target, name=f"{label}.{target.name}") if len(bundles) > 1 else target
@@ -208,18 +210,17 @@ class Scorer:
         from audiomos_cache.extraction.batching import decode_ahead
 
         on_gpu = self._listeners[0].audio.device.type == "cuda"
-        started: deque[Callable[[], Iterator[Made]]] = deque()
+        started: deque[Finish] = deque()
         errors: list[Exception] = []
         batches = batched(until_error(items, errors), self._together)
 
         def finished(most: int) -> Iterator[Score]:
             while len(started) > most:
                 for item, made in started.popleft()():
-                    if on_error == "raise" and not isinstance(made, Score):
-                        raise made
-                    if on_error == "raise" and isinstance(made, Score) and made.error is not None:
-                        raise AudiomosError(made.error)  # of one of several bundles
-                    yield made if isinstance(made, Score) else self._failed(item, made)
+                    for each in made.values():
+                        if on_error == "raise" and not isinstance(each, Score):
+                            raise each
+                    yield self._combine(item, made)
 
         with closing(decode_ahead(batches, self._read, self._threads)) as ahead:
             for batch in ahead:
@@ -236,11 +237,11 @@ class Scorer:
         return [listener.cut(clip) for listener in self._listeners]
 
     @standard_torch()
-    def _start(self, clips: Sequence[tuple[Item, Read]]) -> Callable[[], Iterator[Made]]:
+    def _start(self, clips: Sequence[tuple[Item, Read]]) -> Finish:
         """Begin to encode and to score clips.
 
         Returns:
-            What waits for them and gives each with its score, or with its error.
+            What waits for them and gives each with what each bundle says of it.
         """
         with self._turn:
             waits = []
@@ -248,56 +249,17 @@ class Scorer:
                 heard = [(item, read[index]) for item, read in clips if isinstance(read, list)]
                 waits.append(listener.start(heard))
 
-        def finish() -> Iterator[Made]:
+        def finish() -> "Iterator[tuple[Item, Made]]":
             with standard_torch(), self._turn:
                 found = [wait() for wait in waits]  # by listener, of each clip: the bundles' scores
             readable = iter(zip(*found, strict=True))
             for item, read in clips:
-                if isinstance(read, list):
-                    by_label = {label: made for each in next(readable) for label, made in each.items()}
-                    yield item, self._together_of(item, {label: by_label[label] for label in self._bundles})
-                else:
-                    yield item, read
+                by_label: Made = {}
+                for each in next(readable) if isinstance(read, list) else ():
+                    by_label |= each
+                yield item, {label: read if not isinstance(read, list) else by_label[label] for label in self._bundles}
 
         return finish
-
-    def _together_of(self, item: Item, made: "Mapping[str, Score | AudiomosError]") -> "Score | AudiomosError":
-        """Return the score of a clip by one bundle, or put those by several together."""
-        if len(made) == 1:
-            return next(iter(made.values()))
-        scores = {
-            label: each if isinstance(each, Score) else self._failed_by(label, item, each)
-            for label, each in made.items()
-        }
-        problems = [f"{label}: {each.error}" for label, each in scores.items() if each.error is not None]
-        known = [each for each in scores.values() if each.duration_s is not None]
-        shared = [
-            warning for warning in (known[0].warnings if known else ()) if all(warning in s.warnings for s in known)
-        ]
-        return Score(
-            item.id,
-            str(item.path) if item.path else None,
-            item.prompt,
-            duration_s=known[0].duration_s if known else None,
-            warnings=tuple(shared),
-            error="; ".join(problems) or None,
-            columns=item.columns,
-            bundles={
-                label: replace(each, warnings=tuple(w for w in each.warnings if w not in shared))
-                for label, each in scores.items()
-            },
-        )
-
-    def _failed(self, item: Item, error: "AudiomosError") -> Score:
-        """Return what the bundles say of a clip that cannot be scored."""
-        failed = {label: self._failed_by(label, item, error) for label in self._bundles}
-        if len(failed) == 1:
-            return next(iter(failed.values()))
-        return replace(item.failed(error), bundles=failed)
-
-    def _failed_by(self, label: str, item: Item, error: "AudiomosError") -> Score:
-        """Return the same of one bundle, with the keys that its other scores have."""
-        return replace(item.failed(error), scores=dict.fromkeys(self._names[label]))
 
 
 def _load_pickled(arguments: dict[str, Any], digests: tuple[str, ...]) -> Scorer:
