@@ -73,7 +73,7 @@ def load_bundle(source: str | PathLike[str]) -> Bundle:
     name, revision = split_revision(given)
     if (known := find(name)) and not is_folder(given):
         return open_published(known, revision)
-    if "/" not in name and not is_folder(given):
+    if not name or ("/" not in name and not is_folder(given)):
         raise BundleError(
             f"--bundle {shown(given)}: {not_one_of(name, list(PUBLISHED))}, nor a folder, nor a hub id of the form "
             "owner/name"

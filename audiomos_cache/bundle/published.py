@@ -104,9 +104,12 @@ def assemble(entry: PublishedBundle, weights: Path, audio_encoder: "str | AudioE
         raise BundleError(f"--weights {weights}: not found, expected the files of {entry.name} ({entry.address})")
     try:
         checkpoint: Checkpoint = entry.code().read(weights)
-        head = entry.code().build(checkpoint.head)
     except DataError as error:
         raise BundleError(str(error)) from error
+    try:
+        head = entry.code().build(checkpoint.head)
+    except BundleError as error:
+        raise BundleError(f"{weights}: {error}") from error
     encoder, own = _choose_encoder(entry, checkpoint, audio_encoder)
     if own:
         require_weights(own)
