@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from audiomos_cache.heads.parts import PartConfig as PartConfig
     from audiomos_cache.registry import register as register
     from audiomos_cache.runs import Run as Run
+    from audiomos_cache.scoring.check import check_bundle as check_bundle
     from audiomos_cache.scoring.results import Score as Score
     from audiomos_cache.scoring.score_files import score_files as score_files
     from audiomos_cache.scoring.scorer import Scorer as Scorer
@@ -53,6 +54,7 @@ _HOMES = {
     "Run": "runs",
     "Score": "scoring.results",
     "Scorer": "scoring.scorer",
+    "check_bundle": "scoring.check",
     "evaluate": "evaluation.evaluate",
     "extract": "extraction.extract",
     "fuse": "fusion.fuse",

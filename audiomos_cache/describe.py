@@ -1,18 +1,18 @@
-"""The verb `info`: what a cache, run, fusion or bundle contains, and which bundles, encoders and heads are known.
+"""The verb `info`: what a cache, run, fusion or bundle contains, what can be trusted, and what is known.
 
 The module is not called `info`, since `audiomos_cache.info` is the function.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
 
 from audiomos_cache import registry
-from audiomos_cache.errors import CacheError, DataError
-from audiomos_cache.progress import counted, gigabytes
+from audiomos_cache.errors import ArgumentError, CacheError, DataError, paths_of
+from audiomos_cache.progress import Progress, counted, gigabytes
 from audiomos_cache.published.catalogue import DEFAULT, PUBLISHED
 from audiomos_cache.runs import CONFIG
 
@@ -22,23 +22,25 @@ _VIEWS = {"utt_mi": "utterance MI", "utt_ta": "utterance TA", "sys_mi": "system 
 
 @dataclass(frozen=True)
 class Info:
-    """A description of an artefact, or a list of what is known.
+    """A description of an artefact, a check of a bundle, or a list of what is known.
 
     Attributes:
-        kind: `cache`, `run`, `fusion`, `bundle`, or a word: `bundles`, `encoders`, `heads`.
+        kind: `cache`, `run`, `fusion`, `bundle`, `check`, or a word: `bundles`, `encoders`, `heads`.
         title: one line about it.
         content: strings, numbers, lists and mappings, as for JSON.
         details: further lines for a reader.
+        indent: of these.
     """
 
     kind: str
     title: str
     content: Mapping[str, Any]
     details: tuple[str, ...]
+    indent: str = "  "
 
     def lines(self) -> list[str]:
         """Return the title and the details."""
-        return [self.title, *(f"  {line}" for line in self.details)]
+        return [self.title, *(f"{self.indent}{line}" for line in self.details)]
 
     def __repr__(self) -> str:
         return "\n".join(self.lines())
@@ -48,15 +50,28 @@ class Info:
         return dict(self.content)
 
 
-def info(target: str | PathLike[str] | None = None) -> Info:
-    """Describe a cache, run, fusion or bundle, or list what is known.
+def info(
+    target: str | PathLike[str] | None = None,
+    *,
+    check: str | PathLike[str] | Sequence[str | PathLike[str]] | None = None,
+    prompt: str | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Info:
+    """Describe a cache, run, fusion or bundle, check a bundle, or list what is known.
 
     Args:
         target: a folder that extract, train-head, fuse or bundle wrote; or `bundles`, `encoders` or `heads` (a folder
-            of that name: `./heads`). None: all three words.
+            of that name: `./heads`). None: all three words. With `check`, a bundle as `Scorer` takes it, also by name.
+        check: clips by which to check the bundle: files, folders of them, manifests; see `check_bundle`. The content
+            then has `passed`.
+        prompt: of the clips to check it by.
+        progress: of a check, called as `progress("check", done, total)`.
+        options: of the `Scorer` that checks: audio_encoder, text_encoder, device, precision, batch_size.
     Raises:
-        DataError: the folder does not exist, or none of these commands wrote it. CacheError, ConfigError, BundleError:
-            it is damaged.
+        DataError: the folder does not exist, or none of these commands wrote it; or no clip can be heard. CacheError,
+            ConfigError, BundleError: it is damaged. EncoderError: its encoders cannot be loaded. ArgumentError: what
+            is of a check alone, without one.
 
     >>> info("cache/tiny").to_dict()["splits"]["dev"]["clips"]
     8
@@ -65,6 +80,10 @@ def info(target: str | PathLike[str] | None = None) -> Info:
     >>> "muq-tiny" in info("encoders").to_dict()["audio"]
     True
     """
+    if check is not None:
+        return _check(target, paths_of("check", check), prompt, progress, options)
+    if alone := [name for name, given in {"prompt": prompt, **options}.items() if given is not None]:
+        raise ArgumentError(f"{', '.join(alone)}: of a check alone; give --check too, or leave it out")
     if target is None:
         return _everything()
     if isinstance(target, str) and target in WORDS:
@@ -174,6 +193,24 @@ def _bundle(folder: Path) -> Info:
         details += manifest.intervals.lines() if manifest.intervals else ["no intervals: it was not calibrated"]
     content = {"bundle": str(folder), "digest": digest} | json.loads(manifest.model_dump_json())
     return Info("bundle", f"{folder}: a bundle, {made_of}, digest {digest}", content, tuple(details))
+
+
+def _check(
+    target: str | PathLike[str] | None,
+    clips: Sequence[Path],
+    prompt: str | None,
+    progress: Progress | None,
+    options: Mapping[str, Any],
+) -> Info:
+    if target is None or target in WORDS or not clips:
+        raise ArgumentError("--check takes a bundle and clips: audiomos-cache info BUNDLE --check song.wav")
+    from audiomos_cache.scoring.check import check_items, items_to_check
+    from audiomos_cache.scoring.scorer import Scorer
+
+    items = items_to_check(clips, prompt)
+    found = check_items(Scorer(target, **options), items, progress=progress)
+    title, *details = found.lines()
+    return Info("check", title, {"bundle": fspath(target)} | found.to_dict(), tuple(details), indent="")
 
 
 def _bundles() -> Info:

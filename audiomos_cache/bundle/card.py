@@ -1,7 +1,7 @@
 """`README.md`: a bundle's model card, for people and for the Hugging Face hub."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -10,6 +10,9 @@ from audiomos_cache.bundle.evidence import Calibrated, Evidence
 from audiomos_cache.bundle.manifest import EncoderEntry, Manifest
 from audiomos_cache.escaping import markdown
 from audiomos_cache.targets import MEASURES, TARGETS, VIEWS
+
+if TYPE_CHECKING:
+    from audiomos_cache.scoring.verdicts import Check
 
 _VIEW_NAMES = {
     "utt_mi": "clips, MI",
@@ -57,14 +60,24 @@ _HELD_OUT = {
 _RESAMPLED = {"prompt": "prompts", "system": "systems", "none": "clips"}
 
 
-def model_card(manifest: Manifest, evidence: Evidence) -> str:
-    """Write the card of a bundle, in Markdown; the same bundle gives the same text."""
+_CHECK_IT = "By music of your own: `audiomos-cache info model/ --check song.wav`."
+
+
+def model_card(manifest: Manifest, evidence: Evidence, check: "Check | str") -> str:
+    """Write the card of a bundle, in Markdown; the same bundle gives the same text.
+
+    Args:
+        manifest: what it is made of.
+        evidence: what is known of its scores.
+        check: what music that gets worse does to them; or why that is not known.
+    """
     sections = [
         front_matter(manifest.licence.id),
         _INTRODUCTION,
         _members(manifest),
         _evaluation(evidence, len(manifest.members)),
         _intervals(evidence.calibrated),
+        check_section(check),
         encoder_section(
             [("audio", manifest.encoders.audio), ("text", manifest.encoders.text)], manifest.fingerprint.xxh3_128
         ),
@@ -163,6 +176,22 @@ def _doubts(calibrated: Calibrated) -> Iterator[str]:
             f"On fewer than {FEW} clips the coverage tends to be above {100 * LEVEL:.0f} %, as the factor is that of a "
             "whole clip, rounded up."
         )
+
+
+def check_section(check: "Check | str") -> str:
+    """Return the section about what music that gets worse does to the scores of a bundle, of whatever heads.
+
+    Args:
+        check: the check; or why there is none.
+    """
+    if isinstance(check, str):
+        parts = [f"Not checked when this bundle was made: {markdown(check)}.", _CHECK_IT]
+    else:
+        head = ("score", "music made worse by", "change of score, rung by rung", "95 %", "clips that fell", "verdict")
+        notes = [f"{markdown(each[:1].upper() + each[1:])}." for each in check.notes()]
+        listed = table(head, [row.cells() for row in check.rows])
+        parts = [f"**{markdown(check.verdict())}**", check.how(), listed, *notes, _CHECK_IT]
+    return "\n\n".join(["## Can it be trusted?", *parts])
 
 
 def encoder_section(encoders: Sequence[tuple[str, EncoderEntry]], fingerprint: str) -> str:

@@ -3,10 +3,10 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -14,6 +14,7 @@ from audiomos_cache.artifacts import Fingerprint, atomic_write, refuse_occupied
 from audiomos_cache.bundle.calibration import LEVEL
 from audiomos_cache.bundle.card import model_card
 from audiomos_cache.bundle.evidence import Calibrated, Evidence, find_evidence
+from audiomos_cache.bundle.load import load_bundle
 from audiomos_cache.bundle.manifest import (
     CARD,
     ENCODER_FILES,
@@ -31,18 +32,31 @@ from audiomos_cache.bundle.manifest import (
 from audiomos_cache.bundle.sources import Source, Sources, find_sources
 from audiomos_cache.encoders.lookup import loader_of
 from audiomos_cache.encoders.muq_weights import HUB_ID
-from audiomos_cache.errors import BundleError, first_five, one_of, paths_of, quoted
+from audiomos_cache.errors import (
+    AudiomosError,
+    BundleError,
+    first_five,
+    in_one_line,
+    one_of,
+    paths_of,
+    quoted,
+    reason_of,
+)
 from audiomos_cache.folders import atomic_folder, clear_leftovers
 from audiomos_cache.heads.config import parts_of
-from audiomos_cache.progress import counted, gigabytes
+from audiomos_cache.progress import Progress, counted, gigabytes
 from audiomos_cache.registry import not_built_in, warn_of_scripts
 from audiomos_cache.run_writer import weights_bytes
 from audiomos_cache.runs import BESTS, CONFIG, versions
 from audiomos_cache.targets import TRAINED_TARGETS
 from audiomos_cache.torch_settings import standard_torch
 
+if TYPE_CHECKING:
+    from audiomos_cache.scoring.verdicts import Check
+
 log = logging.getLogger(__name__)
 
+NOT_ASKED = "its maker left that out"
 
 _NON_COMMERCIAL = (
     "cc-by-nc-4.0",
@@ -183,15 +197,17 @@ class MadeBundle:
         manifest: the content of its `bundle.yaml`.
         digest: of all that its `bundle.yaml` contains, which identifies it.
         size_bytes: of all its files.
+        check: what its scores do when music gets worse; or why that is not known.
     """
 
     folder: Path
     manifest: AnyManifest
     digest: str
     size_bytes: int
+    check: "Check | str" = NOT_ASKED
 
     def lines(self) -> list[str]:
-        """Return what it is made of, its digest, and how well its intervals cover."""
+        """Return what it is made of, its digest, how well its intervals cover, and whether it passed its check."""
         if isinstance(self.manifest, PublishedManifest):
             encoder = self.manifest.encoders.audio
             return [
@@ -208,18 +224,22 @@ class MadeBundle:
             f"heads: {', '.join(names)}",
             f"digest: {self.digest}",
         ]
-        return lines + (intervals.lines() if (intervals := self.manifest.intervals) else [])
+        lines += intervals.lines() if (intervals := self.manifest.intervals) else []
+        if self.check == NOT_ASKED:
+            return lines
+        return [*lines, f"not checked: {self.check}" if isinstance(self.check, str) else self.check.verdict()]
 
     def __repr__(self) -> str:
         return "\n  ".join(["MadeBundle", *self.lines()])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values: the folder, its digest and size, and the content of its `bundle.yaml`."""
+        """Return plain values: the folder, its digest and size, the content of its `bundle.yaml`, and its check."""
         return {
             "folder": str(self.folder),
             "digest": self.digest,
             "size_bytes": self.size_bytes,
             "manifest": self.manifest.model_dump(mode="json"),
+            "check": self.check if isinstance(self.check, str) else self.check.to_dict(),
         }
 
 
@@ -234,10 +254,13 @@ def make_bundle(
     best: str = "loss",
     overwrite: bool = False,
     n_boot: int = 10_000,
+    check: bool | str | PathLike[str] | Sequence[str | PathLike[str]] = True,
+    progress: Progress | None = None,
 ) -> MadeBundle:
     """Make one folder of trained heads and their fusion, with all that is needed to score music with them.
 
-    The same runs and fusion give the same bytes.
+    The same runs and fusion give the same bytes. The card has the outcome of `check_bundle`; where the encoders cannot
+    be loaded, it says so.
 
     Args:
         runs: run folders, or folders of runs, in any order; or one.
@@ -249,12 +272,15 @@ def make_bundle(
         best: of a single run, which checkpoint; a fusion knows its own.
         overwrite: replace the bundle that `out` holds.
         n_boot: resamples of the intervals in the card's table, of a fusion that is not fitted; 0: none.
+        check: clips to check the bundle by: files, folders of them, or manifests with their prompts. True: music that
+            is made up. False: it is not checked.
+        progress: of the check, called as `progress("check", done, total)`.
     Raises:
         BundleError, DataError: see `find_sources` and `find_evidence`. CacheError: runs of several fingerprints.
         ArgumentError: an unknown `best`. OutputExistsError: `out` holds something, and `overwrite` is False or it is
         not a bundle.
 
-    >>> made = make_bundle("runs/pooling-dist-seed1", "model-example")
+    >>> made = make_bundle("runs/pooling-dist-seed1", "model-example", check="song.wav")
     >>> made.manifest.fusion.method, len(made.digest)
     ('mean', 32)
     """
@@ -274,10 +300,47 @@ def make_bundle(
             hashes[file_of(member)] = atomic_write(folder / file_of(member), weights)
         manifest = describe(sources, evidence, hashes)
         digest = write_manifest(folder, manifest)
-        atomic_write(folder / CARD, model_card(manifest, evidence).encode())
+        checked = check_made(folder, str(out), check, progress)
+        atomic_write(folder / CARD, model_card(manifest, evidence, checked).encode())
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     _warn_of_local_encoders(manifest)
-    return MadeBundle(out, manifest, digest, size)
+    return MadeBundle(out, manifest, digest, size, checked)
+
+
+def check_made(
+    folder: Path,
+    name: str,
+    check: bool | str | PathLike[str] | Sequence[str | PathLike[str]],
+    progress: Progress | None,
+) -> "Check | str":
+    """Check a bundle that was written, but for its card. Where that is not possible, a warning says why.
+
+    Args:
+        folder: of the bundle.
+        name: what it will be called.
+        check: see `make_bundle`.
+        progress: see `make_bundle`.
+    Returns:
+        The check; or why there is none.
+    Raises:
+        DataError: no clips to check by; see `audiomos_cache.scoring.check.items_to_check`.
+    """
+    if check is False:
+        return NOT_ASKED
+    # Scoring is built on bundles: it is imported here alone, to try the bundle as those who are given it will.
+    from audiomos_cache.scoring.check import MADE_UP, check_items, items_to_check, made_up_items
+    from audiomos_cache.scoring.scorer import Scorer
+
+    made_up = check is True
+    items = made_up_items() if check is True else items_to_check(paths_of("check", check), None)
+    log.info("checking the scores by %s of %s ...", counted(len(items), "clip"), MADE_UP if made_up else "yours")
+    try:
+        scorer = Scorer(replace(load_bundle(folder), name=name))
+        return check_items(scorer, items, music=MADE_UP if made_up else None, progress=progress)
+    except (AudiomosError, OSError) as error:
+        reason = in_one_line(reason_of(error) if isinstance(error, OSError) else error)
+        log.warning("not checked: %s", reason)
+        return reason
 
 
 def _warn_of_local_encoders(manifest: Manifest) -> None:

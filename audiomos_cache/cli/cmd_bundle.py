@@ -1,11 +1,13 @@
 """`audiomos-cache bundle`: trained heads and their fusion as one folder."""
 
+from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
 from audiomos_cache.cli.options import FILE, Command, announce, echo
+from audiomos_cache.cli.progress_bar import progress
 from audiomos_cache.runs import BESTS
 
 
@@ -44,9 +46,18 @@ from audiomos_cache.runs import BESTS
 @click.option(
     "--fit-split", metavar="NAME", help="Say which split --labels are of, of one run or a mean.  [default: dev]"
 )
+@click.option(
+    "--check",
+    metavar="CLIP",
+    multiple=True,
+    type=FILE,
+    help="Check for the card whether the scores fall when this clip gets worse; a folder or a manifest (path,prompt) "
+    "too. Repeat it for several.  [default: made-up music]",
+)
+@click.option("--no-check", is_flag=True, help="Leave the check out.")
 @click.option("--overwrite", is_flag=True, help="Replace the bundle in the --out folder.")
 @click.pass_context
-def bundle(context: click.Context, /, **options: Any) -> None:
+def bundle(context: click.Context, /, check: tuple[Path, ...], no_check: bool, **options: Any) -> None:
     """Make one folder of trained heads and their fusion, to score new music with, here or elsewhere.
 
     Or of a head that others published: --published NAME --weights PATH, on a machine without a network for example.
@@ -54,6 +65,8 @@ def bundle(context: click.Context, /, **options: Any) -> None:
     Takes runs, or folders of runs. Writes the heads' weights (safetensors), the fusion, bundle.yaml, which says what
     they need and the hash of each part, and a model card. The folder can be uploaded to the Hugging Face hub as it is.
     Its scores have 80 % intervals, calibrated on the out-of-fold predictions of labelled clips.
+
+    The card says whether the scores fall when music gets worse, as info --check does, if the encoders can be loaded.
 
     \b
     Examples:
@@ -73,10 +86,14 @@ def bundle(context: click.Context, /, **options: Any) -> None:
         raise click.UsageError("Missing argument 'RUN...'; or give --published and --weights")
     if options["fusion"] and context.get_parameter_source("best") == ParameterSource.COMMANDLINE:
         raise click.UsageError("--best: the fusion says which checkpoints it is of; leave it out")
+    if check and no_check:
+        raise click.UsageError("--check goes without --no-check")
     announce("reading", options["runs"])
     from audiomos_cache import make_bundle
 
-    for line in make_bundle(**options).lines():
+    with progress("versions") as update:
+        made = make_bundle(**options, check=check or not no_check, progress=update)
+    for line in made.lines():
         echo(line)
 
 

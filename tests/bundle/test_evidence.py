@@ -78,7 +78,7 @@ def test_intervals_of_a_ridge_are_out_of_fold(made, ridge_bundle):
 
 def test_intervals_of_a_weighted_mean_are_of_its_distributions(made, tmp_path):
     fuse(made.runs[:1], out=tmp_path / "fused", method="greedy", labels=made.labels, n_boot=0, seed=3)
-    make_bundle(made.runs[:1], tmp_path / "model", tmp_path / "fused")
+    make_bundle(made.runs[:1], tmp_path / "model", tmp_path / "fused", check=False)
     fused = read_predictions(tmp_path / "fused" / "out-of-fold.dev.jsonl")
     spread = {"mi": deviation(fused.mi_dist), "ta": deviation(fused.ta_dist)}
     found, expected = found_intervals(tmp_path / "model"), expected_intervals(made, fused, spread, seed=3)
@@ -87,7 +87,7 @@ def test_intervals_of_a_weighted_mean_are_of_its_distributions(made, tmp_path):
 
 
 def test_intervals_of_one_run_are_of_its_own_predictions(made, tmp_path):
-    make_bundle(made.runs[:1], tmp_path / "model", labels=made.labels, n_boot=0)
+    make_bundle(made.runs[:1], tmp_path / "model", labels=made.labels, n_boot=0, check=False)
     fused = read_predictions(made.runs[0] / "predictions" / "dev.loss.jsonl")
     spread = {"mi": deviation(fused.mi_dist), "ta": deviation(fused.ta_dist)}
     found, expected = found_intervals(tmp_path / "model"), expected_intervals(made, fused, spread)
@@ -97,7 +97,7 @@ def test_intervals_of_one_run_are_of_its_own_predictions(made, tmp_path):
 
 def test_the_card_tells_the_out_of_fold_scores_with_their_intervals(made, tmp_path):
     fuse(made.runs, out=tmp_path / "fused", method="ridge", labels=made.labels, n_boot=200)
-    make_bundle(made.runs, tmp_path / "model", tmp_path / "fused")
+    make_bundle(made.runs, tmp_path / "model", tmp_path / "fused", check=False)
     scores = json.loads((tmp_path / "fused" / "fusion.json").read_text())["out_of_fold"]["scores"]
     rows = rows_of(card_of(tmp_path / "model"), "Evaluation")
     assert [row[0] for row in rows] == ["clips, MI", "clips, TA", "systems, MI", "systems, TA"]
@@ -148,7 +148,7 @@ def test_the_card_tells_the_intervals(ridge_bundle):
 )
 def test_the_card_says_what_the_coverage_is_of(made, tmp_path, group, resampled, expected):
     fuse(made.runs, out=tmp_path / "fused", method="ridge", labels=made.labels, n_boot=0, cv_group=group)
-    make_bundle(made.runs, tmp_path / "model", tmp_path / "fused")
+    make_bundle(made.runs, tmp_path / "model", tmp_path / "fused", check=False)
     card = card_of(tmp_path / "model")
     assert expected in card
     assert f"95 % intervals of the coverage (percentiles; 2000 resamples of {resampled})." in card
@@ -156,7 +156,7 @@ def test_the_card_says_what_the_coverage_is_of(made, tmp_path, group, resampled,
 
 
 def test_the_card_of_one_run_tells_what_evaluate_tells(made, tmp_path):
-    make_bundle(made.runs[:1], tmp_path / "model", labels=made.labels, n_boot=100)
+    make_bundle(made.runs[:1], tmp_path / "model", labels=made.labels, n_boot=100, check=False)
     file = made.runs[0] / "predictions" / "dev.loss.jsonl"
     scores = json.loads(command("evaluate", file, "--labels", made.labels, "--n-boot", 100, "--json"))
     rows = rows_of(card_of(tmp_path / "model"), "Evaluation")
@@ -180,7 +180,7 @@ def test_the_card_is_one_that_the_hub_reads(ridge_bundle):
 @pytest.mark.parametrize("fusion", ["mean", None])
 def test_without_labels_there_are_no_intervals(made, tmp_path, said, fusion):
     runs = made.runs if fusion else made.runs[:1]
-    make_bundle(runs, tmp_path / "model", made.fused(fusion) if fusion else None)
+    make_bundle(runs, tmp_path / "model", made.fused(fusion) if fusion else None, check=False)
     assert said.messages == [NO_LABELS]
     assert load_bundle(str(tmp_path / "model")).calibrations == {}
     assert "None: this bundle was not calibrated" in card_of(tmp_path / "model")
@@ -190,7 +190,7 @@ def test_without_labels_there_are_no_intervals(made, tmp_path, said, fusion):
 def test_without_folds_there_are_no_intervals(made, tmp_path, said):
     fuse(made.runs, out=tmp_path / "fused", method="ridge", labels=made.labels, folds=0)
     said.clear()
-    make_bundle(made.runs, tmp_path / "model", tmp_path / "fused")
+    make_bundle(made.runs, tmp_path / "model", tmp_path / "fused", check=False)
     assert said.messages == [
         f"no intervals: {tmp_path / 'fused'} was made without folds; fuse again with --folds 5 to have some"
     ]
@@ -210,7 +210,7 @@ def test_labels_that_moved_must_be_given(made, moved, tmp_path):
         f"{tmp_path / 'list.txt'}: does not exist, expected the labels of {tmp_path / 'fused'}; give the list that the "
         "fusion was fitted on with --labels, or fuse again"
     )
-    make_bundle(made.runs, tmp_path / "model", tmp_path / "fused", labels=moved)
+    make_bundle(made.runs, tmp_path / "model", tmp_path / "fused", labels=moved, check=False)
     assert load_bundle(str(tmp_path / "model")).calibrations.keys() == {"mi", "ta"}
 
 
@@ -243,7 +243,7 @@ def test_predictions_that_were_fused_under_another_name_are_found(made, ridge_bu
         for link, run in zip(links[split], made.runs, strict=True):
             link.symlink_to(run / "predictions" / f"{split}.loss.jsonl")
     fuse(links["dev"], out=tmp_path / "fused", method="ridge", labels=made.labels, apply=links["eval"], n_boot=0)
-    make_bundle(made.runs, tmp_path / "model", tmp_path / "fused")
+    make_bundle(made.runs, tmp_path / "model", tmp_path / "fused", check=False)
     assert found_intervals(tmp_path / "model") == found_intervals(ridge_bundle)
 
 
@@ -271,7 +271,7 @@ def test_another_split_than_the_fusion_was_fitted_on_is_refused(made, tmp_path):
     assert refusal(made.runs, made.fused("ridge"), tmp_path / "model", fit_split="eval") == (
         f"--fit-split eval: {made.fused('ridge')} was fitted on dev; leave it out"
     )
-    make_bundle(made.runs, tmp_path / "model", made.fused("ridge"), fit_split="dev")
+    make_bundle(made.runs, tmp_path / "model", made.fused("ridge"), fit_split="dev", check=False)
 
 
 def list_of(made, split, path):
@@ -289,7 +289,9 @@ def test_clips_that_a_member_was_trained_on_are_refused(made, tmp_path):
 
 def test_clips_that_no_member_has_seen_are_best(made, tmp_path):
     labels = list_of(made, "eval", tmp_path / "eval.txt")
-    make_bundle(made.runs, tmp_path / "model", made.fused("mean"), labels=labels, fit_split="eval", n_boot=0)
+    make_bundle(
+        made.runs, tmp_path / "model", made.fused("mean"), labels=labels, fit_split="eval", n_boot=0, check=False
+    )
     assert load_bundle(str(tmp_path / "model")).calibrations["mi"].clips == 8
     assert "chose their checkpoints" not in card_of(tmp_path / "model")
 
@@ -299,7 +301,7 @@ def test_labels_of_other_clips_are_refused(made, tmp_path):
     found = refusal(made.runs[:1], None, tmp_path / "model", DataError, labels=labels)
     assert "missing clips of the labels: S000_eval000" in found
     with pytest.raises(DataError, match=r"test\.loss\.jsonl: file not found, expected predictions of split 'test'"):
-        make_bundle(made.runs[:1], tmp_path / "model", labels=labels, fit_split="test")
+        make_bundle(made.runs[:1], tmp_path / "model", labels=labels, fit_split="test", check=False)
 
 
 def manifest_of(made, path, prompt_of):
@@ -317,7 +319,7 @@ def manifest_of(made, path, prompt_of):
 def test_a_manifests_prompts_make_the_folds(made, tmp_path, fusion):
     labels = manifest_of(made, tmp_path / "all.jsonl", lambda row: f"prompt {row % 3}")
     fuse(made.runs, out=tmp_path / "fused", method=fusion, labels=labels, n_boot=0)
-    found = make_bundle(made.runs, tmp_path / "model", tmp_path / "fused", labels=labels, n_boot=0)
+    found = make_bundle(made.runs, tmp_path / "model", tmp_path / "fused", labels=labels, n_boot=0, check=False)
     intervals = found.manifest.intervals
     assert (intervals.folds, intervals.group, intervals.split) == (3, "prompt", "dev")
     assert intervals.labels.name == "all.jsonl"
@@ -325,7 +327,7 @@ def test_a_manifests_prompts_make_the_folds(made, tmp_path, fusion):
 
 def test_clips_of_one_prompt_calibrate_nothing(made, tmp_path, said):
     labels = manifest_of(made, tmp_path / "all.jsonl", lambda _: "the prompt")
-    make_bundle(made.runs[:1], tmp_path / "model", labels=labels, n_boot=0)
+    make_bundle(made.runs[:1], tmp_path / "model", labels=labels, n_boot=0, check=False)
     assert said.messages == ["no intervals: the labelled clips are all of one prompt, so none can be held out"]
     assert "| clips, MI |" in card_of(tmp_path / "model")
 
@@ -338,7 +340,7 @@ def test_few_clips_calibrate_nothing(made, tmp_path, said):
     write_recorded(run, "predictions/dev.loss.jsonl", predictions_bytes(few))
     lines = made.labels.read_text().splitlines(keepends=True)
     (tmp_path / "few.txt").write_text("".join(line for line in lines if line.partition(".wav")[0] in few.ids))
-    make_bundle([run], tmp_path / "model", labels=tmp_path / "few.txt", n_boot=0)
+    make_bundle([run], tmp_path / "model", labels=tmp_path / "few.txt", n_boot=0, check=False)
     assert said.messages[-1] == "no intervals: 4 labelled clips are too few, or predicted too badly, for any"
 
 
@@ -349,5 +351,5 @@ def test_clips_that_not_all_members_have_are_left_out_as_in_the_fusion(made, tmp
     others = predictions.take(predictions.ids[1:])
     write_recorded(runs[1], "predictions/dev.loss.jsonl", predictions_bytes(others))
     fuse(runs, out=tmp_path / "fused", method="ridge", labels=made.labels, n_boot=0, allow_missing=True)
-    make_bundle(runs, tmp_path / "model", tmp_path / "fused")
+    make_bundle(runs, tmp_path / "model", tmp_path / "fused", check=False)
     assert load_bundle(str(tmp_path / "model")).calibrations["ta"].clips == 15

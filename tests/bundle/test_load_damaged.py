@@ -596,6 +596,6 @@ def test_a_revision_of_a_folder(bundle):
 
 def test_a_replaced_member_is_not_the_bundle_that_was_made(made, bundle, tmp_path):
     """Weights of the same head, trained otherwise, do not slip in."""
-    make_bundle(made.runs[:1], tmp_path / "other", best="combined")
+    make_bundle(made.runs[:1], tmp_path / "other", best="combined", check=False)
     shutil.copy(tmp_path / "other" / HEAD, bundle / HEAD)
     assert "so it was changed or is damaged" in refusal(bundle)

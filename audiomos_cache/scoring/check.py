@@ -1,0 +1,275 @@
+"""`check_bundle`: whether a bundle's scores fall when music gets worse, as scores of quality must.
+
+What is checked is the whole line, from the audio to the score: an encoder with other weights, another audio chain or a
+head of the wrong sign shows here, whatever figures its paper has.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from audiomos_cache.audio.resample import resample
+from audiomos_cache.dataset.manifests import MANIFESTS
+from audiomos_cache.errors import ArgumentError, DataError, first_five, in_one_line, shown
+from audiomos_cache.progress import Progress, no_progress
+from audiomos_cache.scoring.arguments import items_of_arguments
+from audiomos_cache.scoring.clips import AudioLike
+from audiomos_cache.scoring.inputs import Item, items_of_manifest, items_of_paths
+from audiomos_cache.scoring.ladders import PROMPTS, QUALITY, RATE_HZ, SEGMENTS, Ladder, Samples, segments_in
+from audiomos_cache.scoring.verdicts import EXCERPT_S, Change, Check, judge
+from audiomos_cache.targets import TRAINED_TARGETS, Target
+
+if TYPE_CHECKING:
+    from audiomos_cache.bundle.load import Bundle
+    from audiomos_cache.scoring.results import Score
+    from audiomos_cache.scoring.scorer import Scorer
+
+SHORTEST_S = 0.5
+_WHOLE_S = 1e6
+MADE_UP = "made-up music"
+UNRELATED = (
+    "A brutal death metal song with growled vocals and blast beats.",
+    "A solo harpsichord playing a baroque fugue in a small church.",
+    "A drone of rain and wind with no melody and no rhythm.",
+    "Children singing a lullaby together without instruments.",
+)
+"""Prompts for clips that all have the same one: hardly any music fits two of them."""
+_MADE_UP_WORDS = (
+    ("slow", "sad", "low", "organ", "without"),
+    ("fast", "happy", "high", "synth", "with"),
+    ("slow", "happy", "high", "flute", "without"),
+    ("fast", "sad", "low", "guitar", "with"),
+)
+
+
+def check_bundle(
+    bundle: "str | PathLike[str] | Bundle | Scorer",
+    clips: Sequence[AudioLike],
+    prompts: str | Sequence[str | None] | None = None,
+    *,
+    sample_rate: float | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Check:
+    """Make music worse in known ways, and see whether a bundle's scores fall.
+
+    The middle 10 s of each clip are scored as they are; with white noise 20, 10 and 0 dB below the music; without what
+    is above 4, 2 and 1 kHz; cut off 6, 12 and 24 dB below the peak; with segments of a second in another order (a
+    score may be blind to that); and with another clip's prompt (of clips that share one, with an unrelated one). All
+    are as loud as the clip.
+
+    The check passes if the bundle's first target falls under noise, low-pass and clipping (by 0.1 on a scale of 1 to 5
+    and more than the standard error over the clips), all targets that hear prompts fall without theirs, the others do
+    not move with it, and no encoder is untrained.
+
+    Args:
+        bundle: what `Scorer` takes, or a scorer of one bundle.
+        clips: as `Scorer.score` takes them, of 0.5 s or more; three or more, to tell an effect from chance.
+        prompts: of the clips, one each, or one of all; None: no target is checked that needs one.
+        sample_rate: of samples that come without their own, in Hz.
+        progress: called as `progress("check", done, total)`.
+        options: of the `Scorer`, where it is not loaded yet: audio_encoder, text_encoder, device, precision,
+            batch_size.
+    Raises:
+        DataError: no clip can be heard; names the reason of each. Of the scorer: see `Scorer`.
+
+    >>> check_bundle("model", ["song.wav"], device="cpu").passed  # with an untrained encoder
+    False
+    """
+    items = list(items_of_arguments(clips, prompts, None, sample_rate))
+    return check_items(_scorer_of(bundle, options), items, progress=progress)
+
+
+def _scorer_of(bundle: "str | PathLike[str] | Bundle | Scorer", options: Mapping[str, Any]) -> "Scorer":
+    from audiomos_cache.bundle.load import Bundle
+    from audiomos_cache.scoring.scorer import Scorer
+
+    if isinstance(bundle, str | PathLike | Bundle):
+        return Scorer(bundle, **options)
+    if options:
+        raise ArgumentError(f"{', '.join(sorted(options))}: options of a scorer, and one was given; make it with them")
+    return bundle
+
+
+def items_to_check(paths: Sequence[Path], prompt: str | None) -> list[Item]:
+    """List the clips of files and folders, which share a prompt, and of manifests, whose rows have their own.
+
+    Raises:
+        DataError: see `items_of_paths` and `items_of_manifest`. ArgumentError: manifests and a prompt.
+    """
+    listed = [path for path in paths if path.suffix.lower() in MANIFESTS and not path.is_dir()]
+    if listed and prompt is not None:
+        raise ArgumentError(f"--prompt goes without {listed[0]}, whose rows have their own")
+    files = [path for path in paths if path not in listed]
+    return [*items_of_paths(files, prompt), *(item for path in listed for item in items_of_manifest(path))]
+
+
+def made_up_items() -> list[Item]:
+    """Make four clips of music of several kinds, with the prompts that they were made from."""
+    from audiomos_cache.testing.music import SAMPLE_RATE_HZ, PromptWords, render_prompt
+
+    words = [PromptWords(*each) for each in _MADE_UP_WORDS]
+    clips = [(SAMPLE_RATE_HZ, render_prompt(each, EXCERPT_S, seed)) for seed, each in enumerate(words)]
+    return list(items_of_arguments(clips, [each.text for each in words], None, None))
+
+
+def check_items(
+    scorer: "Scorer", items: Sequence[Item], *, music: str | None = None, progress: Progress | None = None
+) -> Check:
+    """Do what `check_bundle` does, of a scorer of one bundle and clips that are listed.
+
+    Args:
+        scorer: loaded.
+        items: the clips.
+        music: what they are, if nobody gave them.
+        progress: called as `progress("check", done, total)`.
+    """
+    targets: tuple[Target, ...] = getattr(scorer, "targets", TRAINED_TARGETS)
+    with_prompts = any(target.hears_prompt for target in targets) and any(item.text for item in items)
+    ladders = (*QUALITY, SEGMENTS, *([PROMPTS] if with_prompts else []))
+    versions = _Versions(items, ladders)
+    scores: dict[_Version, Score] = {}
+    total = len(items) * (1 + sum(len(ladder.rungs) for ladder in ladders))
+    report = progress or no_progress
+    for index, score in enumerate(scorer.score_iter(versions.pairs(), on_error="return")):
+        scores[versions.given[index]] = score
+        report("check", len(scores), total)
+    if len(scores) < total:
+        report("check", total, total)
+    heard, left_out = _heard(items, scores, versions.left_out)
+    rows = tuple(
+        judge(target, ladder, [_change(target, ladder, rung, heard, scores) for rung in ladder.rungs], is_main=not rank)
+        for rank, target in enumerate(targets)
+        for ladder in ladders
+    )
+    return Check(
+        digest=scorer.digest,
+        clips=len(heard),
+        music=music,
+        rows=rows,
+        untrained=scorer.untrained,
+        left_out=left_out,
+        problems=tuple(_problems(items, heard, scores)),
+        too_short=tuple(items[clip].id for clip in versions.too_short),
+    )
+
+
+class _Version(NamedTuple):
+    """A clip as it is (no ladder), or what a rung makes of it."""
+
+    clip: int
+    ladder: Ladder | None = None
+    rung: float = 0.0
+
+
+class _Versions:
+    """The clips to score and all that the ladders make of them, one clip in memory at a time.
+
+    Attributes:
+        given: which were given so far, in order.
+        left_out: why a clip cannot be heard, by its index.
+        too_short: indices of clips that have too few segments.
+    """
+
+    def __init__(self, items: Sequence[Item], ladders: Sequence[Ladder]) -> None:
+        self.given: list[_Version] = []
+        self.left_out: dict[int, str] = {}
+        self.too_short: list[int] = []
+        self._items, self._ladders = items, ladders
+        self._others = other_prompts([item.text for item in items])
+
+    def pairs(self) -> Iterator[tuple[tuple[int, Samples], str | None]]:
+        """Give each version as `Scorer.score_iter` takes it."""
+        for clip, item in enumerate(self._items):
+            try:
+                samples = _excerpt(item)
+            except DataError as error:
+                self.left_out[clip] = in_one_line(error)
+                continue
+            for version, made in self._of_clip(clip, samples):
+                self.given.append(version)
+                yield (RATE_HZ, made), self._others[clip] if version.ladder == PROMPTS else item.text
+
+    def _of_clip(self, clip: int, samples: Samples) -> Iterator[tuple[_Version, Samples]]:
+        yield _Version(clip), samples
+        for ladder in self._ladders:
+            if ladder == PROMPTS and self._others[clip] is None:
+                continue
+            if segments_in(samples) < ladder.fewest_segments:
+                self.too_short.append(clip)
+                continue
+            for rung in ladder.rungs:
+                yield _Version(clip, ladder, rung), ladder.apply(samples, rung, clip)
+
+
+def other_prompts(prompts: Sequence[str | None]) -> list[str | None]:
+    """Return for each prompt that of the next clip that has another; where all are alike, an unrelated one."""
+    found: list[str | None] = []
+    for index, prompt in enumerate(prompts):
+        others = [each for each in (*prompts[index:], *prompts[:index]) if each not in (None, prompt)]
+        unrelated = UNRELATED[index % len(UNRELATED)]
+        found.append(None if prompt is None else (others[0] if others else unrelated))
+    return found
+
+
+def _excerpt(item: Item) -> Samples:
+    """Return the middle of a clip, at `RATE_HZ`.
+
+    Raises:
+        DataError: it cannot be read, is silent, or is too short.
+    """
+    [audio] = item.windows(RATE_HZ, _WHOLE_S)
+    if audio.duration_s < SHORTEST_S:
+        raise DataError(f"{audio.duration_s:.2f} s long, expected {SHORTEST_S:g} s or more; give a longer clip")
+    samples: Samples = resample(audio.samples, audio.sample_rate_hz, RATE_HZ)
+    start = max(0, len(samples) - round(EXCERPT_S * RATE_HZ)) // 2
+    return samples[start : start + round(EXCERPT_S * RATE_HZ)]
+
+
+def _heard(
+    items: Sequence[Item], scores: "dict[_Version, Score]", unread: dict[int, str]
+) -> tuple[list[int], dict[str, str]]:
+    """Return which clips have a score as they are, and why the others were left out.
+
+    Raises:
+        DataError: there is no such clip.
+    """
+    failed = unread | {
+        version.clip: in_one_line(score.error)
+        for version, score in scores.items()
+        if version.ladder is None and score.error is not None
+    }
+    heard = [clip for clip in range(len(items)) if clip not in failed]
+    reasons = {items[clip].id: reason for clip, reason in sorted(failed.items())}
+    if not heard:
+        named = [f"{shown(name)}: {reason}" for name, reason in reasons.items()]
+        raise DataError(f"no clip to check with: {first_five(named) or 'none was given'}; give music")
+    return heard, reasons
+
+
+def _change(
+    target: Target, ladder: Ladder, rung: float, heard: Iterable[int], scores: "dict[_Version, Score]"
+) -> Change:
+    differences = []
+    for clip in heard:
+        before = _value(scores[_Version(clip)], target)
+        after = _value(scores.get(_Version(clip, ladder, rung)), target)
+        if before is not None and after is not None:
+            differences.append(after - before)
+    return Change.of(rung, differences)
+
+
+def _value(score: "Score | None", target: Target) -> float | None:
+    if score is None:
+        return None
+    value = score.scores.get(target.name, getattr(score, target.name, None))
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _problems(items: Sequence[Item], heard: Iterable[int], scores: "dict[_Version, Score]") -> Iterator[str]:
+    known = set(heard)
+    for (clip, ladder, rung), score in scores.items():
+        if ladder is not None and clip in known and score.error is not None:
+            yield f"{shown(items[clip].id)}, {ladder.at(rung)}: {in_one_line(score.error)}"
