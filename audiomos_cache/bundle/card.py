@@ -182,13 +182,13 @@ def check_section(check: "Check | str") -> str:
     """Return the section about what music that gets worse does to the scores of a bundle, of whatever heads.
 
     Args:
-        check: the check; or why there is none.
+        check: the check; or why there is none, as far as is known.
     """
     if isinstance(check, str):
-        parts = [f"Not checked when this bundle was made: {markdown(check)}.", _CHECK_IT]
+        parts = [f"Not checked when this bundle was made{f': {markdown(check)}' if check else ''}.", _CHECK_IT]
     else:
         head = ("score", "music made worse by", "change of score, rung by rung", "95 %", "clips that fell", "verdict")
-        notes = [f"{markdown(each[:1].upper() + each[1:])}." for each in check.notes()]
+        notes = [f"Clips that could not be heard: {len(check.left_out)}."] if check.left_out else []
         listed = table(head, [row.cells() for row in check.rows])
         parts = [f"**{markdown(check.verdict())}**", check.how(), listed, *notes, _CHECK_IT]
     return "\n\n".join(["## Can it be trusted?", *parts])

@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,6 @@ from audiomos_cache.artifacts import Fingerprint, atomic_write, refuse_occupied
 from audiomos_cache.bundle.calibration import LEVEL
 from audiomos_cache.bundle.card import model_card
 from audiomos_cache.bundle.evidence import Calibrated, Evidence, find_evidence
-from audiomos_cache.bundle.load import load_bundle
 from audiomos_cache.bundle.manifest import (
     CARD,
     ENCODER_FILES,
@@ -33,14 +32,11 @@ from audiomos_cache.bundle.sources import Source, Sources, find_sources
 from audiomos_cache.encoders.lookup import loader_of
 from audiomos_cache.encoders.muq_weights import HUB_ID
 from audiomos_cache.errors import (
-    AudiomosError,
     BundleError,
     first_five,
-    in_one_line,
     one_of,
     paths_of,
     quoted,
-    reason_of,
 )
 from audiomos_cache.folders import atomic_folder, clear_leftovers
 from audiomos_cache.heads.config import parts_of
@@ -56,7 +52,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NOT_ASKED = "its maker left that out"
 
 _NON_COMMERCIAL = (
     "cc-by-nc-4.0",
@@ -197,14 +192,14 @@ class MadeBundle:
         manifest: the content of its `bundle.yaml`.
         digest: of all that its `bundle.yaml` contains, which identifies it.
         size_bytes: of all its files.
-        check: what its scores do when music gets worse; or why that is not known.
+        check: what its scores do when music gets worse; or why that is not known, "" if nobody asked.
     """
 
     folder: Path
     manifest: AnyManifest
     digest: str
     size_bytes: int
-    check: "Check | str" = NOT_ASKED
+    check: "Check | str" = ""
 
     def lines(self) -> list[str]:
         """Return what it is made of, its digest, how well its intervals cover, and whether it passed its check."""
@@ -225,9 +220,9 @@ class MadeBundle:
             f"digest: {self.digest}",
         ]
         lines += intervals.lines() if (intervals := self.manifest.intervals) else []
-        if self.check == NOT_ASKED:
-            return lines
-        return [*lines, f"not checked: {self.check}" if isinstance(self.check, str) else self.check.verdict()]
+        if isinstance(self.check, str):
+            return lines + ([f"not checked: {self.check}"] if self.check else [])
+        return [*lines, self.check.verdict()]
 
     def __repr__(self) -> str:
         return "\n  ".join(["MadeBundle", *self.lines()])
@@ -284,6 +279,8 @@ def make_bundle(
     >>> made.manifest.fusion.method, len(made.digest)
     ('mean', 32)
     """
+    from audiomos_cache.scoring.check import check_made  # here: scoring is built on bundles
+
     one_of("best", best, BESTS)
     out = Path(out)
     folders = paths_of("runs", runs)
@@ -305,42 +302,6 @@ def make_bundle(
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     _warn_of_local_encoders(manifest)
     return MadeBundle(out, manifest, digest, size, checked)
-
-
-def check_made(
-    folder: Path,
-    name: str,
-    check: bool | str | PathLike[str] | Sequence[str | PathLike[str]],
-    progress: Progress | None,
-) -> "Check | str":
-    """Check a bundle that was written, but for its card. Where that is not possible, a warning says why.
-
-    Args:
-        folder: of the bundle.
-        name: what it will be called.
-        check: see `make_bundle`.
-        progress: see `make_bundle`.
-    Returns:
-        The check; or why there is none.
-    Raises:
-        DataError: no clips to check by; see `audiomos_cache.scoring.check.items_to_check`.
-    """
-    if check is False:
-        return NOT_ASKED
-    # Scoring is built on bundles: it is imported here alone, to try the bundle as those who are given it will.
-    from audiomos_cache.scoring.check import MADE_UP, check_items, items_to_check, made_up_items
-    from audiomos_cache.scoring.scorer import Scorer
-
-    made_up = check is True
-    items = made_up_items() if check is True else items_to_check(paths_of("check", check), None)
-    log.info("checking the scores by %s of %s ...", counted(len(items), "clip"), MADE_UP if made_up else "yours")
-    try:
-        scorer = Scorer(replace(load_bundle(folder), name=name))
-        return check_items(scorer, items, music=MADE_UP if made_up else None, progress=progress)
-    except (AudiomosError, OSError) as error:
-        reason = in_one_line(reason_of(error) if isinstance(error, OSError) else error)
-        log.warning("not checked: %s", reason)
-        return reason
 
 
 def _warn_of_local_encoders(manifest: Manifest) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from audiomos_cache.cli.options import FILE, Command, announce, echo
+from audiomos_cache.cli.options import FILE, Command, advanced_option, announce, echo
 from audiomos_cache.cli.progress_bar import progress
 from audiomos_cache.runs import BESTS
 
@@ -54,7 +54,7 @@ from audiomos_cache.runs import BESTS
     help="Check for the card whether the scores fall when this clip gets worse; a folder or a manifest (path,prompt) "
     "too. Repeat it for several.  [default: made-up music]",
 )
-@click.option("--no-check", is_flag=True, help="Leave the check out.")
+@advanced_option("--no-check", is_flag=True, help="Leave the check out.")
 @click.option("--overwrite", is_flag=True, help="Replace the bundle in the --out folder.")
 @click.pass_context
 def bundle(context: click.Context, /, check: tuple[Path, ...], no_check: bool, **options: Any) -> None:
@@ -76,6 +76,8 @@ def bundle(context: click.Context, /, check: tuple[Path, ...], no_check: bool, *
       audiomos-cache bundle --published muq-eval-a1 --weights FOLDER --out muq
     """
     if options["published"] is not None:
+        if check or no_check:
+            raise click.UsageError("--check, --no-check: not of a published head; info --check checks it")
         _bundle_published(context, options)
         return
     for name in ("weights", "audio_encoder"):

@@ -4,30 +4,44 @@ What is checked is the whole line, from the audio to the score: an encoder with 
 head of the wrong sign shows here, whatever figures its paper has.
 """
 
+import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from audiomos_cache.audio.resample import resample
 from audiomos_cache.dataset.manifests import MANIFESTS
-from audiomos_cache.errors import ArgumentError, DataError, first_five, in_one_line, shown
-from audiomos_cache.progress import Progress, no_progress
+from audiomos_cache.errors import (
+    ArgumentError,
+    AudiomosError,
+    DataError,
+    first_five,
+    in_one_line,
+    paths_of,
+    reason_of,
+    shown,
+)
+from audiomos_cache.progress import Progress, counted, no_progress
 from audiomos_cache.scoring.arguments import items_of_arguments
 from audiomos_cache.scoring.clips import AudioLike
 from audiomos_cache.scoring.inputs import Item, items_of_manifest, items_of_paths
 from audiomos_cache.scoring.ladders import PROMPTS, QUALITY, RATE_HZ, SEGMENTS, Ladder, Samples, segments_in
 from audiomos_cache.scoring.verdicts import EXCERPT_S, Change, Check, judge
-from audiomos_cache.targets import TRAINED_TARGETS, Target
+from audiomos_cache.scoring.windows import WindowRule
+from audiomos_cache.targets import Target
 
 if TYPE_CHECKING:
-    from audiomos_cache.bundle.load import Bundle
+    from audiomos_cache.bundle.bundle import Bundle
     from audiomos_cache.scoring.results import Score
     from audiomos_cache.scoring.scorer import Scorer
 
+log = logging.getLogger(__name__)
+
+CheckBy: TypeAlias = "bool | str | PathLike[str] | Sequence[str | PathLike[str]]"
 SHORTEST_S = 0.5
-_WHOLE_S = 1e6
 MADE_UP = "made-up music"
 UNRELATED = (
     "A brutal death metal song with growled vocals and blast beats.",
@@ -83,7 +97,7 @@ def check_bundle(
 
 
 def _scorer_of(bundle: "str | PathLike[str] | Bundle | Scorer", options: Mapping[str, Any]) -> "Scorer":
-    from audiomos_cache.bundle.load import Bundle
+    from audiomos_cache.bundle.bundle import Bundle
     from audiomos_cache.scoring.scorer import Scorer
 
     if isinstance(bundle, str | PathLike | Bundle):
@@ -125,8 +139,12 @@ def check_items(
         items: the clips.
         music: what they are, if nobody gave them.
         progress: called as `progress("check", done, total)`.
+    Raises:
+        DataError: no clip can be heard. ArgumentError: a scorer of several bundles.
     """
-    targets: tuple[Target, ...] = getattr(scorer, "targets", TRAINED_TARGETS)
+    if len(scorer.digests) > 1:
+        raise ArgumentError(f"a check is of one bundle, and the scorer has {len(scorer.digests)}; check each alone")
+    targets = scorer.targets
     with_prompts = any(target.hears_prompt for target in targets) and any(item.text for item in items)
     ladders = (*QUALITY, SEGMENTS, *([PROMPTS] if with_prompts else []))
     versions = _Versions(items, ladders)
@@ -136,16 +154,16 @@ def check_items(
     for index, score in enumerate(scorer.score_iter(versions.pairs(), on_error="return")):
         scores[versions.given[index]] = score
         report("check", len(scores), total)
+    heard, left_out = _heard(items, scores, versions.left_out)
     if len(scores) < total:
         report("check", total, total)
-    heard, left_out = _heard(items, scores, versions.left_out)
     rows = tuple(
         judge(target, ladder, [_change(target, ladder, rung, heard, scores) for rung in ladder.rungs], is_main=not rank)
         for rank, target in enumerate(targets)
         for ladder in ladders
     )
     return Check(
-        digest=scorer.digest,
+        digest=scorer.digests[0],
         clips=len(heard),
         music=music,
         rows=rows,
@@ -154,6 +172,41 @@ def check_items(
         problems=tuple(_problems(items, heard, scores)),
         too_short=tuple(items[clip].id for clip in versions.too_short),
     )
+
+
+def check_made(
+    folder: Path,
+    name: str,
+    check: bool | str | PathLike[str] | Sequence[str | PathLike[str]],
+    progress: Progress | None,
+) -> Check | str:
+    """Check a bundle that was written, but for its card. Where that is not possible, a warning says why.
+
+    Args:
+        folder: of the bundle.
+        name: what it will be called.
+        check: clips to check it by: files, folders of them, or manifests with their prompts; True: music that is made
+            up; False: none.
+        progress: called as `progress("check", done, total)`.
+    Returns:
+        The check; or why there is none, without what is of this machine alone; "" if nobody asked.
+    Raises:
+        DataError: no clips to check by, see `items_to_check`.
+    """
+    if check is False:
+        return ""
+    made_up = check is True
+    items = made_up_items() if check is True else items_to_check(paths_of("check", check), None)
+    log.info("checking the scores by %s of %s ...", counted(len(items), "clip"), MADE_UP if made_up else "yours")
+    from audiomos_cache.bundle.load import load_bundle
+    from audiomos_cache.scoring.scorer import Scorer
+
+    try:
+        scorer = Scorer(replace(load_bundle(folder), name=name))
+        return check_items(scorer, items, music=MADE_UP if made_up else None, progress=progress)
+    except (AudiomosError, OSError) as error:
+        log.warning("not checked: %s", in_one_line(reason_of(error) if isinstance(error, OSError) else error))
+        return "no clip could be scored" if isinstance(error, DataError) else "the encoders could not be loaded"
 
 
 class _Version(NamedTuple):
@@ -220,12 +273,11 @@ def _excerpt(item: Item) -> Samples:
     Raises:
         DataError: it cannot be read, is silent, or is too short.
     """
-    [audio] = item.windows(RATE_HZ, _WHOLE_S)
-    if audio.duration_s < SHORTEST_S:
-        raise DataError(f"{audio.duration_s:.2f} s long, expected {SHORTEST_S:g} s or more; give a longer clip")
-    samples: Samples = resample(audio.samples, audio.sample_rate_hz, RATE_HZ)
-    start = max(0, len(samples) - round(EXCERPT_S * RATE_HZ)) // 2
-    return samples[start : start + round(EXCERPT_S * RATE_HZ)]
+    [middle] = item.decode().cut(WindowRule("centre", EXCERPT_S), RATE_HZ).pieces
+    if middle.duration_s < SHORTEST_S:
+        raise DataError(f"{middle.duration_s:.2f} s long, expected {SHORTEST_S:g} s or more; give a longer clip")
+    samples: Samples = resample(middle.samples, middle.sample_rate_hz, RATE_HZ)
+    return samples
 
 
 def _heard(
@@ -264,7 +316,7 @@ def _change(
 def _value(score: "Score | None", target: Target) -> float | None:
     if score is None:
         return None
-    value = score.scores.get(target.name, getattr(score, target.name, None))
+    value = score.scores.get(target.name)
     return value if value is not None and math.isfinite(value) else None
 
 

@@ -51,7 +51,7 @@ def shuffle_segments(samples: Samples, seed: int) -> Samples:
     count, size = segments_in(samples), len(samples)
     fade = round(FADE_S * RATE_HZ / 2)  # on each side of a cut
     width = size // count  # the few samples that are left over are silent
-    padded = np.pad(samples.astype(np.float64), fade)
+    padded = np.pad(samples.astype(np.float64), fade, mode="reflect")  # no step where the clip begins or ends
     rise = np.sin(np.pi / 2 * (np.arange(2 * fade) + 0.5) / (2 * fade))  # two that are not alike keep their power
     window = np.concatenate([rise, np.ones(width - 2 * fade), rise[::-1]])
     mixed = np.zeros(size + 2 * fade)

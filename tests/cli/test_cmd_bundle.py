@@ -125,6 +125,13 @@ def test_a_name_that_nothing_was_published_under(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_check_and_no_check_contradict_each_other(made, tmp_path):
+    arguments = ["bundle", made / "runs", "--out", tmp_path / "model", "--check", "song.wav", "--no-check"]
+    result = CliRunner().invoke(main, list(map(str, arguments)))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "Error: --check goes without --no-check" in result.stderr
+
+
 @pytest.mark.process
 def test_its_help_has_an_example_and_imports_nothing_heavy():
     code = (

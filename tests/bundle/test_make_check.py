@@ -1,0 +1,123 @@
+"""What the card says of the check, and that no bundle is refused, or another one, because of it."""
+
+import logging
+
+import numpy as np
+import pytest
+import soundfile
+
+from audiomos_cache.bundle.card import check_section
+from audiomos_cache.bundle.make import make_bundle
+from audiomos_cache.errors import DataError
+from audiomos_cache.registry import register
+from audiomos_cache.scoring.ladders import NOISE
+from audiomos_cache.scoring.verdicts import Change, Check, judge
+from audiomos_cache.targets import Target
+from audiomos_cache.testing.fakes import FakeTextEncoder
+from tests.support.check import RATE_HZ, music
+from tests.support.commands import run
+from tests.support.training import WideAudioEncoder, files_in
+
+UNTRAINED = "FAILED: the encoders are untrained (fake-audio and fake-text), so scores mean nothing"
+
+
+@pytest.fixture
+def encoders(request):
+    """The encoders that the runs were trained with can be loaded here by their names."""
+    request.getfixturevalue("fresh_registry")
+    register("audio_encoder", "fake-audio")(lambda _source, **_: WideAudioEncoder())
+    register("text_encoder", "fake-text")(lambda _source, **_: FakeTextEncoder())
+
+
+def section(folder):
+    card = (folder / "README.md").read_text()
+    return card.split("## Can it be trusted?\n\n")[1].split("\n\n## ")[0]
+
+
+@pytest.mark.usefixtures("encoders")
+def test_the_card_has_the_check_by_made_up_music(made, tmp_path):
+    reports = []
+    found = make_bundle(made.runs, tmp_path / "model", made.fused("ridge"), progress=lambda *each: reports.append(each))
+    text = section(tmp_path / "model")
+    assert found.check.verdict().startswith(UNTRAINED) and found.check.clips == 4
+    assert text.startswith(f"**{UNTRAINED}")
+    assert "the middle 10 s of 4 clips of made-up music, made worse" in text
+    assert "Rungs: noise 20, 10, 0 dB SNR; low-pass 4, 2, 1 kHz; clipping 6, 12, 24 dB." in text
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith(("| MI", "| TA"))]
+    assert [row[1] for row in rows] == 2 * ["noise", "low-pass", "clipping", "shuffled segments", "shuffled prompts"]
+    assert rows[4][-1] == "unmoved, as expected |"
+    assert text.endswith("By music of your own: `audiomos-cache info model/ --check song.wav`.")
+    assert found.lines()[-1] == found.check.verdict()
+    assert found.to_dict()["check"]["passed"] is False
+    assert reports[-1][1:3] == (48, 48)
+
+
+@pytest.mark.usefixtures("encoders")
+def test_the_bundle_is_the_same_with_and_without_a_check_and_the_card_twice(made, tmp_path):
+    checked, again, without = (
+        files_in(make_bundle(made.runs, tmp_path / name, made.fused("ridge"), check=check).folder)
+        for name, check in (("a", True), ("b", True), ("c", False))
+    )
+    assert checked == again
+    assert checked.pop("README.md") != without.pop("README.md")
+    assert checked == without
+    assert section(tmp_path / "c").startswith("Not checked when this bundle was made.\n")
+
+
+@pytest.mark.usefixtures("encoders")
+def test_clips_of_the_makers_are_heard_with_their_prompts(made, tmp_path):
+    for name in ("a", "b", "c", "short"):
+        soundfile.write(tmp_path / f"{name}.wav", music(0.2 if name == "short" else 3, ord(name[0])), RATE_HZ)
+    (tmp_path / "list.csv").write_text("path,prompt\na.wav,x\nb.wav,slow piano\nc.wav,one two three\nshort.wav,x\n")
+    found = make_bundle(made.runs[:1], tmp_path / "model", check=tmp_path / "list.csv").check
+    assert (found.clips, found.music) == (3, None)
+    text = section(tmp_path / "model")
+    assert "the middle 10 s of 3 clips, made worse" in text
+    assert "\n\nClips that could not be heard: 1.\n\n" in text
+    assert str(tmp_path) not in text and "short" not in text, "what is of the maker's alone"
+    assert "| TA | shuffled prompts |" in text
+
+
+def test_encoders_that_are_not_here_are_a_warning(made, tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        found = make_bundle(made.runs[:1], tmp_path / "model")
+    assert found.check == "the encoders could not be loaded"
+    assert found.lines()[-1] == "not checked: the encoders could not be loaded"
+    assert (
+        "not checked: the bundle was made with fake-audio, which no code here makes; give --audio-encoder a folder "
+        "with the same weights"
+    ) in caplog.messages
+    assert section(tmp_path / "model").startswith(
+        "Not checked when this bundle was made: the encoders could not be loaded.\n\nBy music of your own: "
+    )
+
+
+@pytest.mark.usefixtures("encoders")
+def test_clips_that_cannot_be_heard_are_a_warning_too(made, tmp_path):
+    soundfile.write(tmp_path / "silent.wav", np.zeros(RATE_HZ), RATE_HZ)
+    found = make_bundle(made.runs[:1], tmp_path / "model", check=[tmp_path / "silent.wav"])
+    assert found.check == "no clip could be scored"
+    assert (tmp_path / "model" / "bundle.yaml").exists()
+
+
+def test_a_folder_without_audio_is_an_error_before_anything_is_made(made, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"empty: no audio in it"):
+        make_bundle(made.runs[:1], tmp_path / "model", check=tmp_path / "empty")
+    assert not (tmp_path / "model").exists()
+
+
+def test_names_stay_text_in_the_card():
+    row = judge(Target("# <b>[x](y)|"), NOISE, [Change.of(rung, [-1.0]) for rung in NOISE.rungs], is_main=True)
+    text = check_section(Check("d" * 32, 1, None, (row,), untrained=("<i>",)))
+    assert "| \\# &lt;b&gt;\\[x\\](y)\\| | noise | -1.00, -1.00, -1.00 |" in text
+    assert "<b>" not in text and "<i>" not in text and "<b>" not in check_section("no <b>")
+
+
+@pytest.mark.usefixtures("encoders")
+def test_the_command_checks_by_the_clips_that_it_is_given(made, tmp_path):
+    for name in ("a", "b"):
+        soundfile.write(tmp_path / f"{name}.wav", music(3, ord(name)), RATE_HZ)
+    clips = [each for name in ("a", "b") for each in ("--check", tmp_path / f"{name}.wav")]
+    lines = run("bundle", made.runs[0], "--out", tmp_path / "model", *clips).splitlines()
+    assert lines[-1].startswith(UNTRAINED) and "2 clips can only hint at it" in lines[-1]
