@@ -1,12 +1,17 @@
 """Bundles of known behaviour: what falls, rises, stays, is deaf or broken is told apart."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import soundfile
 import torch
 
 from audiomos_cache.audio.resample import resample
+from audiomos_cache.bundle.bundle import BundledHead
 from audiomos_cache.errors import ArgumentError, DataError
+from audiomos_cache.fusion.averages import MeanFusion
+from audiomos_cache.heads.model import build_head
 from audiomos_cache.scoring.check import (
     UNRELATED,
     check_bundle,
@@ -15,6 +20,7 @@ from audiomos_cache.scoring.check import (
     made_up_items,
     other_prompts,
 )
+from audiomos_cache.scoring.ladders import QUALITY
 from audiomos_cache.scoring.scorer import Scorer
 from tests.support.check import MI, RATE_HZ, TA, KnownScorer, TrainedInName, likeness, music
 from tests.support.scoring import make_bundle
@@ -217,4 +223,43 @@ def test_heads_whose_last_layers_are_zero_fail_on_any_encoder(audio, text):
     assert check.failures == [
         *(f"MI under {name}: no effect" for name in ("noise", "low-pass", "clipping")),
         "TA under shuffled prompts: does not hear the prompt",
+    ]
+
+
+def fitted_bundle(audio, text, *, inverted):
+    """A bundle whose MI was fitted to how much its music was damaged: the last layer of an otherwise random head.
+
+    Its music is not that by which it is checked. Inverted, it is as if the most damaged had been rated best.
+    """
+    rated = []
+    for seed in range(100, 124):
+        clean = music(1, seed)
+        rated.append((clean, 4.5))
+        for ladder in QUALITY:
+            rated += [(ladder.apply(clean, rung, seed), 3.5 - step) for step, rung in enumerate(ladder.rungs)]
+    waveforms = torch.from_numpy(np.stack([samples for samples, _ in rated]))
+    torch.manual_seed(0)
+    head = build_head({"temporal": "none", "pooling": "mean", "output": "scalar"}, audio.dim, text.dim).eval()
+    with torch.no_grad():
+        frames = torch.cat([audio.encode(each)[0] for each in waveforms.split(10)])
+        hidden = head.mi[0](frames.mean(dim=1)).double()
+        mi = torch.tensor([mi for _, mi in rated], dtype=torch.float64)[:, None]
+        centred = hidden - hidden.mean(dim=0)
+        weight = torch.linalg.solve(
+            centred.T @ centred + 1e-6 * torch.eye(hidden.shape[1]), centred.T @ (mi - mi.mean())
+        )
+        sign = -1 if inverted else 1
+        head.mi[1].linear.weight.copy_(sign * weight.T)
+        head.mi[1].linear.bias.copy_(3 - sign * (hidden.mean(dim=0) @ weight))
+    bundle = make_bundle(audio, text, pad_to_s=None)
+    return replace(bundle, members=(BundledHead("fitted", head, audio.layers),), fusion=MeanFusion(["fitted"]))
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+def test_through_encoder_and_head_the_sign_is_told(audio, text, inverted):
+    encoders = {"audio_encoder": TrainedInName(audio), "text_encoder": TrainedInName(text), "device": "cpu"}
+    check = check_bundle(Scorer(fitted_bundle(audio, text, inverted=inverted), **encoders), GIVEN)
+    assert check.passed is not inverted, check
+    assert [row.verdict.partition(":")[0] for row in check.rows[:3]] == 3 * [
+        "INVERTED" if inverted else "falls as expected"
     ]
