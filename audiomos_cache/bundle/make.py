@@ -48,6 +48,7 @@ from audiomos_cache.targets import TRAINED_TARGETS
 from audiomos_cache.torch_settings import standard_torch
 
 if TYPE_CHECKING:
+    from audiomos_cache.scoring.check import CheckBy
     from audiomos_cache.scoring.verdicts import Check
 
 log = logging.getLogger(__name__)
@@ -249,7 +250,7 @@ def make_bundle(
     best: str = "loss",
     overwrite: bool = False,
     n_boot: int = 10_000,
-    check: bool | str | PathLike[str] | Sequence[str | PathLike[str]] = True,
+    check: "CheckBy" = True,
     progress: Progress | None = None,
 ) -> MadeBundle:
     """Make one folder of trained heads and their fusion, with all that is needed to score music with them.
@@ -279,7 +280,7 @@ def make_bundle(
     >>> made.manifest.fusion.method, len(made.digest)
     ('mean', 32)
     """
-    from audiomos_cache.scoring.check import check_made  # here: scoring is built on bundles
+    from audiomos_cache.scoring.check import check_made  # here alone: scoring is built on bundles
 
     one_of("best", best, BESTS)
     out = Path(out)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CheckBy: TypeAlias = "bool | str | PathLike[str] | Sequence[str | PathLike[str]]"
+"""Clips to check a bundle by that is made: files, folders, manifests; True: made-up music; False: no check."""
 SHORTEST_S = 0.5
 MADE_UP = "made-up music"
 UNRELATED = (
@@ -174,19 +175,13 @@ def check_items(
     )
 
 
-def check_made(
-    folder: Path,
-    name: str,
-    check: bool | str | PathLike[str] | Sequence[str | PathLike[str]],
-    progress: Progress | None,
-) -> Check | str:
+def check_made(folder: Path, name: str, check: CheckBy, progress: Progress | None) -> Check | str:
     """Check a bundle that was written, but for its card. Where that is not possible, a warning says why.
 
     Args:
         folder: of the bundle.
         name: what it will be called.
-        check: clips to check it by: files, folders of them, or manifests with their prompts; True: music that is made
-            up; False: none.
+        check: by what.
         progress: called as `progress("check", done, total)`.
     Returns:
         The check; or why there is none, without what is of this machine alone; "" if nobody asked.

@@ -125,6 +125,16 @@ def test_a_name_that_nothing_was_published_under(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_bundle_whose_encoder_is_not_here_is_made_and_cannot_be_checked(made, tmp_path):
+    single, out = made / "runs" / "pooling-dist-seed1", tmp_path / "model"
+    lines = run("bundle", single, "--out", out).splitlines()
+    assert lines[-1] == "not checked: the encoders could not be loaded"
+    assert fail("info", out, "--check", made / "train0.wav") == (
+        "Error: the bundle was made with fake-audio, which no code here makes; give --audio-encoder a folder with the "
+        "same weights"
+    )
+
+
 def test_check_and_no_check_contradict_each_other(made, tmp_path):
     arguments = ["bundle", made / "runs", "--out", tmp_path / "model", "--check", "song.wav", "--no-check"]
     result = CliRunner().invoke(main, list(map(str, arguments)))

@@ -44,7 +44,7 @@ def row(ladder: Ladder, *rungs: list[float], target: Target = MI, is_main: bool 
         (PROMPTS, TA, [0.9, -0.8, 0.0], "uncertain: clips differ", True),
         (PROMPTS, MI, [0.0, 0.0, 0.0], "unmoved, as expected", False),
         (PROMPTS, MI, [0.0, 0.0, 0.01], "moves with the prompt", True),
-        (PROMPTS, MI, [], "not scored", False),
+        (PROMPTS, MI, [], "not scored", True),
     ],
 )
 def test_what_is_said_and_whether_the_check_fails_for_it(ladder, target, differences, verdict, fails):
