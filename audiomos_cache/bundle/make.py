@@ -204,23 +204,25 @@ class MadeBundle:
 
     def lines(self) -> list[str]:
         """Return what it is made of, its digest, how well its intervals cover, and whether it passed its check."""
-        if isinstance(self.manifest, PublishedManifest):
-            encoder = self.manifest.encoders.audio
-            return [
-                f"{self.folder}: the published head {self.manifest.published.name}, {gigabytes(self.size_bytes)}",
-                f"targets: {', '.join(each.name for each in self.manifest.targets)}",
+        manifest = self.manifest
+        if isinstance(manifest, PublishedManifest):
+            encoder = manifest.encoders.audio
+            lines = [
+                f"{self.folder}: the published head {manifest.published.name}, {gigabytes(self.size_bytes)}",
+                f"targets: {', '.join(each.name for each in manifest.targets)}",
                 f"encoder: {encoder.name} ({encoder.source}, {encoder.revision})",
-                f"licence: {self.manifest.licence.notice}",
+                f"licence: {manifest.licence.notice}",
                 f"digest: {self.digest}",
             ]
-        names = [member.name for member in self.manifest.members]
-        method = self.manifest.fusion.method
-        lines = [
-            f"{self.folder}: {method} of {counted(len(names), 'head')}, {gigabytes(self.size_bytes)}",
-            f"heads: {', '.join(names)}",
-            f"digest: {self.digest}",
-        ]
-        lines += intervals.lines() if (intervals := self.manifest.intervals) else []
+        else:
+            names = [member.name for member in manifest.members]
+            lines = [
+                f"{self.folder}: {manifest.fusion.method} of {counted(len(names), 'head')}, "
+                f"{gigabytes(self.size_bytes)}",
+                f"heads: {', '.join(names)}",
+                f"digest: {self.digest}",
+                *(manifest.intervals.lines() if manifest.intervals else []),
+            ]
         if isinstance(self.check, str):
             return lines + ([f"not checked: {self.check}"] if self.check else [])
         return [*lines, self.check.verdict()]

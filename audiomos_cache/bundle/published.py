@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 from torch import Tensor
@@ -34,9 +35,13 @@ from audiomos_cache.errors import BundleError, DataError, shown
 from audiomos_cache.folders import atomic_folder, clear_leftovers
 from audiomos_cache.hub import download_command, is_fetched, resolve_folder
 from audiomos_cache.input_spec import InputSpec
+from audiomos_cache.progress import Progress
 from audiomos_cache.published.catalogue import Checkpoint, PublishedBundle, published
 from audiomos_cache.run_writer import weights_bytes
 from audiomos_cache.torch_settings import standard_torch
+
+if TYPE_CHECKING:
+    from audiomos_cache.scoring.check import CheckBy
 
 log = logging.getLogger(__name__)
 
@@ -202,10 +207,12 @@ def make_published_bundle(
     audio_encoder: "str | PathLike[str] | AudioEncoder | None" = None,
     *,
     overwrite: bool = False,
+    check: "CheckBy" = True,
+    progress: Progress | None = None,
 ) -> MadeBundle:
     """Make one folder of a head that others published, to score with it here or elsewhere, without a network.
 
-    The same files give the same bytes.
+    The same files give the same bytes. The card has the outcome of `check_bundle`.
 
     Args:
         name: of a published bundle, see `audiomos-cache info bundles`.
@@ -213,15 +220,18 @@ def make_published_bundle(
         out: the folder to make; it appears complete or not at all.
         audio_encoder: see `assemble`.
         overwrite: replace the bundle that `out` holds.
+        check, progress: see `make_bundle`.
     Raises:
         BundleError: an unknown name; see `assemble`. OutputExistsError: `out` holds something, and `overwrite` is False
         or it is not a bundle.
 
     >>> from audiomos_cache.testing import make_muq_eval
-    >>> made = make_published_bundle("muq-eval-a1", make_muq_eval("published"), "model-published")
+    >>> made = make_published_bundle("muq-eval-a1", make_muq_eval("published"), "model-published", check="song.wav")
     >>> made.manifest.published.name
     'muq-eval-a1'
     """
+    from audiomos_cache.scoring.check import check_made  # here alone: scoring is built on bundles
+
     entry, out = published(name), Path(out)
     clear_leftovers(out)
     refuse_occupied(out, what="bundle", own=is_own_file, marker=MANIFEST, overwrite=overwrite)
@@ -232,9 +242,10 @@ def make_published_bundle(
         if made.encoder:
             _write_encoder(made.encoder, folder / ENCODER)
         digest = write_manifest(folder, made.manifest)
-        atomic_write(folder / CARD, published_card(entry, made.manifest).encode())
+        checked = check_made(folder, str(out), check, progress, audio_encoder=None if made.encoder else given)
+        atomic_write(folder / CARD, published_card(entry, made.manifest, checked).encode())
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return MadeBundle(out, made.manifest, digest, size)
+    return MadeBundle(out, made.manifest, digest, size, checked)
 
 
 def _choose_encoder(

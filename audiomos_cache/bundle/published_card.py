@@ -1,8 +1,13 @@
 """`README.md` of a bundle of a published head; `card.py` has that of heads that were trained here."""
 
-from audiomos_cache.bundle.card import encoder_section, front_matter, table
+from typing import TYPE_CHECKING
+
+from audiomos_cache.bundle.card import check_section, encoder_section, front_matter, table
 from audiomos_cache.bundle.manifest import PublishedManifest
 from audiomos_cache.published.catalogue import PublishedBundle
+
+if TYPE_CHECKING:
+    from audiomos_cache.scoring.verdicts import Check
 
 _USE = """\
 ## How to use it
@@ -18,8 +23,8 @@ Scorer("model").score(["song.wav"])
 `model/` is this folder, or the id of the hub repository that holds it."""
 
 
-def published_card(entry: PublishedBundle, manifest: PublishedManifest) -> str:
-    """Write the card, in Markdown; the same bundle gives the same text."""
+def published_card(entry: PublishedBundle, manifest: PublishedManifest, check: "Check | str") -> str:
+    """Write the card, in Markdown; the same bundle gives the same text; `check` is that of `card.model_card`."""
     rows = [
         (each.name, f"{each.lowest:g} to {each.highest:g}", "yes" if each.clipped else "no")
         for each in manifest.targets
@@ -32,6 +37,7 @@ def published_card(entry: PublishedBundle, manifest: PublishedManifest) -> str:
         _USE,
         "## Targets\n\n" + table(("target", "scale", "kept within it"), rows),
         f"## Evaluation\n\nIn domain: {entry.in_domain}.\n\nOut of domain: {entry.out_of_domain}.",
+        check_section(check),
         encoder_section([("audio", manifest.encoders.audio)], manifest.fingerprint.xxh3_128),
         f"## Licence\n\n{manifest.licence.notice}",
     ]

@@ -75,10 +75,10 @@ def bundle(context: click.Context, /, check: tuple[Path, ...], no_check: bool, *
         --labels sets/dev_mos_list.txt
       audiomos-cache bundle --published muq-eval-a1 --weights FOLDER --out muq
     """
+    if check and no_check:
+        raise click.UsageError("--check goes without --no-check")
     if options["published"] is not None:
-        if check or no_check:
-            raise click.UsageError("--check, --no-check: not of a published head; info --check checks it")
-        _bundle_published(context, options)
+        _bundle_published(context, options, check or not no_check)
         return
     for name in ("weights", "audio_encoder"):
         if options.pop(name) is not None:
@@ -88,8 +88,6 @@ def bundle(context: click.Context, /, check: tuple[Path, ...], no_check: bool, *
         raise click.UsageError("Missing argument 'RUN...'; or give --published and --weights")
     if options["fusion"] and context.get_parameter_source("best") == ParameterSource.COMMANDLINE:
         raise click.UsageError("--best: the fusion says which checkpoints it is of; leave it out")
-    if check and no_check:
-        raise click.UsageError("--check goes without --no-check")
     announce("reading", options["runs"])
     from audiomos_cache import make_bundle
 
@@ -102,7 +100,7 @@ def bundle(context: click.Context, /, check: tuple[Path, ...], no_check: bool, *
 _OF_RUNS = ("runs", "fusion", "best", "labels", "fit_split")
 
 
-def _bundle_published(context: click.Context, options: dict[str, Any]) -> None:
+def _bundle_published(context: click.Context, options: dict[str, Any], check: tuple[Path, ...] | bool) -> None:
     given = [name for name in _OF_RUNS if context.get_parameter_source(name) == ParameterSource.COMMANDLINE]
     given = [name for name in given if options[name] not in ((), None)]
     if given:
@@ -113,12 +111,8 @@ def _bundle_published(context: click.Context, options: dict[str, Any]) -> None:
     announce("reading", [options["weights"]])
     from audiomos_cache import make_published_bundle
 
-    made = make_published_bundle(
-        options["published"],
-        options["weights"],
-        options["out"],
-        options["audio_encoder"],
-        overwrite=options["overwrite"],
-    )
+    given = [options[name] for name in ("published", "weights", "out", "audio_encoder")]
+    with progress("versions") as update:
+        made = make_published_bundle(*given, overwrite=options["overwrite"], check=check, progress=update)
     for line in made.lines():
         echo(line)

@@ -175,7 +175,7 @@ def check_items(
     )
 
 
-def check_made(folder: Path, name: str, check: CheckBy, progress: Progress | None) -> Check | str:
+def check_made(folder: Path, name: str, check: CheckBy, progress: Progress | None, **options: Any) -> Check | str:
     """Check a bundle that was written, but for its card. Where that is not possible, a warning says why.
 
     Args:
@@ -183,6 +183,7 @@ def check_made(folder: Path, name: str, check: CheckBy, progress: Progress | Non
         name: what it will be called.
         check: by what.
         progress: called as `progress("check", done, total)`.
+        options: of the `Scorer`.
     Returns:
         The check; or why there is none, without what is of this machine alone; "" if nobody asked.
     Raises:
@@ -197,7 +198,7 @@ def check_made(folder: Path, name: str, check: CheckBy, progress: Progress | Non
     from audiomos_cache.scoring.scorer import Scorer
 
     try:
-        scorer = Scorer(replace(load_bundle(folder), name=name))
+        scorer = Scorer(replace(load_bundle(folder), name=name), **options)
         return check_items(scorer, items, music=MADE_UP if made_up else None, progress=progress)
     except (AudiomosError, OSError) as error:
         log.warning("not checked: %s", in_one_line(reason_of(error) if isinstance(error, OSError) else error))

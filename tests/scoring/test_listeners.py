@@ -60,7 +60,7 @@ def models(muq: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path
         torch.save(changed, weights["madb"] / Path(file).name)
     for name, path in weights.items():
         given = None if name == "muq-eval-a1" else encoder.with_layers([PUBLISHED[name].layer])
-        make_published_bundle(name, path, folder / name, given)  # type: ignore[arg-type]
+        make_published_bundle(name, path, folder / name, given, check=False)  # type: ignore[arg-type]
     return {name: folder / name for name in weights}
 
 
@@ -150,7 +150,7 @@ def test_each_clip_is_decoded_once_and_encoded_once_for_the_same_features(
     models: dict[str, Path], muq: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     twin = tmp_path / "twin"  # the same head under another name: another bundle of the same features
-    make_published_bundle("muq-eval-a1", models["muq-eval-a1"].parent / "weights", twin)
+    make_published_bundle("muq-eval-a1", models["muq-eval-a1"].parent / "weights", twin, check=False)
     decoded = Counted(monkeypatch, DecodedClip, "__init__")
     encoded = Counted(monkeypatch, MuQEncoder, "encode")
     built = Counted(monkeypatch, MuQEncoder, "__init__")
@@ -171,7 +171,7 @@ def test_each_clip_is_decoded_once_and_encoded_once_for_the_same_features(
 def test_each_bundle_gives_what_it_gives_alone(audio: AudioEncoder, text: TextEncoder, tmp_path: Path) -> None:
     """Heads that were trained here, in windows of 2 s of the masked kind, beside a published one."""
     model = tmp_path / "muq-eval"
-    make_published_bundle("muq-eval-a1", make_muq_eval(tmp_path / "weights"), model)
+    make_published_bundle("muq-eval-a1", make_muq_eval(tmp_path / "weights"), model, check=False)
     trained = make_bundle(audio, text, pad_to_s=2.0)
     clip = wav(tmp_path / "a.wav", 5.0, seed=4)
     alone = [
@@ -211,8 +211,8 @@ def test_a_clip_that_is_too_long_for_one_bundle_has_the_scores_of_the_other(
         shapes |= {f"attn.{i}.in_proj_weight": (192, 64), f"attn.{i}.in_proj_bias": (192,)}
         shapes |= {f"attn.{i}.out_proj.weight": (64, 64), f"attn.{i}.out_proj.bias": (64,)}
     save_file({name: torch.zeros(shape) for name, shape in shapes.items()}, tmp_path / "model.safetensors")
-    make_published_bundle("songeval", tmp_path / "model.safetensors", tmp_path / "songeval", small)
-    make_published_bundle("muq-eval-a1", make_muq_eval(tmp_path / "weights"), tmp_path / "muq-eval")
+    make_published_bundle("songeval", tmp_path / "model.safetensors", tmp_path / "songeval", small, check=False)
+    make_published_bundle("muq-eval-a1", make_muq_eval(tmp_path / "weights"), tmp_path / "muq-eval", check=False)
     room = int(small.working_bytes(24_000 * 4) / 0.8)
     monkeypatch.setattr("audiomos_cache.scoring.listeners.available_ram", lambda: room)
     songs = [wav(tmp_path / f"{seconds}.wav", seconds) for seconds in (3.0, 20.0)]
