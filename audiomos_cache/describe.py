@@ -204,8 +204,9 @@ def _check(
 ) -> Info:
     if target is None or target in WORDS or not clips:
         raise ArgumentError("--check takes a bundle and clips: audiomos-cache info BUNDLE --check song.wav")
-    from audiomos_cache.scoring.check import check_items, items_to_check
+    from audiomos_cache.scoring.check import check_items
     from audiomos_cache.scoring.scorer import Scorer
+    from audiomos_cache.scoring.versions import items_to_check
 
     items = items_to_check(clips, prompt)
     found = check_items(Scorer(target, **options), items, progress=progress)

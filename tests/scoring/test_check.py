@@ -12,16 +12,10 @@ from audiomos_cache.bundle.bundle import BundledHead
 from audiomos_cache.errors import ArgumentError, DataError
 from audiomos_cache.fusion.averages import MeanFusion
 from audiomos_cache.heads.model import build_head
-from audiomos_cache.scoring.check import (
-    UNRELATED,
-    check_bundle,
-    check_items,
-    items_to_check,
-    made_up_items,
-    other_prompts,
-)
+from audiomos_cache.scoring.check import check_bundle, check_items
 from audiomos_cache.scoring.ladders import QUALITY
 from audiomos_cache.scoring.scorer import Scorer
+from audiomos_cache.scoring.versions import UNRELATED, items_to_check, made_up_items, other_prompts
 from tests.support.check import MI, RATE_HZ, TA, KnownScorer, TrainedInName, likeness, music
 from tests.support.scoring import make_bundle
 

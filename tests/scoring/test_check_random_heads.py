@@ -9,9 +9,10 @@ import torch
 from audiomos_cache.bundle.bundle import Bundle, BundledHead
 from audiomos_cache.fusion.averages import MeanFusion
 from audiomos_cache.heads.model import build_head
-from audiomos_cache.scoring.check import check_items, made_up_items
+from audiomos_cache.scoring.check import check_items
 from audiomos_cache.scoring.results import Score
 from audiomos_cache.scoring.scorer import Scorer
+from audiomos_cache.scoring.versions import made_up_items
 from tests.support.check import MI, TA, KnownScorer, TrainedInName
 from tests.support.scoring import make_bundle
 
