@@ -98,9 +98,10 @@ def workspace(tmp_path_factory):
 def test_every_example_runs(workspace, monkeypatch):
     monkeypatch.chdir(workspace)
     names = {name: getattr(audiomos_cache, name) for name in PUBLIC}
+    with_examples = names | {"Scorer.reward": audiomos_cache.Scorer.reward}
     report: list[str] = []
     runner = doctest.DocTestRunner(optionflags=OPTIONS)
-    for name, public in names.items():
+    for name, public in with_examples.items():
         examples = doctest.DocTestFinder(recurse=False).find(public, name, globs=dict(names))
         assert sum(len(each.examples) for each in examples) > 0, name
         for each in examples:

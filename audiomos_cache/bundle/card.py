@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
 from audiomos_cache.bundle.calibration import FEW, LEVEL, RESAMPLES, Calibration
 from audiomos_cache.bundle.evidence import Calibrated, Evidence
+from audiomos_cache.bundle.front_matter import front_matter, on_hub
 from audiomos_cache.bundle.manifest import EncoderEntry, Manifest
 from audiomos_cache.escaping import markdown
+from audiomos_cache.progress import counted
 from audiomos_cache.targets import MEASURES, TARGETS, VIEWS
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def model_card(manifest: Manifest, evidence: Evidence, check: "Check | str") -> 
         check: what music that gets worse does to them; or why that is not known.
     """
     sections = [
-        front_matter(manifest.licence.id),
+        _front_matter(manifest, evidence),
         _INTRODUCTION,
         _members(manifest),
         _evaluation(evidence, len(manifest.members)),
@@ -87,14 +87,10 @@ def model_card(manifest: Manifest, evidence: Evidence, check: "Check | str") -> 
     return "\n\n".join(sections) + "\n"
 
 
-def front_matter(licence_id: str) -> str:
-    """Return what the hub reads of a card."""
-    content = {
-        "license": licence_id,
-        "library_name": "audiomos-cache",
-        "tags": ["audio", "music", "mean-opinion-score"],
-    }
-    return f"---\n{yaml.safe_dump(content, sort_keys=False)}---"
+def _front_matter(manifest: Manifest, evidence: Evidence) -> str:
+    base_models = on_hub([manifest.encoders.audio, manifest.encoders.text])
+    name = f"audiomos-cache: {manifest.fusion.method} of {counted(len(manifest.members), 'head')}"
+    return front_matter(manifest.licence.id, base_models, evidence, name)
 
 
 def _members(manifest: Manifest) -> str:

@@ -60,12 +60,16 @@ class Evidence:
         out_of_fold: how the clips were held out, where the fusion was fitted on others of the same list.
         chosen_on: how many members chose their checkpoints on these clips.
         calibrated: None where there are no intervals.
+        labels: the name of the clips' list, without its folder.
+        split: the list's, where that has a name.
     """
 
     scores: Mapping[str, Any] | None = None
     out_of_fold: str | None = None
     chosen_on: int = 0
     calibrated: Calibrated | None = None
+    labels: str | None = None
+    split: str | None = None
 
 
 def find_evidence(sources: Sources, labels: Path | None, split: str | None, n_boot: int) -> Evidence:
@@ -132,7 +136,8 @@ def _of_fitted(
         log.warning("no intervals: %s was made without folds; fuse again with --folds 5 to have some", folder)
         return Evidence()
     count, group = fit.folds["folds"], fit.folds["group"]
-    known = Evidence(fit.folds["scores"], str(Folds(group, {}, count)), fit.chosen_on)
+    held_out, name = str(Folds(group, {}, count)), Path(fit.labels["path"]).name
+    known = Evidence(fit.folds["scores"], held_out, fit.chosen_on, labels=name, split=fit.split)
     file = out_of_fold_file(folder)
     if file is None:
         log.warning("no intervals: %s has no out-of-fold predictions; bundle the folder in which it was fitted", folder)
@@ -165,7 +170,8 @@ def _of_fixed(sources: Sources, labels: Path, split: str, n_boot: int) -> Eviden
     points = points_of(fused, truth)
     scores = scores_json(scores_of(points), bootstrap_intervals(points, n_boot, SEED) if n_boot else None)
     folds = Folds.by("prompt", truth, prompts=read_prompts_of(labels, fused.ids), seed=SEED)
-    return Evidence(scores, None, chosen_on, _calibrate(members, fused, truth, folds, labels, split))
+    calibrated = _calibrate(members, fused, truth, folds, labels, split)
+    return Evidence(scores, None, chosen_on, calibrated, labels.name, split)
 
 
 def _count_chosen_on(members: list[Member], fused: Predictions, split: str) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from os import PathLike
@@ -203,7 +204,7 @@ class MadeBundle:
     check: "Check | str" = ""
 
     def lines(self) -> list[str]:
-        """Return what it is made of, its digest, how well its intervals cover, and whether it passed its check."""
+        """Return what it is made of, its digest, how well its intervals cover, its check, and how to publish it."""
         manifest = self.manifest
         if isinstance(manifest, PublishedManifest):
             encoder = manifest.encoders.audio
@@ -224,8 +225,15 @@ class MadeBundle:
                 *(manifest.intervals.lines() if manifest.intervals else []),
             ]
         if isinstance(self.check, str):
-            return lines + ([f"not checked: {self.check}"] if self.check else [])
-        return [*lines, self.check.verdict()]
+            lines += [f"not checked: {self.check}"] if self.check else []
+        else:
+            lines.append(self.check.verdict())
+        return [*lines, self._publish()]
+
+    def _publish(self) -> str:
+        """Return the command that uploads the folder to the hub, as a line."""
+        path = str(self.folder)
+        return f"publish: hf upload OWNER/NAME {shlex.quote(f'./{path}' if path.startswith('-') else path)}"
 
     def __repr__(self) -> str:
         return "\n  ".join(["MadeBundle", *self.lines()])

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from audiomos_cache.bundle.card import check_section, encoder_section, front_matter, table
+from audiomos_cache.bundle.card import check_section, encoder_section, table
+from audiomos_cache.bundle.front_matter import front_matter, on_hub
 from audiomos_cache.bundle.manifest import PublishedManifest
 from audiomos_cache.published.catalogue import PublishedBundle
 
@@ -29,8 +30,9 @@ def published_card(entry: PublishedBundle, manifest: PublishedManifest, check: "
         (each.name, f"{each.lowest:g} to {each.highest:g}", "yes" if each.clipped else "no")
         for each in manifest.targets
     ]
+    base_models = [*([entry.repository] if entry.repository else []), *on_hub([manifest.encoders.audio])]
     sections = [
-        front_matter(manifest.licence.id),
+        front_matter(manifest.licence.id, base_models),
         f"# {entry.name}: {entry.summary}\n\nThe head of {entry.paper}, as it was published at {entry.address}, for "
         f"`audiomos-cache`. It hears {entry.heard}.",
         "\n\n".join(["## What the scores mean", *entry.meaning]),

@@ -63,8 +63,9 @@ def bundle(context: click.Context, /, check: tuple[Path, ...], no_check: bool, *
     Or of a head that others published: --published NAME --weights PATH, on a machine without a network for example.
 
     Takes runs, or folders of runs. Writes the heads' weights (safetensors), the fusion, bundle.yaml, which says what
-    they need and the hash of each part, and a model card. The folder can be uploaded to the Hugging Face hub as it is.
-    Its scores have 80 % intervals, calibrated on the out-of-fold predictions of labelled clips.
+    they need and the hash of each part, and a model card. The folder can be uploaded to the Hugging Face hub as it is,
+    by the command in the last line. Its scores have 80 % intervals, calibrated on the out-of-fold predictions of
+    labelled clips.
 
     The card says whether the scores fall when music gets worse, as info --check does, if the encoders can be loaded.
 

@@ -154,8 +154,8 @@ PUBLISHED = {
             out_of_domain="musicality SRCC .695 on MusicEval's test split, .698 on PAM; pairs of Music Arena 73.9 %, "
             "of CMI-Pref 72.4 % (CMI-RewardBench)",
             meaning=(
-                "Five dimensions of a whole song, 1 to 5, as 16 musically trained listeners rated 2,399 songs in English "
-                "and Chinese.",
+                "Five dimensions of a whole song, 1 to 5, as 16 musically trained listeners rated 2,399 songs in "
+                "English and Chinese.",
             ),
         ),
         PublishedBundle(

@@ -137,6 +137,18 @@ def audio_of(name: str, samples: Any, rate_hz: object) -> Audio:
     """
     if not (isinstance(samples, list) or hasattr(samples, "__array__")):
         raise DataError(f"{name}: found {described(samples)}, {EXPECTED}")
+    rate = rate_of(name, rate_hz)
+    held = _channels_last(name, _as_floats(name, samples))
+    check_samples(name, held)
+    return Audio(held, rate, len(held), len(held) / rate)
+
+
+def rate_of(name: str, rate_hz: object) -> int:
+    """Return a sample rate in Hz.
+
+    Raises:
+        DataError: it is none, or no whole number.
+    """
     if not isinstance(rate_hz, Real) or isinstance(rate_hz, bool):
         raise DataError(
             f"{name}: an array at a sample rate of {quoted(rate_hz)}; give sample_rate, a whole number of Hz"
@@ -145,9 +157,7 @@ def audio_of(name: str, samples: Any, rate_hz: object) -> Audio:
     check_rate(name, rate)
     if rate % 1:
         raise DataError(f"{name}: a sample rate of {rate:.10g} Hz, expected a whole number")
-    held = _channels_last(name, _as_floats(name, samples))
-    check_samples(name, held)
-    return Audio(held, int(rate), len(held), len(held) / rate)
+    return int(rate)
 
 
 def _path(given: "str | PathLike[str]") -> Path:

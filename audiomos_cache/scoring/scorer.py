@@ -28,6 +28,8 @@ from audiomos_cache.targets import Target
 from audiomos_cache.torch_settings import standard_thread, standard_torch
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from audiomos_cache.bundle.bundle import Bundle
     from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder
     from audiomos_cache.scoring.listeners import Listener, Made
@@ -199,6 +201,40 @@ class Scorer:
         """
         one_of("on_error", on_error, get_args(OnError))
         return self._run(items_of_stream(clips, sample_rate), on_error)
+
+    def reward(
+        self,
+        audio: "Tensor | Sequence[AudioLike]",
+        prompts: str | Sequence[str | None] | None = None,
+        sample_rate: float | None = None,
+        target: str = "mi",
+    ) -> "Tensor":
+        """Score a batch of clips with one number each, for reinforcement learning and best-of-N.
+
+        Args:
+            audio: (N, samples) or (N, channels, samples), a tensor on any device or an array, so that one clip is
+                `clip[None]`; or N clips in a sequence, each what `score` takes.
+            prompts: as for `score`.
+            sample_rate: of samples that come without their own, in Hz.
+            target: the name of one of `targets`.
+        Returns:
+            (N,) float32 scores on the target's scale (MI and TA: 1 to 5), without a gradient, on the device of the
+            tensors that were given, else on the CPU. NaN for a clip that cannot be scored; where that is so for all of
+            them, a warning is logged.
+        Raises:
+            ArgumentError: an unknown target, one that depends on the prompt where no clip has one, or a tensor of
+            another shape. DataError: tensors without a sample rate; and as `score`, of what is given for all clips.
+
+        >>> import torch
+        >>> from audiomos_cache import Scorer
+        >>> music = torch.randn(3, 48000) / 10
+        >>> music[2] = 0
+        >>> Scorer("model", device="cpu").reward(music, "A slow piano ballad.", 24000, target="ta")
+        tensor([..., ..., nan])
+        """
+        from audiomos_cache.scoring.reward import reward_of
+
+        return reward_of(self, audio, prompts, sample_rate, target)
 
     def score_items(self, items: Iterable[Item]) -> Iterator[Score]:
         """Score items, in order; those that cannot be scored have the reason in their score's `error`."""

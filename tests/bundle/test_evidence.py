@@ -6,7 +6,6 @@ import shutil
 
 import numpy as np
 import pytest
-import yaml
 
 from audiomos_cache.bundle.load import load_bundle
 from audiomos_cache.bundle.make import make_bundle
@@ -166,15 +165,8 @@ def test_the_card_of_one_run_tells_what_evaluate_tells(made, tmp_path):
     assert "1 of the 1 members chose their checkpoints on these clips" in card_of(tmp_path / "model")
 
 
-def test_the_card_is_one_that_the_hub_reads(ridge_bundle):
-    _, front, body = card_of(ridge_bundle).split("---\n", 2)
-    assert yaml.safe_load(front) == {
-        "license": "other",
-        "library_name": "audiomos-cache",
-        "tags": ["audio", "music", "mean-opinion-score"],
-    }
-    assert body.startswith("\n# ")
-    assert "untrained: shows that the pipeline works, nothing more" in body
+def test_the_card_warns_of_untrained_encoders(ridge_bundle):
+    assert "untrained: shows that the pipeline works, nothing more" in card_of(ridge_bundle)
 
 
 @pytest.mark.parametrize("fusion", ["mean", None])

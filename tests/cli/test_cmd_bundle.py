@@ -1,5 +1,6 @@
 """`bundle` as a user runs it: what it prints, what it refuses, and how soon it says what it does."""
 
+import shlex
 import subprocess
 import sys
 
@@ -43,6 +44,7 @@ def test_it_tells_what_it_made(made, tmp_path):
         f"{mi.coverage_ci[1]:.3f}) on 16 clips that they were calibrated without, mean width {mi.mean_width:.3f}",
         f"80 % intervals of TA: coverage {ta.coverage:.3f} (95 % interval {ta.coverage_ci[0]:.3f} to "
         f"{ta.coverage_ci[1]:.3f}) on 16 clips that they were calibrated without, mean width {ta.mean_width:.3f}",
+        f"publish: hf upload OWNER/NAME {out}",
     ]
 
 
@@ -50,10 +52,23 @@ def test_one_run_by_another_checkpoint(made, tmp_path):
     out = tmp_path / "model"
     single = made / "runs" / "pooling-dist-seed1"
     lines = run("bundle", single, "--best", "combined", "--out", out, "--no-check").splitlines()
-    assert lines[1:] == ["heads: pooling-dist-seed1", f"digest: {load_bundle(str(out)).digest}"]
+    digest, publish = load_bundle(str(out)).digest, f"publish: hf upload OWNER/NAME {out}"
+    assert lines[1:] == ["heads: pooling-dist-seed1", f"digest: {digest}", publish]
     again = ("--fit-split", "eval", "--out", out, "--overwrite", "--no-check")
     lines = run("bundle", single, "--labels", made / "eval.txt", *again)
     assert "80 % intervals of TA: coverage " in lines
+
+
+@pytest.mark.parametrize(
+    ("name", "quoted"),
+    [("model", "model"), ("my model's", """'my model'"'"'s'"""), ("-model", "./-model"), ("$x", "'$x'")],
+)
+def test_the_command_that_publishes_it_can_be_pasted(made, tmp_path, monkeypatch, name, quoted):
+    monkeypatch.chdir(tmp_path)
+    lines = run("bundle", made / "runs" / "pooling-dist-seed1", "--out", name).splitlines()
+    assert lines[-1] == f"publish: hf upload OWNER/NAME {quoted}"
+    *_, path = shlex.split(lines[-1])
+    assert (tmp_path / path / "bundle.yaml").is_file()
 
 
 def test_what_cannot_be_bundled_is_refused_in_one_line(made, tmp_path):
