@@ -4,9 +4,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from audiomos_cache.bundle.calibration import FEW, LEVEL, RESAMPLES, Calibration
+from audiomos_cache.bundle.entries import EncoderEntry
 from audiomos_cache.bundle.evidence import Calibrated, Evidence
 from audiomos_cache.bundle.front_matter import front_matter, on_hub
-from audiomos_cache.bundle.manifest import EncoderEntry, Manifest
+from audiomos_cache.bundle.manifest import Manifest
 from audiomos_cache.escaping import markdown
 from audiomos_cache.progress import counted
 from audiomos_cache.targets import MEASURES, TARGETS, VIEWS

@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
+from audiomos_cache.bundle.entries import EncoderEntry
 from audiomos_cache.bundle.evidence import Evidence
-from audiomos_cache.bundle.manifest import EncoderEntry
 from audiomos_cache.targets import MEASURES, VIEWS
 
 _COMMIT = re.compile("[0-9a-f]{40}")  # the revision of what is on the hub; a folder's is `local`

@@ -9,15 +9,13 @@ import numpy as np
 
 from audiomos_cache.artifacts import Fingerprint, hash_bytes
 from audiomos_cache.bundle.bundle import Bundle, BundledHead, EncoderSource
+from audiomos_cache.bundle.entries import HEADS, EncoderEntry, MemberEntry
 from audiomos_cache.bundle.manifest import (
     ENCODER,
     ENCODER_FILES,
     FUSION,
-    HEADS,
     MANIFEST,
-    EncoderEntry,
     Manifest,
-    MemberEntry,
     PublishedManifest,
     read_manifest,
 )

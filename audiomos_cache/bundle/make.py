@@ -14,19 +14,17 @@ from pydantic import ValidationError
 from audiomos_cache.artifacts import Fingerprint, atomic_write, refuse_occupied
 from audiomos_cache.bundle.calibration import LEVEL
 from audiomos_cache.bundle.card import model_card
+from audiomos_cache.bundle.entries import HEADS, is_head_file, target_entries
 from audiomos_cache.bundle.evidence import Calibrated, Evidence, find_evidence
 from audiomos_cache.bundle.manifest import (
     CARD,
     ENCODER_FILES,
     FUSION,
-    HEADS,
     MANIFEST,
     AnyManifest,
     Manifest,
     PublishedManifest,
-    is_head_file,
     problems_in,
-    target_entries,
     write_manifest,
 )
 from audiomos_cache.bundle.sources import Source, Sources, find_sources

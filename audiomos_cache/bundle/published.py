@@ -14,16 +14,15 @@ from torch import Tensor
 
 from audiomos_cache.artifacts import atomic_write, hash_bytes, refuse_occupied
 from audiomos_cache.bundle.bundle import Bundle, BundledHead, EncoderSource, LoadOwnEncoder
+from audiomos_cache.bundle.entries import HEADS, target_entries
 from audiomos_cache.bundle.make import MadeBundle, is_own_file
 from audiomos_cache.bundle.manifest import (
     CARD,
     ENCODER,
-    HEADS,
     MANIFEST,
     PublishedManifest,
     digest_of,
     problems_in,
-    target_entries,
     write_manifest,
 )
 from audiomos_cache.bundle.published_card import published_card

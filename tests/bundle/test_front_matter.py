@@ -8,10 +8,10 @@ import yaml
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import eval_results_to_model_index
 
+from audiomos_cache.bundle.entries import EncoderEntry
 from audiomos_cache.bundle.evidence import Evidence
 from audiomos_cache.bundle.front_matter import front_matter, on_hub
 from audiomos_cache.bundle.make import make_bundle
-from audiomos_cache.bundle.manifest import EncoderEntry
 from audiomos_cache.bundle.published import make_published_bundle
 from audiomos_cache.fusion.fuse import fuse
 from audiomos_cache.targets import MEASURES, VIEWS

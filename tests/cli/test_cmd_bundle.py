@@ -116,7 +116,7 @@ def test_a_published_head_of_its_files(tmp_path, monkeypatch):
     lines = run(*arguments).splitlines()
     bundle = load_bundle("model")
     size = sum(path.stat().st_size for path in (tmp_path / "model").rglob("*") if path.is_file())
-    assert lines[:-1] == [
+    published = [
         f"model: the published head muq-eval-a1, {size / 1e6:.1f} MB",
         "targets: mi, ta_without_prompt",
         "encoder: muq (encoder, bundle)",
@@ -124,13 +124,15 @@ def test_a_published_head_of_its_files(tmp_path, monkeypatch):
         "MIT, encoder MuQ CC-BY-NC-4.0: non-commercial use only.",
         f"digest: {bundle.digest}",
     ]
+    *told, verdict, publish = lines
+    assert (told, publish) == (published, "publish: hf upload OWNER/NAME model")
     card = (tmp_path / "model" / "README.md").read_text()
-    assert "(4 clips of made-up music)." in lines[-1]
-    assert f"## Can it be trusted?\n\n**{lines[-1][:6]}" in card and "| MI | noise | " in card
+    assert "(4 clips of made-up music)." in verdict
+    assert f"## Can it be trusted?\n\n**{verdict[:6]}" in card and "| MI | noise | " in card
     assert "shuffled prompts" not in card, "it hears none"
     assert fail(*arguments).startswith("Error: model: exists already; ")
     again = run(*arguments, "--overwrite", "--no-check").splitlines()
-    assert again == lines[:-1], "the same files give the same bundle"
+    assert again == [*published, publish], "the same files give the same bundle"
     assert run("info", "model").splitlines() == [
         f"model: a bundle, the published head muq-eval-a1, digest {bundle.digest}",
         "  targets: mi (1 to 5), ta_without_prompt (1 to 5)",
@@ -148,7 +150,7 @@ def test_a_name_that_nothing_was_published_under(tmp_path):
 def test_a_bundle_whose_encoder_is_not_here_is_made_and_cannot_be_checked(made, tmp_path):
     single, out = made / "runs" / "pooling-dist-seed1", tmp_path / "model"
     lines = run("bundle", single, "--out", out).splitlines()
-    assert lines[-1] == "not checked: the encoders could not be loaded"
+    assert lines[-2] == "not checked: the encoders could not be loaded"
     assert fail("info", out, "--check", made / "train0.wav") == (
         "Error: the bundle was made with fake-audio, which no code here makes; give --audio-encoder a folder with the "
         "same weights"
