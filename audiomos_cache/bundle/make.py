@@ -2,9 +2,8 @@
 
 import json
 import logging
-import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,16 +13,14 @@ from pydantic import ValidationError
 from audiomos_cache.artifacts import Fingerprint, atomic_write, refuse_occupied
 from audiomos_cache.bundle.calibration import LEVEL
 from audiomos_cache.bundle.card import model_card
-from audiomos_cache.bundle.entries import HEADS, is_head_file, target_entries
+from audiomos_cache.bundle.entries import HEADS, target_entries
 from audiomos_cache.bundle.evidence import Calibrated, Evidence, find_evidence
+from audiomos_cache.bundle.made import MadeBundle, is_own_file
 from audiomos_cache.bundle.manifest import (
     CARD,
-    ENCODER_FILES,
     FUSION,
     MANIFEST,
-    AnyManifest,
     Manifest,
-    PublishedManifest,
     problems_in,
     write_manifest,
 )
@@ -39,7 +36,7 @@ from audiomos_cache.errors import (
 )
 from audiomos_cache.folders import atomic_folder, clear_leftovers
 from audiomos_cache.heads.config import parts_of
-from audiomos_cache.progress import Progress, counted, gigabytes
+from audiomos_cache.progress import Progress
 from audiomos_cache.registry import not_built_in, warn_of_scripts
 from audiomos_cache.run_writer import weights_bytes
 from audiomos_cache.runs import BESTS, CONFIG, versions
@@ -48,7 +45,6 @@ from audiomos_cache.torch_settings import standard_torch
 
 if TYPE_CHECKING:
     from audiomos_cache.scoring.check import CheckBy
-    from audiomos_cache.scoring.verdicts import Check
 
 log = logging.getLogger(__name__)
 
@@ -183,70 +179,6 @@ def _intervals(calibrated: Calibrated) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class MadeBundle:
-    """A bundle that was written.
-
-    Attributes:
-        folder: what was written.
-        manifest: the content of its `bundle.yaml`.
-        digest: of all that its `bundle.yaml` contains, which identifies it.
-        size_bytes: of all its files.
-        check: what its scores do when music gets worse; or why that is not known, "" if nobody asked.
-    """
-
-    folder: Path
-    manifest: AnyManifest
-    digest: str
-    size_bytes: int
-    check: "Check | str" = ""
-
-    def lines(self) -> list[str]:
-        """Return what it is made of, its digest, how well its intervals cover, its check, and how to publish it."""
-        manifest = self.manifest
-        if isinstance(manifest, PublishedManifest):
-            encoder = manifest.encoders.audio
-            lines = [
-                f"{self.folder}: the published head {manifest.published.name}, {gigabytes(self.size_bytes)}",
-                f"targets: {', '.join(each.name for each in manifest.targets)}",
-                f"encoder: {encoder.name} ({encoder.source}, {encoder.revision})",
-                f"licence: {manifest.licence.notice}",
-                f"digest: {self.digest}",
-            ]
-        else:
-            names = [member.name for member in manifest.members]
-            lines = [
-                f"{self.folder}: {manifest.fusion.method} of {counted(len(names), 'head')}, "
-                f"{gigabytes(self.size_bytes)}",
-                f"heads: {', '.join(names)}",
-                f"digest: {self.digest}",
-                *(manifest.intervals.lines() if manifest.intervals else []),
-            ]
-        if isinstance(self.check, str):
-            lines += [f"not checked: {self.check}"] if self.check else []
-        else:
-            lines.append(self.check.verdict())
-        return [*lines, self._publish()]
-
-    def _publish(self) -> str:
-        """Return the command that uploads the folder to the hub, as a line."""
-        path = str(self.folder)
-        return f"publish: hf upload OWNER/NAME {shlex.quote(f'./{path}' if path.startswith('-') else path)}"
-
-    def __repr__(self) -> str:
-        return "\n  ".join(["MadeBundle", *self.lines()])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values: the folder, its digest and size, the content of its `bundle.yaml`, and its check."""
-        return {
-            "folder": str(self.folder),
-            "digest": self.digest,
-            "size_bytes": self.size_bytes,
-            "manifest": self.manifest.model_dump(mode="json"),
-            "check": self.check if isinstance(self.check, str) else self.check.to_dict(),
-        }
-
-
 @standard_torch()
 def make_bundle(
     runs: str | PathLike[str] | Sequence[str | PathLike[str]],
@@ -322,8 +254,3 @@ def _warn_of_local_encoders(manifest: Manifest) -> None:
                 encoder.source,
                 kind,
             )
-
-
-def is_own_file(name: str) -> bool:
-    """Return whether a bundle may have a file of this path."""
-    return name in (MANIFEST, FUSION, CARD, f"{HEADS}/", *ENCODER_FILES) or is_head_file(name)

@@ -15,7 +15,7 @@ from torch import Tensor
 from audiomos_cache.artifacts import atomic_write, hash_bytes, refuse_occupied
 from audiomos_cache.bundle.bundle import Bundle, BundledHead, EncoderSource, LoadOwnEncoder
 from audiomos_cache.bundle.entries import HEADS, target_entries
-from audiomos_cache.bundle.make import MadeBundle, is_own_file
+from audiomos_cache.bundle.made import MadeBundle, is_own_file
 from audiomos_cache.bundle.manifest import (
     CARD,
     ENCODER,
