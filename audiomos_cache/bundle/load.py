@@ -94,8 +94,15 @@ def load_bundle(source: str | PathLike[str]) -> Bundle:
         fusion=_fusion(folder, manifest),
         calibrations={target: getattr(intervals, target).calibration() for target in TARGETS} if intervals else {},
         targets=tuple(each.target() for each in manifest.targets),
-        licence=manifest.licence.id,
+        licence=_terms(manifest.licence.id),
     )
+
+
+def _terms(licence_id: str) -> str:
+    """Return what may be done with scores of heads that were trained here."""
+    if licence_id == "other":
+        return "as of the encoders and the training data"
+    return f"{licence_id}: non-commercial use only" if "-nc" in licence_id else licence_id
 
 
 def _published(given: str, folder: Path, manifest: PublishedManifest, digest: str) -> Bundle:

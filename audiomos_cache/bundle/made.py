@@ -60,7 +60,7 @@ class MadeBundle:
         if isinstance(self.check, str):
             lines += [f"not checked: {self.check}"] if self.check else []
         else:
-            lines.append(self.check.verdict())
+            lines.append(f"check: {self.check.verdict()}")
         return [*lines, self._publish()]
 
     def _publish(self) -> str:

@@ -200,7 +200,7 @@ class _Run:
         scorer = Scorer(self._bundle, **options)
         said = {each.terms for each in map(_published, self._bundle) if each}
         for entry in scorer.entries.values():
-            if "nc" in entry["licence"].lower().split("-") and entry["licence"] not in said:
+            if "non-commercial" in entry["licence"] and entry["licence"] not in said:
                 log.info("%s: licence %s", shown(entry["name"]), shown(entry["licence"]))
         if scorer.untrained:
             from audiomos_cache.encoders.lookup import UNTRAINED_NOTICE

@@ -47,7 +47,7 @@ def test_the_card_has_the_check_by_made_up_music(made, tmp_path):
     assert [row[1] for row in rows] == 2 * ["noise", "low-pass", "clipping", "shuffled segments", "shuffled prompts"]
     assert rows[4][-1] == "unmoved, as expected |"
     assert text.endswith("By music of your own: `audiomos-cache info model/ --check song.wav`.")
-    assert found.lines()[-2] == found.check.verdict()
+    assert found.lines()[-2] == f"check: {found.check.verdict()}"
     assert found.to_dict()["check"]["passed"] is False
     assert reports[-1][1:3] == (48, 48)
 
@@ -120,4 +120,4 @@ def test_the_command_checks_by_the_clips_that_it_is_given(made, tmp_path):
         soundfile.write(tmp_path / f"{name}.wav", music(3, ord(name)), RATE_HZ)
     clips = [each for name in ("a", "b") for each in ("--check", tmp_path / f"{name}.wav")]
     lines = run("bundle", made.runs[0], "--out", tmp_path / "model", *clips).splitlines()
-    assert lines[-2].startswith(UNTRAINED) and "2 clips can only hint at it" in lines[-2]
+    assert lines[-2].startswith(f"check: {UNTRAINED}") and "2 clips can only hint at it" in lines[-2]

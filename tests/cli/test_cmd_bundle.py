@@ -128,7 +128,7 @@ def test_a_published_head_of_its_files(tmp_path, monkeypatch):
     assert (told, publish) == (published, "publish: hf upload OWNER/NAME model")
     card = (tmp_path / "model" / "README.md").read_text()
     assert "(4 clips of made-up music)." in verdict
-    assert f"## Can it be trusted?\n\n**{verdict[:6]}" in card and "| MI | noise | " in card
+    assert f"## Can it be trusted?\n\n**{verdict[7:13]}" in card and "| MI | noise | " in card
     assert "shuffled prompts" not in card, "it hears none"
     assert fail(*arguments).startswith("Error: model: exists already; ")
     again = run(*arguments, "--overwrite", "--no-check").splitlines()
