@@ -13,7 +13,7 @@ from typing import Any
 from audiomos_cache import registry
 from audiomos_cache.errors import ArgumentError, CacheError, DataError, paths_of
 from audiomos_cache.progress import Progress, counted, gigabytes
-from audiomos_cache.published.catalogue import DEFAULT, PUBLISHED
+from audiomos_cache.published.catalogue import DEFAULT, PUBLISHED, PublishedBundle
 from audiomos_cache.runs import CONFIG
 
 WORDS = ("bundles", "encoders", "heads")
@@ -62,7 +62,8 @@ def info(
 
     Args:
         target: a folder that extract, train-head, fuse or bundle wrote; or `bundles`, `encoders` or `heads` (a folder
-            of that name: `./heads`). None: all three words. With `check`, a bundle as `Scorer` takes it, also by name.
+            of that name: `./heads`), or the name of a published bundle. None: all three words. With `check`, a bundle
+            as `Scorer` takes it, also by name.
         check: clips by which to check the bundle: files, folders of them, manifests; see `check_bundle`. The content
             then has `passed`.
         prompt: of the clips to check it by.
@@ -88,6 +89,8 @@ def info(
         return _everything()
     if isinstance(target, str) and target in WORDS:
         return {"bundles": _bundles, "encoders": _encoders, "heads": _heads}[target]()
+    if isinstance(target, str) and target in PUBLISHED:
+        return _published(PUBLISHED[target])
     folder = Path(target)
     if not folder.is_dir():
         found = "is a file" if folder.exists() else "folder not found"
@@ -216,34 +219,29 @@ def _check(
 
 def _bundles() -> Info:
     """Describe the published bundles, a block of lines for each."""
-    listed, details = [], []
-    for each in PUBLISHED.values():
-        default = " (default of score)" if each.name == DEFAULT else ""
-        targets = ", ".join(target.name for target in each.targets)
-        listed.append(
-            {
-                "name": each.name,
-                "targets": [asdict(target) for target in each.targets],
-                "heard": each.heard,
-                "licence": each.licence,
-                "size": each.size,
-                "paper": each.paper,
-                "address": each.address,
-                "in_domain": each.in_domain,
-                "out_of_domain": each.out_of_domain,
-            }
-        )
-        details += [
-            f"{each.name}{default}: {each.summary}",
-            f"  targets: {targets}",
-            f"  hears: {each.heard}; {each.size}; {each.terms}",
-            f"  paper: {each.paper}; {each.address}",
-            f"  in domain: {each.in_domain}",
-            f"  out of domain: {each.out_of_domain}",
-        ]
-    return Info(
-        "bundles", "published bundles; bundle makes those of your own runs", {"bundles": listed}, tuple(details)
+    described = [_published(each) for each in PUBLISHED.values()]
+    content = {"bundles": [each.to_dict() for each in described]}
+    details = tuple(line for each in described for line in each.lines())
+    return Info("bundles", "published bundles; `audiomos-cache bundle` makes one of your own runs", content, details)
+
+
+def _published(entry: PublishedBundle) -> Info:
+    default = " (default of score)" if entry.name == DEFAULT else ""
+    content = {
+        "name": entry.name,
+        "targets": [asdict(target) for target in entry.targets],
+        **{key: getattr(entry, key) for key in ("heard", "licence", "size", "paper", "address")},
+        **{key: getattr(entry, key) for key in ("in_domain", "out_of_domain")},
+    }
+    by_hand = "" if entry.repository else "; to be fetched by hand, then bundle --published"
+    details = (
+        f"targets: {', '.join(target.name for target in entry.targets)}",
+        f"hears: {entry.heard}; {entry.size}; {entry.terms}",
+        f"paper: {entry.paper}; {entry.address}{by_hand}",
+        f"in domain: {entry.in_domain}",
+        f"out of domain: {entry.out_of_domain}",
     )
+    return Info("published", f"{entry.name}{default}: {entry.summary}", content, details)
 
 
 def _encoders() -> Info:

@@ -36,10 +36,20 @@ def split_revision(source: str) -> tuple[str, str | None]:
     return name, revision
 
 
-def download_command(source: str, revision: str | None = None, repo_type: str | None = None) -> str:
-    """Return the command that fetches a hub repository into a folder of files, not of links into the hub's cache."""
+def download_command(
+    source: str, revision: str | None = None, repo_type: str | None = None, files: Sequence[str] = ()
+) -> str:
+    """Return the command that fetches a hub repository into a folder of files, not of links into the hub's cache.
+
+    Args:
+        source: the repository's id.
+        revision: branch, tag or commit.
+        repo_type: "dataset"; None: a model.
+        files: of it; none: all.
+    """
     kind = "" if repo_type is None else f"--repo-type {repo_type} "
-    remote = shown(source if revision is None else f"{source} --revision {revision}")
+    named = " ".join((source, *files))
+    remote = shown(named if revision is None else f"{named} --revision {revision}")
     return f"hf download {kind}{remote} --local-dir FOLDER"
 
 

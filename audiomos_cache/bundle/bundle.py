@@ -12,7 +12,7 @@ from audiomos_cache.files import is_folder
 from audiomos_cache.fusion.base import Fusion
 from audiomos_cache.input_spec import InputSpec
 from audiomos_cache.progress import counted
-from audiomos_cache.published.catalogue import PUBLISHED
+from audiomos_cache.published.catalogue import PUBLISHED, find_revision
 from audiomos_cache.targets import HIGHEST, LOWEST, TRAINED_TARGETS, Target
 
 if TYPE_CHECKING:
@@ -101,7 +101,8 @@ class Bundle:
     @property
     def label(self) -> str:
         """What it is called among several: the name of its folder or of a published one, the id of a repository."""
-        return Path(self.name).absolute().name if is_folder(self.name) else self.name
+        is_name = find_revision(self.name)[0] is not None
+        return Path(self.name).absolute().name if is_folder(self.name) and not is_name else self.name
 
     @property
     def made_of(self) -> str:

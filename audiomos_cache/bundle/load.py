@@ -38,7 +38,7 @@ from audiomos_cache.heads.layers import layers_to_read
 from audiomos_cache.heads.model import build_with
 from audiomos_cache.hub import resolve_folder, split_revision
 from audiomos_cache.input_spec import InputSpec
-from audiomos_cache.published.catalogue import PUBLISHED, find
+from audiomos_cache.published.catalogue import PUBLISHED, find_revision
 from audiomos_cache.registry import not_one_of
 from audiomos_cache.targets import TARGETS
 from audiomos_cache.torch_settings import standard_torch
@@ -54,7 +54,8 @@ def load_bundle(source: str | PathLike[str]) -> Bundle:
 
     Args:
         source: the folder, or the hub id, such as `owner/name`; `owner/name@REVISION` pins a branch, tag or commit.
-            Or the name of a published bundle, see `published.catalogue`, whose files are fetched from the hub.
+            Or the name of a published bundle, see `published.catalogue`, whose files are fetched from the hub; a folder
+            of such a name is `./NAME`.
     Raises:
         BundleError: no folder or repository of this name; a part that is missing or was changed, a newer format, or
         parts that do not belong together.
@@ -68,9 +69,10 @@ def load_bundle(source: str | PathLike[str]) -> Bundle:
       digest: ...
     """
     given = fspath(source)
-    name, revision = split_revision(given)
-    if (known := find(name)) and not is_folder(given):
+    known, revision = find_revision(given)
+    if known:
         return open_published(known, revision)
+    name, revision = split_revision(given)
     if not name or ("/" not in name and not is_folder(given)):
         raise BundleError(
             f"--bundle {shown(given)}: {not_one_of(name, list(PUBLISHED))}, nor a folder, nor a hub id of the form "

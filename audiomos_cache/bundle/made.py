@@ -1,11 +1,13 @@
 """A bundle that was written, of runs or of a published head."""
 
+import logging
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from audiomos_cache.bundle.entries import HEADS, is_head_file
+from audiomos_cache.bundle.entries import HEADS, EncoderEntry, is_head_file
 from audiomos_cache.bundle.manifest import CARD, ENCODER_FILES, FUSION, MANIFEST, AnyManifest, PublishedManifest
 from audiomos_cache.progress import counted, gigabytes
 
@@ -13,9 +15,24 @@ if TYPE_CHECKING:
     from audiomos_cache.scoring.verdicts import Check
 
 
+log = logging.getLogger(__name__)
+
+
 def is_own_file(name: str) -> bool:
     """Return whether a bundle may have a file of this path."""
     return name in (MANIFEST, FUSION, CARD, f"{HEADS}/", *ENCODER_FILES) or is_head_file(name)
+
+
+def warn_of_local_encoders(encoders: Mapping[str, EncoderEntry]) -> None:
+    """Warn of encoders, by their kind, that were folders of this machine."""
+    for kind, encoder in encoders.items():
+        if encoder.revision == "local":
+            log.warning(
+                "the %s encoder was the folder %s, which others do not have: they need --%s-encoder with its weights",
+                kind,
+                encoder.source,
+                kind,
+            )
 
 
 @dataclass(frozen=True)

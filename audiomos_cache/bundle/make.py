@@ -15,7 +15,7 @@ from audiomos_cache.bundle.calibration import LEVEL
 from audiomos_cache.bundle.card import model_card
 from audiomos_cache.bundle.entries import HEADS, target_entries
 from audiomos_cache.bundle.evidence import Calibrated, Evidence, find_evidence
-from audiomos_cache.bundle.made import MadeBundle, is_own_file
+from audiomos_cache.bundle.made import MadeBundle, is_own_file, warn_of_local_encoders
 from audiomos_cache.bundle.manifest import (
     CARD,
     FUSION,
@@ -241,16 +241,5 @@ def make_bundle(
         checked = check_made(folder, str(out), check, progress)
         atomic_write(folder / CARD, model_card(manifest, evidence, checked).encode())
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    _warn_of_local_encoders(manifest)
+    warn_of_local_encoders({"audio": manifest.encoders.audio, "text": manifest.encoders.text})
     return MadeBundle(out, manifest, digest, size, checked)
-
-
-def _warn_of_local_encoders(manifest: Manifest) -> None:
-    for kind, encoder in (("audio", manifest.encoders.audio), ("text", manifest.encoders.text)):
-        if encoder.revision == "local":
-            log.warning(
-                "the %s encoder was the folder %s, which others do not have: they need --%s-encoder with its weights",
-                kind,
-                encoder.source,
-                kind,
-            )

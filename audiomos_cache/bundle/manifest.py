@@ -77,7 +77,7 @@ class Manifest(Group):
 class PublishedManifest(Group):
     """The content of `bundle.yaml` of a published head, besides format and digest.
 
-    The same weights have the same content wherever they came from, so the digest identifies them.
+    With the encoder of its checkpoint it is the same wherever the files came from: by name, or from a folder.
     """
 
     licence: Licence

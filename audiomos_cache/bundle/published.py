@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
 from audiomos_cache.artifacts import atomic_write, hash_bytes, refuse_occupied
 from audiomos_cache.bundle.bundle import Bundle, BundledHead, EncoderSource, LoadOwnEncoder
 from audiomos_cache.bundle.entries import HEADS, target_entries
-from audiomos_cache.bundle.made import MadeBundle, is_own_file
+from audiomos_cache.bundle.made import MadeBundle, is_own_file, warn_of_local_encoders
 from audiomos_cache.bundle.manifest import (
     CARD,
     ENCODER,
@@ -78,11 +78,11 @@ def open_published(entry: PublishedBundle, revision: str | None = None) -> Bundl
             f"`{make}`, and give --bundle ./{entry.name}"
         )
     advice = (
-        f"On a machine with a network run `{download_command(entry.repository, revision)}` ({entry.size}), copy the "
-        f"folder here, run `{make}` with it, and give --bundle ./{entry.name}"
+        f"On a machine with a network run `{download_command(entry.repository, revision, files=entry.files)}` "
+        f"({entry.size}), copy the folder here, run `{make}` with it, and give --bundle ./{entry.name}"
     )
     if not is_fetched(entry.repository, revision, entry.files):
-        log.info("fetching %s from %s, once ...", entry.size, entry.address)
+        log.info("fetching %s (%s), once ...", entry.repository, entry.size)
     needed = [(file,) for file in entry.files]
     folder, _ = resolve_folder(entry.repository, revision, entry.files, "--bundle", BundleError, needed, advice=advice)
     made = assemble(entry, folder)
@@ -111,7 +111,7 @@ def assemble(entry: PublishedBundle, weights: Path, audio_encoder: "str | AudioE
     except DataError as error:
         raise BundleError(str(error)) from error
     try:
-        head = entry.code().build(checkpoint.head)
+        head: nn.Module = entry.code().build(checkpoint.head)
     except BundleError as error:
         raise BundleError(f"{weights}: {error}") from error
     encoder, own = _choose_encoder(entry, checkpoint, audio_encoder)
@@ -181,6 +181,13 @@ def bundle_of(
     if targets != entry.targets:
         raise BundleError(f"{shown(name)}: its targets are not those of {entry.name} here; make the bundle again")
     spec = manifest.fingerprint.fields
+    layers = resolve_layers([entry.layer], int(spec.audio_encoder.model_dump().get("depth", -1)), entry.name)
+    found = (spec.layers, spec.window, spec.max_seconds, spec.padding, spec.dtype)
+    if found != (layers, entry.window, entry.seconds, "heard", "float32"):
+        raise BundleError(
+            f"{shown(name)}: its head is given {found}, expected layer {layers[0]} of {entry.heard}, with padding "
+            f"heard, in float32, as {entry.name} was released with; make the bundle again"
+        )
     audio = manifest.encoders.audio
     return Bundle(
         name=name,
@@ -244,20 +251,22 @@ def make_published_bundle(
         checked = check_made(folder, str(out), check, progress, audio_encoder=None if made.encoder else given)
         atomic_write(folder / CARD, published_card(entry, made.manifest, checked).encode())
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    warn_of_local_encoders({"audio": made.manifest.encoders.audio})
     return MadeBundle(out, made.manifest, digest, size, checked)
 
 
 def _choose_encoder(
     entry: PublishedBundle, checkpoint: Checkpoint, given: "str | AudioEncoder | None"
-) -> tuple[AudioEncoder | None, MuQWeights | None]:
+) -> tuple[MuQEncoder | None, MuQWeights | None]:
     """Return the encoder that makes the head's features; or, as the second, the weights that came with the head."""
     if given is None and checkpoint.encoder:
         return None, checkpoint.encoder
     encoder = load_audio_encoder(given or "muq", layers=[entry.layer]) if isinstance(given, str | None) else given
+    if not isinstance(encoder, MuQEncoder):
+        raise BundleError(f"--audio-encoder {encoder.name}: not a MuQ, which {entry.name} is for; give one, or none")
+    encoder = encoder.with_layers([entry.layer])
     if checkpoint.encoder is None:
         return encoder, None
-    if not isinstance(encoder, MuQEncoder):
-        raise BundleError(f"--audio-encoder {encoder.name}: not a MuQ, which {entry.name} is for; leave it out")
     if difference := checkpoint.encoder.differs_from(encoder.weights()):
         log.warning(
             "the MuQ of %s is not %s: %s; the bundle has the checkpoint's own encoder",
@@ -269,12 +278,9 @@ def _choose_encoder(
     return encoder, None
 
 
-def _require_width(entry: PublishedBundle, head: "object", dim: object) -> None:
+def _require_width(entry: PublishedBundle, head: nn.Module, dim: object) -> None:
     """Refuse an encoder whose frames are not as wide as the head takes."""
-    import torch
-
-    assert isinstance(head, torch.nn.Module)
-    width = next(each.in_features for each in head.modules() if isinstance(each, torch.nn.Linear))
+    width = next(each.in_features for each in head.modules() if isinstance(each, nn.Linear))
     if dim is not None and width != dim:
         raise BundleError(f"{entry.name} takes frames of {width} dimensions, and the encoder gives {dim}; give another")
 

@@ -114,6 +114,10 @@ def main(ctx: click.Context, debug: bool, profiled: bool, modules: tuple[str, ..
     """Predict mean opinion scores of generated music: MI (music impression), TA (text alignment).
 
     \b
+    Score music by a published predictor, without labels or training:
+      audiomos-cache score song.wav
+
+    \b
     Extract the features of frozen encoders once, train heads on them, fuse:
       audiomos-cache extract --data MusicEval-phase1 --cache cache/musiceval
       audiomos-cache train-head --cache cache/musiceval --head transformer-dist

@@ -132,6 +132,8 @@ def _print_table(audio: tuple[Path, ...], options: dict[str, Any]) -> "Outcome":
 
     rows = ScoreRows(lambda line: _print(f"{line}\n"))
     outcome = score_files(audio, out=rows.write, on_start=rows.begin, **options)
+    if not outcome.scored:
+        return outcome
     _print("\n")
     for sentence in outcome.about:
         rows.write_wrapped(sentence)

@@ -128,10 +128,10 @@ def _fit(text: str, width: int, *, right: bool) -> str:
 
 
 def _length(seconds: float | None) -> str:
-    """Return a duration as players show it: 3:12, 1:03:12; of a short clip with a decimal: 4.5 s."""
+    """Return a duration as players show it: 3:12, 1:03:12; of less than a minute with a decimal: 41.5 s."""
     if seconds is None:
         return "-"
-    return f"{seconds:.1f} s" if seconds < 10 else _clock(seconds)
+    return f"{seconds:.1f} s" if seconds < 59.95 else _clock(seconds)
 
 
 def _clock(seconds: float) -> str:

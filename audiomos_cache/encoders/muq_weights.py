@@ -121,6 +121,21 @@ class MuQWeights:
                     "its config"
                 )
 
+        self._require_frequencies()
+
+    def _require_frequencies(self) -> None:
+        """Refuse rotary positions of other frequencies than the config gives, by which they are computed here."""
+        found = self.tensors.get(_FREQUENCIES)
+        if found is None or found.ndim != 1 or not len(found):
+            return
+        base = float(self.config["w2v2_config"].get("rotary_embedding_base", 10_000))
+        expected = base ** -(torch.arange(len(found), dtype=torch.float64) / len(found))
+        if not torch.allclose(found.double(), expected, rtol=1e-2, atol=0):
+            raise EncoderError(
+                f"{self.where}: {_FREQUENCIES} is not that of rotary positions with the base {base:g}, expected the "
+                "weights of a MuQ as it was released"
+            )
+
     def differs_from(self, other: "MuQWeights") -> str | None:
         """Say what decides a frame and differs from another MuQ, a tensor or a config's value; None: nothing does."""
         own, others = self.deciding(), other.deciding()

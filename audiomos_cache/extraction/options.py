@@ -115,9 +115,14 @@ def batch_size_for(audio: AudioEncoder, options_pad_to_s: float | None, free_byt
     return max(1, min(fit, int(GPU_BATCH_SECONDS / seconds)))
 
 
-def free_gpu_bytes() -> int:
-    """Return how many bytes of the GPU's memory are free."""
-    return int(torch.cuda.mem_get_info()[0])
+def free_gpu_bytes(device: torch.device | None = None) -> int:
+    """Return how many bytes of a GPU's memory are free, what PyTorch holds for later among them.
+
+    Args:
+        device: the GPU; None: this thread's current one.
+    """
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0]) + kept
 
 
 def saved_seconds(clips: int, options: ExtractionOptions) -> float:

@@ -10,6 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from audiomos_cache.errors import BundleError, shown
+from audiomos_cache.files import is_folder
+from audiomos_cache.hub import split_revision
 from audiomos_cache.registry import not_one_of
 from audiomos_cache.targets import Target
 
@@ -190,13 +192,27 @@ REFUSED = {
 def find(name: str) -> PublishedBundle | None:
     """Return the published bundle of a name, or of the hub repository that it is in; None: there is none.
 
+    A folder of the name of a bundle is `./NAME`, one of the name of a repository is taken before it.
+
     Raises:
         BundleError: it is known that it cannot be used; says why.
     """
+    if name in PUBLISHED or "/" not in name or is_folder(name):
+        return PUBLISHED.get(name)
     if name in REFUSED:
         raise BundleError(f"{name}: {REFUSED[name]}")
-    by_repository = {each.repository: each for each in PUBLISHED.values() if each.repository}
-    return PUBLISHED.get(name) or by_repository.get(name)
+    return next((each for each in PUBLISHED.values() if each.repository == name), None)
+
+
+def find_revision(given: str) -> tuple[PublishedBundle | None, str | None]:
+    """Return the published bundle of `NAME` or `NAME@REVISION`, and the revision that is pinned.
+
+    Raises:
+        BundleError: see `find`. ConfigError: nothing is after the `@`.
+    """
+    if (entry := find(given.partition("@")[0])) is None:
+        return None, None
+    return entry, split_revision(given)[1] if "@" in given else None
 
 
 def published(name: str) -> PublishedBundle:

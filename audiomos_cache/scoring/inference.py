@@ -186,8 +186,9 @@ class BundlesOnDevice:
                 frames, finite = self._encoder.encode_fp32(waveforms[bad])
                 some = [[each[i] for i in bad] for each in own]
                 again = self._run_heads(frames, [counts[i] for i in bad], some, half=False)
-                for into, outputs in zip(predicted, again, strict=True):
-                    into.put([rows[i] for i in bad], *_fetch(outputs, finite)())
+                for into, outputs, known in zip(predicted, again, usable, strict=True):
+                    missing = [place for place, i in enumerate(bad) if not known[i]]  # what is known stays as it is
+                    into.put([rows[i] for i in bad], *_fetch(outputs, finite)(), missing)
 
         return finish
 
@@ -213,22 +214,31 @@ class _Predicted:
         self.usable = np.zeros(windows, dtype=bool)
         self._columns: list[Columns] = [{} for _ in range(members)]
 
-    def put(self, rows: Sequence[int], columns: Sequence[Columns], finite: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def put(
+        self,
+        rows: Sequence[int],
+        columns: Sequence[Columns],
+        finite: NDArray[np.bool_],
+        places: Sequence[int] | None = None,
+    ) -> NDArray[np.bool_]:
         """Keep what the members predict of B windows.
 
         Args:
             rows: B, of the windows.
             columns: of each member.
             finite: (B,), whether the windows' features are.
+            places: which of the B to keep; None: all.
         Returns:
-            (B,), which of the predictions can be used.
+            Of those that are kept, which predictions can be used.
         """
-        usable = finite.copy()
+        kept = range(len(rows)) if places is None else places
+        index, usable = [rows[place] for place in kept], finite[list(kept)].copy()
         for held, found in zip(self._columns, columns, strict=True):
             for name, values in found.items():
-                usable &= valid_rows(values)
-                held.setdefault(name, np.full((len(self.usable), *values.shape[1:]), np.nan))[rows] = values
-        self.usable[rows] = usable
+                own = values[list(kept)]
+                usable &= valid_rows(own)
+                held.setdefault(name, np.full((len(self.usable), *own.shape[1:]), np.nan))[index] = own
+        self.usable[index] = usable
         return usable
 
     def usable_columns(self) -> list[Columns]:

@@ -103,8 +103,10 @@ class Listener:
         self.bundles, self.audio = tuple(bundles), bundles[0].audio
         features = bundles[0].bundle.input
         self.rule = WindowRule.of(features, mode)
-        at_once = 1 if self.rule.kind == "whole" else batch_size_for(self.audio, features.pad_to_s, free_gpu_bytes)
-        self.batch_size = batch_size or at_once
+        if self.rule.kind == "whole":
+            self.batch_size = 1  # memory is counted for one
+        else:
+            self.batch_size = batch_size or batch_size_for(self.audio, features.pad_to_s, free_gpu_bytes)
         options = options_of(features, self.batch_size)
         self.together = self.batch_size * (1 if options.pad_to_s is not None else UNPADDED_BATCHES)
         self._on_device = BundlesOnDevice([each.bundle for each in bundles], self.audio, options)
@@ -164,7 +166,8 @@ class Listener:
         """Return how long a clip may be for which there is memory, where all of it is encoded at once."""
         if self.rule.kind != "whole":
             return None
-        free = free_gpu_bytes() if self.audio.device.type == "cuda" else available_ram()
+        on_gpu = self.audio.device.type == "cuda"
+        free = free_gpu_bytes(self.audio.device) if on_gpu else available_ram()
         if not free:  # a system that does not say
             return None
         low, high = 0, round(self.rule.seconds * self.audio.sample_rate_hz)
@@ -226,17 +229,17 @@ def listeners_of(
     Raises:
         EncoderError: an encoder cannot be loaded. CacheError: it makes other features than the heads take.
     """
-    prompts: dict[int, Prompts] = {}
+    prompts: dict[tuple[int, str], Prompts] = {}
     groups: dict[str, list[Prompted]] = {}
     for label, bundle in bundles.items():
         audio = encoders.audio_for(bundle)
         text = encoders.text_for(bundle, audio)
         require_same_features(bundle, audio, text)
-        if text is not None and id(text) not in prompts:
+        known = None
+        if text is not None:
             dtype: torch.dtype = getattr(torch, bundle.input.dtype)
             size = batch_size or batch_size_for(audio, bundle.input.pad_to_s, free_gpu_bytes)
-            prompts[id(text)] = Prompts(text, dtype, size, audio.device)
-        known = prompts[id(text)] if text is not None else None
+            known = prompts.setdefault((id(text), bundle.input.dtype), Prompts(text, dtype, size, audio.device))
         group = groups.setdefault(bundle.input.of_audio.fingerprint.digest, [])
         group.append(Prompted(label, bundle, group[0].audio if group else audio, text, known))
     return [Listener(group, batch_size, mode) for group in groups.values()]

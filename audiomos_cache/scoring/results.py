@@ -110,6 +110,10 @@ def _rounded(value: object) -> object:
     return [_rounded(each) for each in value] if isinstance(value, tuple) else value
 
 
+def _is_opinion(name: str) -> bool:
+    return name.rpartition(".")[2] in TARGETS
+
+
 def scores_of_row(row: Mapping[str, Any]) -> dict[str, float | None]:
     """Return the targets of a row by name; of several bundles, by `BUNDLE.NAME`."""
     if "bundles" in row:
@@ -166,9 +170,12 @@ class Outcome:
         return f"{self.count_failed()}: {first_five(reasons)}"
 
     def __str__(self) -> str:
-        """Return it in one line."""
+        """Return it in one line, of MI and TA alone where there are any."""
         means = []
+        has_opinions = any(_is_opinion(name) for name in self.scores)
         for name, scores in self.scores.items():
+            if has_opinions and not _is_opinion(name):
+                continue
             shown = name.upper() if name in TARGETS else name
             means.append(
                 f"{shown} {self.mean(name):.3f}" + (f" (of {len(scores)})" if len(scores) < self.scored else "")

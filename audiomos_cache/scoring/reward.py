@@ -31,8 +31,8 @@ def reward_of(
     """Score a batch of clips; see `Scorer.reward`."""
     if _target(scorer.targets, target).hears_prompt:
         _require_a_prompt(prompts, target)
-    clips, device = _clips(audio)
-    if device:
+    clips, device, is_samples = _clips(audio)
+    if is_samples:
         rate_of("audio", sample_rate)  # without one, each clip would have an error
     scores = scorer.score(clips, prompts, sample_rate=sample_rate, on_error="return")
     values = [_value(score, target) for score in scores]
@@ -59,8 +59,8 @@ def _require_a_prompt(prompts: object, target: str) -> None:
         )
 
 
-def _clips(audio: Any) -> tuple[Sequence[Any], torch.device | None]:
-    """Return the clips of a batch, and the device of their samples; None where they are no tensors.
+def _clips(audio: Any) -> tuple[Sequence[Any], torch.device | None, bool]:
+    """Return the clips of a batch; their device, None where they are no tensors; whether they are bare samples.
 
     Raises:
         ArgumentError: a tensor or an array of numbers that is not (clips, samples) or (clips, channels, samples).
@@ -72,9 +72,9 @@ def _clips(audio: Any) -> tuple[Sequence[Any], torch.device | None]:
                 f"audio: found {described(audio)}, expected (clips, samples) or (clips, channels, samples); give one "
                 "clip as audio[None]"
             )
-        return (list(audio.detach().cpu()), audio.device) if is_tensor else (list(audio), None)
+        return (list(audio.detach().cpu()), audio.device, True) if is_tensor else (list(audio), None, True)
     first = audio[0] if isinstance(audio, list | tuple) and audio else None
-    return audio, first.device if isinstance(first, Tensor) else None
+    return audio, first.device if isinstance(first, Tensor) else None, isinstance(first, Tensor | np.ndarray)
 
 
 def _value(score: Score, target: str) -> float:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from audiomos_cache.artifacts import atomic_write, refuse_occupied, refuse_suffix
 from audiomos_cache.errors import ArgumentError, DataError, OutputError, OutputExistsError, paths_of, shown
-from audiomos_cache.files import is_folder, real_path
+from audiomos_cache.files import real_path
 from audiomos_cache.progress import Progress, counted
-from audiomos_cache.published.catalogue import DEFAULT, PublishedBundle, find
+from audiomos_cache.published.catalogue import DEFAULT, find_revision
 from audiomos_cache.scoring.inputs import Item, items_of_manifest, items_of_paths
 from audiomos_cache.scoring.lines import Entries, to_line
 from audiomos_cache.scoring.results import Outcome
@@ -18,7 +18,7 @@ from audiomos_cache.scoring.resumable import ScoreFile, read_lines, score_file
 from audiomos_cache.scoring.score_tables import TABLES, TableFormat
 
 if TYPE_CHECKING:
-    from audiomos_cache.scoring.scorer import Scorer
+    from audiomos_cache.scoring.scorer import BundleLike, Scorer
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ FORMATS = (".jsonl", *TABLES)
 def score_files(
     audio: str | PathLike[str] | Iterable[str | PathLike[str]] = (),
     *,
-    bundle: "str | PathLike[str] | Sequence[str | PathLike[str]] | Scorer" = DEFAULT,
+    bundle: "BundleLike | Sequence[BundleLike] | Scorer | None" = None,
     out: str | PathLike[str] | Callable[[bytes], object],
     prompt: str | None = None,
     manifest: str | PathLike[str] | None = None,
@@ -42,8 +42,8 @@ def score_files(
 
     Args:
         audio: files of sound, and folders of them, which share one prompt.
-        bundle: a folder, a hub repository or the name of a published bundle, `NAME@REVISION` to pin one, or several of
-            these; or a `Scorer` that is loaded already.
+        bundle: a folder, a hub repository or the name of a published bundle, `NAME@REVISION` to pin one; a loaded
+            bundle; several of these; or a `Scorer` that is loaded already. None: `muq-eval-a1`.
         out: a file, whose suffix is the format. `.jsonl`: a line is written as soon as its clip is scored; if the file
             holds scores already, only what is missing is scored and appended. `.csv`, `.parquet`: a table, written at
             the end, a row for each clip of this call, in its order. What an interrupted run finished is kept in a
@@ -76,13 +76,13 @@ def score_files(
     target = out if callable(out) else Path(out)
     _check_arguments(paths, prompt, listed, root, target, overwrite)
     items = items_of_manifest(listed, root) if listed else items_of_paths(paths, prompt)
-    if isinstance(bundle, str | PathLike):
-        bundle = [bundle]
-    _refuse_options(bundle, options)
-    if isinstance(bundle, Sequence):
-        for each in bundle:
-            log.info("%s", _loading(fspath(each)))  # what does that takes seconds to import
-    run = _Run(items, bundle, options, progress, on_start)
+    asked = _bundles_or_scorer(DEFAULT if bundle is None else bundle)
+    _refuse_options(asked, options)
+    if isinstance(asked, list):
+        for each in asked:
+            if isinstance(each, str | PathLike):  # what does that takes seconds to import
+                log.info("%s", _loading(fspath(each), is_default=bundle is None))
+    run = _Run(items, asked, options, progress, on_start)
     if not isinstance(target, Path):
         run.score(items, target)
     elif table := TABLES.get(target.suffix.lower()):
@@ -122,25 +122,27 @@ def _check_arguments(
         refuse_occupied(out, what="file of scores", overwrite=True)  # a folder; of files, it depends on what they hold
 
 
-def _published(bundle: str | PathLike[str]) -> PublishedBundle | None:
-    """Return the published bundle that is asked for by its name."""
-    given = fspath(bundle)
-    return None if is_folder(given) else find(given.partition("@")[0])
+def _bundles_or_scorer(bundle: "BundleLike | Sequence[BundleLike] | Scorer") -> "list[BundleLike] | Scorer":
+    """List what may be one bundle or several; a scorer is taken as it is."""
+    if isinstance(bundle, str | PathLike):
+        return [bundle]
+    if isinstance(bundle, Sequence):
+        return list(bundle)
+    return [bundle] if hasattr(bundle, "digest") else bundle  # type: ignore[list-item]
 
 
-def _loading(bundle: str) -> str:
+def _loading(bundle: str, *, is_default: bool) -> str:
     """Say what is loaded, and of a published head what may be done with its scores."""
-    entry = _published(bundle)
+    entry, _ = find_revision(bundle)
     if entry is None:
         return f"loading the bundle {shown(bundle)} ..."
-    default = " (default)" if entry.name == DEFAULT else ""
-    return f"{entry.name}{default}: {entry.terms}"
+    return f"{entry.name}{' (default)' if is_default else ''}: {entry.terms}"
 
 
-def _refuse_options(bundle: "Sequence[str | PathLike[str]] | Scorer", options: Mapping[str, Any]) -> None:
+def _refuse_options(bundle: "list[BundleLike] | Scorer", options: Mapping[str, Any]) -> None:
     """Refuse options of a scorer that is loaded already."""
     given = [name for name, value in options.items() if value is not None]
-    if given and not isinstance(bundle, Sequence):
+    if given and not isinstance(bundle, list):
         raise ArgumentError(
             f"{', '.join(given)}: the scorer is loaded already; leave these out, or give them to Scorer"
         )
@@ -152,7 +154,7 @@ class _Run:
     def __init__(
         self,
         items: Sequence[Item],
-        bundle: "Sequence[str | PathLike[str]] | Scorer",
+        bundle: "list[BundleLike] | Scorer",
         options: dict[str, Any],
         progress: Progress | None,
         on_start: "Callable[[Sequence[Item], Scorer], object]",
@@ -184,24 +186,26 @@ class _Run:
                 self._progress("score", done, len(items), f"{failed} failed" if failed else "")
 
     def _entries(self) -> Entries:
-        if not isinstance(self._bundle, Sequence):
+        """Return what lines say of the bundles, which are loaded once: lines are compared with what is scored by."""
+        if not isinstance(self._bundle, list):
             return self._bundle.entries
         from audiomos_cache.bundle.load import load_bundle
         from audiomos_cache.scoring.lines import entries_of
 
-        return entries_of([load_bundle(each) for each in self._bundle], self._options.get("windows") or "released")
+        loaded = [load_bundle(each) if isinstance(each, str | PathLike) else each for each in self._bundle]
+        self._bundle = [*loaded]
+        return entries_of(loaded, self._options.get("windows") or "released")
 
     def _scorer(self) -> "Scorer":
-        if not isinstance(self._bundle, Sequence):
+        if not isinstance(self._bundle, list):
             return self._bundle
         from audiomos_cache.scoring.scorer import Scorer
 
         options = {name: value for name, value in self._options.items() if value is not None}
         scorer = Scorer(self._bundle, **options)
-        said = {each.terms for each in map(_published, self._bundle) if each}
         for entry in scorer.entries.values():
-            if "non-commercial" in entry["licence"] and entry["licence"] not in said:
-                log.info("%s: licence %s", shown(entry["name"]), shown(entry["licence"]))
+            if "non-commercial" in entry["licence"] and find_revision(entry["name"])[0] is None:  # else it was said
+                log.info("%s: %s", shown(entry["name"]), shown(entry["licence"]))
         if scorer.untrained:
             from audiomos_cache.encoders.lookup import UNTRAINED_NOTICE
 

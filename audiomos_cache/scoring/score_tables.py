@@ -62,7 +62,7 @@ def flatten(rows: Sequence[Row]) -> tuple[Table, Table]:
 
 
 _AFTER_SCORES = "windows"
-_ENTRY = ("name", "digest", "licence")
+_ENTRY = {"bundle": "name", "digest": "digest", "rule": "windows", "licence": "licence"}  # by the column
 
 
 def _columns_of_bundle(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -78,7 +78,7 @@ def _columns_of_bundle(rows: Sequence[Mapping[str, Any]]) -> Table:
     heard = [row["heard"] or (None, None) for row in rows]
     table["heard_from_s"], table["heard_to_s"] = ([each[end] for each in heard] for end in (0, 1))
     table |= {name: [row[name] for row in rows] for name in ("warnings", "error")}
-    table["bundle"], table["digest"], table["licence"] = ([row["bundle"][key] for row in rows] for key in _ENTRY)
+    table |= {column: [row["bundle"][key] for row in rows] for column, key in _ENTRY.items()}
     return table
 
 
@@ -156,7 +156,7 @@ def _to_parquet(rows: Sequence[Row]) -> bytes:
 
     ours, others = flatten(rows)
     own = {"windows": pa.int64(), "warnings": pa.list_(pa.string())}
-    own |= dict.fromkeys((*_ID, "error", "bundle", "digest", "licence"), pa.string())
+    own |= dict.fromkeys((*_ID, "error", *_ENTRY), pa.string())
     arrays = {}
     for name, values in (ours | others).items():
         kind = own.get(_base(name), pa.float64()) if name in ours else _arrow_type(values)

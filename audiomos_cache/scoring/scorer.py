@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from audiomos_cache.devices import resolve_numbered_device
 from audiomos_cache.errors import AudiomosError, BundleError, ConfigError, one_of
 from audiomos_cache.files import is_folder
-from audiomos_cache.published.catalogue import DEFAULT
+from audiomos_cache.published.catalogue import DEFAULT, find_revision
 from audiomos_cache.scoring.arguments import items_of_arguments, items_of_stream, until_error
 from audiomos_cache.scoring.clips import AudioLike
 from audiomos_cache.scoring.inputs import Item
@@ -103,7 +103,7 @@ class Scorer:
             one_of("precision", precision, get_args(base.Precision))
         asked = _listed(bundle)
         self._arguments = {
-            "bundle": [_absolute(each) for each in asked],
+            "bundle": [each if _is_published(each) else _absolute(each) for each in asked],
             "audio_encoder": _absolute(audio_encoder),
             "text_encoder": _absolute(text_encoder),
             "device": device,
@@ -322,6 +322,10 @@ def _threads_and_batch(listeners: "Sequence[Listener]") -> tuple[int, int]:
     from audiomos_cache.extraction.batching import decode_threads
 
     return decode_threads(listeners[0].audio.device), max(listener.together for listener in listeners)
+
+
+def _is_published(bundle: "BundleLike") -> bool:
+    return isinstance(bundle, str) and find_revision(bundle)[0] is not None
 
 
 def _absolute(given: Any) -> Any:

@@ -195,14 +195,22 @@ class DecodedClip:
             return Windows([piece], (0.0, self._audio.duration_s), several)
         resampled = self._at(sample_rate_hz)
         if rule.kind == "centre":
-            starts, end = [(whole - size) // 2], (whole - size) // 2 + size
+            start = (whole - size) // 2
+            starts, end = [start], start + size
+            self._require_sound(resampled[start:end])
         else:
             rest = whole % size
             end = whole - (rest if rest < SHORTEST_REST_S * sample_rate_hz else 0)
             starts = list(range(0, end, size))
         cut = [resampled[start : min(start + size, end)] for start in starts]
+        if rule.kind == "centre":
+            cut = [cut[0].copy()]  # so that the rest of the song is not held
         pieces = [replace(self._audio, samples=each, sample_rate_hz=sample_rate_hz, length=len(each)) for each in cut]
         return Windows(pieces, (starts[0] / sample_rate_hz, end / sample_rate_hz), several)
+
+    def _require_sound(self, middle: NDArray[np.float32]) -> None:
+        if silence := silence_of(middle[:, None], middle):
+            raise DataError(f"{self.name}: its middle, all that is heard, is {silence}, expected music; check the clip")
 
     def _at(self, sample_rate_hz: int) -> NDArray[np.float32]:
         if sample_rate_hz not in self._resampled:
