@@ -7,6 +7,7 @@ from pathlib import Path
 
 from audiomos_cache.errors import AudiomosError, ConfigError, quoted, shown
 from audiomos_cache.files import is_folder
+from audiomos_cache.interrupts import nothing_to_save
 
 _REASON = 200  # characters of the hub's message
 
@@ -62,6 +63,7 @@ def resolve_folder(
     needed: Sequence[tuple[str, ...]] = (),
     *,
     repo_type: str | None = None,
+    named: str | None = None,
     advice: str | None = None,
 ) -> tuple[Path, str]:
     """Find a folder of files: a local one, or a snapshot of a hub repository.
@@ -75,6 +77,7 @@ def resolve_folder(
         needed: without a network, a snapshot that another tool fetched a part of will do if it has, of each of these
             sets of patterns, a file that one of them matches; without such sets none will do.
         repo_type: "dataset"; None: a model.
+        named: what a message about fetching calls the source, of which nobody gave `option`.
         advice: what to do without a network; None: fetch it elsewhere, and give `option` the folder.
     Returns:
         The folder, and the resolved commit (`local` for a folder).
@@ -92,7 +95,7 @@ def resolve_folder(
     from huggingface_hub import snapshot_download
 
     try:
-        with _bars(hidden=repo_type is None and is_fetched(source, revision, patterns)):
+        with nothing_to_save(), _bars(hidden=repo_type is None and is_fetched(source, revision, patterns)):
             folder = snapshot_download(source, revision=revision, repo_type=repo_type, allow_patterns=list(patterns))
     except Exception as failure:  # the hub's network errors differ between its versions and share no base
         partial = _partial_snapshot(source, revision, patterns) if needed else None
@@ -100,7 +103,7 @@ def resolve_folder(
             return partial, partial.name
         reason = shown(textwrap.shorten(str(failure), _REASON, placeholder="..."))
         raise error(
-            f"{given}: folder not found, and cannot be fetched from the Hugging Face hub "
+            f"{named or f'{given}: folder not found, and'} cannot be fetched from the Hugging Face hub "
             f"({type(failure).__name__}: {reason}). "
             + (
                 advice

@@ -36,16 +36,21 @@ class _Requests:
 
     Attributes:
         first: the number of the first one.
+        nothing_to_save: whether what runs may be ended at once.
     """
 
     def __init__(self) -> None:
         self.first: int | None = None
+        self.nothing_to_save = False
         self._raised_s = -AGAIN_S
 
     def handle(self, number: int, frame: FrameType | None) -> None:
         """Interrupt what runs, unless that was done just now."""
         self.first = self.first or number
-        if _imports(frame):  # some libraries abort where their import is interrupted; there is nothing to save yet
+        if self.nothing_to_save:
+            with suppress(OSError, ValueError, RuntimeError):
+                print(file=sys.stderr)  # after the bars of what is fetched
+        if self.nothing_to_save or _imports(frame):  # some libraries abort where their import is interrupted
             end_interrupted()
         now = time.monotonic()
         if now - self._raised_s < AGAIN_S:
@@ -66,6 +71,16 @@ class _Requests:
 
 
 _requests = _Requests()
+
+
+@contextmanager
+def nothing_to_save() -> Iterator[None]:
+    """Let a signal end a command at once in the block, which waits for threads that no interrupt reaches: a fetch."""
+    before, _requests.nothing_to_save = _requests.nothing_to_save, True
+    try:
+        yield
+    finally:
+        _requests.nothing_to_save = before
 
 
 @contextmanager

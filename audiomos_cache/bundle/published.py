@@ -30,7 +30,7 @@ from audiomos_cache.encoders.base import AudioEncoder, resolve_layers
 from audiomos_cache.encoders.lookup import load_audio_encoder
 from audiomos_cache.encoders.muq import MuQEncoder, require_weights
 from audiomos_cache.encoders.muq_weights import CONFIG, LICENCE, WEIGHTS, MuQWeights
-from audiomos_cache.errors import BundleError, DataError, shown
+from audiomos_cache.errors import BundleError, DataError, EncoderError, shown
 from audiomos_cache.folders import atomic_folder, clear_leftovers
 from audiomos_cache.hub import download_command, is_fetched, resolve_folder
 from audiomos_cache.input_spec import InputSpec
@@ -83,9 +83,18 @@ def open_published(entry: PublishedBundle, revision: str | None = None) -> Bundl
     )
     if not is_fetched(entry.repository, revision, entry.files):
         log.info("fetching %s (%s), once ...", entry.repository, entry.size)
+    source = f"{entry.name} ({entry.repository})"
     needed = [(file,) for file in entry.files]
-    folder, _ = resolve_folder(entry.repository, revision, entry.files, "--bundle", BundleError, needed, advice=advice)
-    made = assemble(entry, folder)
+    folder, _ = resolve_folder(
+        entry.repository, revision, entry.files, "--bundle", BundleError, needed, named=source, advice=advice
+    )
+    if not any((folder / file).is_file() for file in entry.files):
+        raise BundleError(f"{source}: the repository has none of {', '.join(entry.files)}; {make} takes a copy of them")
+    try:
+        made = assemble(entry, folder)
+    except (BundleError, EncoderError) as error:
+        whole = folder.parent.parent  # the hub's client fetches again what is not there
+        raise BundleError(f"{error}; if it was damaged on the way, remove {whole} and run it again") from error
     own = partial(MuQEncoder.of_weights, made.encoder, name="muq", source=OWN, revision=OWN) if made.encoder else None
     name = entry.name if revision is None else f"{entry.name}@{revision}"
     return bundle_of(made.manifest, digest_of(made.manifest), made.head, name, own)
@@ -182,8 +191,9 @@ def bundle_of(
         raise BundleError(f"{shown(name)}: its targets are not those of {entry.name} here; make the bundle again")
     spec = manifest.fingerprint.fields
     layers = resolve_layers([entry.layer], int(spec.audio_encoder.model_dump().get("depth", -1)), entry.name)
-    found = (spec.layers, spec.window, spec.max_seconds, spec.padding, spec.dtype)
-    if found != (layers, entry.window, entry.seconds, "heard", "float32"):
+    pad_to_s = None if entry.window == "whole" else entry.seconds
+    found = (spec.layers, spec.window, spec.max_seconds, spec.pad_to_s, spec.padding, spec.dtype)
+    if found != (layers, entry.window, entry.seconds, pad_to_s, "heard", "float32"):
         raise BundleError(
             f"{shown(name)}: its head is given {found}, expected layer {layers[0]} of {entry.heard}, with padding "
             f"heard, in float32, as {entry.name} was released with; make the bundle again"

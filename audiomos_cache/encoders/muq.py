@@ -25,10 +25,11 @@ from audiomos_cache.encoders.muq_weights import (
     read_muq,
     read_muq_config,
 )
-from audiomos_cache.errors import AudiomosError, EncoderError, in_one_line, shown
+from audiomos_cache.errors import AudiomosError, EncoderError, first_five, in_one_line, shown
 from audiomos_cache.hub import resolve_folder
 from audiomos_cache.registry import register
 from audiomos_cache.torch_settings import full_precision
+from audiomos_cache.upstream.tensors import fault
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,8 @@ def require_weights(weights: MuQWeights) -> None:
             for layer in (range(weights.depth) if first in name else (0,))
         }
         weights.require(expected)
+    if faults := [each for name, tensor in weights.deciding().items() if (each := fault(name, tensor, tensor.shape))]:
+        raise EncoderError(f"{weights.where}: {first_five(faults)}; expected the weights of a MuQ")
 
 
 class MuQEncoder:

@@ -9,15 +9,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from audiomos_cache.encoders.muq_weights import MuQWeights, weights_without_config
+from audiomos_cache.encoders.muq_weights import weights_without_config
 from audiomos_cache.errors import BundleError, first_five, quoted
 from audiomos_cache.published.catalogue import Checkpoint
 from audiomos_cache.published.outputs import Scores, head_of
 from audiomos_cache.upstream.tensors import read_checkpoint
 from audiomos_cache.yaml_files import read_mapping
 
-_NAMES = {"encoder.pooling.attention.": "pooling.", "heads.MI.mlp.": "mi.", "heads.TA.mlp.": "ta."}
 _ENCODER = "encoder.encoder."
+_POOLING = "encoder.pooling.attention"
+_TARGETS = {"MI": "mi", "TA": "ta_without_prompt"}
 _FILES = ("model_state_dict.pt", "model_state_dict.safetensors", "best_model.pt")
 _WRAPPERS = ("model_state", "model_state_dict", "state_dict")
 # What its configs say of the model, section by section, as released.
@@ -29,13 +30,19 @@ _CONFIG: dict[str, dict[str, object]] = {
 
 
 class MuQEvalHead(nn.Module):
-    """Attention over frames, one vector of it for both regressors."""
+    """Attention over frames, one vector of it for both regressors; its tensors have the names of the checkpoint."""
 
     def __init__(self, dim: int, attention: int, hidden: int) -> None:
         super().__init__()
-        self.pooling = nn.Sequential(nn.Linear(dim, attention), nn.Tanh(), nn.Linear(attention, 1))
-        self.mi, self.ta = (
-            nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Identity(), nn.Linear(hidden, 1)) for _ in range(2)
+        pooling = nn.Sequential(nn.Linear(dim, attention), nn.Tanh(), nn.Linear(attention, 1))
+        self.encoder = nn.ModuleDict({"pooling": nn.ModuleDict({"attention": pooling})})
+        self.heads = nn.ModuleDict(
+            {
+                name: nn.ModuleDict(
+                    {"mlp": nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Identity(), nn.Linear(hidden, 1))}
+                )
+                for name in _TARGETS
+            }
         )
 
     def forward(self, frames: Tensor, frame_mask: Tensor, tokens: Tensor, token_mask: Tensor) -> Scores:
@@ -46,9 +53,11 @@ class MuQEvalHead(nn.Module):
             frame_mask, tokens, token_mask: not used.
         """
         del frame_mask, tokens, token_mask
-        share = self.pooling(frames).softmax(dim=1)  # (B, T, 1)
+        share = self.get_submodule(_POOLING)(frames).softmax(dim=1)  # (B, T, 1)
         pooled = (frames * share).sum(dim=1)
-        return Scores({"mi": self.mi(pooled).squeeze(1), "ta_without_prompt": self.ta(pooled).squeeze(1)})
+        return Scores(
+            {target: self.get_submodule(f"heads.{name}.mlp")(pooled).squeeze(1) for name, target in _TARGETS.items()}
+        )
 
 
 def build(tensors: Mapping[str, Tensor]) -> nn.Module:
@@ -58,7 +67,9 @@ def build(tensors: Mapping[str, Tensor]) -> nn.Module:
         BundleError: a tensor is missing, unknown, or of a shape that does not fit the others.
     """
     return head_of(
-        "MuQ-Eval-A1", tensors, lambda width: MuQEvalHead(width("pooling.0", 1), width("pooling.0"), width("mi.0"))
+        "MuQ-Eval-A1",
+        tensors,
+        lambda width: MuQEvalHead(width(f"{_POOLING}.0", 1), width(f"{_POOLING}.0"), width("heads.MI.mlp.0")),
     )
 
 
@@ -75,9 +86,11 @@ def read(path: Path) -> Checkpoint:
         if not found:
             raise BundleError(f"{path}: none of {', '.join(_FILES)} in it, expected the published MuQ-Eval-A1")
         path = found[0]
-    tensors = {
-        name.removeprefix("module."): each for name, each in read_checkpoint(path, _WRAPPERS, "MuQ-Eval").items()
-    }
+    found_tensors = read_checkpoint(path, _WRAPPERS, "MuQ-Eval")
+    tensors = {name.removeprefix("module."): each for name, each in found_tensors.items()}
+    if len(tensors) < len(found_tensors):
+        twins = sorted(name for name in found_tensors if f"module.{name}" in found_tensors)
+        raise BundleError(f"{path}: holds {first_five(twins)} with and without module., expected each tensor once")
     if lora := sorted(name for name in tensors if "lora" in name.lower() or ".base_layer." in name):
         raise BundleError(
             f"{path}: holds {first_five(lora)}: LoRA changes the encoder (MuQ-Eval-A3a), and these heads are for a "
@@ -85,24 +98,10 @@ def read(path: Path) -> Checkpoint:
         )
     if bins := sorted(name for name in tensors if name.endswith("bin_centers")):
         raise BundleError(f"{path}: holds {first_five(bins)}: ordinal bins (MuQ-Eval-A3a), expected MuQ-Eval-A1")
-    head: dict[str, Tensor] = {}
-    encoder: dict[str, Tensor] = {}
-    unknown = []
-    for name, tensor in tensors.items():
-        start = next((start for start in _NAMES if name.startswith(start)), None)
-        if start:
-            head[_NAMES[start] + name.removeprefix(start)] = tensor
-        elif name.startswith(f"{_ENCODER}model."):
-            encoder[name.removeprefix(_ENCODER)] = tensor
-        else:
-            unknown.append(name)
-    if unknown:
-        raise BundleError(f"{path}: unknown: {first_five(sorted(unknown))}; expected the published MuQ-Eval-A1")
-    return Checkpoint(head, _encoder(encoder, str(path)))
-
-
-def _encoder(tensors: Mapping[str, Tensor], where: str) -> MuQWeights | None:
-    return weights_without_config(tensors, where) if tensors else None
+    is_muq = f"{_ENCODER}model."
+    muq = {name.removeprefix(_ENCODER): each for name, each in tensors.items() if name.startswith(is_muq)}
+    head = {name: each for name, each in tensors.items() if not name.startswith(is_muq)}
+    return Checkpoint(head, weights_without_config(muq, str(path)) if muq else None)
 
 
 def _check_configs(folder: Path) -> None:

@@ -6,8 +6,8 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
-from audiomos_cache.errors import BundleError
-from audiomos_cache.upstream.tensors import require_tensors
+from audiomos_cache.errors import BundleError, first_five
+from audiomos_cache.upstream.tensors import fault, require_tensors
 
 Built = TypeVar("Built", bound=nn.Module)
 Width = Callable[..., int]
@@ -41,15 +41,20 @@ def head_of(what: str, tensors: Mapping[str, Tensor], build: Callable[[Width], B
     """
 
     def width(layer: str, axis: int = 0) -> int:
-        found = tensors.get(f"{layer}.weight")
+        found = given.get(f"{layer}.weight")
         if found is None or found.ndim != 2:
             shown = "missing" if found is None else f"of the shape {tuple(found.shape)}"
-            raise BundleError(f"{what}: {layer}.weight is {shown}, expected a matrix; give the file that was published")
+            raise BundleError(
+                f"{what}: {layer}.weight is {shown}, expected a matrix; found {first_five(sorted(given))}; give the "
+                "file that was published"
+            )
         return int(found.shape[axis])
 
+    given = {name: each for name, each in tensors.items() if not name.endswith("num_batches_tracked")}
+    if faults := [each for name, tensor in given.items() if (each := fault(name, tensor, tensor.shape))]:
+        raise BundleError(f"{what}: {first_five(faults)}; give the file that was published")
     head = build(width)
     own = {name: each for name, each in head.state_dict().items() if not name.endswith("num_batches_tracked")}
-    given = {name: each for name, each in tensors.items() if not name.endswith("num_batches_tracked")}
     require_tensors(
         given, {name: each.shape for name, each in own.items()}, what, f"the tensors of {what}", BundleError
     )

@@ -20,7 +20,6 @@ _BASE: dict[str, Any] = {
     "model": {"encoder": "muq", "tuning_mode": "frozen", "pooling": "attention", "head_layers": 2},
     "loss": {"type": "ordinal_ce"},
 }
-_NAMES = {"pooling.": "encoder.pooling.attention.", "mi.": "heads.MI.mlp.", "ta.": "heads.TA.mlp."}
 
 
 def make_muq_eval(
@@ -48,14 +47,10 @@ def make_muq_eval(
     head = MuQEvalHead(int(encoder.config.encoder_dim), 128, hidden)  # type: ignore[union-attr, arg-type]
     seed_weights(head, _SEED)
     with torch.no_grad():
-        for regressor in (head.mi, head.ta):
-            last = regressor[-1]
-            assert isinstance(last, nn.Linear)
-            last.bias.fill_(3.0)  # so that scores lie in the middle of the scale
+        for name in ("MI", "TA"):
+            head.get_parameter(f"heads.{name}.mlp.3.bias").fill_(3.0)  # so that scores lie in the middle of the scale
     tensors = {f"encoder.encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
-    for name, tensor in head.state_dict().items():
-        start = next(start for start in _NAMES if name.startswith(start))
-        tensors[_NAMES[start] + name.removeprefix(start)] = tensor
+    tensors |= head.state_dict()
     torch.save({prefix + name: tensor.clone() for name, tensor in tensors.items()}, path / "model_state_dict.pt")
     for name, content in (("config.yaml", _CONFIG), ("base.yaml", _BASE)):
         (path / name).write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")

@@ -114,9 +114,10 @@ def test_without_a_network_one_message_says_all():
     with pytest.raises(BundleError) as caught:
         Scorer()
     message = str(caught.value)
-    assert message.startswith(f"--bundle {HUB_ID}: folder not found, and cannot be fetched from the Hugging Face hub (")
+    assert message.startswith(f"muq-eval-a1 ({HUB_ID}) cannot be fetched from the Hugging Face hub (")
     assert message.endswith(
-        f"On a machine with a network run `hf download {HUB_ID} --local-dir FOLDER` (1.34 GB), copy the folder here, "
+        f"On a machine with a network run `hf download {HUB_ID} config.yaml base.yaml model_state_dict.pt --local-dir "
+        "FOLDER` (1.34 GB), copy the folder here, "
         "run `audiomos-cache bundle --published muq-eval-a1 --weights FOLDER_OR_FILE --out muq-eval-a1` with it, and "
         "give --bundle ./muq-eval-a1"
     )
@@ -145,17 +146,23 @@ def test_a_name_with_a_typo_has_the_nearest_ones():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda t: t.pop("heads.MI.mlp.3.bias"), "MuQ-Eval-A1: not the tensors of MuQ-Eval-A1: missing: mi.3.bias"),
+        (
+            lambda t: t.pop("heads.MI.mlp.3.bias"),
+            "MuQ-Eval-A1: not the tensors of MuQ-Eval-A1: missing: heads.MI.mlp.3.bias",
+        ),
         (
             lambda t: t.update({"heads.MI.mlp.9.bias": t.pop("heads.MI.mlp.3.bias")}),
-            "missing: mi.3.bias; unknown: mi.9.bias",
+            "missing: heads.MI.mlp.3.bias; unknown: heads.MI.mlp.9.bias",
         ),
-        (lambda t: t.update({"decoder.weight": torch.zeros(1)}), "unknown: decoder.weight; expected the published MuQ"),
+        (
+            lambda t: t.update({"decoder.weight": torch.zeros(1)}),
+            "unknown: decoder.weight; give the file that was published",
+        ),
         (
             lambda t: t.update({"heads.TA.mlp.3.weight": torch.zeros(2, 32)}),
-            "ta.3.weight is (2, 32), expected (1, 32); give the file that was published",
+            "heads.TA.mlp.3.weight is (2, 32), expected (1, 32); give the file that was published",
         ),
-        (lambda t: t.update({"heads.TA.mlp.3.bias": torch.tensor([torch.nan])}), "ta.3.bias is not finite"),
+        (lambda t: t.update({"heads.TA.mlp.3.bias": torch.tensor([torch.nan])}), "heads.TA.mlp.3.bias is not finite"),
         (
             lambda t: t.pop("encoder.encoder.model.conv.conv.0.bn1.running_mean"),
             "lacks model.conv.conv.0.bn1.running_mean (1 tensors); expected the weights of a MuQ",
@@ -175,6 +182,26 @@ def test_a_name_with_a_typo_has_the_nearest_ones():
         (
             lambda t: t.update({"encoder.encoder.model.conformer.layers.0.self_attn.linear_q.lora_A": torch.ones(3)}),
             "LoRA changes the encoder (MuQ-Eval-A3a), and these heads are for a frozen MuQ; give MuQ-Eval-A1",
+        ),
+        (
+            lambda t: t.update({"module.heads.MI.mlp.3.bias": torch.zeros(1)}),
+            "holds heads.MI.mlp.3.bias with and without module., expected each tensor once",
+        ),
+        (
+            lambda t: t.update({"encoder.encoder.model.conv.linear.bias": torch.full((128,), torch.nan)}),
+            "model.conv.linear.bias is not finite; expected the weights of a MuQ",
+        ),
+        (
+            lambda t: t.update({"encoder.encoder.model.conv.linear.bias": torch.zeros(128, dtype=torch.int64)}),
+            "model.conv.linear.bias is torch.int64, torch.strided, on cpu, expected dense floats",
+        ),
+        (
+            lambda t: t.update({"encoder.pooling.attention.0.weight": torch.zeros(1).expand(1 << 20, 1 << 20)}),
+            "encoder.pooling.attention.0.weight has 1099511627776 numbers and stores fewer, expected each",
+        ),
+        (
+            lambda t: t.update({"x.weight": t.pop("heads.MI.mlp.0.weight")}),
+            "heads.MI.mlp.0.weight is missing, expected a matrix; found encoder.pooling.attention.0.bias, ",
         ),
         (lambda t: t.update({"heads.MI.bin_centers": torch.ones(5)}), "ordinal bins (MuQ-Eval-A3a), expected MuQ-Eval"),
     ],
@@ -201,6 +228,15 @@ def test_configs_of_another_model_are_refused(tmp_path):
     assert refusal("muq-eval-a1", weights, tmp_path / "out") == (
         f"{weights}: its config has model.tuning_mode 'lora', expected 'frozen' as MuQ-Eval-A1 was released with"
     )
+
+
+def test_a_file_that_was_damaged_on_the_way_names_what_to_remove(checkpoint, offline):
+    snapshot = fill_cache(checkpoint, offline, HUB_ID)
+    (snapshot / "model_state_dict.pt").resolve().write_bytes(b"damaged")
+    with pytest.raises(BundleError) as caught:
+        Scorer("muq-eval-a1", device="cpu")
+    folder = offline / "models--zhudi2825--MuQ-Eval-A1"
+    assert str(caught.value).endswith(f"; if it was damaged on the way, remove {folder} and run it again")
 
 
 def test_nothing_there_is_said(tmp_path):
@@ -243,7 +279,10 @@ def muq(tmp_path_factory):
 
 def test_an_encoder_that_is_the_checkpoints_is_used_instead(checkpoint, model, muq, song, tmp_path, caplog):
     made = make_published_bundle("muq-eval-a1", checkpoint, tmp_path / "out", audio_encoder=str(muq), check=False)
-    assert not (tmp_path / "out" / "encoder").exists() and caplog.messages == []
+    assert not (tmp_path / "out" / "encoder").exists()
+    assert caplog.messages == [
+        f"the audio encoder was the folder {muq}, which others do not have: they need --audio-encoder with its weights"
+    ]
     audio = made.manifest.encoders.audio
     assert (audio.source, audio.revision) == (str(muq), "local")
     found, expected = (Scorer(each, device="cpu").score([song])[0].scores for each in (tmp_path / "out", model))
@@ -296,8 +335,9 @@ def test_a_head_for_a_larger_encoder_is_refused_by_a_smaller_one(tmp_path):
 
 
 def test_the_width_of_a_head_follows_from_its_tensors(tmp_path):
-    wide = muq_eval.build(muq_eval.read(make_muq_eval(tmp_path / "wide", hidden=256)).head)
-    assert [tuple(wide.state_dict()[name].shape) for name in ("mi.0.weight", "ta.3.weight")] == [(256, 128), (1, 256)]
+    wide = muq_eval.build(muq_eval.read(make_muq_eval(tmp_path / "wide", hidden=256)).head).state_dict()
+    shapes = [tuple(wide[f"heads.{name}.weight"].shape) for name in ("MI.mlp.0", "TA.mlp.3")]
+    assert shapes == [(256, 128), (1, 256)]
 
 
 def test_a_muq_without_its_config_is_the_released_one_with_the_widths_of_its_tensors(checkpoint):

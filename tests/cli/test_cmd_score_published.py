@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -22,11 +24,18 @@ from tests.support.scoring import wav
 FIRST = "muq-eval-a1 (default): head MIT, encoder MuQ CC-BY-NC-4.0: non-commercial use only"
 
 
-def score(arguments: list[str], folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def start(arguments: list[str], folder: Path, **environment: str) -> "subprocess.Popen[str]":
     own = {"HF_HOME": str(folder / "hub"), "HF_HUB_DISABLE_XET": "1"} | environment
     command = [sys.executable, "-m", "audiomos_cache", "score", *arguments]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGINGFACE_"))}
-    return subprocess.run(command, cwd=folder, env=kept | own, capture_output=True, text=True, check=False)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, cwd=folder, env=kept | own, text=True, **pipes)  # type: ignore[call-overload, no-any-return]
+
+
+def score(arguments: list[str], folder: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
+    with start(arguments, folder, **environment) as process:
+        stdout, stderr = process.communicate()
+    return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
 
 
 @pytest.mark.process
@@ -40,7 +49,7 @@ def test_a_song_is_scored_by_what_the_hub_has_and_later_without_it(tmp_path: Pat
     with served("zhudi2825/MuQ-Eval-A1", weights) as (endpoint, asked):
         first = score(["song.wav"], tmp_path, HF_ENDPOINT=endpoint)
     assert (first.returncode, first.stderr.splitlines()[:2]) == (
-        0, [FIRST, "fetching 1.34 GB from https://huggingface.co/zhudi2825/MuQ-Eval-A1, once ..."]
+        0, [FIRST, "fetching zhudi2825/MuQ-Eval-A1 (1.34 GB), once ..."]
     ), first.stderr  # fmt: skip
     assert "HTTP Request" not in first.stderr
     fetched = [each.rpartition("/")[2] for each in asked if each.startswith("GET") and "/resolve/" in each]
@@ -59,12 +68,34 @@ def test_a_song_is_scored_by_what_the_hub_has_and_later_without_it(tmp_path: Pat
 
 @pytest.mark.process
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "code", "word"), [(signal.SIGINT, 130, "Interrupted"), (signal.SIGTERM, 143, "Termin")]
+)
+def test_a_fetch_ends_at_once_when_it_is_asked_to(tmp_path: Path, number: int, code: int, word: str) -> None:
+    """The hub's client waits for threads that no interrupt reaches; what was fetched is kept by it."""
+    weights = make_muq_eval(tmp_path / "weights")
+    wav(tmp_path / "song.wav", 3.0)
+    with (
+        served("zhudi2825/MuQ-Eval-A1", weights, stalled="model_state_dict.pt") as (endpoint, asked),
+        start(["song.wav"], tmp_path, HF_ENDPOINT=endpoint) as process,
+    ):
+        while not any(each.startswith("GET") and each.endswith("model_state_dict.pt") for each in asked):
+            time.sleep(0.05)
+        process.send_signal(number)
+        began = time.monotonic()
+        _, stderr = process.communicate()
+    assert (process.returncode, time.monotonic() - began < 5) == (code, True)
+    assert stderr.splitlines()[-1].startswith(word)
+
+
+@pytest.mark.process
+@pytest.mark.slow
 def test_without_a_network_there_is_one_message(tmp_path: Path) -> None:
     wav(tmp_path / "song.wav", 3.0)
     done = score(["song.wav"], tmp_path, HF_HUB_OFFLINE="1")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines()[0] == FIRST and len(done.stderr.splitlines()) == 3
-    assert "hf download zhudi2825/MuQ-Eval-A1 --local-dir FOLDER` (1.34 GB), copy the folder here" in done.stderr
+    assert "model_state_dict.pt --local-dir FOLDER` (1.34 GB), copy the folder here" in done.stderr
 
 
 def test_the_help_names_the_default() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 
 import pytest
 
@@ -56,8 +56,15 @@ def fill_cache(folder: Path, cache: Path, name: str = "someone/model", without: 
 
 
 @contextmanager
-def served(name: str, folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """Serve one repository as the hub does, as far as its own client asks: where it is, and what was asked for."""
+def served(name: str, folder: Path, stalled: str = "") -> Iterator[tuple[str, list[str]]]:
+    """Serve one repository as the hub does, as far as its own client asks: where it is, and what was asked for.
+
+    Args:
+        name: of the repository.
+        folder: what it holds.
+        stalled: a file of which half is sent, and the rest when all is over.
+    """
+    over = Event()
     asked: list[str] = []
     files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     ids = {file: hashlib.sha1(content, usedforsecurity=False).hexdigest() for file, content in files.items()}
@@ -93,7 +100,10 @@ def served(name: str, folder: Path) -> Iterator[tuple[str, list[str]]]:
             for key, value in headers.items():
                 self.send_header(key, value)
             self.end_headers()
-            if with_content:
+            if with_content and stalled and path.endswith(f"/{stalled}"):
+                self.wfile.write(content[: len(content) // 2])
+                over.wait(60)
+            elif with_content:
                 self.wfile.write(content)
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
@@ -101,4 +111,5 @@ def served(name: str, folder: Path) -> Iterator[tuple[str, list[str]]]:
         try:
             yield f"http://127.0.0.1:{server.server_address[1]}", asked
         finally:
+            over.set()
             server.shutdown()
