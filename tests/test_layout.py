@@ -20,6 +20,8 @@ NEVER_IMPORTED = {
     "training": ("encoders",),
     "fusion": ("encoders",),
     "evaluation": ("training", "encoders"),
+    "published": ("bundle", "scoring", "heads", "training", "extraction", "fusion", "evaluation"),
+    "encoders": ("published", "bundle", "scoring", "heads", "training", "extraction"),
     "cache": ("extraction", "heads", "training"),
     "dataset": ("cache", "encoders", "heads"),
     "audio": ("dataset", "cache", "encoders"),
