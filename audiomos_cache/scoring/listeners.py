@@ -126,7 +126,7 @@ class Listener:
         except AudiomosError as error:
             return error
         pieces = [self._on_device.prepare(window) for window in windows.pieces]
-        return Windows(pieces, windows.heard, windows.may_be_several)
+        return replace(windows, pieces=pieces)
 
     def start(self, clips: Sequence[Heard]) -> Callable[[], list[Made]]:
         """Begin to encode and to score clips.

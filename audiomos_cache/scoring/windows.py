@@ -72,12 +72,13 @@ def score_of_clip(
         calibrations: by target, of those that have one.
         warnings: that are added to the clip's.
     """
-    lengths = [window.length for window in windows.pieces]
     named: dict[str, float | None] = {}
     spreads: dict[str, float | None] = {}
     intervals: dict[str, Interval | None] = {}
     for target, both in found.items():
-        score, interval, spread = clip_score(*both, lengths, calibrations.get(target)) if both else (None, None, None)
+        score, interval, spread = (
+            clip_score(*both, windows.weights, calibrations.get(target)) if both else (None, None, None)
+        )
         named[target], intervals[target] = score, interval
         if windows.may_be_several:
             spreads[f"{target}_spread"] = spread
@@ -109,10 +110,13 @@ class WindowRule:
     Attributes:
         kind: "first": all of it, in windows one after the other; "centre": its middle; "whole": all of it at once.
         seconds: of a window; of a whole clip, the most.
+        fills_last: whether the last of several windows begins earlier, so that it is not padded: for heads that hear
+            padding as if it were music.
     """
 
     kind: "Window"
     seconds: float
+    fills_last: bool = False
 
     @classmethod
     def of(cls, features: "InputSpec", mode: WindowMode) -> "WindowRule":
@@ -123,7 +127,7 @@ class WindowRule:
         """
         one_of("windows", mode, get_args(WindowMode))
         kind = "first" if features.window == "centre" and mode == "mean" else features.window
-        return cls(kind, features.max_seconds)
+        return cls(kind, features.max_seconds, fills_last=features.padding == "heard")
 
     def __str__(self) -> str:
         """Return it for a line of scores: `centre 10 s`, `mean of 30 s`, `whole`."""
@@ -140,11 +144,13 @@ class Windows:
             clip's duration, and its warnings: what is odd about it.
         heard: from when to when, in seconds.
         may_be_several: whether a longer clip has several.
+        weights: of the pieces, how much of the clip each stands for, in samples.
     """
 
     pieces: list[Audio]
     heard: tuple[float, float]
     may_be_several: bool
+    weights: list[int]
 
 
 class DecodedClip:
@@ -192,7 +198,7 @@ class DecodedClip:
             self._require_room(whole, sample_rate_hz, rule.seconds, most_samples)
         if whole <= size:  # resampled where that is done for an extraction, on a GPU if there is one
             piece = replace(self._audio, length=whole)
-            return Windows([piece], (0.0, self._audio.duration_s), several)
+            return Windows([piece], (0.0, self._audio.duration_s), several, [whole])
         resampled = self._at(sample_rate_hz)
         if rule.kind == "centre":
             start = (whole - size) // 2
@@ -202,11 +208,15 @@ class DecodedClip:
             rest = whole % size
             end = whole - (rest if rest < SHORTEST_REST_S * sample_rate_hz else 0)
             starts = list(range(0, end, size))
+        weights = [min(size, end - start) for start in starts]
+        if rule.fills_last:
+            starts[-1] = end - size
         cut = [resampled[start : min(start + size, end)] for start in starts]
         if rule.kind == "centre":
             cut = [cut[0].copy()]  # so that the rest of the song is not held
         pieces = [replace(self._audio, samples=each, sample_rate_hz=sample_rate_hz, length=len(each)) for each in cut]
-        return Windows(pieces, (starts[0] / sample_rate_hz, end / sample_rate_hz), several)
+        heard = (0.0 if several else starts[0] / sample_rate_hz, end / sample_rate_hz)
+        return Windows(pieces, heard, several, weights)
 
     def _require_sound(self, middle: NDArray[np.float32]) -> None:
         if silence := silence_of(middle[:, None], middle):

@@ -169,3 +169,14 @@ def test_a_header_that_promises_too_much(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("audiomos_cache.audio.samples.MOST_SAMPLES", 50000)
     with pytest.raises(DataError, match="64000 samples to read, expected at most 50000; cut it into pieces"):
         read_windows(wav(tmp_path / "a.wav", 4.0))
+
+
+def test_a_last_window_that_would_be_padded_begins_earlier_where_padding_is_heard(tmp_path: Path) -> None:
+    clip = DecodedClip.read(wav(tmp_path / "a.wav", 12.0, RATE))
+    padded, filled = (clip.cut(WindowRule("first", 5.0, fills_last=fills), RATE) for fills in (False, True))
+    whole = soundfile.read(tmp_path / "a.wav", dtype="float32")[0]
+    assert [len(piece.samples) / RATE for piece in padded.pieces] == [5.0, 5.0, 2.0]
+    assert [len(piece.samples) / RATE for piece in filled.pieces] == [5.0, 5.0, 5.0]
+    np.testing.assert_array_equal(filled.pieces[-1].samples, whole[7 * RATE :])
+    assert filled.weights == padded.weights == [5 * RATE, 5 * RATE, 2 * RATE]
+    assert filled.heard == padded.heard == (0.0, 12.0)
