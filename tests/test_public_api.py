@@ -16,6 +16,7 @@ import audiomos_cache
 from audiomos_cache import registry
 from audiomos_cache.cli import main
 from audiomos_cache.cli.options import SHOWN_FIRST, AdvancedOption, Command
+from audiomos_cache.errors import AudiomosError
 from audiomos_cache.heads.config import HeadConfig
 from audiomos_cache.heads.model import build_head
 from audiomos_cache.heads.presets import head_config, with_compat
@@ -227,7 +228,7 @@ def test_what_info_says_of_words_and_of_nothing():
     assert [each["heard"] for each in listed] == ["the middle 10 s", "the whole song", "the whole song"]
     assert plain(bundles.to_dict())
     first, *lines = repr(bundles).splitlines()
-    assert first == "published bundles; bundle makes those of your own runs"
+    assert first == "published bundles; `audiomos-cache bundle` makes one of your own runs"
     assert [line for line in lines if not line.startswith("    ")] == [
         "  muq-eval-a1 (default of score): MI of text-to-music clips; its TA head hears the audio alone",
         "  songeval: five dimensions of whole songs",
@@ -238,3 +239,22 @@ def test_what_info_says_of_words_and_of_nothing():
             assert each[key] in repr(bundles), key
     result = CliRunner().invoke(main, ["info"])
     assert (result.exit_code, result.stdout.splitlines()[0]) == (0, "known bundles, encoders and heads")
+
+
+@pytest.mark.parametrize("name", ["muq-eval-a1", "songeval", "madb"])
+def test_what_info_says_of_a_published_bundle(name, monkeypatch, tmp_path):
+    """It is what `info bundles` says of it, also where a folder has its name."""
+    [listed] = [each for each in audiomos_cache.info("bundles").to_dict()["bundles"] if each["name"] == name]
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    found = audiomos_cache.info(name)
+    assert found.to_dict() == listed and plain(listed)
+    first, *lines = repr(found).splitlines()
+    assert first.startswith(f"{name} (default of score): " if name == "muq-eval-a1" else f"{name}: ")
+    assert [line.partition(":")[0].strip() for line in lines] == [
+        "targets", "hears", "paper", "in domain", "out of domain"
+    ]  # fmt: skip
+    assert ("to be fetched by hand, then bundle --published" in repr(found)) is (name == "songeval")
+    assert CliRunner().invoke(main, ["info", name]).stdout.splitlines() == repr(found).splitlines()
+    with pytest.raises(AudiomosError, match=f"{name}: "):
+        audiomos_cache.info(f"./{name}")

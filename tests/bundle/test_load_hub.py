@@ -8,6 +8,7 @@ from huggingface_hub.utils import filter_repo_objects
 
 from audiomos_cache.bundle.load import load_bundle
 from audiomos_cache.errors import BundleError
+from audiomos_cache.published.catalogue import PUBLISHED, find, find_revision
 from tests.support.hub import COMMIT, fill_cache
 
 
@@ -127,12 +128,28 @@ def test_a_bare_name_may_be_of_a_published_bundle(offline, source, found):
     assert not offline.exists(), "nothing was asked of the hub"
 
 
-def test_a_folder_of_the_name_of_a_published_bundle_is_loaded(ridge_bundle, tmp_path, monkeypatch, offline):
+def test_a_folder_of_the_name_of_a_published_bundle_is_loaded_by_its_path(ridge_bundle, tmp_path, monkeypatch, offline):
+    """And by its name the published one, whatever lies here."""
     monkeypatch.chdir(tmp_path)
     shutil.copytree(ridge_bundle, "songeval")
-    found = load_bundle("songeval")
-    assert (found.published, found.digest) == (None, load_bundle(str(ridge_bundle)).digest)
+    for path in ("./songeval", "songeval/", str(tmp_path / "songeval")):
+        found = load_bundle(path)
+        assert (found.published, found.digest) == (None, load_bundle(str(ridge_bundle)).digest)
+    with pytest.raises(BundleError, match=r"^--bundle songeval: its weights are not on the Hugging Face hub; "):
+        load_bundle("songeval")
     assert not offline.exists()
+
+
+def test_names_win_over_folders_and_folders_over_repositories(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    default = PUBLISHED["muq-eval-a1"]
+    assert find(default.repository) is default
+    assert find_revision("muq-eval-a1@v1") == find_revision(f"{default.repository}@v1") == (default, "v1")
+    for folder in ("muq-eval-a1", "muq-eval-a1@v1", default.repository):
+        (tmp_path / folder).mkdir(parents=True)
+    assert find("muq-eval-a1") is default and find_revision("muq-eval-a1") == (default, None)
+    assert find("./muq-eval-a1") is find(default.repository) is find("other") is None
+    assert find_revision("./muq-eval-a1") == find_revision(default.repository) == (None, None)
 
 
 def test_a_repository_of_something_else(offline, tmp_path):

@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file, save_file
 
+from audiomos_cache.artifacts import Fingerprint
 from audiomos_cache.bundle.load import load_bundle
+from audiomos_cache.bundle.manifest import PublishedManifest, write_manifest
 from audiomos_cache.bundle.published import make_published_bundle
 from audiomos_cache.encoders.base import seed_weights
+from audiomos_cache.encoders.lookup import load_audio_encoder
 from audiomos_cache.encoders.muq import build_muq
 from audiomos_cache.encoders.muq_weights import RELEASED_CONFIG
 from audiomos_cache.encoders.tiny import TINY_MUQ_CONFIG
@@ -19,7 +23,7 @@ from audiomos_cache.errors import AudiomosError, BundleError, CacheError, Config
 from audiomos_cache.published import muq_eval
 from audiomos_cache.published.catalogue import PUBLISHED
 from audiomos_cache.scoring.scorer import Scorer
-from audiomos_cache.testing import make_muq_eval
+from audiomos_cache.testing import FakeAudioEncoder, make_muq_eval
 from tests.support.hub import COMMIT, fill_cache
 from tests.support.published import GOLDEN, made_up
 from tests.support.scoring import wav
@@ -287,6 +291,99 @@ def test_an_encoder_that_is_the_checkpoints_is_used_instead(checkpoint, model, m
     assert (audio.source, audio.revision) == (str(muq), "local")
     found, expected = (Scorer(each, device="cpu").score([song])[0].scores for each in (tmp_path / "out", model))
     assert found == expected
+
+
+def test_an_encoder_of_other_layers_is_turned_to_the_heads_own(checkpoint, model, muq, song, tmp_path):
+    expected = Scorer(model, device="cpu").score([song])[0].scores
+    digests = set()
+    for layers in ((0,), (1,), (0, 2), (-1,)):
+        given = load_audio_encoder(str(muq), layers=layers)
+        before = given.layers
+        out = tmp_path / "-".join(map(str, layers))
+        made = make_published_bundle("muq-eval-a1", checkpoint, out, audio_encoder=given, check=False)
+        assert not (out / "encoder").exists() and made.manifest.fingerprint.fields.layers == (2,)
+        assert given.layers == before
+        digests.add(made.digest)
+        assert Scorer(out, device="cpu").score([song])[0].scores == expected
+        assert Scorer(model, audio_encoder=given).score([song])[0].scores == expected
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_what_is_no_muq_is_refused_for_each(name, checkpoint, tmp_path):
+    given = FakeAudioEncoder()
+    assert refusal(name, published_files(name, checkpoint, tmp_path), tmp_path / "out", audio_encoder=given) == (
+        f"--audio-encoder fake-audio: not a MuQ, which {name} is for; give one, or none"
+    )
+
+
+def published_files(name: str, checkpoint: Path, folder: Path) -> Path:
+    """The files of each published head, where their weights are made up."""
+    if name == "muq-eval-a1":
+        return checkpoint
+    tensors = made_up(GOLDEN[name]["parameters"], GOLDEN[name]["SCALE"])
+    if name == "songeval":
+        save_file(tensors, folder / "model.safetensors")
+    else:
+        for file in PUBLISHED[name].files:
+            torch.save(tensors, folder / Path(file).name)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"layers": "1"},
+        {"layers": "1,2"},
+        {"window": "first"},
+        {"window": "whole"},
+        {"max_seconds": 30.0},
+        {"max_seconds": 5.0},
+        {"pad_to_s": None},
+        {"pad_to_s": 30.0, "max_seconds": 30.0},
+        {"padding": "masked"},
+        {"dtype": "float16"},
+    ],
+    ids=str,
+)
+def test_features_that_are_not_the_heads_own_are_refused_by_its_name(model, tmp_path, changes):
+    """Also with a digest that is right: the head would score something else under the name of the published one."""
+    copy = shutil.copytree(model, tmp_path / "copy")
+    content = yaml.safe_load((copy / "bundle.yaml").read_text())
+    fields = content["fingerprint"]["fields"]
+    fields |= {key: value for key, value in changes.items() if key != "layers"}
+    fields["audio_encoder"] |= {key: value for key, value in changes.items() if key == "layers"}
+    content["fingerprint"]["xxh3_128"] = Fingerprint.of(fields).digest
+    about = {key: each for key, each in content.items() if key not in ("format", "format_version", "digest")}
+    write_manifest(copy, PublishedManifest.model_validate(about))
+    with pytest.raises(BundleError) as caught:
+        load_bundle(copy)
+    assert str(caught.value).startswith(f"{copy}: its head is given (")
+    assert str(caught.value).endswith(
+        "), expected layer 2 of the middle 10 s, with padding heard, in float32, as muq-eval-a1 was released with; "
+        "make the bundle again"
+    )
+
+
+def test_a_command_that_fetches_names_each_file_in_full(offline):
+    """Or it cannot be copied to a terminal."""
+    with pytest.raises(BundleError) as caught:
+        Scorer("madb")
+    entry = PUBLISHED["madb"]
+    command = f"`hf download {entry.repository} {' '.join(entry.files)} --local-dir FOLDER` ({entry.size})"
+    assert command in str(caught.value)
+    assert not offline.exists()
+
+
+def test_what_is_fetched_is_said_once_with_its_size(checkpoint, offline, caplog):
+    caplog.set_level("INFO", logger="audiomos_cache")
+    with pytest.raises(BundleError):
+        load_bundle("muq-eval-a1")
+    assert caplog.messages == [f"fetching {HUB_ID} (1.34 GB), once ..."]
+    caplog.clear()
+    fill_cache(checkpoint, offline, HUB_ID)
+    load_bundle("muq-eval-a1")
+    assert caplog.messages == []
 
 
 def test_a_statistic_that_drifted_is_named_and_the_checkpoint_scores_with_its_own(muq, song, tmp_path, caplog):

@@ -138,7 +138,7 @@ def test_without_a_bundle_the_published_default_scores(caplog):
 def test_several_bundles_score_in_one_call():
     result = CliRunner().invoke(main, ["score", "m", "--bundle", "model", "--bundle", "deaf", "--windows", "mean"])
     assert (result.exit_code, FakeScorer.asked) == (
-        1, {"bundle": ("model", "deaf"), "device": "auto", "windows": "mean"}
+        1, {"bundle": ["model", "deaf"], "device": "auto", "windows": "mean"}
     )  # fmt: skip
     assert [{name: each["mi"] for name, each in row["bundles"].items()} for row in rows(result.stdout)] == [
         {"model": 1.1, "deaf": None},
@@ -189,9 +189,9 @@ def test_the_scorer_gets_what_was_asked_for():
     asked = {"audio_encoder": "muq", "text_encoder": "bert", "device": "cpu", "precision": "bf16"}
     options = [word for name, value in asked.items() for word in (f"--{name.replace('_', '-')}", value)]
     run("score", "m", "--bundle", "owner/name@v1", *options, "--batch-size", "3")
-    assert FakeScorer.asked == {"bundle": ("owner/name@v1",), "batch_size": 3, "windows": "released", **asked}
+    assert FakeScorer.asked == {"bundle": ["owner/name@v1"], "batch_size": 3, "windows": "released", **asked}
     run("score", "m", "--bundle", "model", "--device", "cpu")
-    assert FakeScorer.asked == {"bundle": ("model",), "device": "cpu", "windows": "released"}
+    assert FakeScorer.asked == {"bundle": ["model"], "device": "cpu", "windows": "released"}
 
 
 def test_untrained_encoders_are_logged(monkeypatch, caplog):
@@ -318,7 +318,7 @@ def test_another_bundle_prompt_or_path_is_refused_and_the_file_kept(music, monke
     (music / "a.wav").touch()
     line = fail(*arguments, music / "a.wav", "--prompt", "x")
     assert f"'a' was scored with the path 'm/a.wav', expected '{music}/a.wav'; {advice}" in line
-    monkeypatch.setattr(FakeScorer, "digest", "cd" * 16)
+    monkeypatch.setattr(FakeScorer, "made_by", "cd" * 16)
     line = fail(*arguments, "m/bb.mp3", "--prompt", "x")
     assert line == (
         f"Error: {music}/s.jsonl:1: 'a' was scored by the bundle {DIGEST} (mean of 30 s), expected {'cd' * 16} (mean "

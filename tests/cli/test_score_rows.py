@@ -57,6 +57,16 @@ def test_rows_have_the_numbers_of_the_lines(monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(4.56, "4.6 s"), (9.96, "10.0 s"), (41.5, "41.5 s"), (59.94, "59.9 s"), (59.96, "1:00"), (60.0, "1:00")],
+)
+def test_a_length_of_less_than_a_minute_has_a_decimal(monkeypatch, seconds, shown):
+    one = scored("a.wav", windows=1, heard=(0.0, seconds), duration_s=seconds)
+    head, row = table(monkeypatch, one)
+    assert row[: head.index("MI")].removeprefix("a.wav").strip() == shown
+
+
+@pytest.mark.parametrize(
     ("heard", "duration_s", "shown"),
     [
         ((0.0, 192.3995), 192.4, "all"),

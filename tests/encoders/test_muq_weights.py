@@ -97,3 +97,25 @@ def test_weights_that_no_muq_can_be_built_with_are_refused(weights, name, tensor
         require_weights(weights_without_config(tensors, "here"))
     assert str(caught.value).startswith(message)
     require_weights(weights)
+
+
+FREQUENCIES = "model.conformer.embed_positions.inv_freq"
+
+
+@pytest.mark.parametrize("base", [100.0, 9_000.0, 500_000.0])
+def test_rotary_positions_of_another_base_are_refused(weights, base):
+    """They are computed of the config here, so frames would be others than those of the weights."""
+    count = len(weights.tensors[FREQUENCIES])
+    others = base ** -(torch.arange(count) / count)
+    with pytest.raises(EncoderError) as caught:
+        require_weights(other(weights, **{FREQUENCIES: others}))
+    assert str(caught.value) == (
+        f"there: {FREQUENCIES} is not that of rotary positions with the base 10000, expected the weights of a MuQ as "
+        "it was released"
+    )
+    own = weights.config | {"w2v2_config": weights.config["w2v2_config"] | {"rotary_embedding_base": base}}
+    require_weights(MuQWeights(own, {**weights.tensors, FREQUENCIES: others}, "there"))
+
+
+def test_rotary_positions_in_half_precision_are_those_of_the_config(weights):
+    require_weights(other(weights, **{FREQUENCIES: weights.tensors[FREQUENCIES].half()}))

@@ -139,7 +139,9 @@ def test_of_several_bundles_each_has_its_means():
     outcome.add(score_of_several(ITEMS[2], odd).to_dict())
     assert str(outcome) == (
         "3 of 3 clips scored, 1 failed, 1 with warnings; mean model.mi 3.250, model.ta 2.500, muq-eval-a1.mi 5.000 "
-        "(of 2), muq-eval-a1.ta_without_prompt -0.500 (of 1)"
+        "(of 2)"
     )
+    assert outcome.mean("muq-eval-a1.ta_without_prompt") == -0.5, "which the line leaves out, as it is no MI or TA"
+    assert "muq-eval-a1.ta_without_prompt" in outcome.to_dict()["scores"]
     assert outcome.failed == {"b": "muq-eval-a1: too long"}
     assert (outcome.mean("mi"), outcome.mean("muq-eval-a1.mi")) == (None, 5.0)

@@ -146,7 +146,7 @@ def test_other_shapes_are_refused(scorer: Scorer, shape: tuple[int, ...], make: 
 )
 def test_tensors_need_a_sample_rate(scorer: Scorer, batch: Tensor, rate: Any, found: str) -> None:
     """Or each clip would have the same error, and a training would go on without any reward."""
-    for audio in (batch, list(batch), batch[:0]):
+    for audio in (batch, list(batch), batch[:0], batch.numpy(), list(batch.numpy()), batch.numpy()[:0]):
         with pytest.raises(DataError, match=f"^{re.escape(found)}$"):
             scorer.reward(audio, None, rate)
 

@@ -11,11 +11,12 @@ import pytest
 from pyarrow import parquet
 
 from audiomos_cache.errors import ArgumentError, BundleError, BusyError, DataError, OutputExistsError
+from audiomos_cache.published.catalogue import PUBLISHED
 from audiomos_cache.scoring import score_files as module
 from audiomos_cache.scoring.inputs import Item
 from audiomos_cache.scoring.results import Outcome, Score
 from audiomos_cache.scoring.score_files import score_files
-from tests.support.fake_scorer import DIGEST, FakeScorer, install_fake_scorer
+from tests.support.fake_scorer import DIGEST, FakeScorer, install_fake_scorer, load_fake_bundle
 
 
 @pytest.fixture(autouse=True)
@@ -95,7 +96,7 @@ def test_a_table_holds_what_the_lines_hold() -> None:
         flat = {"mi_spread": None, "ta_spread": None} | line | line.pop("scores") | line.pop("columns")
         flat |= {f"{target}_{end}": None for target in ("mi", "ta") for end in ("low", "high")}
         flat["heard_from_s"], flat["heard_to_s"] = line["heard"] or (None, None)
-        flat |= {"bundle": "model", "digest": DIGEST, "licence": "mit"}
+        flat |= {"bundle": "model", "digest": DIGEST, "rule": "mean of 30 s", "licence": "mit"}
         assert typed_row == {name: flat[name] for name in row}
         flat["warnings"] = "; ".join(flat["warnings"])
         assert row == {name: "" if flat[name] is None else str(flat[name]) for name in row}
@@ -300,11 +301,102 @@ def test_without_a_bundle_the_published_default_is_named_with_its_terms(caplog: 
     assert caplog.messages == ["muq-eval-a1 (default): head MIT, encoder MuQ CC-BY-NC-4.0: non-commercial use only"]
 
 
-def test_a_folder_of_the_name_of_a_published_bundle_is_a_folder(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_default_that_is_named_is_no_default(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    for bundle in ("muq-eval-a1", ["muq-eval-a1"], Path("muq-eval-a1")):
+        score("m/a.wav", bundle=bundle, overwrite=True)
+        assert FakeScorer.asked == {"bundle": ["muq-eval-a1"]}
+    assert caplog.messages == ["muq-eval-a1: head MIT, encoder MuQ CC-BY-NC-4.0: non-commercial use only"] * 3
+
+
+def test_the_name_of_a_published_bundle_is_that_and_with_its_path_a_folder(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     Path("songeval").mkdir()
     score("m/a.wav", bundle=["songeval", "madb@v2"])
     assert caplog.messages == [
-        "loading the bundle songeval ...",
+        "songeval: head CC-BY-NC-SA-4.0, encoder MuQ CC-BY-NC-4.0: non-commercial use only",
         "madb: head CC-BY-NC-4.0, encoder MuQ CC-BY-NC-4.0: non-commercial use only",
     ]
+    caplog.clear()
+    score("m/a.wav", bundle="./songeval", overwrite=True)
+    assert caplog.messages == ["loading the bundle ./songeval ..."]
+
+
+def test_loaded_bundles_are_taken_and_lists_of_them(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    one, other = load_fake_bundle("one"), load_fake_bundle("other")
+    FakeScorer.loaded = ()
+    score("m/a.wav", out="one.jsonl", bundle=one)
+    assert (FakeScorer.asked, caplog.messages) == ({"bundle": ["one"]}, [])
+    score("m/a.wav", out="both.jsonl", bundle=(one, other))
+    assert FakeScorer.asked == {"bundle": ["one", "other"]}
+    score("m", out="both.jsonl", bundle=[one, other], windows="released")
+    assert FakeScorer.asked == {"bundle": ["one", "other"], "windows": "released"}
+    assert (FakeScorer.scored, FakeScorer.loaded) == (("bb.mp3", "sub/ccc"), ())
+    score("m/a.wav", out="mixed.jsonl", bundle=["somewhere/model", other])
+    assert FakeScorer.asked == {"bundle": ["somewhere/model", "other"]}
+    assert caplog.messages == ["1 of 3 done before", "loading the bundle somewhere/model ..."]
+
+
+@pytest.mark.parametrize("bundle", ["model", ["somewhere/model", "other"]])
+def test_bundles_of_a_resumed_file_are_loaded_once(bundle: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the scorer is given those that the lines were compared with."""
+    given: list[Any] = []
+    make = FakeScorer.__init__
+
+    def keep(self: FakeScorer, bundle: Sequence[Any], **options: object) -> None:
+        given.append(bundle)
+        make(self, bundle, **options)
+
+    monkeypatch.setattr(FakeScorer, "__init__", keep)
+    names = [bundle] if isinstance(bundle, str) else bundle
+    score("m/a.wav", out="s.jsonl", bundle=bundle)
+    assert (given, FakeScorer.loaded) == ([names], ()), "nothing to compare with"
+    score("m", out="s.jsonl", bundle=bundle)
+    assert FakeScorer.scored == ("bb.mp3", "sub/ccc") and FakeScorer.loaded == tuple(names)
+    assert [each.label for each in given[1]] == [Path(name).name for name in names]
+    score("m", out="s.jsonl", bundle=bundle)
+    assert len(given) == 2 and FakeScorer.loaded == tuple(names) * 2, "all was done"
+
+
+@pytest.mark.parametrize("name", ["model", "muq-eval-a1"])
+def test_the_licence_of_a_folder_is_said_once_it_is_known(
+    name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """That of a published name was said before anything was loaded."""
+    terms = PUBLISHED["muq-eval-a1"].terms
+    make = FakeScorer.__init__
+
+    def licensed(self: FakeScorer, bundle: Sequence[Any], **options: object) -> None:
+        make(self, bundle, **options)
+        for entry in self.entries.values():
+            entry["licence"] = terms
+
+    monkeypatch.setattr(FakeScorer, "__init__", licensed)
+    caplog.set_level("INFO")
+    score("m/a.wav", bundle=name)
+    before = ["loading the bundle model ..."] if name == "model" else []
+    assert caplog.messages == [*before, f"{name}: {terms}"]
+
+
+class Dimensions(FakeScorer):
+    """Scores that are no MI, of one of two bundles or of all."""
+
+    def score_items(self, items: Sequence[Item]) -> Iterator[Score]:
+        for made in super().score_items(items):
+            named = {"mi": 3.0, "ta_without_prompt": 2.0} if "muq" in self.entries else {"clarity": 4.0, "memory": 1.0}
+            yield Score(made.id, made.path, None, 3.0 if "mi" in named else None, scores=named)
+
+
+def test_the_last_line_names_mi_and_ta_where_there_are_any() -> None:
+    bundles: dict[str, Any] = {name: Dimensions([name]) for name in ("muq", "songeval")}
+    said = {name: str(score("m", out=f"{name}.jsonl", bundle=scorer)) for name, scorer in bundles.items()}
+    assert said == {
+        "muq": "3 of 3 clips scored, 0 failed; mean MI 3.000",
+        "songeval": "3 of 3 clips scored, 0 failed; mean clarity 4.000, memory 1.000",
+    }
+    of_both = Outcome(1)
+    rows = {name: json.loads(Path(f"{name}.jsonl").read_text().splitlines()[0]) for name in said}
+    of_both.add({"id": "a", "warnings": [], "error": None, "bundles": rows})
+    assert str(of_both) == "1 of 1 clips scored, 0 failed; mean muq.mi 3.000"
+    assert [*of_both.to_dict()["scores"]] == ["muq.mi", "muq.ta_without_prompt", "songeval.clarity", "songeval.memory"]

@@ -19,7 +19,7 @@ from tests.support.score_lines import BUNDLE, ITEMS, OTHER, SEVERAL, entries, sc
 
 COLUMNS = [
     "id", "path", "prompt", "mi", "mi_low", "mi_high", "ta", "ta_low", "ta_high", "mi_spread", "ta_spread",
-    "duration_s", "windows", "heard_from_s", "heard_to_s", "warnings", "error", "bundle", "digest", "licence",
+    "duration_s", "windows", "heard_from_s", "heard_to_s", "warnings", "error", "bundle", "digest", "rule", "licence",
 ]  # fmt: skip
 
 
@@ -56,7 +56,7 @@ def test_a_row_has_every_value_of_its_line() -> None:
         "id": "a", "path": "m/a.wav", "prompt": 'sad "blues",\nslow', "mi": 3.123457, "mi_low": 1.5, "mi_high": 4.25,
         "ta": 2.0, "ta_low": 1.0, "ta_high": 5.0, "mi_spread": 0.1, "ta_spread": None, "duration_s": 40.5, "windows": 2,
         "heard_from_s": 0.0, "heard_to_s": 40.0, "warnings": ["clipped: 2.0 %", "odd"], "error": None,
-        "bundle": "model", "digest": BUNDLE, "licence": "mit",
+        "bundle": "model", "digest": BUNDLE, "rule": "mean of 30 s", "licence": "mit",
     }  # fmt: skip
     failed = dict.fromkeys(COLUMNS) | {
         "id": "b",
@@ -65,6 +65,7 @@ def test_a_row_has_every_value_of_its_line() -> None:
         "error": "b: no audio",
         "bundle": "model",
         "digest": BUNDLE,
+        "rule": "mean of 30 s",
         "licence": "mit",
     }
     table = as_parquet(rows)
@@ -73,14 +74,15 @@ def test_a_row_has_every_value_of_its_line() -> None:
     text = {name: "" if value is None else str(value) for name, value in expected.items()}
     assert as_csv(rows)[0] == text | {"warnings": "clipped: 2.0 %; odd"}
     assert as_csv(rows)[1] == dict.fromkeys(COLUMNS, "") | {
-        "id": "b", "windows": "0", "error": "b: no audio", "bundle": "model", "digest": BUNDLE, "licence": "mit"
+        "id": "b", "windows": "0", "error": "b: no audio", "bundle": "model", "digest": BUNDLE,
+        "rule": "mean of 30 s", "licence": "mit",
     }  # fmt: skip
 
 
 def test_parquet_has_types_also_where_every_value_is_missing() -> None:
     for rows in ([row(FULL)], [row(FAILED)]):
         kinds = {name: str(kind) for name, kind in zip(COLUMNS, as_parquet(rows).schema.types, strict=True)}
-        strings = {"id", "path", "prompt", "error", "bundle", "digest", "licence"}
+        strings = {"id", "path", "prompt", "error", "bundle", "digest", "rule", "licence"}
         assert {name for name, kind in kinds.items() if kind == "string"} == strings
         assert (kinds["windows"], kinds["warnings"]) == ("int64", "list<element: string>")
         assert {kind for name, kind in kinds.items() if name not in {*strings, "windows", "warnings"}} == {"double"}
@@ -142,9 +144,9 @@ def test_a_row_of_several_bundles_has_all_that_each_says(tmp_path: Path) -> None
     nothing = dict.fromkeys([*shared, *several, "columns.model.mi", "columns.warnings"])
     of_model = {
         "model.mi": 3.25, "model.ta": 2.5, "model.windows": 7, "model.heard_from_s": 0.0, "model.heard_to_s": 192.5,
-        "model.warnings": [], "model.bundle": "model", "model.digest": BUNDLE, "model.licence": "mit",
-        "muq-eval-a1.bundle": "muq-eval-a1", "muq-eval-a1.digest": OTHER, "muq-eval-a1.licence": "mit",
-        "duration_s": 192.5,
+        "model.warnings": [], "model.bundle": "model", "model.digest": BUNDLE, "model.rule": "mean of 30 s",
+        "model.licence": "mit", "muq-eval-a1.bundle": "muq-eval-a1", "muq-eval-a1.digest": OTHER,
+        "muq-eval-a1.rule": "centre 10 s", "muq-eval-a1.licence": "mit", "duration_s": 192.5,
     }  # fmt: skip
     expected = [
         nothing | of_model | {
@@ -168,7 +170,7 @@ def test_a_row_of_several_bundles_has_all_that_each_says(tmp_path: Path) -> None
     kinds = dict(zip(table.column_names, map(str, table.schema.types), strict=True))
     assert {kinds[f"{name}.windows"] for name in SEVERAL} == {"int64"}
     assert {kinds[f"{name}.warnings"] for name in SEVERAL} == {kinds["warnings"]} == {"list<element: string>"}
-    texts = ("error", "bundle", "digest", "licence")
+    texts = ("error", "bundle", "digest", "rule", "licence")
     assert {kinds[f"{name}.{end}"] for name in SEVERAL for end in texts} == {"string"}
     for suffix, each in TABLES.items():
         (tmp_path / f"s{suffix}").write_bytes(each.encode(rows))

@@ -85,6 +85,29 @@ def test_what_is_too_long_to_be_heard_at_once_is_refused(tmp_path: Path, most_sa
     )
 
 
+def test_the_centre_does_not_hold_the_whole_song(tmp_path: Path) -> None:
+    clip = DecodedClip.read(wav(tmp_path / "a.wav", 12.0, 44100))
+    for seconds in (5.0, 11.0):
+        [piece] = clip.cut(WindowRule("centre", seconds), RATE).pieces
+        assert piece.samples.base is None and piece.samples.flags.owndata
+
+
+def test_a_silent_middle_is_an_error_and_not_a_score(tmp_path: Path) -> None:
+    """Where another rule hears more than that, it is music."""
+    path = tmp_path / "a.wav"
+    samples = music(12.0, RATE)
+    samples[3 * RATE : 9 * RATE] = 0
+    soundfile.write(path, samples, RATE, subtype="FLOAT")
+    clip = DecodedClip.read(path)
+    with pytest.raises(DataError) as caught:
+        clip.cut(WindowRule("centre", 5.0), RATE)
+    assert str(caught.value) == (
+        f"{path}: its middle, all that is heard, is silent, peak 0, expected music; check the clip"
+    )
+    assert clip.cut(WindowRule("centre", 8.0), RATE).heard == (2.0, 10.0)
+    assert len(clip.cut(WindowRule("first", 5.0), RATE).pieces) == 3
+
+
 def test_one_clip_is_cut_by_several_rules(tmp_path: Path) -> None:
     path = wav(tmp_path / "a.wav", 12.0, 44100)
     clip, rules = DecodedClip.read(path), [WindowRule("centre", 4.0), WindowRule("first", 5.0), WindowRule("centre", 4)]

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Sequence
+from os import PathLike, fspath
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -28,18 +29,21 @@ class FakeScorer:
     Of several bundles, each says the same but the one called `deaf`, which cannot score the clip `a`.
     """
 
-    digest = DIGEST
+    made_by = DIGEST  # a scorer has digests; what has one is a bundle
     targets = TRAINED_TARGETS
     is_calibrated = True
     untrained = ()
     asked: ClassVar[dict[str, Any] | None] = None  # what the last one was made with
     scored: ClassVar[tuple[str, ...]] = ()  # ids
+    loaded: ClassVar[tuple[str, ...]] = ()  # bundles that were loaded before it was made
 
-    def __init__(self, bundle: Sequence[str], **options: object) -> None:
-        FakeScorer.asked = {"bundle": bundle, **options}
-        names = [Path(each).name for each in bundle]
+    def __init__(self, bundle: Sequence[Any], **options: object) -> None:
+        assert isinstance(bundle, list)
+        asked = [fspath(each) if isinstance(each, str | PathLike) else each.label for each in bundle]
+        FakeScorer.asked = {"bundle": asked, **options}
+        names = [Path(each).name for each in asked]
         self.entries = {
-            name: BundleEntry(name=name, digest=self.digest, windows="mean of 30 s", licence="mit") for name in names
+            name: BundleEntry(name=name, digest=self.made_by, windows="mean of 30 s", licence="mit") for name in names
         }
 
     def about(self) -> list[str]:
@@ -86,11 +90,13 @@ def install_fake_scorer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("m/a.wav", "m/bb.mp3", "m/sub/ccc.wav"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
-    FakeScorer.asked, FakeScorer.scored = None, ()
+    FakeScorer.asked, FakeScorer.scored, FakeScorer.loaded = None, (), ()
     monkeypatch.setitem(sys.modules, "audiomos_cache.scoring.scorer", SimpleNamespace(Scorer=FakeScorer))
-    monkeypatch.setattr("audiomos_cache.bundle.load.load_bundle", _load_bundle)
+    monkeypatch.setattr("audiomos_cache.bundle.load.load_bundle", load_fake_bundle)
 
 
-def _load_bundle(name: str) -> SimpleNamespace:
-    heard = SimpleNamespace(window="first", max_seconds=30.0)
-    return SimpleNamespace(label=Path(name).name, digest=FakeScorer.digest, licence="mit", input=heard)
+def load_fake_bundle(name: str) -> Any:
+    """A bundle in memory, as far as files of scores look at it."""
+    FakeScorer.loaded = (*FakeScorer.loaded, str(name))
+    heard = SimpleNamespace(window="first", max_seconds=30.0, padding="masked")
+    return SimpleNamespace(label=Path(name).name, digest=FakeScorer.made_by, licence="mit", input=heard)
