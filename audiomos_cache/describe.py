@@ -65,7 +65,7 @@ def info(
             of that name: `./heads`), or the name of a published bundle. None: all three words. With `check`, a bundle
             as `Scorer` takes it, also by name.
         check: clips by which to check the bundle: files, folders of them, manifests; see `check_bundle`. The content
-            then has `passed`.
+            then has `passed` and `outcome`.
         prompt: of the clips to check it by.
         progress: of a check, called as `progress("check", done, total)`.
         options: of the `Scorer` that checks: audio_encoder, text_encoder, device, precision, batch_size.

@@ -13,7 +13,7 @@ from audiomos_cache.progress import counted
 from audiomos_cache.targets import MEASURES, TARGETS, VIEWS
 
 if TYPE_CHECKING:
-    from audiomos_cache.scoring.verdicts import Check
+    from audiomos_cache.scoring.check_report import Check
 
 _VIEW_NAMES = {
     "utt_mi": "clips, MI",
@@ -61,6 +61,14 @@ _HELD_OUT = {
 _RESAMPLED = {"prompt": "prompts", "system": "systems", "none": "clips"}
 
 
+_CHECK_HEAD = (
+    "score",
+    "music made worse by",
+    "change of score, rung by rung",
+    "strongest rung: ± 95 %",
+    "strongest rung: clips that fell",
+    "verdict",
+)
 _CHECK_IT = "By music of your own: `audiomos-cache info model/ --check song.wav`."
 
 
@@ -184,9 +192,9 @@ def check_section(check: "Check | str") -> str:
     if isinstance(check, str):
         parts = [f"Not checked when this bundle was made{f': {markdown(check)}' if check else ''}.", _CHECK_IT]
     else:
-        head = ("score", "music made worse by", "change of score, rung by rung", "95 %", "clips that fell", "verdict")
-        notes = [f"Clips that could not be heard: {len(check.left_out)}."] if check.left_out else []
-        listed = table(head, [row.cells() for row in check.rows])
+        listed = table(_CHECK_HEAD, check.cells())
+        notes = [f"Shuffled prompts: {check.no_prompts}."] if check.no_prompts else []
+        notes += [f"Clips that could not be heard: {len(check.left_out)}."] if check.left_out else []
         parts = [f"**{markdown(check.verdict())}**", check.how(), listed, *notes, _CHECK_IT]
     return "\n\n".join(["## Can it be trusted?", *parts])
 

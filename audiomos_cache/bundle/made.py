@@ -12,7 +12,7 @@ from audiomos_cache.bundle.manifest import CARD, ENCODER_FILES, FUSION, MANIFEST
 from audiomos_cache.progress import counted, gigabytes
 
 if TYPE_CHECKING:
-    from audiomos_cache.scoring.verdicts import Check
+    from audiomos_cache.scoring.check_report import Check
 
 
 log = logging.getLogger(__name__)

@@ -212,19 +212,20 @@ def make_bundle(
             is made up. False: it is not checked.
         progress: of the check, called as `progress("check", done, total)`.
     Raises:
-        BundleError, DataError: see `find_sources` and `find_evidence`. CacheError: runs of several fingerprints.
-        ArgumentError: an unknown `best`. OutputExistsError: `out` holds something, and `overwrite` is False or it is
-        not a bundle.
+        BundleError, DataError: see `find_sources`, `find_evidence` and `clips_to_check`. CacheError: runs of several
+        fingerprints. ArgumentError: an unknown `best`. OutputExistsError: `out` holds something, and `overwrite` is
+        False or it is not a bundle.
 
     >>> made = make_bundle("runs/pooling-dist-seed1", "model-example", check="song.wav")
     >>> made.manifest.fusion.method, len(made.digest)
     ('mean', 32)
     """
-    from audiomos_cache.scoring.check import check_made  # here alone: scoring is built on bundles
+    from audiomos_cache.scoring.check import check_made, clips_to_check  # here alone: scoring is built on bundles
 
     one_of("best", best, BESTS)
     out = Path(out)
     folders = paths_of("runs", runs)
+    clips = clips_to_check(check)
     clear_leftovers(out)
     refuse_occupied(out, what="bundle", own=is_own_file, marker=MANIFEST, overwrite=overwrite)
     sources = find_sources(folders, Path(fusion) if fusion is not None else None, best)
@@ -238,7 +239,7 @@ def make_bundle(
             hashes[file_of(member)] = atomic_write(folder / file_of(member), weights)
         manifest = describe(sources, evidence, hashes)
         digest = write_manifest(folder, manifest)
-        checked = check_made(folder, str(out), check, progress)
+        checked = check_made(folder, str(out), clips, progress)
         atomic_write(folder / CARD, model_card(manifest, evidence, checked).encode())
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     warn_of_local_encoders({"audio": manifest.encoders.audio, "text": manifest.encoders.text})

@@ -238,17 +238,18 @@ def make_published_bundle(
         overwrite: replace the bundle that `out` holds.
         check, progress: see `make_bundle`.
     Raises:
-        BundleError: an unknown name; see `assemble`. OutputExistsError: `out` holds something, and `overwrite` is False
-        or it is not a bundle.
+        BundleError: an unknown name; see `assemble`. DataError: see `clips_to_check`. OutputExistsError: `out` holds
+        something, and `overwrite` is False or it is not a bundle.
 
     >>> from audiomos_cache.testing import make_muq_eval
     >>> made = make_published_bundle("muq-eval-a1", make_muq_eval("published"), "model-published", check="song.wav")
     >>> made.manifest.published.name
     'muq-eval-a1'
     """
-    from audiomos_cache.scoring.check import check_made  # here alone: scoring is built on bundles
+    from audiomos_cache.scoring.check import check_made, clips_to_check  # here alone: scoring is built on bundles
 
     entry, out = published(name), Path(out)
+    clips = clips_to_check(check)
     clear_leftovers(out)
     refuse_occupied(out, what="bundle", own=is_own_file, marker=MANIFEST, overwrite=overwrite)
     given = fspath(audio_encoder) if isinstance(audio_encoder, PathLike) else audio_encoder
@@ -258,7 +259,7 @@ def make_published_bundle(
         if made.encoder:
             _write_encoder(made.encoder, folder / ENCODER)
         digest = write_manifest(folder, made.manifest)
-        checked = check_made(folder, str(out), check, progress, audio_encoder=None if made.encoder else given)
+        checked = check_made(folder, str(out), clips, progress, audio_encoder=None if made.encoder else given)
         atomic_write(folder / CARD, published_card(entry, made.manifest, checked).encode())
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     warn_of_local_encoders({"audio": made.manifest.encoders.audio})

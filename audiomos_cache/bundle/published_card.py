@@ -8,7 +8,7 @@ from audiomos_cache.bundle.manifest import PublishedManifest
 from audiomos_cache.published.catalogue import PublishedBundle
 
 if TYPE_CHECKING:
-    from audiomos_cache.scoring.verdicts import Check
+    from audiomos_cache.scoring.check_report import Check
 
 _USE = """\
 ## How to use it

@@ -54,7 +54,7 @@ from audiomos_cache.runs import BESTS
     help="Check for the card whether the scores fall when this clip gets worse; a folder or a manifest (path,prompt) "
     "too. Repeat it for several.  [default: made-up music]",
 )
-@advanced_option("--no-check", is_flag=True, help="Leave the check out, which takes as long as scoring 48 clips.")
+@advanced_option("--no-check", is_flag=True, help="Leave the check out, as long as scoring 96 clips of 10 s.")
 @click.option("--overwrite", is_flag=True, help="Replace the bundle in the --out folder.")
 @click.pass_context
 def bundle(context: click.Context, /, check: tuple[Path, ...], no_check: bool, **options: Any) -> None:

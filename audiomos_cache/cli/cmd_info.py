@@ -46,7 +46,7 @@ def info(
 
     With --check: whether the scores of a bundle (a folder, a hub repository, a published name) fall as they must when
     music gets worse: by noise, low-pass and clipping, by segments in another order, by another clip's prompt. Give
-    three clips or more. The exit code is 3 if they do not.
+    three clips or more; where clips differ, more decide. The exit code is 3 if they do not, or if it is not decided.
 
     \b
     Examples:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from audiomos_cache.errors import (
     ArgumentError,
@@ -24,11 +24,12 @@ from audiomos_cache.errors import (
 )
 from audiomos_cache.progress import Progress, counted, no_progress
 from audiomos_cache.scoring.arguments import items_of_arguments
+from audiomos_cache.scoring.check_report import Check
 from audiomos_cache.scoring.clips import AudioLike
 from audiomos_cache.scoring.inputs import Item
 from audiomos_cache.scoring.ladders import PROMPTS, QUALITY, SEGMENTS, Ladder
-from audiomos_cache.scoring.verdicts import Change, Check, judge
-from audiomos_cache.scoring.versions import Version, Versions, items_to_check, made_up_items
+from audiomos_cache.scoring.verdicts import Change, judge
+from audiomos_cache.scoring.versions import Version, Versions, items_to_check, made_up_items, no_music, require_music
 from audiomos_cache.targets import Target
 
 if TYPE_CHECKING:
@@ -59,13 +60,15 @@ def check_bundle(
     score may be blind to that); and with another clip's prompt (of clips that share one, with an unrelated one). All
     are as loud as the clip.
 
-    The check passes if the bundle's first target falls under noise, low-pass and clipping (by 0.1 on a scale of 1 to 5
-    and more than the standard error over the clips), all targets that hear prompts fall without theirs, the others do
-    not move with it, and no encoder is untrained.
+    The check passes if the bundle's first target falls under noise, low-pass and clipping (on average by 0.1 or more on
+    a scale of 1 to 5, and the one-sided 95 % bound excludes 0), all targets that hear prompts fall without theirs, and
+    the others do not move with it. It fails if something speaks against the bundle by the same evidence: a rise, no
+    effect, an untrained encoder. Else it is not decided, as with fewer than three clips; see `judge`.
 
     Args:
         bundle: what `Scorer` takes, or a scorer of one bundle.
-        clips: as `Scorer.score` takes them, of 0.5 s or more; three or more, to tell an effect from chance.
+        clips: as `Scorer.score` takes them, of 0.5 s or more; three or more, as fewer decide
+            nothing.
         prompts: of the clips, one each, or one of all; None: no target is checked that needs one.
         sample_rate: of samples that come without their own, in Hz.
         progress: called as `progress("check", done, total)`.
@@ -93,7 +96,12 @@ def _scorer_of(bundle: "str | PathLike[str] | Bundle | Scorer", options: Mapping
 
 
 def check_items(
-    scorer: "Scorer", items: Sequence[Item], *, music: str | None = None, progress: Progress | None = None
+    scorer: "Scorer",
+    items: Sequence[Item],
+    music: str | None = None,
+    *,
+    remark: str = "",
+    progress: Progress | None = None,
 ) -> Check:
     """Do what `check_bundle` does, of a scorer of one bundle and clips that are listed.
 
@@ -101,6 +109,7 @@ def check_items(
         scorer: loaded.
         items: the clips.
         music: what they are, if nobody gave them.
+        remark: ends the line that says how much will be scored.
         progress: called as `progress("check", done, total)`.
     Raises:
         DataError: no clip can be heard. ArgumentError: a scorer of several bundles.
@@ -108,11 +117,13 @@ def check_items(
     if len(scorer.digests) > 1:
         raise ArgumentError(f"a check is of one bundle, and the scorer has {len(scorer.digests)}; check each alone")
     targets = scorer.targets
-    with_prompts = any(target.hears_prompt for target in targets) and any(item.text for item in items)
-    ladders = (*QUALITY, SEGMENTS, *([PROMPTS] if with_prompts else []))
+    no_prompts = _why_no_prompts(targets, items)
+    ladders = (*QUALITY, SEGMENTS, *([] if no_prompts else [PROMPTS]))
     versions = Versions(items, ladders)
     scores: dict[Version, Score] = {}
     total = len(items) * (1 + sum(len(ladder.rungs) for ladder in ladders))
+    clips = counted(len(items), "clip") + (f" of {music}" if music else "")
+    log.info("checking the scores: up to %s of %s to score%s ...", counted(total, "version"), clips, remark)
     report = progress or no_progress
     for index, score in enumerate(scorer.score_iter(versions.pairs(), on_error="return")):
         scores[versions.given[index]] = score
@@ -134,34 +145,60 @@ def check_items(
         left_out=left_out,
         problems=tuple(_problems(items, heard, scores)),
         too_short=tuple(items[clip].id for clip in versions.too_short),
+        no_prompts=no_prompts,
     )
 
 
-def check_made(folder: Path, name: str, check: CheckBy, progress: Progress | None, **options: Any) -> Check | str:
+def _why_no_prompts(targets: Iterable[Target], items: Iterable[Item]) -> str:
+    """Return why no prompts can be shuffled; "" if they can."""
+    if not any(target.hears_prompt for target in targets):
+        return "no target hears prompts"
+    return "" if any(item.text for item in items) else "no clip has a prompt; give them"
+
+
+class Clips(NamedTuple):
+    """Clips to check by, and what they are, if nobody gave them."""
+
+    items: Sequence[Item]
+    music: str | None = None
+
+
+def clips_to_check(check: CheckBy) -> Clips:
+    """List the clips to check a bundle by, before it is made; none if nobody asked.
+
+    Raises:
+        DataError: a path does not exist, or no clip can be heard; names it. See `items_to_check`.
+    """
+    if isinstance(check, bool):
+        return Clips(made_up_items(), MADE_UP) if check else Clips(())
+    paths = paths_of("check", check)
+    if missing := [str(path) for path in paths if not path.exists()]:
+        raise DataError(f"--check {first_five(missing)}: not found, expected music; give clips, folders or manifests")
+    items = items_to_check(paths, None)
+    require_music(items)
+    return Clips(items)
+
+
+def check_made(folder: Path, name: str, clips: Clips, progress: Progress | None, **options: Any) -> Check | str:
     """Check a bundle that was written, but for its card. Where that is not possible, a warning says why.
 
     Args:
         folder: of the bundle.
         name: what it will be called.
-        check: by what.
+        clips: by what; none: not at all.
         progress: called as `progress("check", done, total)`.
         options: of the `Scorer`.
     Returns:
-        The check; or why there is none, without what is of this machine alone; "" if nobody asked.
-    Raises:
-        DataError: no clips to check by, see `items_to_check`.
+        The check; or why there is none, without what is of this machine alone; "" without clips.
     """
-    if check is False:
+    if not clips.items:
         return ""
-    made_up = check is True
-    items = made_up_items() if check is True else items_to_check(paths_of("check", check), None)
-    log.info("checking the scores by %s of %s ...", counted(len(items), "clip"), MADE_UP if made_up else "yours")
     from audiomos_cache.bundle.load import load_bundle
     from audiomos_cache.scoring.scorer import Scorer
 
     try:
         scorer = Scorer(replace(load_bundle(folder), name=name), **options)
-        return check_items(scorer, items, music=MADE_UP if made_up else None, progress=progress)
+        return check_items(scorer, *clips, remark="; --no-check leaves it out", progress=progress)
     except (AudiomosError, OSError) as error:
         log.warning("not checked: %s", in_one_line(reason_of(error) if isinstance(error, OSError) else error))
         return "no clip could be scored" if isinstance(error, DataError) else "the encoders could not be loaded"
@@ -183,8 +220,7 @@ def _heard(
     heard = [clip for clip in range(len(items)) if clip not in failed]
     reasons = {items[clip].id: reason for clip, reason in sorted(failed.items())}
     if not heard:
-        named = [f"{shown(name)}: {reason}" for name, reason in reasons.items()]
-        raise DataError(f"no clip to check with: {first_five(named) or 'none was given'}; give music")
+        raise no_music(reasons)
     return heard, reasons
 
 

@@ -1,16 +1,16 @@
 """The clips of a check, and what the ladders make of them: one clip in memory at a time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from audiomos_cache.audio.resample import resample
 from audiomos_cache.dataset.manifests import MANIFESTS
-from audiomos_cache.errors import ArgumentError, DataError, in_one_line
+from audiomos_cache.errors import ArgumentError, DataError, first_five, in_one_line, shown
 from audiomos_cache.scoring.arguments import items_of_arguments
+from audiomos_cache.scoring.check_report import EXCERPT_S
 from audiomos_cache.scoring.inputs import Item, items_of_manifest, items_of_paths
 from audiomos_cache.scoring.ladders import PROMPTS, RATE_HZ, Ladder, Samples, segments_in
-from audiomos_cache.scoring.verdicts import EXCERPT_S
 from audiomos_cache.scoring.windows import WindowRule
 
 SHORTEST_S = 0.5
@@ -26,6 +26,10 @@ _MADE_UP_WORDS = (
     ("fast", "happy", "high", "synth", "with"),
     ("slow", "happy", "high", "flute", "without"),
     ("fast", "sad", "low", "guitar", "with"),
+    ("slow", "happy", "low", "synth", "with"),
+    ("fast", "sad", "high", "organ", "without"),
+    ("slow", "sad", "high", "guitar", "with"),
+    ("fast", "happy", "low", "flute", "without"),
 )
 
 
@@ -43,12 +47,37 @@ def items_to_check(paths: Sequence[Path], prompt: str | None) -> list[Item]:
 
 
 def made_up_items() -> list[Item]:
-    """Make four clips of music of several kinds, with the prompts that they were made from."""
+    """Make eight clips of music of several kinds, with the prompts that they were made from.
+
+    FIGURES
+    """
     from audiomos_cache.testing.music import SAMPLE_RATE_HZ, PromptWords, render_prompt
 
     words = [PromptWords(*each) for each in _MADE_UP_WORDS]
     clips = [(SAMPLE_RATE_HZ, render_prompt(each, EXCERPT_S, seed)) for seed, each in enumerate(words)]
     return list(items_of_arguments(clips, [each.text for each in words], None, None))
+
+
+def require_music(items: Sequence[Item]) -> None:
+    """Refuse clips of which none can be heard; the first that can is enough.
+
+    Raises:
+        DataError: names them.
+    """
+    reasons = {}
+    for item in items:
+        try:
+            _excerpt(item)
+            return
+        except DataError as error:
+            reasons[item.id] = in_one_line(error)
+    raise no_music(reasons)
+
+
+def no_music(reasons: Mapping[str, str]) -> DataError:
+    """Return the error that no clip can be heard, for these reasons."""
+    named = [f"{shown(name)}: {reason}" for name, reason in reasons.items()]
+    return DataError(f"no clip to check with: {first_five(named) or 'none was given'}; give music")
 
 
 class Version(NamedTuple):

@@ -8,16 +8,19 @@ import soundfile
 
 from audiomos_cache.bundle.card import check_section
 from audiomos_cache.bundle.make import make_bundle
+from audiomos_cache.bundle.published import make_published_bundle
 from audiomos_cache.errors import DataError
 from audiomos_cache.registry import register
+from audiomos_cache.scoring.check_report import Check
 from audiomos_cache.scoring.ladders import NOISE
-from audiomos_cache.scoring.verdicts import Change, Check, judge
+from audiomos_cache.scoring.verdicts import Change, judge
 from audiomos_cache.targets import Target
 from audiomos_cache.testing.fakes import FakeTextEncoder
 from tests.support.check import RATE_HZ, music
 from tests.support.commands import run
 from tests.support.training import WideAudioEncoder, files_in
 
+ADVICE = " Do not compare systems by these scores; check the encoder's weights and the audio."
 UNTRAINED = "FAILED: the encoders are untrained (fake-audio and fake-text), so scores mean nothing"
 
 
@@ -39,9 +42,9 @@ def test_the_card_has_the_check_by_made_up_music(made, tmp_path):
     reports = []
     found = make_bundle(made.runs, tmp_path / "model", made.fused("ridge"), progress=lambda *each: reports.append(each))
     text = section(tmp_path / "model")
-    assert found.check.verdict().startswith(UNTRAINED) and found.check.clips == 4
+    assert found.check.verdict().startswith(UNTRAINED) and found.check.clips == 8
     assert text.startswith(f"**{UNTRAINED}")
-    assert "the middle 10 s of 4 clips of made-up music, made worse" in text
+    assert "the middle 10 s of 8 clips of made-up music, made worse" in text
     assert "Rungs: noise 20, 10, 0 dB SNR; low-pass 4, 2, 1 kHz; clipping 6, 12, 24 dB." in text
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith(("| MI", "| TA"))]
     assert [row[1] for row in rows] == 2 * ["noise", "low-pass", "clipping", "shuffled segments", "shuffled prompts"]
@@ -49,7 +52,7 @@ def test_the_card_has_the_check_by_made_up_music(made, tmp_path):
     assert text.endswith("By music of your own: `audiomos-cache info model/ --check song.wav`.")
     assert found.lines()[-2] == f"check: {found.check.verdict()}"
     assert found.to_dict()["check"]["passed"] is False
-    assert reports[-1][1:3] == (48, 48)
+    assert reports[-1][1:3] == (96, 96)
 
 
 @pytest.mark.usefixtures("encoders")
@@ -92,12 +95,55 @@ def test_encoders_that_are_not_here_are_a_warning(made, tmp_path, caplog):
     )
 
 
-@pytest.mark.usefixtures("encoders")
-def test_clips_that_cannot_be_heard_are_a_warning_too(made, tmp_path):
+def test_clips_of_which_none_can_be_heard_are_an_error_before_anything_is_made(made, tmp_path):
     soundfile.write(tmp_path / "silent.wav", np.zeros(RATE_HZ), RATE_HZ)
-    found = make_bundle(made.runs[:1], tmp_path / "model", check=[tmp_path / "silent.wav"])
-    assert found.check == "no clip could be scored"
+    with pytest.raises(
+        DataError, match=r"^no clip to check with: silent: .*silent\.wav: silent, peak 0.*; give music$"
+    ):
+        make_bundle(made.runs[:1], tmp_path / "model", check=[tmp_path / "silent.wav"])
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("published", [False, True])
+def test_a_path_that_is_not_there_is_an_error_before_anything_is_made(made, tmp_path, published):
+    soundfile.write(tmp_path / "song.wav", music(3, 0), RATE_HZ)
+    clips = [tmp_path / "song.wav", tmp_path / "nope.wav"]
+    with pytest.raises(DataError) as error:
+        if published:
+            make_published_bundle("muq-eval-a1", tmp_path, tmp_path / "model", check=clips)
+        else:
+            make_bundle(made.runs[:1], tmp_path / "model", check=clips)
+    expected = f"--check {tmp_path}/nope.wav: not found, expected music; give clips, folders or manifests"
+    assert str(error.value) == expected
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.usefixtures("encoders")
+def test_a_clip_that_cannot_be_heard_beside_others_is_left_out(made, tmp_path):
+    soundfile.write(tmp_path / "silent.wav", np.zeros(RATE_HZ), RATE_HZ)
+    soundfile.write(tmp_path / "song.wav", music(3, 0), RATE_HZ)
+    found = make_bundle(made.runs[:1], tmp_path / "model", check=[tmp_path / "silent.wav", tmp_path / "song.wav"])
+    assert (found.check.clips, list(found.check.left_out)) == (1, ["silent"])
+
+
+@pytest.mark.usefixtures("encoders")
+def test_clips_that_the_bundle_cannot_score_are_a_warning(made, tmp_path, monkeypatch, caplog):
+    def refuse(*_args, **_options):
+        raise DataError("no clip to check with: too short")
+
+    monkeypatch.setattr("audiomos_cache.scoring.check.check_items", refuse)
+    assert make_bundle(made.runs[:1], tmp_path / "model").check == "no clip could be scored"
+    assert "not checked: no clip to check with: too short" in caplog.messages
     assert (tmp_path / "model" / "bundle.yaml").exists()
+
+
+@pytest.mark.usefixtures("encoders")
+def test_how_much_will_be_scored_is_said_before(made, tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        make_bundle(made.runs[:1], tmp_path / "model", progress=lambda *_: caplog.records.append("progress"))
+    line = "checking the scores: up to 96 versions of 8 clips of made-up music to score; --no-check leaves it out ..."
+    told = [each if isinstance(each, str) else each.getMessage() for each in caplog.records]
+    assert told.index(line) < told.index("progress")
 
 
 def test_a_folder_without_audio_is_an_error_before_anything_is_made(made, tmp_path):
@@ -120,4 +166,4 @@ def test_the_command_checks_by_the_clips_that_it_is_given(made, tmp_path):
         soundfile.write(tmp_path / f"{name}.wav", music(3, ord(name)), RATE_HZ)
     clips = [each for name in ("a", "b") for each in ("--check", tmp_path / f"{name}.wav")]
     lines = run("bundle", made.runs[0], "--out", tmp_path / "model", *clips).splitlines()
-    assert lines[-2].startswith(f"check: {UNTRAINED}") and "2 clips can only hint at it" in lines[-2]
+    assert lines[-2].startswith(f"check: {UNTRAINED}") and lines[-2].endswith(ADVICE)

@@ -4,7 +4,9 @@ import shlex
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import soundfile
 from click.testing import CliRunner
 
 from audiomos_cache.bundle.load import load_bundle
@@ -127,9 +129,9 @@ def test_a_published_head_of_its_files(tmp_path, monkeypatch):
     *told, verdict, publish = lines
     assert (told, publish) == (published, "publish: hf upload OWNER/NAME model")
     card = (tmp_path / "model" / "README.md").read_text()
-    assert "(4 clips of made-up music)." in verdict
+    assert "(8 clips of made-up music)" in verdict
     assert f"## Can it be trusted?\n\n**{verdict[7:13]}" in card and "| MI | noise | " in card
-    assert "shuffled prompts" not in card, "it hears none"
+    assert "\n\nShuffled prompts: no target hears prompts.\n\n" in card and "| shuffled prompts" not in card
     assert fail(*arguments).startswith("Error: model: exists already; ")
     again = run(*arguments, "--overwrite", "--no-check").splitlines()
     assert again == [*published, publish], "the same files give the same bundle"
@@ -174,3 +176,17 @@ def test_its_help_has_an_example_and_imports_nothing_heavy():
     assert "audiomos-cache bundle runs --fusion fused --out model" in answer
     assert "audiomos-cache bundle --published muq-eval-a1 --weights FOLDER --out muq" in answer
     assert answer.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nope.wav", "--check {}: not found, expected music; give clips, folders or manifests"),
+        ("silent.wav", "no clip to check with: silent: {}: silent, peak 0, expected music; check the clip; give music"),
+    ],
+)
+def test_clips_that_are_no_music_stop_it_before_anything_is_made(made, tmp_path, name, said):
+    soundfile.write(tmp_path / "silent.wav", np.zeros(24_000), 24_000)
+    line = fail("bundle", made / "runs", "--out", tmp_path / "model", "--check", tmp_path / name)
+    assert line == f"Error: {said.format(tmp_path / name)}"
+    assert not (tmp_path / "model").exists()

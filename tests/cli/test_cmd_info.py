@@ -55,10 +55,10 @@ ALL = [f"m/clip{index}.wav" for index in range(3)]
 def test_it_prints_a_line_a_table_and_the_verdict(asked):
     lines = check("model", "--check", *ALL, "--prompt", "slow piano").splitlines()
     assert asked == {"bundle": "model"}
-    assert lines[0].startswith("noise -") and lines[0].endswith("  shuffled prompts TA -2.00")
-    assert lines[3:5] == ["MI", next(line for line in lines if line.startswith("  noise "))]
-    assert lines[4].endswith("3/3  falls as expected")
-    assert "  shuffled prompts              -2.00  ± 0.00   3/3  falls as expected" in lines
+    assert lines[0].startswith("MI: noise -") and lines[0].endswith("  shuffled prompts TA -2.00")
+    assert lines[4:6] == ["MI", next(line for line in lines if line.startswith("  noise "))]
+    assert lines[5].endswith("3/3  falls as expected")
+    assert "  shuffled prompts              -2.00  ± 0.00     3/3  falls as expected" in lines
     assert lines[-1] == "Passed: MI falls under noise, low-pass and clipping, TA under other prompts (3 clips)."
     assert max(map(len, lines[1:-1])) < 80
 
@@ -91,15 +91,16 @@ def test_a_terminal_of_80_columns_is_enough(monkeypatch):
 )
 def test_clips_are_given_in_any_way(arguments):
     found = json.loads(check(*arguments, "--json"))
-    assert (found["clips"], found["bundle"], found["passed"]) == (3, "model", True)
+    assert (found["clips"], found["bundle"], found["outcome"]) == (3, "model", "passed")
 
 
 @pytest.mark.usefixtures("asked")
 def test_where_it_fails_the_exit_code_is_3():
     shown = check("inverted", "--check", *ALL, code=3)
     assert shown.splitlines()[-1].startswith("FAILED: MI rises by ")
+    assert shown.splitlines()[-1].endswith("check the encoder's weights and the audio.")
     found = json.loads(check("inverted", "--check", *ALL, "--json", code=3))
-    assert found["passed"] is False
+    assert (found["passed"], found["outcome"]) == (False, "failed")
     assert found["targets"]["mi"]["noise"]["verdict"].startswith("INVERTED: rises by ")
 
 
@@ -124,9 +125,13 @@ def test_bad_clips_are_named_and_the_others_are_heard():
 
 @pytest.mark.usefixtures("asked")
 def test_one_clip_is_a_hint():
-    shown = check("model", "--check", ALL[0])
-    assert "±" in shown.splitlines()[2] and "±" not in "".join(shown.splitlines()[3:])
-    assert shown.splitlines()[-1].endswith("; 1 clip can only hint at it, give 3 or more.")
+    shown = check("model", "--check", ALL[0], code=3)
+    assert "±" in shown.splitlines()[3] and "±" not in "".join(shown.splitlines()[4:])
+    assert shown.splitlines()[5].endswith("1/1  hint: falls (1 clip)")
+    assert "noise -0.58 (hint)  low-pass " in shown.splitlines()[0]
+    assert shown.splitlines()[-1] == "Not decided: 1 clip can only hint at it, give 3 or more."
+    found = json.loads(check("model", "--check", ALL[0], "--json", code=3))
+    assert (found["passed"], found["outcome"], found["failures"]) == (False, "not decided", [])
 
 
 @pytest.mark.usefixtures("asked")

@@ -1,22 +1,17 @@
 """Bundles of known behaviour: what falls, rises, stays, is deaf or broken is told apart."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import soundfile
 import torch
 
 from audiomos_cache.audio.resample import resample
-from audiomos_cache.bundle.bundle import BundledHead
 from audiomos_cache.errors import ArgumentError, DataError
-from audiomos_cache.fusion.averages import MeanFusion
-from audiomos_cache.heads.model import build_head
 from audiomos_cache.scoring.check import check_bundle, check_items
-from audiomos_cache.scoring.ladders import QUALITY
 from audiomos_cache.scoring.scorer import Scorer
 from audiomos_cache.scoring.versions import UNRELATED, items_to_check, made_up_items, other_prompts
 from tests.support.check import MI, RATE_HZ, TA, KnownScorer, TrainedInName, likeness, music
+from tests.support.fitted import fitted_bundle, negate
 from tests.support.scoring import make_bundle
 
 CLIPS = [music(4, seed) for seed in range(3)]
@@ -85,20 +80,19 @@ def test_a_scorer_whose_quality_moves_with_the_prompt_is_named():
     assert check.failures == ["MI under shuffled prompts: moves with the prompt"]
 
 
-def test_versions_without_a_score_are_named_and_fail():
+def test_versions_without_a_score_are_named_and_decide_nothing():
     def broken(samples, _prompt):
         if LIKE(samples) < 0.9:
             raise ValueError("gives\nNaN")
         return good(samples, None)
 
     check = check_bundle(KnownScorer({"mi": broken}), GIVEN)
-    assert not check.passed
-    assert verdicts(check)["noise"] == "not scored"
+    assert (check.outcome, verdicts(check)["noise"]) == ("not decided", "not scored")
     assert check.problems[0] == "0, noise 0 dB SNR: gives NaN"
     nan = check_bundle(
         KnownScorer({"mi": lambda samples, _: good(samples, None) if LIKE(samples) > 0.9 else np.nan}), GIVEN
     )
-    assert verdicts(nan)["noise"] == "not scored" and not nan.passed
+    assert (nan.outcome, verdicts(nan)["noise"]) == ("not decided", "not scored")
 
 
 def test_without_prompts_what_hears_them_is_not_scored():
@@ -107,6 +101,14 @@ def test_without_prompts_what_hears_them_is_not_scored():
     assert set(verdicts(check, "ta").values()) == {"not scored"}
     assert "shuffled prompts" not in verdicts(check)
     assert "TA: not scored; if it hears prompts, give them" in check.lines()
+    assert "shuffled prompts: no clip has a prompt; give them" in check.lines()
+
+
+def test_where_no_target_hears_prompts_it_says_why_none_are_shuffled():
+    check = check_bundle(KnownScorer({"mi": good}), GIVEN, PROMPTS)
+    assert "shuffled prompts" not in verdicts(check)
+    assert "shuffled prompts: no target hears prompts" in check.lines()
+    assert check_bundle(KnownScorer({"mi": good, "ta": fits}, (MI, TA)), GIVEN, PROMPTS).no_prompts == ""
 
 
 def test_each_prompt_is_replaced_by_another():
@@ -187,12 +189,24 @@ def test_options_of_a_scorer_that_is_loaded_are_refused():
         check_bundle(KnownScorer({"mi": good}), GIVEN, device="cpu")
 
 
+def test_one_clip_neither_passes_nor_fails():
+    for sign in (1, -1):
+        check = check_bundle(KnownScorer({"mi": lambda samples, _, sign=sign: 3 + sign * LIKE(samples)}), GIVEN[:1])
+        assert (check.outcome, check.failures) == ("not decided", [])
+
+
+def test_how_much_will_be_scored_is_said_before(caplog):
+    with caplog.at_level("INFO"):
+        check_bundle(KnownScorer({"mi": good}), GIVEN[:1])
+    assert caplog.messages == ["checking the scores: up to 11 versions of 1 clip to score ..."]
+
+
 def test_made_up_music_is_of_several_kinds_with_their_prompts():
     items = made_up_items()
-    assert len({item.text for item in items}) == 4
+    assert len({item.text for item in items}) == 8
     assert all(item.audio.duration_s == 10 for item in items)
     check = check_items(KnownScorer({"mi": lambda samples, _: float(np.ptp(samples))}), items, music="made-up music")
-    assert (check.clips, check.left_out, check.problems) == (4, {}, ())
+    assert (check.clips, check.left_out, check.problems) == (8, {}, ())
 
 
 @pytest.mark.parametrize("pad_to_s", [5.0, None])
@@ -220,45 +234,15 @@ def test_heads_whose_last_layers_are_zero_fail_on_any_encoder(audio, text):
     ]
 
 
-def fitted_bundle(audio, text):
-    """A bundle whose MI was fitted to how much its music was damaged: the last layer of an otherwise random head.
-
-    Its music is not that by which it is checked.
-    """
-    rated = []
-    for seed in range(100, 116):
-        clean = music(1, seed)
-        rated.append((clean, 4.5))
-        for ladder in QUALITY:
-            rated += [(ladder.apply(clean, rung, seed), 3.5 - step) for step, rung in enumerate(ladder.rungs)]
-    waveforms = torch.from_numpy(np.stack([samples for samples, _ in rated]))
-    torch.manual_seed(0)
-    head = build_head({"temporal": "none", "pooling": "mean", "output": "scalar"}, audio.dim, text.dim).eval()
-    with torch.no_grad():
-        frames = torch.cat([audio.encode(each)[0] for each in waveforms.split(10)])
-        hidden = head.mi[0](frames.mean(dim=1)).double()
-        mi = torch.tensor([mi for _, mi in rated], dtype=torch.float64)[:, None]
-        centred = hidden - hidden.mean(dim=0)
-        gram = centred.T @ centred
-        weight = torch.linalg.solve(gram + 1e-3 * gram.trace() / 32 * torch.eye(32), centred.T @ (mi - mi.mean()))
-        head.mi[1].linear.weight.copy_(weight.T)
-        head.mi[1].linear.bias.copy_(3 - hidden.mean(dim=0) @ weight)
-    bundle = make_bundle(audio, text, pad_to_s=None)
-    return replace(bundle, members=(BundledHead("fitted", head, audio.layers),), fusion=MeanFusion(["fitted"]))
-
-
 @pytest.mark.slow
 def test_through_encoder_and_head_an_inverted_bundle_is_caught(audio, text):
-    bundle = fitted_bundle(audio, text)
+    bundle = fitted_bundle(audio, text, lambda seed: music(1, seed))
     encoders = {"audio_encoder": TrainedInName(audio), "text_encoder": TrainedInName(text), "device": "cpu"}
     check = check_bundle(Scorer(bundle, **encoders), GIVEN)
     assert check.passed, check
-    linear = bundle.members[0].head.mi[1].linear
-    with torch.no_grad():  # 6 less the score
-        linear.weight.neg_()
-        linear.bias.copy_(6 - linear.bias)
+    negate(bundle)
     inverted = check_bundle(Scorer(bundle, **encoders), GIVEN)
-    assert not inverted.passed
+    assert inverted.outcome == "failed"
     assert [row.verdict.partition(":")[0] for row in inverted.rows[:3]] == 3 * ["INVERTED"]
     for row, other in zip(check.rows[:4], inverted.rows[:4], strict=True):
         assert other.strongest.mean == pytest.approx(-row.strongest.mean, abs=1e-4)

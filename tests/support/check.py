@@ -7,7 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from audiomos_cache.encoders.base import AudioEncoder, TextEncoder
+from audiomos_cache.scoring.ladders import Ladder
 from audiomos_cache.scoring.results import Score
+from audiomos_cache.scoring.verdicts import Change, Row, judge
 from audiomos_cache.targets import Target
 
 RATE_HZ = 24_000
@@ -31,6 +33,12 @@ def likeness(clean: Sequence[Clip]) -> Callable[[Clip], float]:
         return max(float(np.corrcoef(samples, each)[0, 1]) for each in pairs)
 
     return of
+
+
+def row(ladder: Ladder, *rungs: list[float], target: Target = MI, is_main: bool = True) -> Row:
+    """What is said of differences of clips, a list for each rung; the weaker ones are 0."""
+    given = [[0.0] * len(rungs[0])] * (len(ladder.rungs) - len(rungs)) + list(rungs)
+    return judge(target, ladder, [Change.of(r, d) for r, d in zip(ladder.rungs, given, strict=True)], is_main=is_main)
 
 
 class KnownScorer:
