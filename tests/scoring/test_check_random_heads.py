@@ -89,7 +89,7 @@ def other_music(seed: int) -> Clip:
 
 @pytest.mark.simulation
 def test_eight_made_up_clips_are_enough_for_a_good_head(audio, text):
-    """Of four, more are not decided."""
+    """By three, some are not decided; of eight, half are there for TA."""
     bundles = [fitted_bundle(audio, text, other_music, seed) for seed in range(FITTED)]
     for is_negated in (False, True):
         counts = {
