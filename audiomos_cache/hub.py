@@ -49,8 +49,7 @@ def download_command(
         files: of it; none: all.
     """
     kind = "" if repo_type is None else f"--repo-type {repo_type} "
-    named = " ".join((source, *files))
-    remote = shown(named if revision is None else f"{named} --revision {revision}")
+    remote = " ".join((shown(source), *files, *(() if revision is None else ("--revision", shown(revision)))))
     return f"hf download {kind}{remote} --local-dir FOLDER"
 
 

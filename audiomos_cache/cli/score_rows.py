@@ -131,7 +131,7 @@ def _length(seconds: float | None) -> str:
     """Return a duration as players show it: 3:12, 1:03:12; of less than a minute with a decimal: 41.5 s."""
     if seconds is None:
         return "-"
-    return f"{seconds:.1f} s" if seconds < 59.95 else _clock(seconds)
+    return f"{seconds:.1f} s" if seconds < 59.95 else _clock(max(seconds, 60.0))
 
 
 def _clock(seconds: float) -> str:

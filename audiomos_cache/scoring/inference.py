@@ -188,7 +188,8 @@ class BundlesOnDevice:
                 again = self._run_heads(frames, [counts[i] for i in bad], some, half=False)
                 for into, outputs, known in zip(predicted, again, usable, strict=True):
                     missing = [place for place, i in enumerate(bad) if not known[i]]  # what is known stays as it is
-                    into.put([rows[i] for i in bad], *_fetch(outputs, finite)(), missing)
+                    if missing:
+                        into.put([rows[i] for i in bad], *_fetch(outputs, finite)(), missing)
 
         return finish
 

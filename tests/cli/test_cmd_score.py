@@ -405,7 +405,8 @@ class Slow:
             yield Score(item.id, str(item.path), item.prompt, mi, scores={"mi": mi, "ta": None}, error=error)
 sys.modules["audiomos_cache.scoring.scorer"] = SimpleNamespace(Scorer=Slow)
 sys.modules["audiomos_cache.bundle.load"] = SimpleNamespace(load_bundle=lambda name: SimpleNamespace(
-    label=name, digest="ab" * 16, licence="mit", input=SimpleNamespace(window="first", max_seconds=30.0)
+    label=name, digest="ab" * 16, licence="mit",
+    input=SimpleNamespace(window="first", max_seconds=30.0, padding="masked"),
 ))
 sys.modules["torch"] = SimpleNamespace(Tensor=type(None), cuda=SimpleNamespace(is_available=lambda: False))
 from audiomos_cache.__main__ import main
