@@ -8,16 +8,17 @@ import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from io import FileIO
 from pathlib import Path
-from typing import TextIO
 
 from audiomos_cache.artifacts import writing
-from audiomos_cache.errors import BusyError
+from audiomos_cache.errors import BusyError, OutputError
 
 log = logging.getLogger(__name__)
 
 _NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 _ADVICE = "write elsewhere"
+_TRIES = 1000  # more often than anybody removes what is being locked
 
 
 @contextmanager
@@ -46,8 +47,12 @@ def locked(path: Path, what: str, *, shared: bool = False, others: Iterable[Path
         if shared or not held:
             yield held
             return
-        with writing(path, _ADVICE):
-            _write_holder(file, f"process {os.getpid()} on {socket.gethostname()} since {datetime.now():%F %T}\n")
+        try:
+            with writing(path, _ADVICE):
+                _write_holder(file, f"process {os.getpid()} on {socket.gethostname()} since {datetime.now():%F %T}\n")
+        except OutputError:
+            path.unlink(missing_ok=True)
+            raise
         try:
             yield True
         finally:
@@ -55,15 +60,18 @@ def locked(path: Path, what: str, *, shared: bool = False, others: Iterable[Path
                 _write_holder(file, "")
 
 
-def _open_and_take(path: Path, *, shared: bool) -> tuple[TextIO, bool | None]:
+def _open_and_take(path: Path, *, shared: bool) -> tuple[FileIO, bool | None]:
     """Open a lock file and take the lock, see `_take`; again where its last holder removed the file or its folder."""
-    while True:
+    for tries_left in reversed(range(_TRIES)):
         with writing(path.parent, _ADVICE):
             path.parent.mkdir(parents=True, exist_ok=True)
+        with writing(path, _ADVICE):
             try:
-                file = path.open("a+", encoding="utf-8")
+                file = path.open("ab+", buffering=0)  # nothing is left to write when it is closed
             except FileNotFoundError:
-                continue
+                if tries_left:
+                    continue
+                raise  # it cannot be made: a link that leads nowhere, a folder of the system
         try:
             with writing(path, _ADVICE):
                 held = _take(file, shared=shared)
@@ -73,9 +81,10 @@ def _open_and_take(path: Path, *, shared: bool) -> tuple[TextIO, bool | None]:
             file.close()
             raise
         file.close()
+    raise OutputError(f"{path}: is removed whenever it is made; {_ADVICE}")
 
 
-def _take(file: TextIO, *, shared: bool) -> bool | None:
+def _take(file: FileIO, *, shared: bool) -> bool | None:
     """Take a lock without waiting. False: the filesystem has no locks. None: another process holds it."""
     try:
         fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
@@ -96,22 +105,20 @@ def _is_at(descriptor: int, path: Path) -> bool:
         return False
 
 
-def _write_holder(file: TextIO, holder: str) -> None:
-    file.seek(0)
-    file.truncate()
-    file.write(holder)
-    file.flush()
+def _write_holder(file: FileIO, holder: str) -> None:
+    file.truncate(0)
+    file.write(holder.encode())
 
 
-def _read_holder(file: TextIO) -> str:
+def _read_holder(file: FileIO) -> str:
     file.seek(0)
-    return file.read().strip() or "another process"
+    return file.read().decode(errors="replace").strip() or "another process"
 
 
 def _holder_of(paths: Iterable[Path]) -> str | None:
     """Name the first process that holds one of these lock files."""
     for path in paths:
-        with suppress(FileNotFoundError), path.open(encoding="utf-8") as file:  # it may have been removed
+        with suppress(FileNotFoundError), path.open("rb", buffering=0) as file:  # it may have been removed
             if _take(file, shared=True) is None:
                 return _read_holder(file)
     return None

@@ -12,6 +12,7 @@ import pytest
 
 from audiomos_cache.errors import BusyError, OutputError
 from audiomos_cache.locks import locked
+from tests.support.faults import full_disk
 
 HOLDER = """
 import sys
@@ -92,3 +93,34 @@ def test_another_error_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     message = rf"^{tmp_path}/lock: cannot be written: Input/output error; fix that, or write elsewhere$"
     with pytest.raises(OutputError, match=message), locked(tmp_path / "lock", "x"):
         pytest.fail("held")
+
+
+@pytest.mark.parametrize("name", ["/proc/x.lock", "link"])
+def test_a_lock_that_cannot_be_made_is_named_and_not_waited_for(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    if name == "link":
+        path.symlink_to(tmp_path / "no" / "folder")
+    message = rf"^{path}: cannot be written: No such file or directory; fix that, or write elsewhere$"
+    with pytest.raises(OutputError, match=message), locked(path, "x"):
+        pytest.fail("held")
+
+
+def test_a_lock_that_is_always_removed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, flock = tmp_path / "lock", fcntl.flock
+
+    def remove(file: object, operation: int) -> None:
+        path.unlink()
+        flock(file, operation)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(fcntl, "flock", remove)
+    message = rf"^{path}: is removed whenever it is made; write elsewhere$"
+    with pytest.raises(OutputError, match=message), locked(path, "x"):
+        pytest.fail("held")
+
+
+def test_a_full_disk_is_told_and_no_lock_left(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    message = rf"^{path}: cannot be written: File too large; make room there, or write elsewhere$"
+    with full_disk(0), pytest.raises(OutputError, match=message), locked(path, "x"):
+        pytest.fail("held")
+    assert not path.exists()
