@@ -1,14 +1,20 @@
 """A bundle that was written, of runs or of a published head."""
 
 import logging
+import os
+import re
 import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from audiomos_cache.artifacts import refuse_occupied
 from audiomos_cache.bundle.entries import HEADS, EncoderEntry, is_head_file
-from audiomos_cache.bundle.manifest import CARD, ENCODER_FILES, FUSION, MANIFEST, AnyManifest, PublishedManifest
+from audiomos_cache.bundle.manifest import CARD, ENCODER_FILES, FORMAT, FUSION, MANIFEST, AnyManifest, PublishedManifest
+from audiomos_cache.errors import BundleError, OutputExistsError, escaped, quoted, shown
+from audiomos_cache.files import read_file
 from audiomos_cache.progress import counted, gigabytes
 
 if TYPE_CHECKING:
@@ -18,9 +24,36 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def is_own_file(name: str) -> bool:
-    """Return whether a bundle may have a file of this path."""
-    return name in (MANIFEST, FUSION, CARD, f"{HEADS}/", *ENCODER_FILES) or is_head_file(name)
+_OWN = (MANIFEST, FUSION, CARD, f"{HEADS}/", *ENCODER_FILES)
+_OF_OURS = re.compile(rf"^format: ['\"]?{FORMAT}['\"]?\s*$", re.MULTILINE)
+_HEAD_FILES = re.compile(rf"{HEADS}/[\w+-][\w.+-]*\.safetensors")
+_MOST_BYTES = 1 << 20  # of bundle.yaml
+
+
+def refuse_replacing(out: Path, *, overwrite: bool) -> None:
+    """Refuse to make a bundle where anything is that is not a part of a bundle of ours; see `refuse_occupied`.
+
+    A bundle that is damaged may be replaced: its `bundle.yaml` is read as text.
+
+    Raises:
+        OutputExistsError: something is there that would be lost; names it.
+    """
+    path = out / MANIFEST
+    text = ""
+    if os.path.lexists(path):
+        with suppress(BundleError):
+            text = read_file(path, "a bundle's content", BundleError, _MOST_BYTES).decode(errors="replace")
+        if not _OF_OURS.search(text):
+            raise OutputExistsError(
+                f"{path}: its format is not {quoted(FORMAT)}, so it is of something else and would be lost; give "
+                "another --out"
+            )
+    listed = {*_HEAD_FILES.findall(text)}
+
+    def is_part(name: str) -> bool:
+        return name in listed if is_head_file(name) else name in _OWN
+
+    refuse_occupied(out, what="bundle", own=is_part, marker=MANIFEST, overwrite=overwrite)
 
 
 def warn_of_local_encoders(encoders: Mapping[str, EncoderEntry]) -> None:
@@ -55,11 +88,11 @@ class MadeBundle:
 
     def lines(self) -> list[str]:
         """Return what it is made of, its digest, how well its intervals cover, its check, and how to publish it."""
-        manifest = self.manifest
+        manifest, name = self.manifest, shown(str(self.folder))
         if isinstance(manifest, PublishedManifest):
             encoder = manifest.encoders.audio
             lines = [
-                f"{self.folder}: the published head {manifest.published.name}, {gigabytes(self.size_bytes)}",
+                f"{name}: the published head {manifest.published.name}, {gigabytes(self.size_bytes)}",
                 f"targets: {', '.join(each.name for each in manifest.targets)}",
                 f"encoder: {encoder.name} ({encoder.source}, {encoder.revision})",
                 f"licence: {manifest.licence.notice}",
@@ -68,8 +101,7 @@ class MadeBundle:
         else:
             names = [member.name for member in manifest.members]
             lines = [
-                f"{self.folder}: {manifest.fusion.method} of {counted(len(names), 'head')}, "
-                f"{gigabytes(self.size_bytes)}",
+                f"{name}: {manifest.fusion.method} of {counted(len(names), 'head')}, {gigabytes(self.size_bytes)}",
                 f"heads: {', '.join(names)}",
                 f"digest: {self.digest}",
                 *(manifest.intervals.lines() if manifest.intervals else []),
@@ -83,7 +115,8 @@ class MadeBundle:
     def _publish(self) -> str:
         """Return the command that uploads the folder to the hub, as a line."""
         path = str(self.folder)
-        return f"publish: hf upload OWNER/NAME {shlex.quote(f'./{path}' if path.startswith('-') else path)}"
+        quoted_path = shlex.quote(f"./{path}" if path.startswith("-") else path)
+        return f"publish: hf upload OWNER/NAME {escaped(quoted_path)}"
 
     def __repr__(self) -> str:
         return "\n  ".join(["MadeBundle", *self.lines()])

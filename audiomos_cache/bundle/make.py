@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from audiomos_cache.artifacts import Fingerprint, atomic_write, refuse_occupied
+from audiomos_cache.artifacts import Fingerprint, atomic_write
 from audiomos_cache.bundle.calibration import LEVEL
 from audiomos_cache.bundle.card import model_card
 from audiomos_cache.bundle.entries import HEADS, target_entries
 from audiomos_cache.bundle.evidence import Calibrated, Evidence, find_evidence
-from audiomos_cache.bundle.made import MadeBundle, is_own_file, warn_of_local_encoders
+from audiomos_cache.bundle.made import MadeBundle, refuse_replacing, warn_of_local_encoders
 from audiomos_cache.bundle.manifest import (
     CARD,
     FUSION,
-    MANIFEST,
     Manifest,
     problems_in,
     write_manifest,
@@ -227,7 +226,7 @@ def make_bundle(
     folders = paths_of("runs", runs)
     clips = clips_to_check(check)
     clear_leftovers(out)
-    refuse_occupied(out, what="bundle", own=is_own_file, marker=MANIFEST, overwrite=overwrite)
+    refuse_replacing(out, overwrite=overwrite)
     sources = find_sources(folders, Path(fusion) if fusion is not None else None, best)
     evidence = find_evidence(sources, Path(labels) if labels is not None else None, fit_split, n_boot)
     names = [member.name for member in sources.members]

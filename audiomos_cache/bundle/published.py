@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from audiomos_cache.artifacts import atomic_write, hash_bytes, refuse_occupied
+from audiomos_cache.artifacts import atomic_write, hash_bytes
 from audiomos_cache.bundle.bundle import Bundle, BundledHead, EncoderSource, LoadOwnEncoder
 from audiomos_cache.bundle.entries import HEADS, target_entries
-from audiomos_cache.bundle.made import MadeBundle, is_own_file, warn_of_local_encoders
+from audiomos_cache.bundle.made import MadeBundle, refuse_replacing, warn_of_local_encoders
 from audiomos_cache.bundle.manifest import (
     CARD,
     ENCODER,
-    MANIFEST,
     PublishedManifest,
     digest_of,
     problems_in,
@@ -251,7 +250,7 @@ def make_published_bundle(
     entry, out = published(name), Path(out)
     clips = clips_to_check(check)
     clear_leftovers(out)
-    refuse_occupied(out, what="bundle", own=is_own_file, marker=MANIFEST, overwrite=overwrite)
+    refuse_replacing(out, overwrite=overwrite)
     given = fspath(audio_encoder) if isinstance(audio_encoder, PathLike) else audio_encoder
     made = assemble(entry, Path(weights), given)
     with atomic_folder(out, replace=True) as folder:
