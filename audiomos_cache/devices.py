@@ -6,6 +6,7 @@ from typing import Literal
 from audiomos_cache.errors import ArgumentError
 
 DEVICES = ("auto", "cpu", "cuda")
+MOST_AT_ONCE = 65536  # clips or windows in a batch: no device has the memory for so many
 
 
 def available_ram(root: Path = Path("/")) -> int:

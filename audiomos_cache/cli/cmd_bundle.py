@@ -6,7 +6,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from audiomos_cache.cli.options import FILE, Command, advanced_option, announce, echo
+from audiomos_cache.cli.options import FILE, PLACE, Command, advanced_option, announce, echo
 from audiomos_cache.cli.progress_bar import progress
 from audiomos_cache.runs import BESTS
 
@@ -31,6 +31,7 @@ from audiomos_cache.runs import BESTS
 @click.option(
     "--audio-encoder",
     metavar="NAME|DIR|REPO[@REV]",
+    type=PLACE,
     help="Use this MuQ with the published head.  [default: the one in its checkpoint, else muq]",
 )
 @click.option(

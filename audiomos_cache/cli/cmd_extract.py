@@ -5,7 +5,16 @@ from typing import Any
 
 import click
 
-from audiomos_cache.cli.options import FILE, Command, Integer, advanced_option, announce, device_option, echo
+from audiomos_cache.cli.options import (
+    BATCH_SIZE,
+    FILE,
+    PLACE,
+    Command,
+    advanced_option,
+    announce,
+    device_option,
+    echo,
+)
 from audiomos_cache.cli.progress_bar import progress, say
 from audiomos_cache.errors import quoted
 from audiomos_cache.files import parse_integer, parse_json, parse_number
@@ -66,12 +75,14 @@ def _columns_of_json(value: str) -> dict[str, str]:
 @click.option(
     "--audio-encoder",
     default="muq",
+    type=PLACE,
     metavar="NAME[@REV]",
     help="Encode the audio with muq, muq-tiny, or a folder or hub id of a MuQ; @REV pins a revision on the hub.",
 )
 @click.option(
     "--text-encoder",
     default="roberta",
+    type=PLACE,
     metavar="NAME[@REV]",
     help="Encode the prompts with roberta, roberta-tiny, or a folder or hub id; @REV pins a revision on the hub.",
 )
@@ -114,7 +125,7 @@ def _columns_of_json(value: str) -> dict[str, str]:
 )
 @advanced_option(
     "--batch-size",
-    type=Integer(min=1),
+    type=BATCH_SIZE,
     metavar="N",
     help="Encode so many clips at once.  [default: 4, on CUDA as memory allows]",
 )

@@ -7,14 +7,14 @@ from typing import Any
 
 import click
 
-from audiomos_cache.cli.options import DEVICE, FILE, Command, advanced_option, echo
+from audiomos_cache.cli.options import DEVICE, FILE, PLACE, Command, advanced_option, echo
 from audiomos_cache.cli.progress_bar import progress
 
 FAILED = 3  # the exit code where a threshold was not met
 
 
 @click.command(cls=Command)
-@click.argument("target", metavar="[PATH|bundles|encoders|heads]", required=False)
+@click.argument("target", metavar="[PATH|bundles|encoders|heads]", required=False, type=PLACE)
 @click.argument("clips", metavar="[CLIP...]", nargs=-1, type=FILE)
 @click.option(
     "--check",
@@ -26,8 +26,12 @@ FAILED = 3  # the exit code where a threshold was not met
 )
 @click.option("--prompt", metavar="TEXT", help="Give the text that the clips to check by were made from.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
-@advanced_option("--audio-encoder", metavar="DIR|REPO[@REV]", help="To check, take the audio encoder from here.")
-@advanced_option("--text-encoder", metavar="DIR|REPO[@REV]", help="To check, take the text encoder from here.")
+@advanced_option(
+    "--audio-encoder", metavar="DIR|REPO[@REV]", type=PLACE, help="To check, take the audio encoder from here."
+)
+@advanced_option(
+    "--text-encoder", metavar="DIR|REPO[@REV]", type=PLACE, help="To check, take the text encoder from here."
+)
 @advanced_option("--device", type=DEVICE, help="To check, compute on this device.  [default: auto]")
 @click.pass_context
 def info(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from audiomos_cache.cli.options import FILE, Command, Integer, advanced_option, device_option
+from audiomos_cache.cli.options import BATCH_SIZE, FILE, PLACE, Command, File, advanced_option, device_option
 from audiomos_cache.cli.progress_bar import progress, say
 from audiomos_cache.errors import DataError, OutputError
 
@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command)
-@click.argument("audio", metavar="[AUDIO...]", nargs=-1, type=FILE)
+@click.argument("audio", metavar="[AUDIO...]", nargs=-1, type=File(path_type=str))
 @click.option(
     "--bundle",
     multiple=True,
     metavar="NAME|DIR|REPO[@REV]",
+    type=PLACE,
     help="Score with this bundle: a published one (see info bundles), a folder, or a repository on the Hugging Face "
     "hub; @REV pins a revision of it. Repeat it for several.  [default: muq-eval-a1]",
 )
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
 @click.option(
     "--out",
     metavar="FILE",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=File(dir_okay=False),
     help="Write to this file, whose suffix is the format: .jsonl, a line for each clip as it is scored; .csv or "
     ".parquet, a table, written at the end.  [default: stdout: JSON lines, or on a terminal a table]",
 )
@@ -53,11 +54,13 @@ if TYPE_CHECKING:
 @advanced_option(
     "--audio-encoder",
     metavar="DIR|REPO[@REV]",
+    type=PLACE,
     help="Take the weights of the audio encoder from here, not from where the bundle names.",
 )
 @advanced_option(
     "--text-encoder",
     metavar="DIR|REPO[@REV]",
+    type=PLACE,
     help="Take the weights of the text encoder from here, not from where the bundle names.",
 )
 @click.option(
@@ -74,11 +77,11 @@ if TYPE_CHECKING:
 )
 @advanced_option(
     "--batch-size",
-    type=Integer(min=1),
+    type=BATCH_SIZE,
     metavar="N",
     help="Encode so many clips at once.  [default: 4, on CUDA as memory allows]",
 )
-def score(audio: tuple[Path, ...], out: Path | None, as_json: bool, bundle: tuple[str, ...], **options: Any) -> None:
+def score(audio: tuple[str, ...], out: Path | None, as_json: bool, bundle: tuple[str, ...], **options: Any) -> None:
     """Score music: how good it is (MI) and how well it fits its prompt (TA), from 1 to 5, as listeners would.
 
     Without --bundle, muq-eval-a1 gives MI: a published head, whose weights are fetched once (1.34 GB).
@@ -125,7 +128,7 @@ def score(audio: tuple[Path, ...], out: Path | None, as_json: bool, bundle: tupl
         raise DataError(f"{outcome.failures()}; correct them and {again}")
 
 
-def _print_table(audio: tuple[Path, ...], options: dict[str, Any]) -> "Outcome":
+def _print_table(audio: tuple[str, ...], options: dict[str, Any]) -> "Outcome":
     """Print a row for each clip as it is scored, then what the numbers mean."""
     from audiomos_cache.cli.score_rows import ScoreRows
     from audiomos_cache.scoring.score_files import score_files

@@ -5,7 +5,7 @@ from typing import Literal
 
 import click
 
-from audiomos_cache.cli.options import FILE, SEED, Command, Number
+from audiomos_cache.cli.options import FILE, SEED, Command, File, Number
 from audiomos_cache.errors import escaped
 
 
@@ -30,7 +30,7 @@ from audiomos_cache.errors import escaped
 @click.option(
     "--out",
     metavar="DIR",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=File(file_okay=False),
     help="Write the two lists to this folder.  [default: the one of LIST]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the two lists if they exist.")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from audiomos_cache.cli.options import FILE, Command
+from audiomos_cache.cli.options import FILE, Command, File
 from audiomos_cache.errors import escaped
 
 
@@ -18,7 +18,7 @@ from audiomos_cache.errors import escaped
     type=FILE,
     help="Check against this list of the challenge's clips, an id a line (eval_list.txt).",
 )
-@click.option("--out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Write this zip.")
+@click.option("--out", required=True, type=File(dir_okay=False), help="Write this zip.")
 @click.option("--overwrite", is_flag=True, help="Replace the zip if it exists.")
 def submit(file: Path, list_path: Path, out: Path, overwrite: bool) -> None:
     """Check the predictions in FILE against the challenge's list, and pack them as answer.txt in a zip.

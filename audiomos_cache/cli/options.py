@@ -11,13 +11,12 @@ from typing import Any, TextIO, TypeVar
 
 import click
 
-from audiomos_cache.devices import DEVICES
+from audiomos_cache.devices import DEVICES, MOST_AT_ONCE
 from audiomos_cache.errors import ArgumentError, escaped, shown
 from audiomos_cache.files import parse_integer, parse_number
 
 log = logging.getLogger(__name__)
 
-FILE = click.Path(path_type=Path)
 DEVICE = click.Choice(DEVICES)
 SHOWN_FIRST = 10  # a command shows at most that many options before the advanced ones
 
@@ -46,6 +45,35 @@ class Number(click.FloatRange):
             self.fail(str(error), param, ctx)
 
 
+class File(click.Path):
+    """A path; as `pathlib.Path` it has no slash at its end.
+
+    An empty string, as of a variable that is not set, would be the current folder.
+    """
+
+    def __init__(self, *, dir_okay: bool = True, file_okay: bool = True, path_type: type[Path | str] = Path) -> None:
+        super().__init__(dir_okay=dir_okay, file_okay=file_okay, path_type=path_type)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path, or refuse an empty one."""
+        if value == "":
+            self.fail("found '', expected a path; is a variable not set?", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class _Place(click.types.StringParamType):
+    """A name, a folder or a repository of the hub, as it was given."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the string, or refuse an empty one."""
+        if value == "":
+            self.fail("found '', expected a name, a folder or a repository; is a variable not set?", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+FILE, PLACE = File(), _Place()
+
+
 class _Seed(click.types.IntParamType):
     """A random seed. A range of click's would be shown in every help."""
 
@@ -61,6 +89,7 @@ class _Seed(click.types.IntParamType):
 
 
 SEED = _Seed()
+BATCH_SIZE = Integer(min=1, max=MOST_AT_ONCE)
 
 
 class AdvancedOption(click.Option):

@@ -12,10 +12,10 @@ from audiomos_cache.cache.paths import Shard
 from audiomos_cache.dataset.clip import Clip
 from audiomos_cache.dataset.columns import AUDIO, COLUMNS
 from audiomos_cache.dataset.loading import fetch_dataset, load_dataset
-from audiomos_cache.devices import Compile, resolve_device
+from audiomos_cache.devices import MOST_AT_ONCE, Compile, resolve_device
 from audiomos_cache.encoders import lookup
 from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder, is_untrained
-from audiomos_cache.errors import ArgumentError, one_of
+from audiomos_cache.errors import ArgumentError, one_of, quoted
 from audiomos_cache.extraction import gpus as gpu_processes
 from audiomos_cache.extraction.extract_split import extract_split, plan_only
 from audiomos_cache.extraction.options import (
@@ -212,7 +212,10 @@ def _check(
         (dry_run and repair, "--dry-run cannot be combined with --repair; verify lists what is damaged"),
         (pad_to is not None and not 0 < pad_to <= MAX_PAD_S, f"--pad-to {pad_to}: expected up to {MAX_PAD_S:g} s"),
         (gpus is not None and gpus < 1, f"--gpus {gpus}: expected 1 or more"),
-        (batch_size is not None and batch_size < 1, f"--batch-size {batch_size}: expected 1 or more"),
+        (
+            batch_size is not None and not 1 <= batch_size <= MOST_AT_ONCE,
+            f"--batch-size {quoted(batch_size)}: expected 1 to {MOST_AT_ONCE}",
+        ),
     ):
         if wrong:
             raise ArgumentError(problem)
