@@ -1,6 +1,7 @@
 """Arguments of the public functions: what is none of the choices is refused before any work, as by a command."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -134,8 +135,9 @@ def test_a_gpu_that_is_not_there(monkeypatch):
 
 def test_score_files_with_a_loaded_scorer_takes_no_options_of_one(tmp_path):
     message = "^device, batch_size: the scorer is loaded already; leave these out, or give them to Scorer$"
+    scorer = SimpleNamespace(score_items=None)
     with pytest.raises(ArgumentError, match=message):
-        score_files(["x.wav"], bundle=object(), out=tmp_path / "s.csv", device="cpu", precision=None, batch_size=2)
+        score_files(["x.wav"], bundle=scorer, out=tmp_path / "s.csv", device="cpu", precision=None, batch_size=2)
 
 
 def test_a_single_path_is_not_taken_letter_by_letter(tmp_path):

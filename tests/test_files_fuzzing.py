@@ -55,7 +55,7 @@ from tests.support.fuzzing import (
     mutate_yaml,
 )
 from tests.support.heads import AUDIO_DIM, TEXT_DIM
-from tests.support.score_lines import ITEMS, SEVERAL, entries, line, line_of_several
+from tests.support.score_lines import ITEMS, SEVERAL, entries, line, line_of_several, names
 from tests.support.training import extract, job, make_clips
 
 pytestmark = pytest.mark.slow
@@ -182,7 +182,7 @@ def _dataset(path: Path) -> object:
 def _resume(path: Path) -> object:
     made_by = SEVERAL if "several" in path.name else entries()
     with score_file(path, overwrite=False) as file:
-        return file.resume(ITEMS, made_by, [].append) if file.holds_lines() else None
+        return file.resume(ITEMS, made_by, names(made_by), [].append) if file.holds_lines() else None
 
 
 _LIST = _text(*(f"audiomos2025-track1-S{n % 3:03d}_P{n:03d}.wav,{1 + n / 4},3.5" for n in range(12)))

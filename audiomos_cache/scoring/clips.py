@@ -1,5 +1,6 @@
 """A clip as Python users have it: a path, samples and their rate, or an encoded file in memory."""
 
+import math
 from collections.abc import Callable, Mapping
 from numbers import Real
 from os import PathLike, fsdecode
@@ -153,7 +154,10 @@ def rate_of(name: str, rate_hz: object) -> int:
         raise DataError(
             f"{name}: an array at a sample rate of {quoted(rate_hz)}; give sample_rate, a whole number of Hz"
         )
-    rate = float(rate_hz)
+    try:
+        rate = float(rate_hz)
+    except OverflowError:
+        rate = math.inf
     check_rate(name, rate)
     if rate % 1:
         raise DataError(f"{name}: a sample rate of {rate:.10g} Hz, expected a whole number")

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from audiomos_cache.dataset.columns import OF_AN_ITEM
 from audiomos_cache.dataset.manifests import MANIFESTS, advise_on_ids, read_rows
 from audiomos_cache.dataset.tables import string_of
 from audiomos_cache.errors import DataError, first_five
+from audiomos_cache.files import is_folder
 from audiomos_cache.progress import counted
 from audiomos_cache.scoring.results import Score
 from audiomos_cache.scoring.windows import DecodedClip
@@ -104,11 +106,15 @@ def items_of_paths(paths: Iterable[Path], prompt: str | None) -> list[Item]:
             folder its path there; without a trailing `.wav`, control characters as Python writes them (`\n`).
         prompt: of all of them, taken without outer blanks; None: MI alone is asked for.
     Raises:
-        DataError: a folder without audio, a file or an id twice, a file named `.wav` alone, a prompt that is not UTF-8.
-            The first five problems are named.
+        DataError: a manifest, a folder without audio, a file or an id twice, a file named `.wav` alone, a prompt that
+            is not UTF-8. The first five problems are named.
         OSError: a folder cannot be read.
     """
     prompt = string_of({"prompt": prompt}, "prompt")
+    paths = [*paths]
+    if lists := [path for path in paths if path.suffix.lower() in MANIFESTS and not is_folder(path)]:
+        name = printable(str(lists[0]))
+        raise DataError(f"{name}: a manifest, expected audio; give it as --manifest {shlex.quote(name)}")
     items: dict[str, Item] = {}
     known: set[Path] = set()
     problems = []

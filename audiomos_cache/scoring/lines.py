@@ -112,6 +112,15 @@ def entries_of(bundles: "Sequence[Bundle]", mode: WindowMode) -> dict[str, Bundl
     }
 
 
+def names_of(bundles: "Sequence[Bundle]", mode: WindowMode) -> dict[str, list[str]]:
+    """Return the names of all values in a score of each bundle, by what it is called."""
+    names = {}
+    for each in bundles:
+        kinds = ("", "_spread") if WindowRule.of(each.input, mode).kind == "first" else ("",)
+        names[each.label] = [f"{target.name}{kind}" for kind in kinds for target in each.targets]
+    return names
+
+
 def is_made_by(row: Row, entries: Entries) -> bool:
     """Return whether a line is of these bundles, each heard in the same windows, whatever they were called alone."""
     found = row["bundles"] if "bundles" in row else {next(iter(entries)): row}

@@ -111,14 +111,6 @@ class Listener:
         self.together = self.batch_size * (1 if options.pad_to_s is not None else UNPADDED_BATCHES)
         self._on_device = BundlesOnDevice([each.bundle for each in bundles], self.audio, options)
 
-    def names(self) -> dict[str, list[str]]:
-        """Return the names of all values in a score of each bundle, by what it is called."""
-        kinds = ("", "_spread") if self.rule.kind == "first" else ("",)
-        return {
-            each.label: [f"{target.name}{kind}" for kind in kinds for target in each.bundle.targets]
-            for each in self.bundles
-        }
-
     def cut(self, clip: DecodedClip) -> Windows | AudiomosError:
         """Cut a clip into windows, as they are given to `start`; on any thread."""
         try:

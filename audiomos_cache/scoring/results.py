@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from audiomos_cache.errors import first_five, in_one_line, quoted
+from audiomos_cache.errors import escaped, first_five, in_one_line, quoted
 from audiomos_cache.targets import TARGETS
 
 Interval = tuple[float, float]
@@ -176,7 +176,7 @@ class Outcome:
         for name, scores in self.scores.items():
             if has_opinions and not _is_opinion(name):
                 continue
-            shown = name.upper() if name in TARGETS else name
+            shown = name.upper() if name in TARGETS else escaped(name)
             means.append(
                 f"{shown} {self.mean(name):.3f}" + (f" (of {len(scores)})" if len(scores) < self.scored else "")
             )

@@ -3,7 +3,7 @@
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import cache, partial
 from io import FileIO
@@ -11,16 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
 
 from audiomos_cache.artifacts import atomic_write, sync_folder, writing
-from audiomos_cache.errors import DataError, OutputError, OutputExistsError
+from audiomos_cache.errors import DataError, OutputError, OutputExistsError, first_five
 from audiomos_cache.files import parse_json, real_path
 from audiomos_cache.locks import locked
 from audiomos_cache.progress import counted
 from audiomos_cache.scoring.lines import LINE, Entries, Row, is_made_by, keys_of, row_to_line
+from audiomos_cache.targets import TARGETS
 
 if TYPE_CHECKING:
     from audiomos_cache.scoring.inputs import Item
 
 log = logging.getLogger(__name__)
+
+Names = Mapping[str, Sequence[str]]  # of the values in a score, by the bundle
 
 _ALWAYS = {"id", "path", "prompt", "duration_s", "warnings", "error"}  # in lines of any version
 _START = b'{"id": '  # of every line of ours
@@ -72,7 +75,9 @@ class ScoreFile:
         """Return whether there is anything to resume."""
         return not self._overwrite and self._path.exists() and self._path.stat().st_size > 0
 
-    def resume(self, items: "Sequence[Item]", entries: Entries, found: Callable[[Row], object]) -> set[str]:
+    def resume(
+        self, items: "Sequence[Item]", entries: Entries, names: Names, found: Callable[[Row], object]
+    ) -> set[str]:
         """Read what the file holds, drop from it what is to be done again, and take the columns of now.
 
         Dropped are a last line that was not finished, zeros at the end, as a power cut leaves them, and the lines of
@@ -82,6 +87,7 @@ class ScoreFile:
         Args:
             items: what is to be scored now, files.
             entries: of the bundles that are to score it.
+            names: of the values in a score of each of them.
             found: called with the line of each of `items` that is done.
         Returns:
             Their ids.
@@ -97,12 +103,12 @@ class ScoreFile:
         number = position = other_columns = 0
         line = b""
         for lines in _batches(self._path):
-            rows = _read_all(lines, entries)
+            rows = _read_all(lines, entries, names)
             for index, line in enumerate(lines):
                 number += 1
                 position += len(line)
                 try:
-                    row = rows[index] if rows else _read(line, entries)
+                    row = rows[index] if rows else _read(line, entries, names)
                     if row is None or (row["error"] is not None and row["id"] in asked):
                         replaced.append((position - len(line), position, b""))
                         continue
@@ -205,7 +211,7 @@ def _with_replaced(path: Path, replaced: Iterable[tuple[int, int, bytes]], size:
             start = next_start
 
 
-def _read_all(lines: Sequence[bytes], entries: Entries) -> list[Row] | None:
+def _read_all(lines: Sequence[bytes], entries: Entries, names: Names) -> list[Row] | None:
     """Read many lines at once, five times faster than one by one; None: one is not what `_read` takes for a score."""
     joined, keys = b",".join(lines), keys_of(entries)
     try:
@@ -218,24 +224,33 @@ def _read_all(lines: Sequence[bytes], entries: Entries) -> list[Row] | None:
         return None
     if not all(keys[name].accepts(values) for name, values in columns.items()):
         return None
-    return rows if all(is_made_by(row, entries) and not _problem_of(row) for row in rows) else None
+    return rows if all(is_made_by(row, entries) and not _problem_of(row, names) for row in rows) else None
 
 
-def _problem_of(row: Row) -> str | None:
-    """Say what is wrong with a line whose values are each valid: one bundle gave a score or an error, not both."""
+def _problem_of(row: Row, names: Names) -> str | None:
+    """Say what is wrong with a line of these bundles whose values are each valid.
+
+    One bundle gave a score or an error, not both; the scores are those of its targets, `mi` and `ta` the same as there.
+    """
     failed = row["error"] is not None
     if "bundles" in row:
-        problems = [_problem_of(each) for each in row["bundles"].values()]
+        problems = [_problem_of(each, {label: names[label]}) for label, each in row["bundles"].items()]
         whole = all(each["error"] is None for each in row["bundles"].values())
         wrong = "an error, and no bundle has one" if failed else "no error, and a bundle has one"
         return next(filter(None, problems), None) or (wrong if failed is whole else None)
     scored = any(value is not None for value in row["scores"].values())
-    return (
-        None if scored is not failed else f"{'both' if scored else 'neither'} scores {'and' if scored else 'nor'} error"
-    )
+    if scored is failed:
+        return "both scores and error" if scored else "neither scores nor error"
+    expected = next(iter(names.values()))
+    if scored and {*row["scores"]} != {*expected}:
+        return f"scores of {first_five([*row['scores']])}, expected {first_five(expected)}"
+    for target in TARGETS:
+        if row[target] != (same := row["scores"].get(target)):
+            return f"the {target} {row[target]}, and {same} in its scores"
+    return None
 
 
-def _read(line: bytes, entries: Entries) -> Row | None:
+def _read(line: bytes, entries: Entries, names: Names) -> Row | None:
     """Read a line; None of a blank one, and of a last one that was cut off.
 
     Raises:
@@ -266,13 +281,13 @@ def _read(line: bytes, entries: Entries) -> Row | None:
     for name, key in keys.items():
         if not key.accepts([row[name]]):
             raise DataError(f"{row['id']!r} has the {name} {row[name]!r:.50}, expected {key.expected}")
-    if both_or_neither := _problem_of(row):
-        raise DataError(f"{row['id']!r} has {both_or_neither}")
     if not is_made_by(row, entries):
         made_by = row["bundles"].values() if "bundles" in row else [row]
         found = ", ".join(f"{each['bundle']['digest']:.50} ({each['bundle']['windows']:.20})" for each in made_by)
         expected = ", ".join(f"{each['digest']} ({each['windows']})" for each in entries.values())
         raise DataError(f"{row['id']!r} was scored by the bundle {found}, expected {expected}")
+    if wrong := _problem_of(row, names):
+        raise DataError(f"{row['id']!r} has {wrong}")
     return row
 
 

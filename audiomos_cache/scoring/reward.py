@@ -66,6 +66,10 @@ def _clips(audio: Any) -> tuple[Sequence[Any], torch.device | None, bool]:
         ArgumentError: a tensor or an array of numbers that is not (clips, samples) or (clips, channels, samples).
     """
     is_tensor = isinstance(audio, Tensor)
+    if is_tensor and (audio.is_nested or audio.is_meta or audio.layout != torch.strided or audio.is_quantized):
+        kind = "nested" if audio.is_nested else "meta" if audio.is_meta else "sparse or quantized"
+        advice = "its clips in a list, audio.unbind()" if audio.is_nested else "a plain one with values"
+        raise ArgumentError(f"audio is a {kind} tensor, expected {advice}")
     if is_tensor or (isinstance(audio, np.ndarray) and is_clip(audio)):
         if audio.ndim not in (2, 3):
             raise ArgumentError(

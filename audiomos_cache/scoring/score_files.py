@@ -1,24 +1,28 @@
 """`score_files`: files to scores in one call, as `audiomos-cache score` does it."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from os import PathLike, fspath
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from audiomos_cache.artifacts import atomic_write, refuse_occupied, refuse_suffix
-from audiomos_cache.errors import ArgumentError, DataError, OutputError, OutputExistsError, paths_of, shown
-from audiomos_cache.files import real_path
+from audiomos_cache.errors import ArgumentError, DataError, OutputError, OutputExistsError, paths_of, quoted, shown
+from audiomos_cache.files import is_folder, real_path
 from audiomos_cache.progress import Progress, counted
 from audiomos_cache.published.catalogue import DEFAULT, find_revision
+from audiomos_cache.scoring.asked import listed_bundles
 from audiomos_cache.scoring.inputs import Item, items_of_manifest, items_of_paths
 from audiomos_cache.scoring.lines import Entries, to_line
 from audiomos_cache.scoring.results import Outcome
 from audiomos_cache.scoring.resumable import ScoreFile, read_lines, score_file
 from audiomos_cache.scoring.score_tables import TABLES, TableFormat
+from audiomos_cache.scoring.windows import WindowMode
 
 if TYPE_CHECKING:
-    from audiomos_cache.scoring.scorer import BundleLike, Scorer
+    from audiomos_cache.scoring.asked import BundleLike
+    from audiomos_cache.scoring.scorer import Scorer
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +75,7 @@ def score_files(
     >>> outcome.to_dict()["scored"], outcome.failed
     (1, {})
     """
-    paths, listed = paths_of("audio", audio), None if manifest is None else Path(manifest)
+    paths, listed = _audio_paths(audio), None if manifest is None else Path(manifest)
     root = None if audio_root is None else Path(audio_root)
     target = out if callable(out) else Path(out)
     _check_arguments(paths, prompt, listed, root, target, overwrite)
@@ -91,6 +95,16 @@ def score_files(
         with score_file(target, overwrite=overwrite) as file:
             run.complete(file)
     return run.outcome
+
+
+def _audio_paths(audio: Any) -> list[Path]:
+    """Return the files and folders of a call; what ends as a folder does is one."""
+    given = [*audio] if isinstance(audio, Iterator) else audio
+    paths = paths_of("audio", given)
+    for each, path in zip([given] if isinstance(given, str | PathLike) else given, paths, strict=True):
+        if fspath(each).endswith(os.sep) and not is_folder(path):
+            raise DataError(f"{shown(fspath(each))}: folder not found, expected one of audio files")
+    return paths
 
 
 def _check_arguments(
@@ -124,18 +138,14 @@ def _check_arguments(
 
 def _bundles_or_scorer(bundle: "BundleLike | Sequence[BundleLike] | Scorer") -> "list[BundleLike] | Scorer":
     """List what may be one bundle or several; a scorer is taken as it is."""
-    if isinstance(bundle, str | PathLike):
-        return [bundle]
-    if isinstance(bundle, Sequence):
-        return list(bundle)
-    return [bundle] if hasattr(bundle, "digest") else bundle  # type: ignore[list-item]
+    return cast("Scorer", bundle) if hasattr(bundle, "score_items") else listed_bundles(bundle)
 
 
 def _loading(bundle: str, *, is_default: bool) -> str:
     """Say what is loaded, and of a published head what may be done with its scores."""
     entry, _ = find_revision(bundle)
     if entry is None:
-        return f"loading the bundle {shown(bundle)} ..."
+        return f"loading the bundle {shown(bundle) if bundle.strip() == bundle else quoted(bundle)} ..."
     return f"{entry.name}{' (default)' if is_default else ''}: {entry.terms}"
 
 
@@ -167,7 +177,7 @@ class _Run:
         """Score what a file of lines does not hold yet. Where it holds everything, no encoder is loaded."""
         left = self._items
         if file.holds_lines():
-            done = file.resume(self._items, self._entries(), self.outcome.add)
+            done = file.resume(self._items, *self._expected(), self.outcome.add)
             left = [item for item in self._items if item.id not in done]
             log.info("%d of %d done before", len(done), len(self._items))
         if left:
@@ -185,16 +195,20 @@ class _Run:
                 failed = len(self.outcome.failed)
                 self._progress("score", done, len(items), f"{failed} failed" if failed else "")
 
-    def _entries(self) -> Entries:
-        """Return what lines say of the bundles, which are loaded once: lines are compared with what is scored by."""
+    def _expected(self) -> tuple[Entries, Mapping[str, Sequence[str]]]:
+        """Return what lines say of the bundles and the names of their values.
+
+        The bundles are loaded once: lines are compared with what is scored by.
+        """
         if not isinstance(self._bundle, list):
-            return self._bundle.entries
+            return self._bundle.entries, self._bundle.names
         from audiomos_cache.bundle.load import load_bundle
-        from audiomos_cache.scoring.lines import entries_of
+        from audiomos_cache.scoring.lines import entries_of, names_of
 
         loaded = [load_bundle(each) if isinstance(each, str | PathLike) else each for each in self._bundle]
         self._bundle = [*loaded]
-        return entries_of(loaded, self._options.get("windows") or "released")
+        mode: WindowMode = self._options.get("windows") or "released"
+        return entries_of(loaded, mode), names_of(loaded, mode)
 
     def _scorer(self) -> "Scorer":
         if not isinstance(self._bundle, list):

@@ -15,13 +15,14 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from audiomos_cache.devices import resolve_numbered_device
-from audiomos_cache.errors import AudiomosError, BundleError, ConfigError, one_of
+from audiomos_cache.errors import AudiomosError, BundleError, one_of
 from audiomos_cache.files import is_folder
 from audiomos_cache.published.catalogue import DEFAULT, find_revision
 from audiomos_cache.scoring.arguments import items_of_arguments, items_of_stream, until_error
+from audiomos_cache.scoring.asked import check_batch_size, check_encoder, listed_bundles, warn_of_unused_text
 from audiomos_cache.scoring.clips import AudioLike
 from audiomos_cache.scoring.inputs import Item
-from audiomos_cache.scoring.lines import entries_of
+from audiomos_cache.scoring.lines import entries_of, names_of
 from audiomos_cache.scoring.results import Score
 from audiomos_cache.scoring.windows import WindowMode, Windows
 from audiomos_cache.targets import Target
@@ -30,11 +31,9 @@ from audiomos_cache.torch_settings import standard_thread, standard_torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from audiomos_cache.bundle.bundle import Bundle
     from audiomos_cache.encoders.base import AudioEncoder, Precision, TextEncoder
+    from audiomos_cache.scoring.asked import BundleLike
     from audiomos_cache.scoring.listeners import Listener, Made
-
-    BundleLike: TypeAlias = str | PathLike[str] | Bundle
 
 OnError = Literal["raise", "return"]
 Finish: TypeAlias = "Callable[[], Iterator[tuple[Item, Made]]]"
@@ -63,12 +62,13 @@ class Scorer:
     Attributes:
         digests: what identifies the bundles, 32 hex digits each.
         entries: what a line of scores says of the bundles, by their names.
+        names: of the values in a score of each bundle, likewise.
         targets: what is predicted; of several bundles, by `BUNDLE.TARGET`.
         untrained: names of encoders whose weights are random.
     Raises:
         BundleError: no bundle, a damaged one, or two of one name. EncoderError: encoders that cannot be loaded.
-        CacheError: encoders with other features than the bundle's heads take. ConfigError: another batch size or
-        device.
+        CacheError: encoders with other features than the bundle's heads take. ArgumentError: another batch
+        size or device, or what is no bundle or encoder.
 
     >>> scorer = Scorer("model", device="cpu")
     >>> scorer
@@ -90,8 +90,10 @@ class Scorer:
         batch_size: int | None = None,
         windows: WindowMode = "released",
     ) -> None:
-        if batch_size is not None and batch_size < 1:
-            raise ConfigError(f"batch_size is {batch_size}, expected 1 or more")
+        asked = listed_bundles(bundle)
+        check_batch_size(batch_size)
+        check_encoder("audio_encoder", audio_encoder, "encode")
+        check_encoder("text_encoder", text_encoder, "encode")
         from audiomos_cache.bundle.load import load_bundle
         from audiomos_cache.encoders import base
         from audiomos_cache.scoring.encoders import Encoders
@@ -101,7 +103,6 @@ class Scorer:
         one_of("windows", windows, get_args(WindowMode))
         if precision is not None:
             one_of("precision", precision, get_args(base.Precision))
-        asked = _listed(bundle)
         self._arguments = {
             "bundle": [each if _is_published(each) else _absolute(each) for each in asked],
             "audio_encoder": _absolute(audio_encoder),
@@ -112,14 +113,15 @@ class Scorer:
             "windows": windows,
         }
         bundles = [load_bundle(each) if isinstance(each, str | PathLike) else each for each in asked]
+        warn_of_unused_text(text_encoder, bundles)
         self.entries = entries_of(bundles, windows)
+        self.names = names_of(bundles, windows)
         self._bundles = dict(zip(self.entries, bundles, strict=True))
         encoders = Encoders(audio_encoder, text_encoder, where, precision)
         self._listeners = listeners_of(self._bundles, encoders, batch_size, windows)
         by_label = {each.label: each for listener in self._listeners for each in listener.bundles}
         self._prompted = [by_label[label] for label in self._bundles]
-        names = {label: found for listener in self._listeners for label, found in listener.names().items()}
-        self._combine = partial(combined, names=names)
+        self._combine = partial(combined, names=self.names)
         self.digests = tuple(each.digest for each in bundles)
         self.targets: tuple[Target, ...] = tuple(
             replace(target, name=f"{label}.{target.name}") if len(bundles) > 1 else target
@@ -307,14 +309,6 @@ def _load_pickled(arguments: dict[str, Any], digests: tuple[str, ...]) -> Scorer
                 "pickle a scorer of the bundle as it is now, or pin one with NAME@REVISION"
             )
     return scorer
-
-
-def _listed(bundle: "BundleLike | Sequence[BundleLike]") -> "list[BundleLike]":
-    """List what may be one bundle or several."""
-    asked = list(bundle) if isinstance(bundle, Sequence) and not isinstance(bundle, str | PathLike) else [bundle]
-    if not asked:
-        raise ConfigError("bundle is an empty list, expected a bundle or several")
-    return asked
 
 
 def _threads_and_batch(listeners: "Sequence[Listener]") -> tuple[int, int]:

@@ -116,7 +116,7 @@ def test_the_audio_root_of_a_manifest_elsewhere(music, tmp_path_factory):
         (["m", "--out", "m"], "File 'm' is a directory."),
         (["m", "--out", "s.jsonl", "--json"], "--json goes without --out, whose suffix is the format"),
         (["m", "--precision", "int8"], "'int8' is not one of"),
-        (["m", "--batch-size", "0"], "0 is not in the range x>=1"),
+        (["m", "--batch-size", "0"], "0 is not in the range 1<=x<=65536"),
     ],
 )
 def test_wrong_usage(music, arguments, message):
@@ -402,11 +402,12 @@ class Slow:
             time.sleep(float(sys.argv[1]))
             error = f"{item.path}: no such file" if item.id == "gone" else None
             mi = None if error else 3.0
-            yield Score(item.id, str(item.path), item.prompt, mi, scores={"mi": mi, "ta": None}, error=error)
+            scores = {"mi": mi, "ta": None, "mi_spread": None, "ta_spread": None}
+            yield Score(item.id, str(item.path), item.prompt, mi, scores=scores, error=error)
 sys.modules["audiomos_cache.scoring.scorer"] = SimpleNamespace(Scorer=Slow)
 sys.modules["audiomos_cache.bundle.load"] = SimpleNamespace(load_bundle=lambda name: SimpleNamespace(
-    label=name, digest="ab" * 16, licence="mit",
-    input=SimpleNamespace(window="first", max_seconds=30.0, padding="masked"),
+    label=name, digest="ab" * 16, licence="mit", targets=Slow.targets[:2],
+    input=SimpleNamespace(window="first", padding="masked", max_seconds=30.0),
 ))
 sys.modules["torch"] = SimpleNamespace(Tensor=type(None), cuda=SimpleNamespace(is_available=lambda: False))
 from audiomos_cache.__main__ import main

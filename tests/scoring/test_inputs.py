@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import shlex
 from pathlib import Path
 
 import pyarrow as pa
@@ -347,3 +348,13 @@ def test_the_columns_of_a_parquet_manifest_are_what_json_can_hold(tmp_path):
     found = [item.columns for item in items_of_manifest(tmp_path / "m.parquet")]
     assert [(each["mi"], each["system"]) for each in found] == [(3.5, "S1"), (None, "")]
     assert all(each.keys() <= {"mi", "system", "split"} for each in found)
+
+
+@pytest.mark.parametrize("name", ["song.csv", "a b.JSONL", "x.parquet"])
+def test_a_manifest_in_the_place_of_audio_is_told(name):
+    touch("a.wav", name)
+    with pytest.raises(DataError) as caught:
+        items_of_paths([Path("a.wav"), Path(name)], None)
+    assert str(caught.value) == f"{name}: a manifest, expected audio; give it as --manifest {shlex.quote(name)}"
+    touch("folder.csv/a.wav")
+    assert [item.id for item in items_of_paths([Path("folder.csv")], None)] == ["a"]

@@ -14,7 +14,7 @@ import pytest
 from audiomos_cache.errors import BusyError, DataError, OutputError, OutputExistsError
 from audiomos_cache.scoring import resumable
 from audiomos_cache.scoring.inputs import Item
-from audiomos_cache.scoring.lines import LINE, OF_CLIP, to_line
+from audiomos_cache.scoring.lines import LINE, OF_CLIP, row_to_line, to_line
 from audiomos_cache.scoring.resumable import score_file
 from tests.support.faults import full_disk
 from tests.support.score_lines import (
@@ -25,6 +25,7 @@ from tests.support.score_lines import (
     entries,
     line,
     line_of_several,
+    names,
     read,
     resume,
     score,
@@ -71,7 +72,7 @@ def test_a_resume_keeps_what_is_done_and_appends_the_rest(tmp_path):
     with score_file(path, overwrite=False) as file:
         assert file.holds_lines()
         done = []
-        assert file.resume(ITEMS, entries(), done.append) == {"e", "b"}
+        assert file.resume(ITEMS, entries(), names(entries()), done.append) == {"e", "b"}
         assert [(row["id"], row["mi"], row["ta"]) for row in done] == [("e", 4.5, 2.5), ("b", 3.25, None)]
         file.write(line(ITEMS[0]))
     assert [row["id"] for row in read(path)] == ["e", "b", "a"]
@@ -391,7 +392,9 @@ def test_lines_of_several_bundles_are_resumed(tmp_path):
     assert of_clips == {"c": [3.25, 5.25], "a": [3.25, 5.25]}
     assert path.read_bytes() == line_of_several(ITEMS[2]) + line_of_several(ITEMS[0]), "with the columns of now"
     with score_file(path, overwrite=False) as file:
-        assert file.resume(ITEMS, dict(reversed(SEVERAL.items())), id) == {"c", "a"}, "in whatever order they are given"
+        assert file.resume(ITEMS, dict(reversed(SEVERAL.items())), names(SEVERAL), id) == {"c", "a"}, (
+            "in whatever order they are given"
+        )
         file.write(line_of_several(ITEMS[1]))
     assert [row["id"] for row in read(path)] == ["c", "a", "b"]
 
@@ -491,7 +494,7 @@ def test_what_is_read_of_a_large_file_is_not_held(tmp_path):
     tracemalloc.start()
     try:
         with score_file(path, overwrite=False) as file:
-            file.resume(items, entries(), lambda _row: None)
+            file.resume(items, entries(), names(entries()), lambda _row: None)
         assert tracemalloc.get_traced_memory()[1] < 3e6 < path.stat().st_size / 6
     finally:
         tracemalloc.stop()
@@ -512,7 +515,7 @@ from audiomos_cache.scoring.resumable import score_file
 items = [Item(f"{number}", Path(f"{number}.wav"), "slow piano " * 500) for number in range(200)]
 entries = {"model": {"name": "model", "digest": "ab" * 16, "windows": "whole", "licence": "mit"}}
 with score_file(Path(sys.argv[1]), overwrite=False) as file:
-    done = file.resume(items, entries, id) if file.holds_lines() else {}
+    done = file.resume(items, entries, {"model": ["mi", "ta"]}, id) if file.holds_lines() else {}
     print(len(done), flush=True)
     for item in items:
         if item.id not in done:
@@ -541,3 +544,33 @@ def test_killed_again_and_again_nothing_that_was_written_is_lost(tmp_path):
     assert kills == 4
     assert done == [str(number) for number in range(200)]
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (
+            lambda row: row["scores"].pop("ta"),
+            "scores of mi, mi_spread, ta_spread, expected mi, ta, mi_spread, ta_spread",
+        ),
+        (
+            lambda row: row["scores"].update(x=1),
+            "scores of mi, ta, mi_spread, ta_spread, x, expected mi, ta, mi_spread",
+        ),
+        (lambda row: row.update(mi=None), "the mi None, and 3.25 in its scores"),
+        (lambda row: row.update(mi=99), "the mi 99, and 3.25 in its scores"),
+        (lambda row: row["scores"].update(ta=1), "the ta 2.5, and 1 in its scores"),
+    ],
+)
+def test_the_values_of_a_line_are_those_that_the_bundle_gives(change, problem, tmp_path):
+    path = tmp_path / "s.jsonl"
+    row = json.loads(line(ITEMS[0]))
+    change(row)
+    path.write_bytes(line(ITEMS[1]) + row_to_line(row))
+    with pytest.raises(DataError, match=rf"^{path}:2: 'a' has {problem}"):
+        resume(path)
+    row = json.loads(line_of_several(ITEMS[0]))
+    change(row["bundles"]["model"])
+    path.write_bytes(line_of_several(ITEMS[1]) + row_to_line(row))
+    with pytest.raises(DataError, match=rf"^{path}:2: 'a' has {problem}"):
+        resume(path, made_by=SEVERAL)

@@ -206,3 +206,24 @@ def test_on_the_callers_gpu(scorer: Scorer, batch: Tensor) -> None:
         found = scorer.reward(audio, None, RATE)
         assert found.device == batch.cuda().device
         torch.testing.assert_close(found.cpu(), scorer.reward(batch, None, RATE))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (torch.empty(2, 100, device="meta"), "audio is a meta tensor, expected a plain one with values"),
+        (torch.zeros(2, 100).to_sparse(), "audio is a sparse or quantized tensor, expected a plain one with values"),
+        (
+            torch.nested.nested_tensor([torch.zeros(100), torch.zeros(90)], layout=torch.jagged),
+            r"audio is a nested tensor, expected its clips in a list, audio.unbind\(\)",
+        ),
+    ],
+)
+def test_a_tensor_without_plain_values_is_refused(scorer: Scorer, given: Tensor, message: str) -> None:
+    with pytest.raises(ArgumentError, match=f"^{message}$"):
+        scorer.reward(given, None, RATE)
+
+
+def test_a_rate_beyond_all_numbers_is_refused(scorer: Scorer, batch: Tensor) -> None:
+    with pytest.raises(DataError, match=r"^audio: a sample rate of inf Hz, expected 1000 to 1000000$"):
+        scorer.reward(batch, None, 10**400)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,14 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from audiomos_cache.errors import ArgumentError, BundleError, BusyError, DataError, OutputExistsError
+from audiomos_cache.errors import ArgumentError, BundleError, BusyError, DataError, OutputError, OutputExistsError
 from audiomos_cache.published.catalogue import PUBLISHED
 from audiomos_cache.scoring import score_files as module
 from audiomos_cache.scoring.inputs import Item
 from audiomos_cache.scoring.results import Outcome, Score
 from audiomos_cache.scoring.score_files import score_files
 from tests.support.fake_scorer import DIGEST, FakeScorer, install_fake_scorer, load_fake_bundle
+from tests.support.faults import full_disk
 
 
 @pytest.fixture(autouse=True)
@@ -400,3 +402,28 @@ def test_the_last_line_names_mi_and_ta_where_there_are_any() -> None:
     of_both.add({"id": "a", "warnings": [], "error": None, "bundles": rows})
     assert str(of_both) == "1 of 1 clips scored, 0 failed; mean muq.mi 3.000"
     assert [*of_both.to_dict()["scores"]] == ["muq.mi", "muq.ta_without_prompt", "songeval.clarity", "songeval.memory"]
+
+
+def test_a_folder_that_is_not_there_is_one() -> None:
+    with pytest.raises(DataError, match=r"^musc/: folder not found, expected one of audio files$"):
+        score_files(["m/a.wav", "musc/"], bundle="model", out="s.jsonl")
+    assert score_files("m/", bundle="model", out="s.jsonl").scored == 3
+
+
+@pytest.mark.parametrize("bundle", [5, b"model", [None], {"a": 1}])
+def test_what_is_no_bundle_is_refused(bundle: Any) -> None:
+    with pytest.raises(ArgumentError, match="expected a folder, a hub id"):
+        score_files("m/a.wav", bundle=bundle, out="s.jsonl")
+    assert not Path("s.jsonl").exists()
+
+
+def test_a_name_of_blanks_shows(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        score_files("m/a.wav", bundle=[" ", "a\nb"], out=lambda _line: None)
+    assert caplog.messages[:2] == ["loading the bundle ' ' ...", r"loading the bundle 'a\nb' ..."]
+
+
+def test_a_full_disk_names_what_it_was_to_hold() -> None:
+    for out in ("s.jsonl", "s.csv", "s.parquet"):
+        with full_disk(0), pytest.raises(OutputError, match=rf"{out}.*: cannot be written: File too large; make room"):
+            score_files("m/a.wav", bundle="model", out=out)

@@ -33,7 +33,7 @@ def test_lists_that_do_not_fit(clips: list[Path], make_scorer: MakeScorer) -> No
     never: Any = "retrun"
     with pytest.raises(ConfigError, match="on_error is 'retrun', expected one of raise, return"):
         scorer.score(clips[:1], on_error=never)
-    with pytest.raises(ConfigError, match="batch_size is 0, expected 1 or more"):
+    with pytest.raises(ConfigError, match="batch_size is 0, expected a whole number from 1"):
         make_scorer(pad_to_s=5.0, batch_size=0)
     assert scorer.score([]) == []
     assert [score.id for score in scorer.score(clips[:2], ids=["x", "y"])] == ["x", "y"]

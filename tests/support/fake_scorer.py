@@ -45,6 +45,7 @@ class FakeScorer:
         self.entries = {
             name: BundleEntry(name=name, digest=self.made_by, windows="mean of 30 s", licence="mit") for name in names
         }
+        self.names = {name: [*scores_of(0.0, 0.0)] for name in names}
 
     def about(self) -> list[str]:
         return ["MI is made up."]
@@ -99,4 +100,6 @@ def load_fake_bundle(name: str) -> Any:
     """A bundle in memory, as far as files of scores look at it."""
     FakeScorer.loaded = (*FakeScorer.loaded, str(name))
     heard = SimpleNamespace(window="first", max_seconds=30.0, padding="masked")
-    return SimpleNamespace(label=Path(name).name, digest=FakeScorer.made_by, licence="mit", input=heard)
+    return SimpleNamespace(
+        label=Path(name).name, digest=FakeScorer.made_by, licence="mit", input=heard, targets=TRAINED_TARGETS
+    )

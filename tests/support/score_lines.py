@@ -28,6 +28,12 @@ def entries(digest: str = BUNDLE, windows: str = "mean of 30 s", name: str = "mo
 SEVERAL: Entries = entries() | entries(OTHER, "centre 10 s", "muq-eval-a1")
 
 
+def names(made_by: Entries) -> dict[str, list[str]]:
+    """Those of `score`; of `muq-eval-a1` those of `score_of_several`."""
+    own = ["mi", "ta", "mi_spread", "ta_spread"]
+    return {name: ["mi", "ta_without_prompt"] if name == "muq-eval-a1" else own for name in made_by}
+
+
 def line(item: Item, digest: str = BUNDLE, **values: Any) -> bytes:
     return to_line(score(item, **values), entries(digest))
 
@@ -55,6 +61,8 @@ def resume(path: Path, items: Sequence[Item] = ITEMS, made_by: Entries | None = 
     """The lines that are done, by id."""
     rows: dict[str, Row] = {}
     with score_file(path, overwrite=False) as file:
-        done = file.resume(items, made_by or entries(), lambda row: rows.update({row["id"]: row}))
+        done = file.resume(
+            items, made_by or entries(), names(made_by or entries()), lambda row: rows.update({row["id"]: row})
+        )
     assert done == rows.keys()
     return rows
