@@ -318,5 +318,5 @@ def test_without_an_alignment_the_column_of_cmi_is_nan(make_cmi, published, tmp_
 def test_a_bundle_that_lacks_what_cmi_asks_for_is_refused(make_cmi, bundle):
     with pytest.raises(ValueError, match=r"has no score 'musicality'; musicality may be mi, ta$"):
         make_cmi(bundle, '{"musicality": "musicality"}')
-    with pytest.raises(ConfigError, match=r"^batch_size is 0, expected 1 or more$"):
+    with pytest.raises(ConfigError, match=r"^batch_size is 0, expected a whole number from 1 to 65536$"):
         make_cmi(bundle, '{"batch_size": 0}')

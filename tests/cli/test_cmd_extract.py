@@ -504,7 +504,7 @@ def test_a_damaged_or_foreign_cache_is_one_line(data, tmp_path):
         (("--pad-to", "0"), "'0' is neither none nor a number of seconds up to 600"),
         (("--pad-to", "601"), "'601' is neither none"),
         (("--pad-to", "nan"), "'nan' is neither none"),
-        (("--batch-size", "0"), "0 is not in the range x>=1"),
+        (("--batch-size", "0"), "0 is not in the range 1<=x<=65536"),
         (("--dtype", "float64"), "'float64' is not one of 'float16', 'float32'"),
         (("--on-error", "ignore"), "'ignore' is not one of 'stop', 'skip'"),
         (("--device", "tpu"), "'tpu' is not one of 'auto', 'cpu', 'cuda'"),
@@ -536,7 +536,7 @@ def test_wrong_arguments_of_the_call(data, monkeypatch):
     for arguments, message in (
         ({"compile": "on"}, "compile='on' needs the precision fp16 or bf16; fp32 is the encoder as it is"),
         ({"gpus": 0}, "--gpus 0: expected 1 or more"),
-        ({"batch_size": 0}, "--batch-size 0: expected 1 or more"),
+        ({"batch_size": 0}, "--batch-size 0: expected 1 to 65536"),
         ({"pad_to": 601}, "--pad-to 601: expected up to 600 s"),
         ({"shard": (5, 4)}, "--shard 5/4: expected I/N with I from 1 to N, such as 1/4"),
         ({"shard": "1/4"}, "--shard needs --batch-size, the same for all shards, which divide the batches among them"),

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from audiomos_cache.bundle.bundle import Bundle
 from audiomos_cache.errors import DataError
 from audiomos_cache.scoring.inputs import Item
 from audiomos_cache.scoring.lines import BundleEntry
@@ -96,10 +97,23 @@ def install_fake_scorer(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("audiomos_cache.bundle.load.load_bundle", load_fake_bundle)
 
 
-def load_fake_bundle(name: str) -> Any:
+class FakeBundle(Bundle):
     """A bundle in memory, as far as files of scores look at it."""
+
+    def __init__(self, name: str) -> None:
+        known = {"name": name, "digest": FakeScorer.made_by, "licence": "mit", "targets": TRAINED_TARGETS}
+        for field, value in known.items():
+            object.__setattr__(self, field, value)
+
+    @property
+    def label(self) -> str:
+        return Path(self.name).name
+
+    @property
+    def input(self) -> Any:
+        return SimpleNamespace(window="first", max_seconds=30.0, padding="masked")
+
+
+def load_fake_bundle(name: str) -> FakeBundle:
     FakeScorer.loaded = (*FakeScorer.loaded, str(name))
-    heard = SimpleNamespace(window="first", max_seconds=30.0, padding="masked")
-    return SimpleNamespace(
-        label=Path(name).name, digest=FakeScorer.made_by, licence="mit", input=heard, targets=TRAINED_TARGETS
-    )
+    return FakeBundle(str(name))
