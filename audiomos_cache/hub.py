@@ -1,5 +1,6 @@
 """Folders that a user gives: on this machine, or in a repository of the Hugging Face hub."""
 
+import logging
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,6 +9,8 @@ from pathlib import Path
 from audiomos_cache.errors import AudiomosError, ConfigError, quoted, shown
 from audiomos_cache.files import is_folder
 from audiomos_cache.interrupts import nothing_to_save
+
+log = logging.getLogger(__name__)
 
 _REASON = 200  # characters of the hub's message
 
@@ -64,6 +67,7 @@ def resolve_folder(
     repo_type: str | None = None,
     named: str | None = None,
     advice: str | None = None,
+    fetching: str = "",
 ) -> tuple[Path, str]:
     """Find a folder of files: a local one, or a snapshot of a hub repository.
 
@@ -78,6 +82,7 @@ def resolve_folder(
         repo_type: "dataset"; None: a model.
         named: what a message about fetching calls the source, of which nobody gave `option`.
         advice: what to do without a network; None: fetch it elsewhere, and give `option` the folder.
+        fetching: what is logged where it is not in the hub's cache yet.
     Returns:
         The folder, and the resolved commit (`local` for a folder).
     Raises:
@@ -94,7 +99,10 @@ def resolve_folder(
     from huggingface_hub import snapshot_download
 
     try:
-        with nothing_to_save(), _bars(hidden=repo_type is None and is_fetched(source, revision, patterns)):
+        known = repo_type is None and _is_fetched(source, revision, patterns)
+        if fetching and not known:
+            log.info("%s", fetching)
+        with nothing_to_save(), _bars(hidden=known):
             folder = snapshot_download(source, revision=revision, repo_type=repo_type, allow_patterns=list(patterns))
     except Exception as failure:  # the hub's network errors differ between its versions and share no base
         partial = _partial_snapshot(source, revision, patterns) if needed else None
@@ -113,7 +121,7 @@ def resolve_folder(
     return Path(folder), Path(folder).name
 
 
-def is_fetched(repository: str, revision: str | None, files: Sequence[str]) -> bool:
+def _is_fetched(repository: str, revision: str | None, files: Sequence[str]) -> bool:
     """Return whether all of some files of a hub repository are in the hub's cache."""
     snapshot = _partial_snapshot(repository, revision, files)
     return snapshot is not None and all((snapshot / file).is_file() for file in files)

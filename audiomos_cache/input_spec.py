@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, Unpack
 
 from pydantic import (
     AfterValidator,
@@ -37,6 +37,15 @@ Window = Literal["first", "centre", "whole"]
 some published heads do; `whole`: all of it at once, and a longer one is refused.
 """
 Padding = Literal["masked", "heard"]
+
+
+class Rule(TypedDict, total=False):
+    """What of a clip is encoded, where it is not as in every cache; the keys are those of `InputSpec`."""
+
+    max_seconds: float
+    window: Window
+    padding: Padding
+
 
 Width = Annotated[int, Field(ge=1, le=_WIDEST)]
 Precision = Literal["fp32", "fp16", "bf16"]
@@ -136,10 +145,7 @@ class InputSpec(_AsGiven):
         text: "TextEncoder | None",
         pad_to_s: float | None,
         dtype: StoredDtype,
-        *,
-        max_seconds: float | None = None,
-        window: Window = "first",
-        padding: Padding = "masked",
+        **rule: Unpack[Rule],
     ) -> "InputSpec":
         """Describe the features that encoders give for clips padded to a length, as they are stored.
 
@@ -155,9 +161,8 @@ class InputSpec(_AsGiven):
         """
         coarse = audio.precision == "bf16" or (audio.precision == "fp16" and dtype == "float32")
         identity = audio.identity() | ({"precision": audio.precision} if coarse else {})
-        rule = {"max_seconds": max_seconds, "window": window, "padding": padding}
         try:
-            return cls.of_identities(identity, text and text.identity(), pad_to_s, dtype, **rule)  # type: ignore[arg-type]
+            return cls.of_identities(identity, text.identity() if text else None, pad_to_s, dtype, **rule)
         except ValidationError as error:
             problems = "; ".join(readable(each, ()) for each in error.errors())
             names = " and ".join(encoder.name for encoder in (audio, text) if encoder)
@@ -170,10 +175,7 @@ class InputSpec(_AsGiven):
         text: Mapping[str, Any] | None,
         pad_to_s: float | None,
         dtype: StoredDtype,
-        *,
-        max_seconds: float | None = None,
-        window: Window = "first",
-        padding: Padding = "masked",
+        **rule: Unpack[Rule],
     ) -> "InputSpec":
         """Do what `of` does, for encoders that are not loaded.
 
@@ -185,10 +187,9 @@ class InputSpec(_AsGiven):
             **({"text_encoder": text} if text else {}),
             "resampler": resampler_identity(),
             "pad_to_s": pad_to_s,
-            "max_seconds": longest_s(pad_to_s) if max_seconds is None else max_seconds,
             "dtype": dtype,
-            **({"window": window} if window != "first" else {}),
-            **({"padding": padding} if padding != "masked" else {}),
+            "max_seconds": rule.pop("max_seconds", longest_s(pad_to_s)),
+            **{key: value for key, value in rule.items() if value != cls.model_fields[key].default},
         }
         return cls.model_validate(fields)
 
@@ -217,8 +218,8 @@ class InputSpec(_AsGiven):
         Raises:
             EncoderError: see `of`.
         """
-        rule = {"max_seconds": self.max_seconds, "window": self.window, "padding": self.padding}
-        return InputSpec.of(audio, text, self.pad_to_s, self.dtype, **rule)  # type: ignore[arg-type]
+        rule = Rule(max_seconds=self.max_seconds, window=self.window, padding=self.padding)
+        return InputSpec.of(audio, text, self.pad_to_s, self.dtype, **rule)
 
     @property
     def of_audio(self) -> "InputSpec":

@@ -25,13 +25,13 @@ from audiomos_cache.bundle.manifest import (
     write_manifest,
 )
 from audiomos_cache.bundle.published_card import published_card
-from audiomos_cache.encoders.base import AudioEncoder, resolve_layers
+from audiomos_cache.encoders.base import AudioEncoder, Identity, resolve_layers
 from audiomos_cache.encoders.lookup import load_audio_encoder
 from audiomos_cache.encoders.muq import MuQEncoder, require_weights
 from audiomos_cache.encoders.muq_weights import CONFIG, LICENCE, WEIGHTS, MuQWeights
 from audiomos_cache.errors import BundleError, DataError, EncoderError, shown
 from audiomos_cache.folders import atomic_folder, clear_leftovers
-from audiomos_cache.hub import download_command, is_fetched, resolve_folder
+from audiomos_cache.hub import download_command, resolve_folder
 from audiomos_cache.input_spec import InputSpec
 from audiomos_cache.progress import Progress
 from audiomos_cache.published.catalogue import Checkpoint, PublishedBundle, published
@@ -80,12 +80,13 @@ def open_published(entry: PublishedBundle, revision: str | None = None) -> Bundl
         f"On a machine with a network run `{download_command(entry.repository, revision, files=entry.files)}` "
         f"({entry.size}), copy the folder here, run `{make}` with it, and give --bundle ./{entry.name}"
     )
-    if not is_fetched(entry.repository, revision, entry.files):
-        log.info("fetching %s (%s), once ...", entry.repository, entry.size)
     source = f"{entry.name} ({entry.repository})"
     needed = [(file,) for file in entry.files]
     folder, _ = resolve_folder(
-        entry.repository, revision, entry.files, "--bundle", BundleError, needed, named=source, advice=advice
+        *(entry.repository, revision, entry.files, "--bundle", BundleError, needed),
+        named=source,
+        advice=advice,
+        fetching=f"fetching {entry.repository} ({entry.size}), once ...",
     )
     if not any((folder / file).is_file() for file in entry.files):
         raise BundleError(f"{source}: the repository has none of {', '.join(entry.files)}; {make} takes a copy of them")
@@ -123,27 +124,23 @@ def assemble(entry: PublishedBundle, weights: Path, audio_encoder: "str | AudioE
     except BundleError as error:
         raise BundleError(f"{weights}: {error}") from error
     encoder, own = _choose_encoder(entry, checkpoint, audio_encoder)
+    source: Identity
     if own:
         require_weights(own)
         layers = resolve_layers([entry.layer], own.depth, "the encoder of the checkpoint")
-        identity, source = own.identity(layers), EncoderSource("muq", ENCODER, OWN, "")
+        identity, source = own.identity(layers), {"name": "muq", "source": ENCODER, "revision": OWN}
     else:
         assert encoder is not None, "one of the two is there"
-        identity, where = encoder.identity(), encoder.provenance()
-        source = EncoderSource(encoder.name, str(where["source"]), str(where["revision"]), "")
-    pad_to_s = None if entry.window == "whole" else entry.seconds
+        identity, source = encoder.identity(), {"name": encoder.name, **encoder.provenance()}
     try:
-        rule = {"max_seconds": entry.seconds, "window": entry.window, "padding": "heard"}
-        spec = InputSpec.of_identities(identity, None, pad_to_s, "float32", **rule)  # type: ignore[arg-type]
+        spec = InputSpec.of_identities(identity, None, entry.pad_to_s, "float32", **entry.rule)
         content = {
             "licence": {"id": licence_id(entry, carries_encoder=own is not None), "notice": notice(entry)},
             "targets": target_entries(entry.targets),
             "fingerprint": {"xxh3_128": spec.fingerprint.digest, "fields": spec.fingerprint.fields},
             "encoders": {
                 "audio": {
-                    "name": source.name,
-                    "source": source.source,
-                    "revision": source.revision,
+                    **source,
                     "weights_xxh3_128": identity.get("weights_xxh3_128", "none"),
                     "precision": "fp32",
                     "notice": None,
@@ -190,9 +187,8 @@ def bundle_of(
         raise BundleError(f"{shown(name)}: its targets are not those of {entry.name} here; make the bundle again")
     spec = manifest.fingerprint.fields
     layers = resolve_layers([entry.layer], int(spec.audio_encoder.model_dump().get("depth", -1)), entry.name)
-    pad_to_s = None if entry.window == "whole" else entry.seconds
     found = (spec.layers, spec.window, spec.max_seconds, spec.pad_to_s, spec.padding, spec.dtype)
-    if found != (layers, entry.window, entry.seconds, pad_to_s, "heard", "float32"):
+    if found != (layers, entry.window, entry.seconds, entry.pad_to_s, "heard", "float32"):
         raise BundleError(
             f"{shown(name)}: its head is given {found}, expected layer {layers[0]} of {entry.heard}, with padding "
             f"heard, in float32, as {entry.name} was released with; make the bundle again"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from audiomos_cache.encoders.muq_weights import MuQWeights
-    from audiomos_cache.input_spec import Window
+    from audiomos_cache.input_spec import Rule, Window
 
 DEFAULT = "muq-eval-a1"
 MOST_SECONDS = 3600.0  # of a song that is heard whole; memory allows less
@@ -81,6 +81,16 @@ class PublishedBundle:
     def is_non_commercial(self) -> bool:
         """Return whether its own licence forbids commercial use; that of MuQ does in any case."""
         return "-NC" in self.licence
+
+    @property
+    def pad_to_s(self) -> float | None:
+        """Return the length that clips are padded to; None: they are heard at their own."""
+        return None if self.window == "whole" else self.seconds
+
+    @property
+    def rule(self) -> "Rule":
+        """Return what of a clip is encoded."""
+        return {"max_seconds": self.seconds, "window": self.window, "padding": "heard"}
 
     @property
     def terms(self) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from math import isfinite
 from pathlib import Path
+from typing import Any
 
 from audiomos_cache.audio.decode import Audio
 from audiomos_cache.audio.source import AudioSource, EncodedAudio
@@ -69,11 +70,13 @@ class Item:
             return DecodedClip(f"clip {self.id}", self.audio)
         return DecodedClip.read(self.audio)
 
+    def score(self, **values: Any) -> Score:
+        """Return its score, with what was found; the keywords are those of `Score`."""
+        return Score(self.id, str(self.path) if self.path else None, self.prompt, columns=self.columns, **values)
+
     def failed(self, error: Exception) -> Score:
         """Return a score without numbers, with the error."""
-        return Score(
-            self.id, str(self.path) if self.path else None, self.prompt, error=str(error), columns=self.columns
-        )
+        return self.score(error=str(error))
 
 
 SUFFIXES = (

@@ -190,14 +190,10 @@ def combined(item: Item, made: Made, names: Mapping[str, Sequence[str]]) -> Scor
     failed = {label: each.error for label, each in scores.items() if each.error is not None}
     is_the_clips = len(failed) == len(scores) and len(set(failed.values())) == 1
     problems = [*failed.values()][:1] if is_the_clips else [f"{label}: {error}" for label, error in failed.items()]
-    return Score(
-        item.id,
-        str(item.path) if item.path else None,
-        item.prompt,
+    return item.score(
         duration_s=known[0].duration_s if known else None,
         warnings=tuple(shared),
         error="; ".join(map(str, problems)) or None,
-        columns=item.columns,
         bundles={
             label: replace(each, warnings=tuple(warning for warning in each.warnings if warning not in shared))
             for label, each in scores.items()

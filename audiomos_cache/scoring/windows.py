@@ -82,10 +82,7 @@ def score_of_clip(
         named[target], intervals[target] = score, interval
         if windows.may_be_several:
             spreads[f"{target}_spread"] = spread
-    return Score(
-        item.id,
-        str(item.path) if item.path else None,
-        item.prompt,
+    return item.score(
         mi=named.get("mi"),
         ta=named.get("ta"),
         mi_interval=intervals.get("mi"),
@@ -95,7 +92,6 @@ def score_of_clip(
         windows=len(windows.pieces),
         heard=windows.heard,
         warnings=(*windows.pieces[0].warnings, *warnings),
-        columns=item.columns,
     )
 
 
